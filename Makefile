@@ -1,0 +1,51 @@
+# make help lists the commands. Everything is installed into a virtual environment here, and nowhere else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+FILE ?=
+ENV ?=
+UPLOADS ?= 10000
+SEED ?= 1
+KEY ?= honoured
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test faults lint clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed ## The whole way once: a clip in, results out (FILE=path for one of yours)
+	@$(BIN)/python -m local demo $(if $(FILE),"$(FILE)")
+
+serve: $(VENV)/installed ## The embedded stack, staying up (ENV=.env: the functions alone, against real services)
+	@$(BIN)/python -m local serve $(if $(ENV),--env "$(ENV)")
+
+test: $(VENV)/installed ## All tests
+	@$(BIN)/python -m pytest
+
+faults: $(VENV)/installed ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored)
+	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
+
+lint: $(VENV)/installed ## ruff, mypy --strict, and shellcheck where it is installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict
+	@if command -v shellcheck >/dev/null; then shellcheck deploy.sh deploy/*.sh .ci/run; \
+	else echo "shellcheck is not installed: the shell scripts are not checked"; fi
+
+clean: ## Remove what these commands made
+	@rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/installed: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12 …" \
+	  % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo "installing into $(VENV) (once)"
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python "$(PYTHON)" "$(VENV)" && \
+	  uv pip install --quiet --compile-bytecode --python "$(BIN)/python" -r requirements-dev.txt; \
+	else \
+	  $(PYTHON) -m venv "$(VENV)" && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt; \
+	fi
+	@touch $@
