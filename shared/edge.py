@@ -1,0 +1,193 @@
+"""The HTTP edge of every function: who may call, how much, in which shape; answers and errors as JSON; one log line.
+
+The order is fixed: method, bearer, bounded read, signature, media type, JSON, fields. Nobody is called before all hold.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import flask
+from pydantic import TypeAdapter, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from shared import proof
+from shared.errors import Refused, ServiceError, Skipped
+from shared.outbound import Deadline
+from shared.redaction import Redactor
+from shared.settings import Settings
+
+# An invocation answers within this: hosts grant 10 s between SIGTERM and SIGKILL.
+DEADLINE_SECONDS = 8.0
+MAX_BODY_BYTES = 64 * 1024
+
+Body = TypeVar("Body")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint says: 200 done or nothing to do, 202 started."""
+
+    status: int
+    body: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """One invocation.
+
+    Attributes:
+        id: names it in the answer, in the log and at ittybit: the job's, where there is one.
+        body_bytes: the size of the request's body.
+        redact: takes every key out of a text.
+    """
+
+    settings: Settings
+    redact: Redactor
+    deadline: Deadline = field(default_factory=lambda: Deadline(DEADLINE_SECONDS))
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    body_bytes: int = 0
+    noted: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, **fields: Any) -> None:
+        """Add fields to the call's log line. Never a body, never a key."""
+        self.noted.update(fields)
+
+
+def endpoint(
+    settings: Settings, takes: Any, *, max_body: int = MAX_BODY_BYTES
+) -> Callable[[Callable[[Body, Call], Answer]], Callable[[flask.Request], flask.Response]]:
+    """Make an HTTP function of ``handler(body, call)``.
+
+    The caller proves itself by a signature of the database or by the bearer token; without either configured, every
+    call is refused.
+
+    Args:
+        settings: the environment's.
+        takes: the pydantic type of the body: a model or a tagged union of several.
+        max_body: bytes that a caller with the bearer token may send; a signed call is read before it is proven, and
+            may have 64 KiB.
+    """
+    adapter: TypeAdapter[Any] = TypeAdapter(takes)
+    redact = Redactor(settings.secrets)
+
+    def decorate(handler: Callable[[Body, Call], Answer]) -> Callable[[flask.Request], flask.Response]:
+        @functools.wraps(handler)
+        def function(request: flask.Request) -> flask.Response:
+            began = time.monotonic()
+            call = Call(settings, redact)
+            try:
+                body = _admit(request, call, adapter, max_body)
+                answer = handler(body, call)
+                response = _json(answer.status, answer.body)
+                call.note(**{key: answer.body[key] for key in ("outcome", "reason") if key in answer.body})
+            except Exception as error:  # noqa: BLE001 - the edge: whatever happens becomes an answer
+                response = _problem(error, call)
+            response.headers["X-Correlation-Id"] = call.id
+            _log(handler.__name__, response.status_code, call, time.monotonic() - began)
+            return response
+
+        return function
+
+    return decorate
+
+
+def _admit(request: flask.Request, call: Call, adapter: TypeAdapter[Any], max_body: int) -> Any:
+    """Return the proven, parsed body of a request, or raise Refused."""
+    if request.method != "POST":
+        raise Refused(405, f"Send a POST, not a {request.method}.")
+    bearer = proof.has_bearer(request.headers, call.settings)
+    limit = max_body if bearer else MAX_BODY_BYTES
+    # The one way that is right for a body with and without Content-Length: read one byte more than is allowed.
+    raw = request.stream.read(limit + 1)
+    if len(raw) > limit:
+        raise Refused(413, f"The body is over {limit} bytes.")
+    if not bearer:
+        proof.check_signature(request.headers, raw, call.settings)
+    call.note(proof="bearer" if bearer else "signature")
+    if request.mimetype != "application/json":
+        raise Refused(415, "Send JSON with Content-Type: application/json.")
+    call.body_bytes = len(raw)
+    try:
+        return adapter.validate_json(raw)
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False, include_context=False)
+    if faults[0]["type"] == "json_invalid":
+        raise Refused(400, "The body is not JSON.")
+    fields = tuple((_path(fault["loc"]), fault["msg"].removeprefix("Value error, ")) for fault in faults[:20])
+    raise Refused(422, "; ".join(f"{path}: {message}" for path, message in fields), fields=fields)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """The field's path, without the tag of a union's member."""
+    return ".".join(str(part) for part in location if not str(part).startswith("<")) or "body"
+
+
+def _problem(error: Exception, call: Call) -> flask.Response:
+    """Answer an error as RFC 9457 says, with what to do about it."""
+    match error:
+        case Refused():
+            call.note(reason=error.reason)
+            faults = [{"field": path, "message": message} for path, message in error.fields]
+            response = _details(error.status, error.detail, call, **({"errors": faults} if faults else {}))
+            if error.status == 405:
+                response.headers["Allow"] = "POST"
+            if error.status == 401:
+                response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        case Skipped():
+            call.note(outcome="skipped", reason=error.reason)
+            detail = {"detail": error.detail} if error.detail else {}
+            return _json(200, {"outcome": "skipped", "reason": error.reason, **detail})
+        case ServiceError():
+            message, kind = call.redact(error.message), error.kind and call.redact(error.kind)
+            told = {"service": error.service, "status": error.status, "kind": kind, "message": message}
+            call.note(upstream=told)
+            status = 422 if error.effect == "fail" else 503
+            response = _details(status, f"{error.service}: {message.rstrip('.')}. {error.remedy}", call, upstream=told)
+            if status == 503:
+                response.headers["Retry-After"] = str(error.retry_after or (300 if error.effect == "hold" else 15))
+            return response
+        case HTTPException(code=int(code)):
+            call.note(reason=error.name)
+            return _details(code, "The request could not be read.", call)
+        case _:
+            # The message may hold anything; where it came from is enough to find it.
+            frames = traceback.extract_tb(error.__traceback__)[-6:]
+            call.note(error=type(error).__name__, at=[f"{f.name}:{f.lineno}" for f in frames])
+            return _details(500, "A fault of ours; the log has it under this id.", call)
+
+
+def _details(status: int, detail: str, call: Call, **extra: Any) -> flask.Response:
+    title = HTTPStatus(status).phrase
+    return _json(
+        status, {"type": "about:blank", "title": title, "status": status, "detail": detail, "id": call.id, **extra}
+    )
+
+
+def _json(status: int, body: Mapping[str, Any]) -> flask.Response:
+    mimetype = "application/problem+json" if status >= 400 else "application/json"
+    return flask.Response(json.dumps(body) + "\n", status=status, mimetype=mimetype)
+
+
+def _log(function: str, status: int, call: Call, seconds: float) -> None:
+    """Write the call's one line: JSON, as Cloud Logging and every collector reads it."""
+    severity = "ERROR" if status == 500 else "WARNING" if status >= 400 else "INFO"
+    line = {
+        "severity": severity,
+        "message": f"{function} {status}",
+        "id": call.id,
+        "ms": round(seconds * 1000, 1),
+        **{key: value for key, value in call.noted.items() if value is not None},
+    }
+    sys.stdout.write(call.redact(json.dumps(line)) + "\n")
+    sys.stdout.flush()

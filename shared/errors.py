@@ -1,0 +1,144 @@
+"""What can go wrong in one request.
+
+Error                  base of all below
+├── Refused            the caller's request is not taken, and nobody was called
+├── Skipped            there is nothing to do, and that is in order: the object is gone, or not to be processed
+└── ServiceError       a service we call did not do its part
+    ├── Answered       it answered with an error: status, kind and message are its own
+    ├── Unanswered     there was no answer: never connected, timed out, cut off, unreadable
+    └── Undecided      there are answers, but whether a start took effect cannot be found out from them
+
+No exception of httpx or pydantic leaves the module that met it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Service = Literal["ittybit", "storage", "ledger"]
+Effect = Literal["retry", "fail", "hold"]
+
+
+class Error(Exception):
+    """Base of every error that an endpoint turns into an answer."""
+
+
+class Refused(Error):
+    """The request is not taken.
+
+    Attributes:
+        status: the HTTP status, 4xx.
+        detail: what is wrong and how to mend it, for the caller.
+        fields: (field, what is wrong with it) for each field at fault.
+        reason: what to log where the caller is told less.
+    """
+
+    def __init__(
+        self, status: int, detail: str, *, fields: tuple[tuple[str, str], ...] = (), reason: str | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.fields = fields
+        self.reason = reason or detail
+
+
+class Skipped(Error):
+    """There is nothing to do.
+
+    Attributes:
+        reason: why, in one word; the same words as in the ledger.
+        detail: more of it, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str | None = None) -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class ServiceError(Error):
+    """A service did not do its part.
+
+    Attributes:
+        service: which one.
+        message: what it said, or what happened to the call.
+        status: its HTTP status, or None without an answer.
+        kind: its own word for the error (ittybit's ``kind``, PostgREST's and Storage's ``code``), or None.
+        in_doubt: whether the call may have taken effect all the same.
+        retry_after: seconds it asked us to wait, or None.
+        effect: what it means for the work: try again, give up, or hold it until a person has mended the cause.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        message: str,
+        *,
+        status: int | None = None,
+        kind: str | None = None,
+        in_doubt: bool = False,
+        retry_after: int | None = None,
+        effect: Effect | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.service = service
+        self.message = message
+        self.status = status
+        self.kind = kind
+        self.in_doubt = in_doubt
+        self.retry_after = retry_after
+        self.effect = effect or self._effect_of_status()
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the very same call may succeed a moment later."""
+        return self.status is None or self.status in (408, 425, 429) or self.status >= 500
+
+    def _effect_of_status(self) -> Effect:
+        if self.status in (401, 402, 403):
+            # ittybit's are about the account or the rule. Supabase's are about our key, whatever the work is.
+            return "hold" if self.service == "ittybit" else "retry"
+        # Nobody's request is wrong because the ledger is not there, or because a service has moved.
+        is_ours = self.service == "ledger" or (self.status is not None and self.status < 400)
+        return "retry" if is_ours or self.is_passing else "fail"
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do about it, in a sentence."""
+        known = _REMEDIES.get((self.service, self.status))
+        if known:
+            return known
+        if self.status is None and self.effect == "retry":
+            address = "ITTYBIT_API_URL" if self.service == "ittybit" else "SUPABASE_URL"
+            return f"Try again later; if that does not help, check {address}."
+        if self.effect == "hold":
+            return "It goes on by itself when that is mended."
+        if self.effect == "fail":
+            return "The request can never work as it is: change what was asked for."
+        return "Nothing is wrong with the request: try again later."
+
+
+_REMEDIES: dict[tuple[Service, int | None], str] = {
+    ("ittybit", 401): "ittybit does not accept the key: check ITTYBIT_API_KEY.",
+    ("ittybit", 402): "The ittybit account is out of credit: top it up; waiting jobs go on by themselves.",
+    ("ittybit", 403): "The ittybit key may not do this: check the key's project and the automation or connection.",
+    ("ittybit", 404): "ittybit does not know it: check the automation or connection, and the key's project.",
+    ("storage", 401): "Supabase does not accept the key: check SUPABASE_SECRET_KEY and SUPABASE_URL.",
+    ("storage", 403): "Supabase does not accept the key: check SUPABASE_SECRET_KEY and SUPABASE_URL.",
+    ("ledger", 401): "Supabase does not accept the key: check SUPABASE_SECRET_KEY and SUPABASE_URL.",
+    ("ledger", 403): "The key is not the project's secret key: check SUPABASE_SECRET_KEY.",
+    ("ledger", 404): "The database has no ittybit ledger: apply the migrations in supabase/migrations.",
+}
+
+
+class Answered(ServiceError):
+    """The service answered, and the answer is an error."""
+
+
+class Unanswered(ServiceError):
+    """The service gave no answer that can be used."""
+
+
+class Undecided(ServiceError):
+    """Whether an earlier start took effect cannot be found out."""

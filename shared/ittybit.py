@@ -1,0 +1,170 @@
+"""The thin client of ittybit's API: connections, automations, runs and tasks.
+
+As documented from 2025-12 (``/connections``) to 2026-01 (errors as ``{kind, message}``), https://ittybit.com/changelog.
+
+A later version of the API that names these things otherwise is added here and in ``ittybit_shapes``, nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import Unanswered, Undecided
+from shared.ittybit_shapes import Connection, Work, bare
+from shared.outbound import Deadline, Reply, send
+from shared.settings import Settings
+
+PAGE = 100
+# Looking for a start goes back this many pages at the most.
+MAX_PAGES = 50
+# How exactly two clocks are known to agree: by the answer's Date header, or where it has none.
+CLOCKS_COMPARED = timedelta(seconds=30)
+CLOCKS_UNKNOWN = timedelta(minutes=10)
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+class Ittybit:
+    """One invocation's view of ittybit: its key and its deadline.
+
+    Every method raises ``ServiceError`` when ittybit answers with an error or not at all.
+    """
+
+    def __init__(self, settings: Settings, deadline: Deadline) -> None:
+        self._url = settings.ittybit_api_url
+        self._headers = {"authorization": f"Bearer {settings.ittybit_api_key}"}
+        self._deadline = deadline
+        self._clock: datetime | None = None
+
+    def connections(self) -> list[Connection]:
+        """All connections of the project."""
+        return list(self._pages("connections", Connection))
+
+    def create_connection(self, fields: Mapping[str, Any]) -> Connection:
+        """Register S3 keys (``POST /connections``)."""
+        return _read(Connection, self._call("POST", "connections", fields))
+
+    def update_connection(self, connection_id: str, fields: Mapping[str, Any]) -> Connection:
+        """Change a connection (``PATCH /connections/{id}``; which fields it takes is not documented)."""
+        path = f"connections/{quote(connection_id, safe='')}"
+        return _read(Connection, self._call("PATCH", path, fields, repeatable=True))
+
+    def delete_connection(self, connection_id: str) -> None:
+        """Forget a connection."""
+        self._call("DELETE", f"connections/{quote(connection_id, safe='')}", repeatable=True)
+
+    def run_automation(self, automation_id: str, source: str, mark: str) -> Work:
+        """Start an automation on the file at an https address; returns its run."""
+        path = f"automations/{quote(automation_id, safe='')}/run"
+        return _read(Work, self._call("POST", path, {"url": source}, mark=mark))
+
+    def create_task(
+        self,
+        kind: str,
+        source: str,
+        options: Mapping[str, Any],
+        *,
+        connection_id: str,
+        destination: str,
+        mark: str,
+    ) -> Work:
+        """Start one task whose output ittybit writes to ``s3://bucket/key`` through the connection."""
+        body = {
+            "url": source,
+            "kind": kind,
+            "options": dict(options),
+            "connection_id": connection_id,
+            "destination": destination,
+        }
+        return _read(Work, self._call("POST", "tasks", body, mark=mark))
+
+    def task(self, task_id: str) -> Work:
+        """The task as it is now."""
+        return _read(Work, self._call("GET", f"tasks/{quote(task_id, safe='')}", repeatable=True))
+
+    def run(self, run_id: str) -> Work:
+        """The run as it is now; when it has succeeded, with the outputs of all its tasks."""
+        run = _read(Work, self._call("GET", f"runs/{quote(run_id, safe='')}", repeatable=True))
+        if run.state != "succeeded":
+            return run
+        # A run shows its tasks in short; their outputs are with the tasks themselves.
+        tasks = self._pages("tasks", Work, run_id=run_id, order="asc")
+        outputs = dict.fromkeys([*run.outputs, *(address for task in tasks for address in task.outputs)])
+        return run.model_copy(update={"outputs": tuple(outputs)})
+
+    def find_task(self, mark: str, since: datetime, now: datetime) -> Work | None:
+        """The oldest task since an attempt whose source carries the mark, or None if there certainly is none.
+
+        Args:
+            mark: the job's.
+            since: when the attempt began, by the ledger's clock.
+            now: a moment of this invocation by the same clock, to compare ittybit's with.
+
+        Raises:
+            Undecided: there are more tasks since then than can be looked through, and none of those seen is ours.
+        """
+        found = None
+        for seen, task in enumerate(self._pages("tasks", Work, order="desc")):
+            ahead = self._clock - now - CLOCKS_COMPARED if self._clock else -CLOCKS_UNKNOWN
+            if task.created_at and task.created_at < since + ahead:
+                return found
+            if seen >= MAX_PAGES * PAGE or (seen >= PAGE and self._deadline.left() < 1):
+                if found is not None:
+                    return found
+                raise Undecided("ittybit", f"not among the newest {seen} tasks", in_doubt=True)
+            if any(f"job={mark}" in source.partition("?")[2].split("&") for source in task.sources):
+                found = task
+        return found
+
+    def _pages(self, path: str, shape: type[Shape], **query: str) -> Iterator[Shape]:
+        """Every item of a list, page by page along the cursor."""
+        after: dict[str, str] = {}
+        while True:
+            reply = self._call("GET", f"{path}?{urlencode({'limit': PAGE, **query, **after})}", repeatable=True)
+            items = bare(reply.data)
+            if not isinstance(items, list):
+                raise Unanswered("ittybit", "the answer to a list is not a list")
+            parsed = [_read(shape, reply, item) for item in items]
+            yield from parsed
+            if reply.headers.get("has-more", "false").lower() != "true" or not items:
+                return
+            after = {"after": str(items[-1]["id"])}
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        mark: str | None = None,
+        repeatable: bool = False,
+    ) -> Reply:
+        """Send one request. With a mark it is a start: the mark is its Idempotency-Key, wherever that is honoured."""
+        headers = self._headers | ({"idempotency-key": mark} if mark else {})
+        url = f"{self._url}/{path}"
+        reply = send("ittybit", method, url, deadline=self._deadline, headers=headers, body=body, repeatable=repeatable)
+        self._clock = _date(reply) or self._clock
+        return reply
+
+
+def _date(reply: Reply) -> datetime | None:
+    """When the answer was given, by ittybit's clock."""
+    try:
+        given = parsedate_to_datetime(reply.headers.get("date", ""))
+        return given if given.tzinfo else given.replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _read(shape: type[Shape], reply: Reply, item: Any = None) -> Shape:
+    """Read what is needed of one object. A start that was accepted but cannot be read is in doubt."""
+    try:
+        return shape.model_validate(bare(reply.data) if item is None else item)
+    except ValidationError:
+        raise Unanswered("ittybit", f"the answer is not a {shape.__name__.lower()}", in_doubt=True) from None

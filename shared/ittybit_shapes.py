@@ -1,0 +1,112 @@
+"""What is read of ittybit's answers, whichever of its documents they follow.
+
+The public documents disagree on a ``data`` envelope, on ``input``/``inputs`` and ``output``/``outputs``, on an error as
+text or object, on the word for success and on the unit of time. Only what is needed is read; the rest is passed over.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+_SUCCEEDED = {"succeeded", "ready", "completed"}
+_FAILED = {"failed", "error", "cancelled", "canceled"}
+
+
+def bare(answer: Any) -> Any:
+    """Return the answer without the ``data`` envelope that older versions put around it."""
+    return answer["data"] if isinstance(answer, dict) and "data" in answer and "id" not in answer else answer
+
+
+class Fault(BaseModel):
+    """Why ittybit failed at something, in its own words."""
+
+    kind: str | None = None
+    message: str = "ittybit gave no reason"
+
+
+class Connection(BaseModel):
+    """The S3 keys of a project as ittybit keeps them. The secret may be echoed: it is read to compare, never shown."""
+
+    id: str
+    name: str = ""
+    endpoint: str = ""
+    region: str = ""
+    access_key_id: str = ""
+    secret_access_key: str = Field(default="", repr=False)
+    is_default: bool = False
+
+
+class Work(BaseModel):
+    """A run or a task.
+
+    Attributes:
+        state: ``ongoing`` until it succeeded or failed.
+        progress: 0 to 100, where given.
+        run_id: the run that a task belongs to.
+        sources: the addresses it reads from.
+        outputs: the addresses of its results.
+        tasks: a run's tasks, where given.
+        created_at: when it was made, by ittybit's clock.
+    """
+
+    id: str
+    state: Literal["ongoing", "succeeded", "failed"]
+    status: str
+    progress: float | None = None
+    run_id: str | None = None
+    sources: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    error: Fault | None = None
+    tasks: tuple[Work, ...] = ()
+    created_at: datetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_any_shape(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        status = str(data.get("status") or "")
+        return {
+            "id": data.get("id"),
+            "status": status,
+            "state": "succeeded" if status in _SUCCEEDED else "failed" if status in _FAILED else "ongoing",
+            "progress": data.get("progress"),
+            "run_id": data.get("run_id"),
+            "sources": _addresses(data, "url", "input", "inputs", "options"),
+            "outputs": _addresses(data, "output", "outputs"),
+            "error": data.get("error"),
+            "tasks": [task for task in data.get("tasks") or () if isinstance(task, dict)],
+            "created_at": data.get("created_at") or data.get("created"),
+        }
+
+    @field_validator("progress", mode="before")
+    @classmethod
+    def _number_or_nothing(cls, value: Any) -> Any:
+        return value if isinstance(value, (int, float)) else None
+
+    @field_validator("error", mode="before")
+    @classmethod
+    def _text_or_object(cls, value: Any) -> Any:
+        said = {"message": value} if isinstance(value, str) else value if isinstance(value, dict) else {}
+        return {name: text for name in Fault.model_fields if isinstance(text := said.get(name), str) and text} or None
+
+    @field_validator("created_at")
+    @classmethod
+    def _utc_unless_it_says(cls, value: datetime | None) -> datetime | None:
+        # Seconds and milliseconds since 1970 are told apart by pydantic.
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+def _addresses(data: dict[str, Any], *fields: str) -> tuple[str, ...]:
+    """Every address under the fields, each of which is text, an object with a ``url``, or a list of either."""
+    found: list[str] = []
+    for field in fields:
+        value = data.get(field)
+        for item in value if isinstance(value, list) else [value]:
+            address = item.get("url") if isinstance(item, dict) else item
+            if isinstance(address, str) and address not in found:
+                found.append(address)
+    return tuple(found)

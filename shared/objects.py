@@ -1,0 +1,119 @@
+"""Stored objects: which keys there are, and the https addresses that ittybit reads them from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from pydantic import AfterValidator
+
+from shared.errors import Answered, Skipped, Unanswered
+from shared.outbound import Deadline, send
+from shared.settings import Settings
+
+# How long a signed address lasts: it must outlive ittybit's queue.
+SIGNED_SECONDS = 24 * 3600
+
+# What storage-api accepts in a key (isValidKey); everything else it refuses with 400 InvalidKey.
+_KEY = re.compile(r"[A-Za-z0-9_/!.*'() &$@=;:+,?-]+", re.ASCII)
+_CLIMBS = re.compile(r"(?:^|/)\.\.?(?:/|$)")
+_DESTINATION = re.compile(r"s3://([^/]+)/(.+)")
+
+
+def check_key(key: str) -> str:
+    """Return a key that Supabase accepts and an address can name; raise ValueError otherwise."""
+    if len(key) > 1024 or not _KEY.fullmatch(key):
+        raise ValueError("Supabase accepts letters, digits and _/!.*'() &$@=;:+,?- in a key, 1024 at most")
+    if _CLIMBS.search(key):
+        raise ValueError("a key with a . or .. part cannot be addressed")
+    return key
+
+
+def check_bucket(bucket: str) -> str:
+    """Return a bucket's id as it may stand in an address; raise ValueError otherwise."""
+    if len(bucket) > 100 or "/" in bucket:
+        raise ValueError("a bucket's id has no slash and at most 100 characters")
+    return check_key(bucket)
+
+
+def check_destination(destination: str) -> str:
+    """Return an ``s3://bucket/key`` that names one place in a bucket; raise ValueError otherwise."""
+    match = _DESTINATION.fullmatch(destination)
+    if not match:
+        raise ValueError("must be s3://bucket/key")
+    check_bucket(match[1])
+    key = check_key(match[2])
+    if key.startswith("/") or "//" in key:
+        raise ValueError("the key starts with a slash or repeats one")
+    return destination
+
+
+ObjectKey = Annotated[str, AfterValidator(check_key)]
+Bucket = Annotated[str, AfterValidator(check_bucket)]
+Destination = Annotated[str, AfterValidator(check_destination)]
+
+
+def split_destination(destination: str) -> tuple[str, str]:
+    """Return the bucket and the key of a checked ``s3://bucket/key``."""
+    bucket, _, key = destination.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _path(bucket: str, name: str) -> str:
+    """The object's place in an address. Raises Skipped for a key that would lead to another object's."""
+    if _CLIMBS.search(name):
+        raise Skipped("not_addressable", "A key with a . or .. part cannot be addressed.")
+    return f"{quote(bucket, safe='')}/{quote(name, safe='/')}"
+
+
+def public_address(supabase_url: str, bucket: str, name: str, mark: str) -> str:
+    """The address of an object in a public bucket.
+
+    The mark says whose call it is; storage ignores it, and it gets past what a CDN has kept of an older version.
+    """
+    return f"{supabase_url}/storage/v1/object/public/{_path(bucket, name)}?job={mark}"
+
+
+def signed_address(settings: Settings, bucket: str, name: str, mark: str, deadline: Deadline) -> str:
+    """An address of an object in any bucket, good for 24 hours.
+
+    The bulk endpoint is used because it signs the raw key: the single one signs the request's path, and is wrong for
+    a key with ``?`` (recorded from storage-api v1.70.6).
+
+    Raises:
+        Skipped: there is no such object, or no such bucket.
+        ServiceError: Storage did not sign.
+    """
+    path = _path(bucket, name)
+    base = f"{settings.supabase_url}/storage/v1/object/sign"
+    try:
+        reply = send(
+            "storage",
+            "POST",
+            f"{base}/{quote(bucket, safe='')}",
+            deadline=deadline,
+            headers=settings.supabase_headers,
+            body={"expiresIn": SIGNED_SECONDS, "paths": [name]},
+            repeatable=True,
+        )
+    except Answered as error:
+        if error.status == 404:
+            raise Skipped("gone", f"There is no bucket {bucket!r}, or no object {name!r} in it.") from None
+        raise
+    signed = _signed_url(reply.data)
+    if signed is None:
+        raise Skipped("gone", f"There is no object {name!r} in bucket {bucket!r}.")
+    _, separator, token = signed.rpartition("?token=")  # a key may itself contain "?token="
+    if not separator:
+        raise Unanswered("storage", "the signed address has no token")
+    return f"{base}/{path}?token={token}&job={mark}"
+
+
+def _signed_url(answer: Any) -> str | None:
+    match answer:
+        case [{"signedURL": str(url)}]:
+            return url
+        case [{"error": str()}]:
+            return None
+    raise Unanswered("storage", "the answer to a signing is not a list of one address")

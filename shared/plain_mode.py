@@ -1,0 +1,99 @@
+"""Plain mode: on-upload called by a Dashboard webhook on storage.objects, with no database side installed.
+
+The environment says what to watch. There is no ledger, so nothing is sent again: what fails is lost.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from shared.edge import MAX_BODY_BYTES
+from shared.errors import Refused, Skipped
+from shared.globs import matches_mimetype, matches_path
+from shared.objects import Bucket, ObjectKey
+from shared.settings import Settings
+
+# A webhook carries the row with its user_metadata, which alone may be 1 MB (Supabase: storage limits).
+MAX_EVENT_BYTES = 2 * 1024 * 1024
+
+
+class StoredObject(BaseModel):
+    """What is read of a row of storage.objects; user_metadata and the rest are dropped."""
+
+    bucket_id: Bucket
+    name: ObjectKey
+    # It goes into the source's address and a header, as the mark of the content.
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")] | None = None
+    metadata: dict[str, Any] | None = None
+    is_delete_marker: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes stored; 0 where the row does not say."""
+        size = (self.metadata or {}).get("size")
+        return size if isinstance(size, int) else 0
+
+    @property
+    def mimetype(self) -> str:
+        """The type that the uploader claims."""
+        return str((self.metadata or {}).get("mimetype") or "")
+
+    @property
+    def content(self) -> tuple[Any, int]:
+        """Tells two stored contents apart."""
+        return (self.metadata or {}).get("eTag"), self.size
+
+    def is_same_as(self, other: StoredObject) -> bool:
+        """Whether both rows are of one content; older versions of Supabase's storage have no version."""
+        return self.content == other.content or (self.version is not None and self.version == other.version)
+
+
+class ObjectEvent(BaseModel):
+    """The body of a Supabase Database Webhook on storage.objects."""
+
+    type: Literal["INSERT", "UPDATE", "DELETE"]
+    table: Literal["objects"]
+    schema_: Literal["storage"] = Field(alias="schema")
+    record: StoredObject | None
+    old_record: StoredObject | None = None
+
+
+def max_body(settings: Settings) -> int:
+    """Bytes that a caller with the bearer token may send to on-upload."""
+    return MAX_EVENT_BYTES if settings.watch_bucket else MAX_BODY_BYTES
+
+
+def check(event: ObjectEvent, settings: Settings) -> StoredObject:
+    """Return the object that the event is about, if it is to be processed.
+
+    The guards are those of the database side (ittybit.reason_to_skip) but for results written through S3, which a
+    webhook does not show: they must be under an output prefix.
+
+    Raises:
+        Refused: plain mode is not set up.
+        Skipped: nothing is to be done, with the reason.
+    """
+    if settings.watch_bucket is None:
+        raise Refused(422, "This is a Database Webhook: set ITTYBIT_AUTOMATION_ID and WATCH_BUCKET for plain mode.")
+    stored = event.record
+    if event.type == "DELETE" or stored is None:
+        raise Skipped("deleted")
+    if event.type == "UPDATE" and event.old_record and stored.is_same_as(event.old_record):
+        raise Skipped("same_content")
+    if stored.bucket_id != settings.watch_bucket or not matches_path(settings.watch_path, stored.name):
+        raise Skipped("not_watched")
+    if settings.watch_type and not matches_mimetype(settings.watch_type, stored.mimetype):
+        raise Skipped("not_watched")
+    if stored.is_delete_marker:
+        raise Skipped("delete_marker")
+    if stored.name.endswith(("/", ".emptyFolderPlaceholder")):
+        raise Skipped("folder")
+    if stored.name.startswith(".ittybit/"):
+        raise Skipped("probe")
+    if stored.name.startswith(settings.output_prefixes):
+        raise Skipped("output_prefix")
+    if stored.size == 0:
+        raise Skipped("empty")
+    return stored

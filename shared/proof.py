@@ -1,0 +1,74 @@
+"""Who may call: the database by its signature, people and schedulers by a bearer token."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from typing import Protocol
+
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from shared.errors import Refused
+from shared.settings import Settings
+
+# One answer for every reason: which one it was is in the log.
+_DETAIL = "Sign the request with FUNCTIONS_SECRET (Standard Webhooks) or send FUNCTIONS_TOKEN as a bearer token."
+
+
+class Headers(Protocol):
+    """A request's headers; names in any case."""
+
+    def get(self, name: str, /) -> str | None:
+        """Return the header's value, or None."""
+
+
+class Unproven(Refused):
+    """The caller has not shown that it may call."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(401, _DETAIL, reason=reason)
+
+
+def has_bearer(headers: Headers, settings: Settings) -> bool:
+    """Whether the caller sent the bearer token; False when it sent none at all.
+
+    Raises:
+        Unproven: it sent another one, or none is configured.
+    """
+    sent = headers.get("Authorization")
+    if sent is None:
+        return False
+    if settings.functions_token is None:
+        raise Unproven("bearer sent, but FUNCTIONS_TOKEN is not set")
+    scheme, _, token = sent.partition(" ")
+    # On bytes: compare_digest refuses non-ASCII text, and a header may hold any.
+    same = hmac.compare_digest(token.strip().encode(), settings.functions_token.encode())
+    if scheme.lower() != "bearer" or not same:
+        raise Unproven("wrong bearer token")
+    return True
+
+
+def check_signature(headers: Headers, body: bytes, settings: Settings) -> None:
+    """Verify a Standard Webhooks 1.0.0 signature over the raw body, not older or newer than 5 minutes.
+
+    Any of the configured secrets will do: two are accepted while one replaces the other.
+
+    Raises:
+        Unproven: no signature, no secret configured, or none of them fits.
+    """
+    if not settings.functions_secret:
+        raise Unproven("no bearer sent, and FUNCTIONS_SECRET is not set")
+    names = ("webhook-id", "webhook-timestamp", "webhook-signature")
+    signed = {name: value for name in names if (value := headers.get(name)) is not None}
+    if len(signed) < len(names):
+        raise Unproven("neither a signature nor a bearer token")
+    reason = ""
+    for secret in settings.functions_secret:
+        try:
+            Webhook(base64.b64decode(secret.removeprefix("whsec_"))).verify(body, signed, json_parse=False)
+        # A malformed header, or a body that is not UTF-8, comes out of the library as a plain ValueError.
+        except (WebhookVerificationError, ValueError) as error:
+            reason = f"signature: {error}" if isinstance(error, WebhookVerificationError) else "malformed signature"
+        else:
+            return
+    raise Unproven(reason)

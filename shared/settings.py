@@ -1,0 +1,174 @@
+"""What the environment says, read once at start; whatever is missing or malformed is named in one message."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+
+def _origin(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_plain = bool(parts.hostname and re.fullmatch(r"[!-~]+", url) and parts.port != 0)
+    except ValueError:  # its message tells the value
+        is_plain = False
+    if not is_plain or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must be an address such as https://example.com")
+    if parts.scheme == "http" and not _is_near(parts.hostname or ""):
+        raise ValueError("must be https: keys travel with every call")
+    return url.rstrip("/")
+
+
+def _is_near(host: str) -> bool:
+    """Whether the host is this machine, or a container beside it, where plain http is usual."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return "." not in host or host == "host.docker.internal"
+
+
+def _signing_secret(secret: str) -> str:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        key = b""
+    if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise ValueError("must be whsec_ and the base64 of 24 to 64 random bytes")
+    return secret
+
+
+def _prefix(prefix: str) -> str:
+    if not prefix.endswith("/") or prefix.startswith("/"):
+        raise ValueError("must end in / and not start with one, such as processed/")
+    return prefix
+
+
+def _no_space(text: str) -> str:
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("must be printable ASCII without spaces")
+    return text
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
+Key = Annotated[str, AfterValidator(_no_space)]
+Keys = Annotated[tuple[Annotated[str, AfterValidator(_signing_secret)], ...], BeforeValidator(_split)]
+Prefixes = Annotated[tuple[Annotated[str, AfterValidator(_prefix)], ...], BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
+class Settings(BaseModel):
+    """The environment's variables, lower-case; the README has one line for each."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    ittybit_api_key: Key
+    ittybit_api_url: Origin = "https://api.ittybit.com"
+    supabase_url: Origin
+    supabase_secret_key: Key
+    functions_secret: Keys = ()
+    functions_token: Annotated[str, Field(min_length=16), AfterValidator(_no_space)] | None = None
+    supabase_s3_access_key_id: Key | None = None
+    supabase_s3_secret_access_key: Key | None = None
+    supabase_s3_region: Key | None = None
+    supabase_s3_endpoint: Origin | None = None
+    ittybit_connection_id: Key | None = None
+    ittybit_automation_id: Key | None = None
+    watch_bucket: str | None = None
+    watch_path: str = "**"
+    watch_type: str | None = None
+    output_prefixes: Prefixes = ("processed/",)
+    destination_buckets: Names = ()
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Settings:
+        if self.functions_token in self.functions_secret:
+            raise ValueError("FUNCTIONS_TOKEN must not be the FUNCTIONS_SECRET: whoever holds one would hold both")
+        if (self.ittybit_automation_id is None) != (self.watch_bucket is None):
+            raise ValueError("ITTYBIT_AUTOMATION_ID and WATCH_BUCKET go together (plain mode)")
+        return self
+
+    @property
+    def project_ref(self) -> str:
+        """The project's reference, or for another host its name and port: what a connection is named after."""
+        parts = urlsplit(self.supabase_url)
+        host = parts.netloc.lower()
+        return host.split(".")[0] if host.endswith(".supabase.co") else re.sub(r"[^a-z0-9]+", "-", host)
+
+    @property
+    def s3_endpoint(self) -> str:
+        """The project's S3 endpoint: the direct storage host of a hosted project (Supabase: S3 authentication)."""
+        if self.supabase_s3_endpoint:
+            return self.supabase_s3_endpoint
+        hosted = urlsplit(self.supabase_url).netloc.lower().endswith(".supabase.co")
+        base = f"https://{self.project_ref}.storage.supabase.co" if hosted else self.supabase_url
+        return f"{base}/storage/v1/s3"
+
+    @property
+    def supabase_headers(self) -> Mapping[str, str]:
+        """Authentication for Supabase: a new secret key goes into ``apikey`` alone, a legacy JWT into both headers."""
+        headers = {"apikey": self.supabase_secret_key}
+        if not self.supabase_secret_key.startswith("sb_"):
+            headers["authorization"] = f"Bearer {self.supabase_secret_key}"
+        return headers
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Everything that must never be said."""
+        optional = (self.functions_token, self.supabase_s3_secret_access_key)
+        return (
+            self.ittybit_api_key,
+            self.supabase_secret_key,
+            *self.functions_secret,
+            *(secret for secret in optional if secret),
+        )
+
+    def __repr__(self) -> str:
+        return f"Settings({self.supabase_url})"
+
+    __str__ = __repr__
+
+
+def load(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; an empty variable counts as absent.
+
+    Raises:
+        SystemExit: with one message that names all that is missing or malformed, and no value.
+    """
+    values: dict[str, Any] = {
+        name: environment[name.upper()].strip()
+        for name in Settings.model_fields
+        if environment.get(name.upper(), "").strip()
+    }
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = [_fault(e["loc"], e["type"], e["msg"]) for e in error.errors(include_input=False, include_url=False)]
+        raise SystemExit("The functions cannot start:\n" + "\n".join(f"  {fault}" for fault in faults)) from None
+
+
+def _fault(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    if not location:
+        return message
+    name = str(location[0]).upper()
+    return f"{name} is missing" if kind == "missing" else f"{name} {message[0].lower()}{message[1:]}"
