@@ -1,0 +1,99 @@
+"""create-connection: register the project's Supabase S3 keys at ittybit, once.
+
+Called by   people and schedulers
+Proof       FUNCTIONS_TOKEN as a bearer token, or a Standard Webhooks signature with FUNCTIONS_SECRET
+Takes       {} for the keys in the environment, or any of
+            {"access_key_id", "secret_access_key", "region", "is_default"}; the endpoint is always this project's own
+Answers     200 {"outcome": "created" | "unchanged" | "replaced", "connection": {…}}, never with the secret;
+            4xx and 503 as application/problem+json
+Deployed    ./deploy.sh stage create-connection; target create_connection
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import functions_framework
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared import settings
+from shared.edge import Answer, Call, endpoint
+from shared.errors import Answered, Refused
+from shared.ittybit import Ittybit
+from shared.ittybit_shapes import Connection
+from shared.redaction import Redactor
+
+SETTINGS = settings.load()
+
+Key = Annotated[str, Field(pattern=r"^[!-~]{1,512}$")]
+
+
+class ConnectionRequest(BaseModel):
+    """The keys to register; what is left out comes from the environment."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    access_key_id: Key | None = None
+    secret_access_key: Key | None = Field(default=None, repr=False)
+    region: Key | None = None
+    is_default: bool | None = None
+
+
+@functions_framework.http
+@endpoint(SETTINGS, ConnectionRequest)
+def create_connection(body: ConnectionRequest, call: Call) -> Answer:
+    """Make the project's connection what the keys say: create it, leave it, or replace it."""
+    wanted = _fields(body)
+    # A secret of the request's own is not among the settings'.
+    call.redact = Redactor((*SETTINGS.secrets, wanted["secret_access_key"]))
+    ittybit = Ittybit(call.settings, call.deadline)
+    existing = next((c for c in ittybit.connections() if c.name == wanted["name"]), None)
+    if existing is None:
+        outcome, connection = "created", ittybit.create_connection(wanted)
+    elif _same(existing, wanted):
+        outcome, connection = "unchanged", existing
+    else:
+        outcome, connection = "replaced", _replace(existing, wanted, ittybit)
+    shown = connection.model_dump(exclude={"secret_access_key"})
+    return Answer(200, {"outcome": outcome, "connection": shown})
+
+
+def _fields(body: ConnectionRequest) -> dict[str, Any]:
+    """What ittybit is to know, or a refusal that names each missing part."""
+    keys = {
+        "access_key_id": body.access_key_id or SETTINGS.supabase_s3_access_key_id,
+        "secret_access_key": body.secret_access_key or SETTINGS.supabase_s3_secret_access_key,
+        "region": body.region or SETTINGS.supabase_s3_region,
+    }
+    missing = [name for name, value in keys.items() if value is None]
+    if missing:
+        names = ", ".join(f"{name} (or SUPABASE_S3_{name.upper()})" for name in missing)
+        fields = tuple((name, "missing, and not in the environment either") for name in missing)
+        raise Refused(422, f"Missing: {names}. Dashboard > Storage > S3 has them.", fields=fields)
+    default = {} if body.is_default is None else {"is_default": body.is_default}
+    name = f"supabase-{SETTINGS.project_ref}"
+    return {"name": name, "kind": "s3", "endpoint": SETTINGS.s3_endpoint, **keys, **default}
+
+
+def _same(existing: Connection, wanted: dict[str, Any]) -> bool:
+    """Whether ittybit has it as wanted. A secret that it masks cannot be compared, and counts as equal."""
+    known = {"kind": "s3", **existing.model_dump()}
+    if re.search(r"^$|\*|…|\.\.\.", existing.secret_access_key):
+        known["secret_access_key"] = wanted["secret_access_key"]
+    return all(known[field] == value for field, value in wanted.items())
+
+
+def _replace(existing: Connection, wanted: dict[str, Any], ittybit: Ittybit) -> Connection:
+    """Change the keys in place, so that the id stays; where ittybit does not take them, put a new one in its stead."""
+    try:
+        changed = ittybit.update_connection(existing.id, wanted)
+    except Answered as error:
+        if error.effect != "fail":
+            raise
+    else:
+        if _same(changed, wanted):
+            return changed
+    connection = ittybit.create_connection({"is_default": existing.is_default, **wanted})
+    ittybit.delete_connection(existing.id)
+    return connection
