@@ -1,0 +1,226 @@
+-- Schema ittybit: which object is processed, and how.
+--
+-- A rule is data, edited in Studio or by SQL. This file holds the rules, what their patterns mean, and the checks that
+-- refuse a rule which could never work. Everything in the schema is closed to the API's roles; it can run twice.
+
+create schema if not exists ittybit;
+comment on schema ittybit is 'Supabase Storage x ittybit: rules, the ledger of jobs, and the sender.';
+revoke all on schema ittybit from public, anon, authenticated, service_role;
+
+
+-- Patterns ------------------------------------------------------------------------------------------------------------
+
+-- The regular expression of a path glob: `*` stops at `/`, `**` does not, nothing else is special.
+create or replace function ittybit.glob_pattern(glob text)
+returns text
+language sql
+immutable
+strict
+parallel safe
+set search_path = ''
+as $$
+  select '^'
+    || replace(
+      replace(
+        replace(regexp_replace(glob, '[][\\.^$+?(){}|]', '\\\&', 'g'), '**', chr(1)),
+        '*', '[^/]*'
+      ),
+      chr(1), '.*'
+    )
+    || '$';
+$$;
+
+-- The regular expression of a media type such as `video/*`; parameters after `;` are not part of the type.
+create or replace function ittybit.mimetype_pattern(mimetype text)
+returns text
+language sql
+immutable
+strict
+parallel safe
+set search_path = ''
+as $$
+  select '^' || replace(regexp_replace(lower(mimetype), '[][\\.^$+?(){}|]', '\\\&', 'g'), '*', '[^/; ]+') || ' *(;.*)?$';
+$$;
+
+-- Whether Supabase Storage accepts the key and no part of it climbs, repeats a slash or starts with one.
+-- The characters are those of storage-api's isValidKey.
+create or replace function ittybit.is_safe_key(key text)
+returns boolean
+language sql
+immutable
+strict
+parallel safe
+set search_path = ''
+as $$
+  select length(key) between 1 and 1024
+    and key ~ '^[A-Za-z0-9_/!.*''() &$@=;:+,?-]+$'
+    and key !~ '(^/|//|(^|/)\.\.?(/|$))';
+$$;
+
+-- The address a template gives for one object, or null when the object has no place there: an owner is missing, or
+-- the key would not be a safe one. Each placeholder is replaced once: a name that looks like a template stays a name.
+create or replace function ittybit.render_destination(template text, name text, version text, owner_id text)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  with part as (
+    select
+      coalesce(substring(render_destination.name from '^.*/'), '') as dir,
+      regexp_replace(render_destination.name, '^.*/', '') as base
+  ),
+  piece as (
+    select
+      p.n,
+      case p.m[1]
+        when '{dir}' then part.dir
+        when '{stem}' then regexp_replace(part.base, '(.)\.[^.]*$', '\1')
+        when '{ext}' then coalesce(substring(part.base from '.\.([^.]*)$'), '')
+        when '{name}' then render_destination.name
+        when '{version}' then render_destination.version
+        when '{owner_id}' then case when owner_id ~ '^[A-Za-z0-9_-]+$' then owner_id end
+        else p.m[1]
+      end as value
+    from part, regexp_matches(template, '\{[a-z_]*\}|[^{]+|\{', 'g') with ordinality as p (m, n)
+  ),
+  address as (
+    select string_agg(piece.value, '' order by piece.n) as value
+    from piece
+    having bool_and(piece.value is not null)
+  )
+  select address.value
+  from address
+  where ittybit.is_safe_key(substring(address.value from '^s3://[^/]+/(.*[^/])$'));
+$$;
+
+
+-- Rules ---------------------------------------------------------------------------------------------------------------
+
+create table if not exists ittybit.rules (
+  name text primary key check (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
+  bucket_id text not null check (bucket_id <> ''),
+  path text not null default '**' check (path <> ''),
+  mimetype text check (mimetype ~ '^[^/ ]+/[^/ ]+$'),
+  min_size bigint check (min_size >= 0),
+  max_size bigint check (max_size >= coalesce(min_size, 0)),
+  accept_s3 boolean not null default false,
+  enabled boolean not null default true,
+  active_since timestamptz not null default now(),
+  output_prefix text check (output_prefix ~ '^[^/].*/$'),
+  automation_id text check (automation_id ~ '^[A-Za-z0-9_-]{1,128}$'),
+  task jsonb,
+  path_pattern text not null generated always as (ittybit.glob_pattern(path)) stored,
+  mimetype_pattern text generated always as (ittybit.mimetype_pattern(mimetype)) stored,
+  constraint one_action check (num_nonnulls(automation_id, task) = 1)
+);
+
+comment on table ittybit.rules is 'Which object starts what. An edit concerns later uploads: a job keeps its own copy.';
+comment on column ittybit.rules.path is 'Glob over the whole key: * stops at /, ** does not, nothing else is special.';
+comment on column ittybit.rules.mimetype is 'Such as video/* or image/png; null for any. The uploader claims the type.';
+comment on column ittybit.rules.accept_s3 is 'Whether uploads through the S3 protocol count: ittybit itself writes that way.';
+comment on column ittybit.rules.active_since is 'Only content newer than this is bought without being asked.';
+comment on column ittybit.rules.output_prefix is 'Where an automation that uploads by itself writes; starts nothing there.';
+comment on column ittybit.rules.automation_id is 'The ittybit automation to run (by on-upload).';
+comment on column ittybit.rules.task is
+  'The ittybit task to make (by push-back): {"kind", "options", "destination": "s3://bucket/key"} where the key may use '
+  '{dir} {stem} {ext} {name} {version} {owner_id}.';
+
+alter table ittybit.rules enable row level security;
+
+-- Whether an object of the rule's bucket is one that the rule is for. Bound to its operators here and now instead of by
+-- a search_path of its own, so that it is inlined where it is asked of many.
+create or replace function ittybit.fits(rule ittybit.rules, name text, metadata jsonb)
+returns boolean
+language sql
+immutable
+parallel safe
+return name ~ (rule).path_pattern
+  and ((rule).mimetype_pattern is null or lower(metadata ->> 'mimetype') ~ (rule).mimetype_pattern)
+  and ((rule).min_size is null or (metadata ->> 'size')::bigint >= (rule).min_size)
+  and ((rule).max_size is null or (metadata ->> 'size')::bigint <= (rule).max_size);
+
+-- Refuse a task that could never work, and let active_since follow what the rule newly reaches.
+create or replace function ittybit.check_rule()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  unknown text;
+  destination text := new.task ->> 'destination';
+  folder text := substring(destination from '^s3://[^/]+/(.*)/');
+begin
+  -- A glob too complex for a pattern must not be found out by an upload.
+  perform '' ~ ittybit.glob_pattern(new.path);
+
+  if new.task is not null then
+    if jsonb_typeof(new.task) <> 'object' then
+      raise exception 'rule "%": task must be an object {"kind", "options", "destination"}', new.name
+        using errcode = 'invalid_parameter_value';
+    end if;
+
+    select string_agg(field, ', ') into unknown
+    from jsonb_object_keys(new.task) as field
+    where field not in ('kind', 'options', 'destination');
+    if unknown is not null then
+      raise exception 'rule "%": task has unknown fields: %', new.name, unknown
+        using errcode = 'invalid_parameter_value', hint = 'A task has kind, options and destination.';
+    end if;
+
+    if jsonb_typeof(new.task -> 'kind') is distinct from 'string' or new.task ->> 'kind' !~ '^[a-z_]{1,40}$' then
+      raise exception 'rule "%": task.kind must be a kind of ittybit task, such as "video"', new.name
+        using errcode = 'invalid_parameter_value';
+    end if;
+
+    if coalesce(jsonb_typeof(new.task -> 'options'), 'object') <> 'object' then
+      raise exception 'rule "%": task.options must be an object', new.name
+        using errcode = 'invalid_parameter_value';
+    end if;
+
+    select string_agg(placeholder.m[1], ', ') into unknown
+    from regexp_matches(destination, '\{[^}]*\}?', 'g') as placeholder (m)
+    where placeholder.m[1] not in ('{dir}', '{stem}', '{ext}', '{name}', '{version}', '{owner_id}');
+    if unknown is not null then
+      raise exception 'rule "%": task.destination has unknown placeholders: %', new.name, unknown
+        using errcode = 'invalid_parameter_value', hint = 'Known are {dir} {stem} {ext} {name} {version} {owner_id}.';
+    end if;
+
+    if destination is null
+      or destination !~ '^s3://[^/{}]+/.+'
+      or ittybit.render_destination(destination, 'dir/stem.ext', 'version', 'owner') is null
+    then
+      raise exception 'rule "%": task.destination must be s3://bucket/key with a key that Supabase accepts', new.name
+        using errcode = 'invalid_parameter_value', hint = 'For example s3://results/{dir}{stem}.mp4.';
+    end if;
+
+    if replace(destination, '{dir}{stem}.{ext}', '{name}') = 's3://' || new.bucket_id || '/{name}' then
+      raise exception 'rule "%": task.destination is the object itself', new.name
+        using errcode = 'invalid_parameter_value', hint = 'Write the result under another key, such as processed/{name}.';
+    end if;
+
+    -- These kinds write many files beside the one named: the whole folder is reserved, so it must be the object's own.
+    if new.task ->> 'kind' = 'adaptive_video' and coalesce(folder, '') !~ '\{(stem|name|version)\}' then
+      raise exception 'rule "%": adaptive_video writes many files and needs a folder for each object', new.name
+        using errcode = 'invalid_parameter_value', hint = 'For example s3://results/{dir}{stem}/master.m3u8.';
+    end if;
+  end if;
+
+  if tg_op = 'UPDATE'
+    and (
+      (new.enabled and not old.enabled)
+      or (new.bucket_id, new.path, new.mimetype, new.min_size, new.max_size, new.accept_s3)
+        is distinct from (old.bucket_id, old.path, old.mimetype, old.min_size, old.max_size, old.accept_s3)
+    )
+  then
+    new.active_since := now();
+  end if;
+  return new;
+end;
+$$;
+
+create or replace trigger check_rule
+before insert or update on ittybit.rules
+for each row execute function ittybit.check_rule();

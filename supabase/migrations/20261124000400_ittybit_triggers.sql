@@ -1,0 +1,362 @@
+-- The triggers on storage.objects: an upload becomes a row in the ledger, and a nudge.
+--
+-- An upload never fails because of them. Whatever goes wrong in here ends in a warning, waits 200 ms for a lock at the
+-- most, and once only in a transaction. It can run twice.
+
+-- The jobs that have reserved a key, or a folder that it lies in, for what they write.
+create or replace function ittybit.reserving_jobs(bucket_id text, name text)
+returns setof uuid
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select o.job
+  from ittybit.outputs as o
+  where o.bucket_id = reserving_jobs.bucket_id
+    and o.name in (
+      select reserving_jobs.name
+      union all
+      -- Every folder the key lies in, as `a/` and `a/b/` for a/b/c.
+      select left(reserving_jobs.name, place.at)
+      from generate_series(1, length(reserving_jobs.name) - 1) as place (at)
+      where substr(reserving_jobs.name, place.at, 1) = '/'
+    );
+$$;
+
+-- Whether a key lies where results are declared to be written: in whichever bucket, for an automation may write to any.
+create or replace function ittybit.is_under_output_prefix(name text)
+returns boolean
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select exists (
+    select
+    from (
+      select unnest(s.output_prefixes) from ittybit.settings as s
+      union all
+      select r.output_prefix from ittybit.rules as r
+    ) as declared (prefix)
+    where starts_with(is_under_output_prefix.name, declared.prefix)
+  );
+$$;
+
+-- Why an object starts nothing although a rule matches it, or null when it may.
+create or replace function ittybit.reason_to_skip(
+  bucket_id text,
+  name text,
+  size bigint,
+  is_delete_marker boolean,
+  through_s3 boolean
+)
+returns text
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select case
+    when is_delete_marker then 'delete_marker'
+    when reason_to_skip.name ~ '(^|/)\.emptyFolderPlaceholder$' or reason_to_skip.name like '%/' then 'folder'
+    when reason_to_skip.name like '.ittybit/%' then 'probe'
+    when exists (select from ittybit.reserving_jobs(reason_to_skip.bucket_id, reason_to_skip.name)) then 'output'
+    when ittybit.is_under_output_prefix(reason_to_skip.name) then 'output_prefix'
+    when coalesce(reason_to_skip.size, 0) = 0 then 'empty'
+    when through_s3 then 's3_write'
+  end;
+$$;
+
+-- A rule's task for one object, with the destination filled in: null where the object has no place there.
+create or replace function ittybit.fill_task(task jsonb, object jsonb)
+returns jsonb
+language sql
+immutable
+strict
+set search_path = ''
+as $$
+  select jsonb_set(task, '{destination}', coalesce(to_jsonb(ittybit.render_destination(
+    task ->> 'destination', object ->> 'name', object ->> 'version', object ->> 'owner_id'
+  )), 'null'));
+$$;
+
+-- Why a filled-in task cannot be made of its object, or null when it can.
+create or replace function ittybit.reason_against_task(task jsonb, object jsonb)
+returns text
+language sql
+immutable
+strict
+set search_path = ''
+as $$
+  select case
+    when task ->> 'destination' is null then 'no_destination'
+    when task ->> 'destination' = 's3://' || (object ->> 'bucket_id') || '/' || (object ->> 'name')
+      then 'destination_is_source'
+  end;
+$$;
+
+-- Record what one rule makes of one stored object, and nudge the function if that is wanted and possible.
+-- `rule` is a row of ittybit.rules, `object` one of storage.objects.
+create or replace function ittybit.record_job(
+  rule record,
+  object jsonb,
+  skipped text,
+  nudge boolean default true,
+  backfill boolean default false
+)
+returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  settings record;
+  action constant jsonb := ittybit.fill_task(rule.task, object);
+  job constant uuid := gen_random_uuid();
+  request bigint;
+begin
+  select s.nudge, case when rule.task is null then s.on_upload_url else s.push_back_url end as url into settings
+  from ittybit.settings as s;
+
+  skipped := coalesce(skipped, ittybit.reason_against_task(action, object));
+
+  if nudge and settings.nudge and settings.url is not null and skipped is null then
+    begin
+      request := ittybit.post(settings.url, job, 1);
+    exception when others then
+      -- The row is written all the same: the sender sends it within seconds of the cause being mended.
+      raise warning 'ittybit: no nudge for %/%: % (%)', object ->> 'bucket_id', object ->> 'name', sqlerrm, sqlstate;
+    end;
+  end if;
+
+  insert into ittybit.jobs (
+    id, rule, bucket_id, name, version, etag, size, automation_id, task,
+    state, reason, attempt, backfill, due_at, finished_at, request_id
+  )
+  values (
+    job,
+    rule.name,
+    object ->> 'bucket_id',
+    object ->> 'name',
+    object ->> 'version',
+    object -> 'metadata' ->> 'eTag',
+    (object -> 'metadata' ->> 'size')::bigint,
+    rule.automation_id,
+    action,
+    case when skipped is null then 'queued' else 'skipped' end,
+    skipped,
+    case when request is null then 0 else 1 end,
+    backfill,
+    case
+      when skipped is not null then null
+      when request is null then clock_timestamp()
+      else clock_timestamp() + ittybit.lease()
+    end,
+    case when skipped is not null then clock_timestamp() end,
+    request
+  )
+  on conflict do nothing;
+
+  if found and skipped is null and action is not null then
+    perform ittybit.reserve_output(job, action);
+  end if;
+end;
+$$;
+
+-- Give up the reservation of a key that no object has any more, unless an open job may still write it.
+create or replace function ittybit.release_output(bucket_id text, name text)
+returns void
+language sql
+security definer
+set search_path = ''
+as $$
+  delete from ittybit.outputs as o
+  where o.bucket_id = release_output.bucket_id
+    and o.name = release_output.name
+    and not exists (select from ittybit.jobs as j where j.id = o.job and j.state in ('queued', 'started'));
+$$;
+
+-- A stored content is no more: what waits for it never starts, and its rows may go one day. A start in doubt is left
+-- to be looked for.
+create or replace function ittybit.end_content(bucket_id text, name text, version text, reason text)
+returns void
+language sql
+security definer
+set search_path = ''
+as $$
+  update ittybit.jobs as j
+  set state = 'skipped', reason = end_content.reason, due_at = null, finished_at = clock_timestamp()
+  where j.bucket_id = end_content.bucket_id
+    and j.name = end_content.name
+    and coalesce(j.version, '') = coalesce(end_content.version, '')
+    and j.state = 'queued'
+    and j.doubt_since is null;
+
+  update ittybit.jobs as j
+  set orphaned_at = clock_timestamp()
+  where j.bucket_id = end_content.bucket_id
+    and j.name = end_content.name
+    and coalesce(j.version, '') = coalesce(end_content.version, '');
+$$;
+
+-- An object was stored, overwritten, moved or copied.
+create or replace function ittybit.object_stored()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+set lock_timeout = '200ms'
+as $$
+declare
+  object jsonb;
+  former jsonb;
+  rule record;
+  moved boolean := false;
+  same_bytes boolean := false;
+  carried boolean;
+  skipped text;
+  decided boolean := false;
+begin
+  if current_setting('ittybit.off', true) = 'on' then
+    return null;
+  end if;
+
+  begin
+    object := to_jsonb(new);
+    if tg_op = 'UPDATE' then
+      former := to_jsonb(old);
+      moved := (old.bucket_id, old.name) is distinct from (new.bucket_id, new.name);
+      same_bytes := moved
+        or (former -> 'metadata' ->> 'eTag', former -> 'metadata' ->> 'size')
+          = (object -> 'metadata' ->> 'eTag', object -> 'metadata' ->> 'size');
+    end if;
+
+    if moved then
+      -- A result that is renamed stays a result, reserved or under an output prefix.
+      if ittybit.is_under_output_prefix(old.name) then
+        skipped := 'output';
+        decided := true;
+      end if;
+      insert into ittybit.outputs (bucket_id, name, job)
+      select new.bucket_id, new.name, reserving.job
+      from ittybit.reserving_jobs(old.bucket_id, old.name) as reserving (job)
+      on conflict do nothing;
+      perform ittybit.release_output(old.bucket_id, old.name);
+    end if;
+
+    for rule in
+      select r.*
+      from ittybit.rules as r
+      where r.bucket_id = new.bucket_id and r.enabled and ittybit.fits(r, new.name, object -> 'metadata')
+    loop
+      begin
+        carried := false;
+        if same_bytes then
+          -- What was or may have been bought for these bytes stays bought under the new name and version.
+          update ittybit.jobs as j
+          set bucket_id = new.bucket_id, name = new.name, version = object ->> 'version'
+          where j.bucket_id = old.bucket_id
+            and j.name = old.name
+            and j.rule = rule.name
+            and coalesce(j.version, '') = coalesce(former ->> 'version', '')
+            and (
+              j.state in ('started', 'succeeded')
+              or (j.state = 'queued' and (j.doubt_since is not null or j.restart is not null))
+            );
+          carried := found;
+        end if;
+
+        if not carried then
+          if not decided then
+            skipped := ittybit.reason_to_skip(
+              new.bucket_id,
+              new.name,
+              (object -> 'metadata' ->> 'size')::bigint,
+              coalesce((object ->> 'is_delete_marker')::boolean, false),
+              coalesce(current_setting('storage.operation', true), '') like 'storage.s3.%'
+            );
+            decided := true;
+          end if;
+          perform ittybit.record_job(
+            rule, object, case when skipped = 's3_write' and rule.accept_s3 then null else skipped end
+          );
+        end if;
+      exception when others then
+        raise warning 'ittybit: rule % missed %/%: % (%)', rule.name, new.bucket_id, new.name, sqlerrm, sqlstate;
+        if sqlstate = '55P03' then
+          perform set_config('ittybit.off', 'on', true);
+          exit;
+        end if;
+      end;
+    end loop;
+
+    if tg_op = 'UPDATE' and coalesce(current_setting('ittybit.off', true), '') <> 'on' then
+      begin
+        perform ittybit.end_content(
+          old.bucket_id, old.name, former ->> 'version', case when moved then 'moved' else 'superseded' end
+        );
+      exception when others then
+        -- The new content's rows stand; a claim of the former one's finds it superseded.
+        raise warning 'ittybit: missed the end of %/%: % (%)', old.bucket_id, old.name, sqlerrm, sqlstate;
+        if sqlstate = '55P03' then
+          perform set_config('ittybit.off', 'on', true);
+        end if;
+      end;
+    end if;
+  exception when others then
+    raise warning 'ittybit: missed %/%: % (%)', new.bucket_id, new.name, sqlerrm, sqlstate;
+    if sqlstate = '55P03' then
+      perform set_config('ittybit.off', 'on', true);
+    end if;
+  end;
+  return null;
+end;
+$$;
+
+-- An object was deleted: what has not started never will, and a result that is gone no longer needs its reservation.
+create or replace function ittybit.object_removed()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+set lock_timeout = '200ms'
+as $$
+begin
+  if current_setting('ittybit.off', true) = 'on' then
+    return null;
+  end if;
+
+  begin
+    perform ittybit.end_content(old.bucket_id, old.name, to_jsonb(old) ->> 'version', 'gone');
+    perform ittybit.release_output(old.bucket_id, old.name);
+  exception when others then
+    raise warning 'ittybit: missed the removal of %/%: % (%)', old.bucket_id, old.name, sqlerrm, sqlstate;
+    if sqlstate = '55P03' then
+      perform set_config('ittybit.off', 'on', true);
+    end if;
+  end;
+  return null;
+end;
+$$;
+
+revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
+
+-- Only rows with final metadata: the storage server first tries each write with a row that it rolls back, and that row
+-- has no size yet. `create or replace` locks this one table only; dropping a trigger would lock them all.
+create or replace trigger ittybit_object_stored
+after insert on storage.objects
+for each row when (new.metadata ? 'size')
+execute function ittybit.object_stored();
+
+create or replace trigger ittybit_object_replaced
+after update of version, name, bucket_id on storage.objects
+for each row when (
+  new.metadata ? 'size'
+  and (old.version, old.name, old.bucket_id) is distinct from (new.version, new.name, new.bucket_id)
+)
+execute function ittybit.object_stored();
+
+create or replace trigger ittybit_object_removed
+after delete on storage.objects
+for each row execute function ittybit.object_removed();

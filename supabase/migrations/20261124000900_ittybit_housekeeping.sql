@@ -1,0 +1,98 @@
+-- Housekeeping: nothing grows for ever while nothing happens. It can run twice.
+
+-- Trim what nobody needs any more, a bounded number of rows at a time. Answers how many rows went.
+--
+-- A ledger row goes only when its content has been gone for `keep`: while the content is there, the row is what keeps it
+-- from being bought again. A reservation outlives its job's row as long as there is an object under it.
+create or replace function ittybit.tidy(keep interval default interval '30 days', most integer default 5000)
+returns bigint
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  reservation record;
+  is_used boolean;
+  gone bigint;
+  total bigint := 0;
+begin
+  with trimmed as (
+    delete from ittybit.jobs as j
+    where j.id in (
+      select k.id
+      from ittybit.jobs as k
+      where k.orphaned_at < now() - keep
+        and k.finished_at is not null
+        and not exists (
+          select
+          from storage.objects as o
+          where o.bucket_id = k.bucket_id and o.name = k.name and coalesce(o.version, '') = coalesce(k.version, '')
+        )
+      limit most
+    )
+    returning j.id
+  ),
+  freed as (
+    delete from ittybit.outputs as o
+    using trimmed
+    where o.job = trimmed.id
+      and o.name not like '%/'
+      and not exists (
+        select from storage.objects as stored where stored.bucket_id = o.bucket_id and stored.name = o.name
+      )
+  )
+  select count(*) into total from trimmed;
+
+  -- Folders that nothing writes to any more and in which nothing is left; by chance, so that each has its turn.
+  for reservation in
+    select o.bucket_id, o.name, o.job
+    from ittybit.outputs as o
+    where o.name like '%/'
+      and not exists (
+        select
+        from ittybit.jobs as j
+        where j.id = o.job
+          and (
+            j.finished_at is null
+            -- Given up without ittybit's word that the run is over.
+            or (j.reason in ('no_progress', 'gave_up', 'undecided') and j.finished_at > now() - keep)
+          )
+      )
+    order by random()
+    limit least(most, 100)
+  loop
+    -- With the prefix as a constant, the index that storage has for searching by prefix serves.
+    execute format(
+      'select exists (select from storage.objects where bucket_id = %L and name like %L)',
+      reservation.bucket_id,
+      regexp_replace(reservation.name, '([%_\\])', '\\\1', 'g') || '%'
+    ) into is_used;
+    if not is_used then
+      delete from ittybit.outputs as o
+      where (o.bucket_id, o.name, o.job) = (reservation.bucket_id, reservation.name, reservation.job);
+      total := total + 1;
+    end if;
+  end loop;
+
+  delete from ittybit.starts as c where c.hour < now() - interval '2 days';
+  get diagnostics gone = row_count;
+  total := total + gone;
+
+  -- pg_cron keeps a row for every run, ours every few seconds.
+  delete from cron.job_run_details as d
+  where d.runid in (
+    select e.runid
+    from cron.job_run_details as e
+    where e.jobid in (select c.jobid from cron.job as c where c.jobname like 'ittybit-%')
+      -- What a restart of the database interrupted has no end.
+      and coalesce(e.end_time, e.start_time) < now() - interval '1 hour'
+    limit most * 10
+  );
+  get diagnostics gone = row_count;
+  return total + gone;
+end;
+$$;
+
+revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
+
+select cron.schedule('ittybit-tidy', '17 * * * *', 'select ittybit.tidy()');
