@@ -1,0 +1,1 @@
+"""The embedded stack: PostgreSQL, Supabase and ittybit on one laptop, with no account."""

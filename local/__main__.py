@@ -1,0 +1,49 @@
+"""The embedded stack's commands: ``python -m local demo``, ``serve`` and ``faults``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from local import demo, serve
+from local.fault_run import command as fault_run
+from local.functions import FunctionError
+from local.postgres import StartError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit status: 0, 1 when it failed, 130 when it was interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m local", description="The embedded stack, on this machine alone.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    once = commands.add_parser("demo", help="the whole way once: a clip in, results out")
+    once.add_argument("file", nargs="?", type=Path, help="a video of yours; by default one is made")
+    stay = commands.add_parser("serve", help="the stack, staying up")
+    stay.add_argument("--env", type=Path, help="run the functions alone, against the services this file names")
+    commands.add_parser("faults", add_help=False, help="the stack under load and faults; faults --help tells more")
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command != "faults":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+
+    # Whoever ends us politely gets the same orderly stop as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if options.command == "demo":
+            demo.run(options.file)
+        elif options.command == "faults":
+            return fault_run.main(rest)
+        elif options.env:
+            serve.serve_functions(options.env)
+        else:
+            serve.serve()
+    except KeyboardInterrupt:
+        return 130
+    except (demo.DemoError, FunctionError, StartError, FileNotFoundError) as error:
+        print(f"\n{options.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

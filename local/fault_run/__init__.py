@@ -1,0 +1,10 @@
+"""The fault run: the embedded stack under load while everything fails that can, and a count of what came of it.
+
+``main`` is the command, ``run`` the run. ``plan`` says what happens when, ``chaos`` brings it about while ``uploads``
+goes on, ``settling`` lets it come to its end, and ``witness`` counts.
+"""
+
+from local.fault_run.command import main
+from local.fault_run.whole_run import run
+
+__all__ = ["main", "run"]

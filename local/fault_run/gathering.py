@@ -1,0 +1,60 @@
+"""Gathering the evidence, each piece from whom it concerns."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httpx
+
+from local.fault_run.uploads import BUCKET, RESULTS, LoadError, Uploads
+from local.fault_run.witness import Evidence, Job
+from local.faults import Request
+from local.stack import Stack
+
+_LEDGER: Final = "select id::text, rule, name, etag, state, reason, error from ittybit.jobs where bucket_id = %s"
+_PAGE: Final = 1000
+
+
+def gather(
+    stack: Stack, load: Uploads, requests: list[Request], rules: list[str], renamed_results: list[str]
+) -> Evidence:
+    """Return all that is to be examined.
+
+    Raises:
+        LoadError: the storage server does not have what it said it had stored.
+    """
+    with httpx.Client(trust_env=False, timeout=60) as http:
+        stored = _listing(http, stack)
+        failed = _failed(http, stack, "tasks") | _failed(http, stack, "runs")
+    if missing := {name: tag for name, tag in load.names.items() if stored.get(name) != tag}:
+        raise LoadError(f"the storage server has lost what it stored: {missing}")
+    jobs = [Job(*row) for row in stack.sql(_LEDGER, [BUCKET])]
+    return Evidence(stack.ittybit.journal, requests, failed, jobs, stored, rules, RESULTS, renamed_results)
+
+
+def _listing(http: httpx.Client, stack: Stack) -> dict[str, str]:
+    url, headers = f"{stack.supabase_url}/storage/v1/object/list-v2/{BUCKET}", {"apikey": stack.keys.secret_key}
+    stored: dict[str, str] = {}
+    cursor: dict[str, str] = {}
+    while True:
+        answer = http.post(url, json={"limit": _PAGE, **cursor}, headers=headers).raise_for_status().json()
+        stored |= {one["name"]: one["metadata"]["eTag"] for one in answer["objects"]}
+        if not answer["hasNext"]:
+            return stored
+        cursor = {"cursor": answer["nextCursor"]}
+
+
+def _failed(http: httpx.Client, stack: Stack, what: str) -> set[str]:
+    """The ids of the runs or tasks that ittybit says failed."""
+    headers = {"authorization": f"Bearer {stack.ittybit_key}"}
+    failed: set[str] = set()
+    after: dict[str, str] = {}
+    while True:
+        answer = http.get(
+            f"{stack.ittybit_url}/{what}", params={"status": "failed", "limit": "100", **after}, headers=headers
+        ).raise_for_status()
+        page = [one["id"] for one in answer.json()]
+        failed |= set(page)
+        if answer.headers["has-more"] != "true":
+            return failed
+        after = {"after": page[-1]}

@@ -1,0 +1,102 @@
+"""Where the run's functions and workers live: they can be killed, brought back, and all be brought to rest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Self
+
+from local.functions import NAMES, FunctionError, FunctionProcess, stage
+from local.pg_cron import PgCronWorker
+from local.pg_net import PgNetWorker
+from local.pg_net_http import Queued
+from local.stack import Stack
+
+# Those that jobs are sent to.
+WORKING: Final = ("on-upload", "push-back")
+_THREADS: Final = "8"
+_TRIES: Final = 3
+_RESTING_SECONDS: Final = 30.0
+
+
+class Host:
+    """The function processes, pg_net's worker and pg_cron's, for a stack that was started without them."""
+
+    def __init__(self, stack: Stack, disturb: Callable[[list[Queued]], list[Queued]]) -> None:
+        self._stack = stack
+        self.pg_net = PgNetWorker(stack.postgres, disturb=disturb)
+        self._pg_cron = PgCronWorker(stack.postgres)
+
+    @classmethod
+    def start(cls, stack: Stack, disturb: Callable[[list[Queued]], list[Queued]]) -> Self:
+        """Start all of them and return when they answer; ``disturb`` as for ``PgNetWorker``."""
+        host = cls(stack, disturb)
+        try:
+            stage()
+            environment = {**stack.environment, "THREADS": _THREADS}
+            for name in NAMES:
+                stack.functions[name] = FunctionProcess(name, environment, log=stack.directory / f"{name}.log")
+            for name in NAMES:
+                stack.functions[name].wait_until_ready()
+            stack.sql(
+                "update ittybit.settings set on_upload_url = %s, push_back_url = %s",
+                [stack.functions[name].url for name in WORKING],
+            )
+            host.pg_net.start()
+            host._pg_cron.start()
+        except BaseException:
+            host.stop()
+            raise
+        return host
+
+    def kill(self, names: Iterable[str]) -> None:
+        """End functions with SIGKILL, whatever they are at."""
+        for name in names:
+            self._stack.functions[name].kill()
+
+    def dismiss(self) -> None:
+        """End the working functions in order: each finishes what it is at."""
+        for name in WORKING:
+            self._stack.functions[name].stop()
+
+    def bring_back(self, names: Iterable[str] = WORKING) -> None:
+        """Start functions again, where they were.
+
+        Raises:
+            FunctionError: one does not come up.
+        """
+        names = list(names)
+        for name in names:
+            self._stack.functions[name].restart()
+        for name in names:
+            for attempt in range(_TRIES):
+                try:
+                    self._stack.functions[name].wait_until_ready()
+                    break
+                except FunctionError:
+                    if attempt == _TRIES - 1:
+                        raise
+                    self._stack.functions[name].restart()
+
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Bring all to rest for a while: nothing is sent, no function lives, no request is in anybody's hands.
+
+        Raises:
+            FunctionError: something does not come to rest, or a function does not come back.
+        """
+        self.pg_net.pause()
+        self.dismiss()
+        for faults in (self._stack.ittybit_api, self._stack.supabase):
+            if not faults.wait_until_idle(_RESTING_SECONDS):
+                raise FunctionError("a request is still under way with no function alive")
+        yield
+        self.bring_back()
+        self.pg_net.resume()
+
+    def stop(self) -> None:
+        """End everything."""
+        self.pg_net.stop()
+        self._pg_cron.stop()
+        for function in self._stack.functions.values():
+            function.stop()

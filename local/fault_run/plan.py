@@ -1,0 +1,179 @@
+"""What happens when, by the seed alone: the load, and the faults beside it.
+
+A fault is planned as the place of what it befalls: the 17th start at ittybit, the 230th message of pg_net, the moment
+when a third of the load is done. Which job that is depends on the threads, and so differs from run to run; how much of
+what happens does not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+Change = Literal["upload", "overwrite", "rename", "delete"]
+Mishap = Literal["function_killed", "database_killed", "queue_lost", "batch_sent_twice", "payment_required"]
+Origin = Literal["ittybit", "supabase"]
+
+# Longer than the 8 s that an invocation may take.
+HANG: Final = 9.0
+# Where a function is when it is killed: the request it then waits for.
+WAITING_PLACES: Final = ("sign", "start", "check", "report")
+
+_CHANGES: Final[tuple[tuple[Change, float], ...]] = (("overwrite", 0.06), ("rename", 0.04), ("delete", 0.03))
+_NUDGES: Final = (("nudge_dropped", 0.02), ("nudge_duplicated", 0.02), ("nudge_delayed", 0.015))
+# How often for how many uploads, and how often at the least.
+_MISHAPS: Final[tuple[tuple[Mishap, int, int], ...]] = (
+    ("function_killed", 200, 4),
+    ("database_killed", 2500, 1),
+    ("queue_lost", 250, 1),
+    ("batch_sent_twice", 250, 1),
+    ("payment_required", 1000, 1),
+)
+
+_Groups = tuple[tuple[Origin, str, str, tuple[tuple[str, float, dict[str, Any]], ...]], ...]
+_HTTP: Final[_Groups] = (
+    (
+        "ittybit",
+        "POST",
+        "/tasks|/automations/[^/]+/run",
+        (
+            ("ittybit_429", 0.01, {"status": 429, "headers": {"Retry-After": "1"}, "body": {"kind": "rate_limited"}}),
+            ("ittybit_500", 0.01, {"status": 500, "body": {"kind": "internal_error", "message": "Oops."}}),
+            ("ittybit_503", 0.01, {"status": 503}),
+            ("ittybit_hung_and_accepted", 0.005, {"hang": HANG}),
+            ("ittybit_hung_and_lost", 0.005, {"hang": HANG, "drop": "before"}),
+            ("ittybit_accepted_and_dropped", 0.02, {"drop": "after"}),
+            ("ittybit_dropped", 0.01, {"drop": "before"}),
+        ),
+    ),
+    (
+        "ittybit",
+        "GET",
+        "/(tasks|runs|connections)(/[^/]+)?",
+        (
+            ("ittybit_read_429", 0.01, {"status": 429, "headers": {"Retry-After": "1"}}),
+            ("ittybit_read_500", 0.01, {"status": 500}),
+            ("ittybit_read_dropped", 0.01, {"drop": "before"}),
+        ),
+    ),
+    (
+        "supabase",
+        "POST",
+        "/rest/v1/rpc/ittybit_claim",
+        (
+            ("claim_lost_before", 0.02, {"drop": "before"}),
+            ("claim_lost_after", 0.02, {"drop": "after"}),
+            ("claim_refused", 0.01, {"status": 503}),
+        ),
+    ),
+    (
+        "supabase",
+        "POST",
+        "/rest/v1/rpc/ittybit_report",
+        (
+            ("report_lost_before", 0.02, {"drop": "before"}),
+            ("report_lost_after", 0.02, {"drop": "after"}),
+            ("report_hung_and_applied", 0.005, {"hang": HANG}),
+            ("report_refused", 0.01, {"status": 503}),
+        ),
+    ),
+    (
+        "supabase",
+        "POST",
+        "/storage/v1/object/sign/[^/]+",
+        (("sign_500", 0.02, {"status": 500}), ("sign_dropped", 0.02, {"drop": "before"})),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One act of the load on object number ``item``; acts on one object keep their order."""
+
+    item: int
+    change: Change
+
+
+@dataclass(frozen=True)
+class HttpFault:
+    """What befalls the requests at these places among all that match; the rest as ``local.faults.Faults.add``."""
+
+    kind: str
+    origin: Origin
+    method: str
+    path: str
+    at: frozenset[int]
+    options: dict[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run does.
+
+    Attributes:
+        steps: The load, in order.
+        http: Faults of requests to ittybit and to Supabase.
+        nudges: By kind, which of pg_net's messages it befalls.
+        mishaps: What else happens, and after which part of the load (0 to 1), in order.
+    """
+
+    seed: int
+    uploads: int
+    steps: tuple[Step, ...]
+    http: tuple[HttpFault, ...]
+    nudges: dict[str, frozenset[int]]
+    mishaps: tuple[tuple[float, Mishap], ...]
+
+
+def make_plan(uploads: int, seed: int) -> Plan:
+    """Plan a run of so many uploads; every kind of fault is in it at least once.
+
+    Raises:
+        ValueError: fewer uploads than the kinds of faults need.
+    """
+    if uploads < 30:
+        raise ValueError("a fault run needs 30 uploads at the least")
+    chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    # Two rules: an upload makes two starts, and more messages, claims and reports than that. Those that are surely met.
+    sure = int(uploads * 1.6)
+    http = tuple(
+        HttpFault(kind, origin, method, path, at, options)
+        for origin, method, path, kinds in _HTTP
+        for (kind, _, options), at in zip(kinds, _places(chance, sure, [share for _, share, _ in kinds]), strict=True)
+    )
+    nudges = dict(
+        zip(
+            [kind for kind, _ in _NUDGES],
+            _places(chance, sure, [share for _, share in _NUDGES]),
+            strict=True,
+        )
+    )
+    mishaps = [
+        (chance.uniform(0.05, 0.95), kind) for kind, each, least in _MISHAPS for _ in range(max(least, uploads // each))
+    ]
+    return Plan(seed, uploads, _steps(chance, uploads), http, nudges, tuple(sorted(mishaps)))
+
+
+def _places(chance: random.Random, among: int, shares: Sequence[float]) -> list[frozenset[int]]:
+    """For each share of ``among`` its places, at least one, and none of them twice."""
+    counts = [max(1, round(share * among)) for share in shares]
+    drawn = chance.sample(range(among), sum(counts))
+    return [frozenset(drawn.pop() for _ in range(count)) for count in counts]
+
+
+def _steps(chance: random.Random, uploads: int) -> tuple[Step, ...]:
+    """Each object's upload, and after some of them at once or much later what else becomes of the object."""
+    placed: list[tuple[float, Step]] = [(item, Step(item, "upload")) for item in range(uploads)]
+    for change, share in _CHANGES:
+        for item in chance.sample(range(uploads), max(1, round(share * uploads))):
+            placed.append((item + chance.choice((0.1, 2, 20, 200)) * chance.random(), Step(item, change)))
+    # Deleted is deleted: what was planned for the object afterwards is left out.
+    steps, deleted = [], set()
+    for _, step in sorted(placed, key=lambda one: one[0]):
+        if step.item not in deleted:
+            steps.append(step)
+        if step.change == "delete":
+            deleted.add(step.item)
+    return tuple(steps)

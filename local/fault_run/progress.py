@@ -1,0 +1,57 @@
+"""A line every few seconds while a run lasts; and how many jobs are open, for the load to wait on."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+import psycopg
+
+from local.stack import Stack
+
+# With more jobs open than this the load waits: the run is to measure delivery, not a queue of its own making.
+MOST_OPEN: Final = 1500
+_EVERY: Final = 1.0
+_SAY_EVERY: Final = 5
+
+_STATES: Final = "select state, count(*), count(due_at) from ittybit.jobs group by state order by state"
+
+
+class Progress:
+    """Looks at the ledger every second in a thread of its own, from ``with`` to its end."""
+
+    def __init__(self, stack: Stack, done: Callable[[], str], say: Callable[[str], None]) -> None:
+        self._stack = stack
+        self._done = done
+        self._say = say
+        self._open = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def has_room(self) -> bool:
+        """Whether few enough jobs are open for more load."""
+        return self._open <= MOST_OPEN
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        looks = 0
+        while not self._ended.wait(_EVERY):
+            with contextlib.suppress(psycopg.OperationalError):  # the database is being killed
+                states = self._stack.sql(_STATES)
+                self._open = sum(count for _, _, count in states)
+                looks += 1
+                if looks % _SAY_EVERY == 0:
+                    told = ", ".join(f"{count} {state}" for state, count, _ in states)
+                    self._say(f"{self._done()}; {self._open} jobs open; {told}")

@@ -1,0 +1,88 @@
+"""What a run came to: as JSON, and as a table for a person."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local.fault_run.absence import Absence
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of a run; ``local.fault_run.witness`` says what is counted as what.
+
+    Attributes:
+        uploads: Objects stored, without overwrites; those of the absence are its own.
+        faults: How often each kind really happened.
+        harmed: Requests of the load that failed or took over 2 s although the database was up.
+        settle_s: From the answer to an upload to the end of its last job, over all contents that were processed.
+        http_calls: To the functions (by pg_net), to ittybit, and to the project by the functions.
+        absence: The second scenario.
+        load_s, whole_s: Seconds that the load and the whole run took.
+        examples: Some of what was found, for each count that is not 0.
+    """
+
+    seed: int
+    idempotency: str
+    uploads: int
+    faults: Mapping[str, int]
+    harmed: int
+    lost: int
+    started_twice: int
+    ambiguous: int
+    self_started: int
+    settle_s: Mapping[str, float]
+    http_calls: Mapping[str, int]
+    absence: Absence
+    load_s: float
+    whole_s: float
+    examples: Mapping[str, Sequence[str]]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the promises were kept."""
+        return not (self.harmed or self.lost or self.started_twice or self.self_started)
+
+    def write(self, file: Path) -> None:
+        """Write it as JSON."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+    def table(self) -> str:
+        """The figures, a line each."""
+        settle = ", ".join(f"{name} {value:.1f}" for name, value in self.settle_s.items())
+        calls = ", ".join(f"{count:,} to {whom}" for whom, count in self.http_calls.items())
+        rows: list[tuple[str, Any]] = [
+            ("uploads", f"{self.uploads:,} in {self.load_s:.0f} s; the run took {self.whole_s:.0f} s"),
+            ("seed", f"{self.seed}, Idempotency-Key {self.idempotency}"),
+            ("faults", f"{sum(self.faults.values()):,} of {len(self.faults)} kinds"),
+            *((f"  {kind}", count) for kind, count in self.faults.items()),
+            ("settle, s", settle),
+            ("HTTP calls", calls),
+            (
+                "away for 4 days",
+                f"{self.absence.processed} of {self.absence.jobs} jobs processed,"
+                f" {self.absence.out_of_turn} out of turn",
+            ),
+            ("harmed", self.harmed),
+            ("lost", self.lost),
+            ("started twice", self.started_twice),
+            ("self-started", self.self_started),
+            ("ambiguous", self.ambiguous),
+        ]
+        lines = [f"{name:32} {value}" for name, value in rows]
+        lines += [f"{name}: {one}" for name, found in self.examples.items() for one in found]
+        return "\n".join(lines)
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """The median, the 99th percentile (the smallest value that 99 % do not exceed) and the worst; 0 of nothing."""
+    ordered = sorted(seconds) or [0.0]
+    places = {"median": 0.5, "p99": 0.99, "worst": 1.0}
+    return {name: round(ordered[math.ceil(share * len(ordered)) - 1], 3) for name, share in places.items()}

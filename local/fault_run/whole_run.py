@@ -1,0 +1,167 @@
+"""One run from its beginning to its report."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from local.fault_run import witness
+from local.fault_run.absence import go_away_for_days
+from local.fault_run.chaos import Chaos
+from local.fault_run.gathering import gather
+from local.fault_run.host import Host
+from local.fault_run.nudges import Nudges
+from local.fault_run.outages import Outages
+from local.fault_run.plan import make_plan
+from local.fault_run.progress import Progress
+from local.fault_run.report import Report, percentiles
+from local.fault_run.settling import settle
+from local.fault_run.uploads import BUCKET, RESULTS, Uploads
+from local.faults import Request
+from local.project import Project
+from local.stack import Stack
+
+# Both rules are for the whole bucket, in which the results of the second one lie: without a guard they would go round.
+AUTOMATED: Final = "automated"
+COPIED: Final = "copied"
+_RULES: Final = """
+insert into ittybit.rules (name, bucket_id, automation_id, output_prefix, task) values
+  (%s, %s, %s, 'made/', null),
+  (%s, %s, null, null, %s::jsonb)
+"""
+_TASK: Final = f'{{"kind": "video", "options": {{}}, "destination": "s3://{BUCKET}/{RESULTS}{{name}}"}}'
+# The ceilings stand aside: so many unanswered calls at once come only of killed functions and lost queues.
+_CEILINGS: Final = """
+update ittybit.settings set starts_per_hour = 1000000, starts_per_day = 1000000, unanswered_calls = 1000
+"""
+_ENDS: Final = """
+select etag, extract(epoch from max(finished_at))::float
+from ittybit.jobs where state in ('succeeded', 'failed') group by etag
+"""
+_WORKERS: Final = 4
+_LAST_FAULTS_SECONDS: Final = 20.0
+_RENAMED_RESULTS: Final = 10
+_EXAMPLES: Final = 10
+
+
+def run(
+    uploads: int, seed: int, *, ignore_idempotency: bool = False, say: Callable[[str], None] = lambda _: None
+) -> Report:
+    """Run so many uploads with the faults that the seed plans, and report.
+
+    Args:
+        uploads: How many objects are stored; 30 at the least.
+        seed: Plans the load and the faults.
+        ignore_idempotency: Whether the stand-in ittybit ignores Idempotency-Key.
+        say: Told how it goes, a line each.
+
+    Raises:
+        local.fault_run.settling.SettlingError: it did not come to its end.
+        local.fault_run.uploads.LoadError: the storage server did not take the load, or lost it.
+        ValueError: too few uploads.
+    """
+    began = time.monotonic()
+    plan = make_plan(uploads, seed)
+    options: dict[str, Any] = {
+        "encode": False,
+        "honour_idempotency": not ignore_idempotency,
+        "workers": _WORKERS,
+    }
+    nudges, outages = Nudges(plan.nudges, seed), Outages()
+    with contextlib.ExitStack() as stopping:
+        stack = stopping.enter_context(Stack.start(processes=False, say=say, **options))
+        host = Host.start(stack, nudges.disturb)
+        stopping.callback(host.stop)
+        rules = _set_up(stack)
+        to_ittybit: list[Request] = []
+        to_supabase: list[Request] = []
+        stack.ittybit_api.requests, stack.supabase.requests = to_ittybit, to_supabase
+
+        progress = stopping.enter_context(Progress(stack, lambda: f"{load.done:4.0%} of the load", say))
+        load = Uploads(stack, plan, outages, progress.has_room)
+        stopping.callback(load.stop)
+        chaos = Chaos(stack, host, plan, nudges, outages)
+        load.start()
+        load_s = _carry_out(load, chaos)
+        say("no more faults; settling")
+        settle(stack, host, seconds=120 + uploads / 5, say=say)
+        ends = dict(stack.sql(_ENDS))
+
+        renamed = _rename_results(stack, load)
+        absence = go_away_for_days(stack, host, load, uploads=max(20, min(uploads // 10, 100)), seconds=300, say=say)
+        found = witness.examine(gather(stack, load, to_ittybit, rules, renamed))
+
+    faults = Counter(chaos.happened) + nudges.happened + load.happened
+    examples = {"harmed": load.harmed, **{name: list(value) for name, value in vars(found).items()}}
+    return Report(
+        seed=seed,
+        idempotency="ignored" if ignore_idempotency else "honoured",
+        uploads=uploads,
+        faults=dict(sorted(faults.items())),
+        harmed=len(load.harmed),
+        lost=len(found.lost),
+        started_twice=len(found.started_twice),
+        ambiguous=len(found.ambiguous),
+        self_started=len(found.self_started),
+        settle_s=percentiles(_settled(load.stored_at, ends)),
+        http_calls={
+            "functions": nudges.sent,
+            "ittybit": len(to_ittybit),
+            "supabase": sum(map(_is_a_functions, to_supabase)),
+        },
+        absence=absence,
+        load_s=round(load_s, 1),
+        whole_s=round(time.monotonic() - began, 1),
+        examples={name: found[:_EXAMPLES] for name, found in examples.items() if found},
+    )
+
+
+def _set_up(stack: Stack) -> list[str]:
+    """Make the bucket, the connection, the automation and the rules; return the rules' names."""
+    project = Project(stack)
+    try:
+        project.create_bucket(BUCKET)
+        project.create_connection()
+        automation = project.create_automation({"name": "Copies", "workflow": [{"kind": "video"}]})
+    finally:
+        project.close()
+    stack.sql(_CEILINGS)
+    stack.sql(_RULES, [AUTOMATED, BUCKET, automation, COPIED, BUCKET, _TASK])
+    return [AUTOMATED, COPIED]
+
+
+def _carry_out(load: Uploads, chaos: Chaos) -> float:
+    """Let load and faults go on to their end; return how many seconds the load took."""
+    began = time.monotonic()
+    while (done := load.done) < 1:
+        chaos.go_on(done)
+        time.sleep(0.05)
+    load_s = time.monotonic() - began
+    deadline = time.monotonic() + _LAST_FAULTS_SECONDS
+    while not chaos.is_over and time.monotonic() < deadline:
+        chaos.finish()
+        time.sleep(0.05)
+    chaos.end()
+    return load_s
+
+
+def _rename_results(stack: Stack, load: Uploads) -> list[str]:
+    """Move some results out of the results' prefix, as a person may; return where to."""
+    rows = stack.sql(
+        "select name from storage.objects where bucket_id = %s and starts_with(name, %s) order by name limit %s",
+        [BUCKET, RESULTS, _RENAMED_RESULTS],
+    )
+    for (name,) in rows:
+        load.rename(name, name.replace(RESULTS, "kept/", 1))
+    return [name.replace(RESULTS, "kept/", 1) for (name,) in rows]
+
+
+def _settled(stored_at: Mapping[str, float], ends: Mapping[str, float]) -> list[float]:
+    return [max(0.0, end - stored_at[tag]) for tag, end in ends.items() if tag in stored_at]
+
+
+def _is_a_functions(request: Request) -> bool:
+    return request.method == "POST" and request.path.startswith(("/rest/v1/rpc/", "/storage/v1/object/sign/"))

@@ -1,0 +1,179 @@
+"""What really happened, by ittybit's own journal and the storage server's own answers.
+
+The ledger is asked for two things only: which content a mark belongs to, and what it says of a content in the end. What
+was bought, and how often, is ittybit's to say.
+
+- ``lost``: contents stored at the end that a rule matches, of which it does not hold that the ledger ends with what is
+  true: it says succeeded, and ittybit has accepted a start with a mark of this very job; or it says failed in
+  ittybit's own words.
+- ``started_twice``: starts beyond the first that ittybit accepted, not as a repetition, for one rule and content. A
+  start after one that failed at ittybit is none: a failed job's content may be tried again under another name.
+- ``ambiguous``: of these, those that nobody could have kept apart: an earlier attempt's request was accepted only when
+  the later attempt had looked for it, had not found it and had asked for its own. That is so when the earlier request,
+  of the same mark, was accepted after the later one had arrived at ittybit, and somebody had looked (``GET /tasks``)
+  within the length of an invocation before. They are not counted as started twice.
+- ``self_started``: accepted starts whose source is a result: a key that some start wrote to, what it was renamed to, or
+  anything under the results' prefix.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from local.faults import Request
+from local.ittybit_server import Entry
+
+INVOCATION_SECONDS: Final = 8.0
+_MARK: Final = re.compile(r"[?&]job=([0-9a-f-]{36}\.\d+)(?:&|$)")
+
+
+class Job(NamedTuple):
+    """A row of the ledger, as far as it is asked."""
+
+    id: str
+    rule: str
+    name: str
+    etag: str
+    state: str
+    reason: str | None
+    error: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was seen.
+
+    Attributes:
+        journal: ittybit's.
+        requests: Those that came to ittybit.
+        failed: Ids of the runs and tasks that ittybit says failed.
+        jobs: The ledger.
+        stored: The bucket in the end: keys and entity tags.
+        rules: The rules; each of them matches every object that is not a result.
+        results: The prefix of results.
+        renamed_results: Keys that results were renamed to.
+    """
+
+    journal: Sequence[Entry]
+    requests: Sequence[Request]
+    failed: Collection[str]
+    jobs: Sequence[Job]
+    stored: Mapping[str, str]
+    rules: Sequence[str]
+    results: str
+    renamed_results: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is counted, each with what it was found by."""
+
+    lost: list[str]
+    started_twice: list[str]
+    ambiguous: list[str]
+    self_started: list[str]
+
+
+def examine(evidence: Evidence) -> Finding:
+    """Count."""
+    starts = [entry for entry in evidence.journal if not entry.replay]
+    results = {str(entry.destination).partition("//")[2].partition("/")[2] for entry in starts if entry.destination}
+    results |= set(evidence.renamed_results)
+
+    def is_result(name: str) -> bool:
+        return name in results or name.startswith(evidence.results)
+
+    twice, ambiguous = _doubles(evidence, starts)
+    return Finding(
+        lost=_lost(evidence, starts, {name: tag for name, tag in evidence.stored.items() if not is_result(name)}),
+        started_twice=twice,
+        ambiguous=ambiguous,
+        self_started=[str(entry.url) for entry in starts if is_result(source_name(entry))],
+    )
+
+
+def mark_of(entry: Entry) -> str:
+    """The mark that a start's source carries, or the start's own id when it carries none."""
+    match = _MARK.search(entry.url or "")
+    return match[1] if match else entry.id
+
+
+def source_name(entry: Entry) -> str:
+    """The key of the object that a start reads, from ``/storage/v1/object/sign|public/<bucket>/<key>``."""
+    return unquote(urlsplit(entry.url or "").path).partition("/object/")[2].split("/", 2)[-1]
+
+
+def _lost(evidence: Evidence, starts: Sequence[Entry], sources: Mapping[str, str]) -> list[str]:
+    bought = {mark_of(entry).partition(".")[0] for entry in starts}
+    done = {
+        (job.rule, job.name, job.etag)
+        for job in evidence.jobs
+        if (job.state == "succeeded" and job.id in bought) or _failed_in_ittybits_words(job)
+    }
+    return [
+        f"{rule}: {name} {etag}"
+        for name, etag in sources.items()
+        for rule in evidence.rules
+        if (rule, name, etag) not in done
+    ]
+
+
+def _failed_in_ittybits_words(job: Job) -> bool:
+    error = job.error or {}
+    return (
+        job.state == "failed"
+        and job.reason in {None, "ittybit_failed"}
+        and error.get("service", "ittybit") == "ittybit"
+        and bool(error.get("message"))
+    )
+
+
+def _doubles(evidence: Evidence, starts: Sequence[Entry]) -> tuple[list[str], list[str]]:
+    """The starts beyond the first of each rule and content: those that ought not to be, and the ambiguous ones."""
+    contents = {job.id: (job.rule, job.etag) for job in evidence.jobs}
+    by_mark: dict[str, list[Entry]] = defaultdict(list)
+    for entry in starts:
+        by_mark[mark_of(entry)].append(entry)
+
+    twice: list[str] = []
+    ambiguous: list[str] = []
+    by_content: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for mark, entries in by_mark.items():
+        by_content[contents.get(mark.partition(".")[0], ("", mark))].append(mark)
+        if len(entries) == 1:
+            continue
+        asked = sorted((_arrival(entry, mark, evidence.requests), entry.time) for entry in entries)
+        for (_, accepted), (arrived, _) in itertools.pairwise(asked):
+            told = f"{mark}: asked {arrived:.3f}, when an earlier one was accepted {accepted:.3f}"
+            had_looked = _looked(evidence.requests, arrived)
+            (ambiguous if accepted > arrived and had_looked else twice).append(told)
+    for content, marks in by_content.items():
+        lasting = [m for m in marks if any(entry.id not in evidence.failed for entry in by_mark[m])]
+        twice += [f"{mark}: {content} is started by {lasting[0]} already" for mark in lasting[1:]]
+    return twice, ambiguous
+
+
+def _arrival(entry: Entry, mark: str, requests: Sequence[Request]) -> float:
+    """When the request came that became this entry: of those with its mark, the last one that was let through."""
+    through = [
+        (request.passed, request.arrived)
+        for request in requests
+        if request.idempotency_key == mark and request.passed is not None and request.passed <= entry.time
+    ]
+    return max(through)[1] if through else entry.time
+
+
+def _looked(requests: Sequence[Request], by: float) -> bool:
+    return any(
+        request.method == "GET"
+        and request.path == "/tasks"
+        and "run_id=" not in request.query  # a run's own tasks
+        and by - INVOCATION_SECONDS <= request.arrived <= by
+        for request in requests
+    )

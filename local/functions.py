@@ -1,0 +1,105 @@
+"""The functions as deployed: staged by deploy.sh, each under the functions-framework console script."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("on-upload", "push-back", "create-connection")
+STARTING_SECONDS = 30.0
+STOPPING_SECONDS = 10.0
+
+
+class FunctionError(RuntimeError):
+    """A function did not start; the message is what it said."""
+
+
+def stage() -> None:
+    """Stage all functions with ``./deploy.sh stage``, exactly as a deployment does."""
+    subprocess.run(["./deploy.sh", "stage"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+class FunctionProcess:
+    """One staged function in a process of its own, from construction until ``stop``.
+
+    Attributes:
+        name: such as ``on-upload``.
+        url: where it listens: a free port of 127.0.0.1.
+        log: the file that holds its output.
+    """
+
+    def __init__(self, name: str, environment: Mapping[str, str], *, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._environment = dict(environment)
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._folder = ROOT / "build" / name
+        self._command = [
+            str(Path(sys.executable).parent / "functions-framework"),
+            f"--source={self._folder / 'main.py'}",
+            f"--target={name.replace('-', '_')}",
+            "--host=127.0.0.1",
+            f"--port={port}",
+        ]
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env={**inherited, **self._environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the stack, which stops the functions in order
+            )
+
+    def restart(self) -> None:
+        """Start it again on the same port, after ``stop`` or ``kill``."""
+        self._process = self._start()
+
+    def wait_until_ready(self) -> None:
+        """Return when it answers; raise FunctionError with its output when it ends or stays silent."""
+        deadline = time.monotonic() + STARTING_SECONDS
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(self.url, timeout=5)  # noqa: S310 - our own loopback address
+            except urllib.error.HTTPError:
+                return  # any answer will do: a GET is refused with 405
+            except OSError:
+                time.sleep(0.05)
+        self.stop()
+        raise FunctionError(f"{self.name} did not start:\n{self.log.read_text(errors='replace')[-4000:]}")
+
+    def stop(self) -> None:
+        """End it as a host does: SIGTERM, so that what is under way is answered; SIGKILL when it takes too long."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOPPING_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def kill(self) -> None:
+        """End it at once, with all its workers, as a host that runs out of memory does."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

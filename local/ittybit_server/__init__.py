@@ -1,0 +1,17 @@
+"""A stand-in for ittybit: its HTTP API on a laptop, with media really processed by ffmpeg from a wheel.
+
+It follows ittybit's public documents and changelog up to 2026-01-15: tasks, runs, automations and
+connections, bare JSON bodies, ``{kind, message}`` errors and cursor lists. Nothing here was compared with the
+live service; where the documents are silent or contradict one another, the module concerned says what was
+chosen, and ``Shapes`` renders the other reading where a client must bear both.
+
+Left out: webhook endpoints, ``/events``, ``/keys``, the pipelines called jobs of the newer documents, the
+kinds that need a model (speech, nsfw, summary, outline, subtitles, chapters) and ``conditions``: tasks of
+those kinds are taken and then fail. State is in memory under one lock and ends with the process.
+"""
+
+from local.ittybit_server.journal import Entry
+from local.ittybit_server.rendering import Shapes
+from local.ittybit_server.service import Ittybit
+
+__all__ = ["Entry", "Ittybit", "Shapes"]

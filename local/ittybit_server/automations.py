@@ -1,0 +1,105 @@
+"""``/automations``: workflows, and running one on a url.
+
+Not documented, and chosen: the run is answered with 201 and the run; only http(s) sources are taken, since no
+document shows another; a paused automation answers 400 ``request_invalid``; a deleted one 200 with its id.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from local.ittybit_server.bodies import (
+    AutomationBody,
+    AutomationRunBody,
+    check_items,
+    check_source,
+    parse,
+    read_json,
+)
+from local.ittybit_server.errors import invalid, not_found
+from local.ittybit_server.journal import Entry
+from local.ittybit_server.paging import page
+from local.ittybit_server.records import Automation, Records, Run, new_id
+from local.ittybit_server.rendering import Renderer
+from local.ittybit_server.starting import Starting, make_run
+
+_ANY_URL = "https://example.com/"  # stands for the url of a run to come
+
+
+def automations(records: Records, renderer: Renderer, starting: Starting) -> Blueprint:
+    """The part of the application that answers for automations."""
+    part = Blueprint("automations", __name__)
+
+    @part.post("/automations")
+    def create_automation() -> Response:
+        fields = _fields(read_json())
+        now = int(time.time())
+        automation = Automation(new_id("auto"), now, now, fields)
+        with records.lock:
+            records.automations[automation.id] = automation
+            return renderer.answer(renderer.automation(automation), 201)
+
+    @part.get("/automations")
+    def list_automations() -> Response:
+        status = request.args.get("status")
+        if status not in {None, "active", "paused"}:
+            raise invalid("status must be active or paused.")
+        with records.lock:
+            shown, headers = page(records.automations, lambda one: status in {None, one.fields["status"]})
+            return renderer.answer([renderer.automation(one) for one in shown], headers=headers)
+
+    @part.get("/automations/<automation_id>")
+    def get_automation(automation_id: str) -> Response:
+        with records.lock:
+            return renderer.answer(renderer.automation(_find(records, automation_id)))
+
+    @part.patch("/automations/<automation_id>")
+    def change_automation(automation_id: str) -> Response:
+        changes = read_json()
+        with records.lock:
+            automation = _find(records, automation_id)
+            automation.fields = _fields(automation.fields | changes)
+            automation.updated_at = int(time.time())
+            return renderer.answer(renderer.automation(automation))
+
+    @part.delete("/automations/<automation_id>")
+    def delete_automation(automation_id: str) -> Response:
+        with records.lock:
+            automation = _find(records, automation_id)
+            del records.automations[automation.id]
+            return renderer.answer({"id": automation.id, "object": "automation", "deleted": True})
+
+    @part.post("/automations/<automation_id>/run")
+    def run_automation(automation_id: str) -> Response:
+        url = parse(AutomationRunBody, read_json()).url
+
+        def accept() -> Run:
+            automation = _find(records, automation_id)
+            if automation.fields["status"] == "paused":
+                raise invalid("The automation is paused.")
+            check_source(url)
+            if url and url.startswith("s3://"):
+                raise invalid("url must be an https:// or http:// address.")
+            workflow = parse(AutomationBody, automation.fields).workflow
+            return make_run(records, workflow, created_by=automation.id, url=url)
+
+        draft = Entry("POST /automations/:id/run", url, automation_id=automation_id)
+        return starting.start(draft, accept)
+
+    return part
+
+
+def _find(records: Records, automation_id: str) -> Automation:
+    if automation_id not in records.automations:
+        raise not_found("automation", automation_id)
+    return records.automations[automation_id]
+
+
+def _fields(body: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an automation, checked; the workflow is kept as it was sent."""
+    checked = parse(AutomationBody, body)
+    check_items(checked.workflow, run_url=_ANY_URL)
+    return checked.model_dump() | {"workflow": body["workflow"]}

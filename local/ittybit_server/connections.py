@@ -1,0 +1,80 @@
+"""``/connections``: S3 credentials, of which each answer shows the secret, as in ittybit's documents.
+
+Not documented, and chosen: creation answers 201 and does not try the credentials; names may repeat; a new
+default takes the place of the former; a deleted connection answers 200 with its id.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from flask import Blueprint, Response
+
+from local.ittybit_server.bodies import ConnectionBody, parse, read_json
+from local.ittybit_server.errors import not_found
+from local.ittybit_server.paging import page
+from local.ittybit_server.records import Connection, Records, new_id
+from local.ittybit_server.rendering import Renderer
+
+
+def connections(records: Records, renderer: Renderer) -> Blueprint:
+    """The part of the application that answers for connections."""
+    part = Blueprint("connections", __name__)
+
+    @part.post("/connections")
+    def create_connection() -> Response:
+        fields = parse(ConnectionBody, read_json()).model_dump()
+        now = _now()
+        connection = Connection(new_id("con"), now, now, {})
+        with records.lock:
+            records.connections[connection.id] = connection
+            _change(records, connection, fields)
+            return renderer.answer(renderer.connection(connection), 201)
+
+    @part.get("/connections")
+    def list_connections() -> Response:
+        with records.lock:
+            shown, headers = page(records.connections)
+            return renderer.answer([renderer.connection(one) for one in shown], headers=headers)
+
+    @part.get("/connections/<connection_id>")
+    def get_connection(connection_id: str) -> Response:
+        with records.lock:
+            return renderer.answer(renderer.connection(_find(records, connection_id)))
+
+    @part.patch("/connections/<connection_id>")
+    def change_connection(connection_id: str) -> Response:
+        changes = read_json()
+        with records.lock:
+            connection = _find(records, connection_id)
+            fields = parse(ConnectionBody, connection.fields | changes).model_dump()
+            _change(records, connection, fields)
+            connection.updated_at = _now()
+            return renderer.answer(renderer.connection(connection))
+
+    @part.delete("/connections/<connection_id>")
+    def delete_connection(connection_id: str) -> Response:
+        with records.lock:
+            connection = _find(records, connection_id)
+            del records.connections[connection.id]
+            return renderer.answer({"id": connection.id, "object": "storage_connection", "deleted": True})
+
+    return part
+
+
+def _find(records: Records, connection_id: str) -> Connection:
+    if connection_id not in records.connections:
+        raise not_found("connection", connection_id)
+    return records.connections[connection_id]
+
+
+def _change(records: Records, connection: Connection, fields: dict[str, object]) -> None:
+    """Give the connection these fields; at most one connection is the default."""
+    if fields["is_default"]:
+        for other in records.connections.values():
+            other.fields["is_default"] = False
+    connection.fields = fields
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

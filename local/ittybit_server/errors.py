@@ -1,0 +1,46 @@
+"""The two ways in which something fails: a request that is refused, and a task that ends badly."""
+
+from __future__ import annotations
+
+
+class RequestError(Exception):
+    """A request that is refused.
+
+    The kinds in ittybit's documents are ``token_missing``, ``token_invalid``, ``request_invalid``,
+    ``url_required``, ``format_unsupported``, ``payment_required``, ``task_not_found``, ``run_not_found``,
+    ``automation_not_found`` and ``internal_error``. ``connection_not_found``, ``not_found`` and
+    ``method_not_allowed`` are not in that list and are named after its pattern.
+    """
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+
+
+def invalid(message: str) -> RequestError:
+    """A 400 of kind ``request_invalid``; the message names the field."""
+    return RequestError(400, "request_invalid", message)
+
+
+def not_found(resource: str, resource_id: str) -> RequestError:
+    """A 404 of kind ``<resource>_not_found``."""
+    return RequestError(404, f"{resource}_not_found", f"There is no {resource} {resource_id!r}.")
+
+
+class TaskError(Exception):
+    """What a task fails with.
+
+    The documents list no kinds for tasks, so those of requests are used. The message holds no address with
+    its query, which may be signed, and no path of this machine.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+class StoppedError(Exception):
+    """The server is being stopped; the task it happens in is cancelled."""

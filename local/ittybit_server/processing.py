@@ -1,0 +1,181 @@
+"""What is done with one task: fetch the source, look into it, encode it, deliver the result.
+
+Every file of a task lies in a folder of its own below the run's, and children read their parent's output
+there or where it was published. ``adaptive_video`` writes many files: with a ``destination`` that ends in
+``.m3u8`` that is the playlist's key and the other files go beside it; any other key is taken for the folder
+that holds them all. The documents do not say.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+from local.ittybit_server.addresses import Address
+from local.ittybit_server.encoding import encoding
+from local.ittybit_server.errors import RequestError, TaskError
+from local.ittybit_server.ffmpeg import Ffmpeg
+from local.ittybit_server.options import (
+    AdaptiveVideoOptions,
+    Body,
+    UploadOptions,
+    read_options,
+)
+from local.ittybit_server.probing import Media
+from local.ittybit_server.records import Connection, File, Records, Status, Task
+from local.ittybit_server.transfer import Transfer, filename, mimetype
+
+_ENCODED = frozenset({"video", "adaptive_video", "image", "audio"})
+_MOVED = frozenset({"ingest", "upload"})
+
+
+class Processing:
+    """Carries out tasks, one per call of ``carry_out``, which may be called from several threads."""
+
+    def __init__(self, records: Records, directory: Path, *, encode: bool) -> None:
+        self._records = records
+        self._work = directory / "work"
+        self._results = directory / "results"
+        self._encode = encode
+        self._ffmpeg = Ffmpeg()
+        self._transfer = Transfer()
+
+    def stop(self) -> None:
+        """Kill ffmpeg and break off transfers: what is under way ends with ``StoppedError``."""
+        self._ffmpeg.stop()
+        self._transfer.stop()
+
+    def close(self) -> None:
+        """Close idle connections and remove temporary files, once no thread uses this any more."""
+        self._transfer.close()
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def forget(self, run_id: str) -> None:
+        """Remove a run's temporary files."""
+        shutil.rmtree(self._work / run_id, ignore_errors=True)
+
+    def carry_out(self, task: Task) -> None:
+        """Take a task from ``validating`` to the end of ``finishing``.
+
+        Raises:
+            TaskError: It fails.
+            StoppedError: ``stop`` was called.
+        """
+        if task.kind not in _ENCODED | _MOVED:
+            message = f"This ittybit runs on a laptop without models and conditions: it has no {task.kind}."
+            raise TaskError("format_unsupported", message)
+        options = read_options(task.kind, task.options)
+        folder = self._work / task.run_id / task.id
+        output_folder = folder / "out"
+        output_folder.mkdir(parents=True)
+        source, path = self._source(task, folder)
+        self._move(task, "queued")
+        self._move(task, "processing")
+        if task.kind in _ENCODED and self._encode:
+            output = self._encoded(task, options, source, path)
+        elif task.parent:
+            shutil.copytree(path.parent, output_folder, dirs_exist_ok=True)
+            output = output_folder / path.name
+        else:
+            output = path.rename(output_folder / source.filename)
+        self._move(task, "finishing")
+        self._deliver(task, options, output)
+
+    def _source(self, task: Task, folder: Path) -> tuple[File, Path]:
+        """What the task works on, which becomes its input, and where it lies."""
+        if task.parent and task.parent.output and task.parent.output_path:
+            source, path = replace(task.parent.output, kind="internal"), task.parent.output_path
+        elif task.input:
+            path = folder / "source"
+            self._transfer.fetch(task.input.url, self._connection(task.connection_id), path)
+            source = replace(task.input, filesize=path.stat().st_size, media=self._probe(path))
+        else:
+            raise RuntimeError("a task was started without a source")
+        with self._records.lock:
+            task.input = source
+        return source, path
+
+    def _encoded(self, task: Task, options: Body, source: File, path: Path) -> Path:
+        plan = encoding(options, source.media)
+        folder = self._work / task.run_id / task.id
+        name = path.name if path.parent == folder else _link(path, folder)
+        if isinstance(options, AdaptiveVideoOptions):
+            target, output = "out/v%v/index.m3u8", folder / "out" / "master.m3u8"
+        else:
+            target = f"out/output.{plan.extension}"
+            output = folder / target
+        arguments = [*plan.before, "-threads", "1", "-i", name, *plan.after, "-threads", "1", target]
+        self._ffmpeg.run(arguments, folder, seconds=plan.seconds, progress=lambda part: self._note(task, part))
+        if not output.exists():
+            raise TaskError("format_unsupported", "Nothing was encoded: no frame lies in the part asked for.")
+        if isinstance(options, AdaptiveVideoOptions):
+            return output
+        return output.rename(output.with_name(f"{Path(source.filename).stem}.{plan.extension}"))
+
+    def _probe(self, path: Path) -> Media:
+        return self._ffmpeg.probe(path) if self._encode else Media()
+
+    def _deliver(self, task: Task, options: Body, output: Path) -> None:
+        """Put the output where it belongs; the task's output tells where."""
+        media = self._probe(output)
+        place, connection_id = task.destination, task.connection_id
+        if isinstance(options, UploadOptions):
+            place, connection_id = options.url, options.connection_id or task.connection_id
+        size = output.stat().st_size
+        if place:
+            address = self._put(output, Address.parse(place), self._connection(connection_id))
+            url, name = str(address), filename(str(address))
+        else:
+            token = secrets.token_urlsafe(16)
+            output.parent.rename(self._results / token)
+            output = self._results / token / output.name
+            url, name = f"/results/{token}/{quote(output.name)}", output.name
+        with self._records.lock:
+            task.output_path = output
+            task.output = File("url" if place else "internal", url, name, size, mimetype(output.name), media)
+
+    def _put(self, output: Path, place: Address, connection: Connection | None) -> Address:
+        """Write the output, after the files that belong to it: its key appears when all is there."""
+        others = [path for path in output.parent.rglob("*") if path.is_file() and path != output]
+        main = place
+        if place.key.endswith("/") or (others and not place.key.endswith(".m3u8")):
+            main = Address(place.bucket, f"{place.key.rstrip('/')}/{output.name}")
+        for path in sorted(others):
+            key = f"{main.folder}{path.relative_to(output.parent).as_posix()}"
+            self._transfer.put(path, connection, Address(place.bucket, key))
+        self._transfer.put(output, connection, main)
+        return main
+
+    def _move(self, task: Task, status: Status) -> None:
+        with self._records.lock:
+            task.status = status
+            task.updated_at = int(time.time())
+
+    def _note(self, task: Task, part: float) -> None:
+        with self._records.lock:
+            task.progress = max(task.progress, min(100 * part, 99))
+            task.updated_at = int(time.time())
+
+    def _connection(self, connection_id: str | None) -> Connection | None:
+        with self._records.lock:
+            try:
+                return self._records.connection(connection_id)
+            except RequestError as error:  # deleted since
+                raise TaskError(error.kind, error.message) from error
+
+
+def _link(source: Path, folder: Path) -> str:
+    """Make a parent's output readable below ``folder``, under a name that means nothing to ffmpeg.
+
+    A playlist comes with its folder, to which the names in it are relative.
+    """
+    if source.suffix == ".m3u8":
+        (folder / "in").symlink_to(source.parent)
+        return f"in/{source.name}"
+    link = folder / f"source{source.suffix}"
+    link.symlink_to(source)
+    return link.name

@@ -1,0 +1,131 @@
+"""Records as JSON, in the shape of ittybit's overview pages or in another one that its pages show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, jsonify, request
+
+from local.ittybit_server.records import Automation, Connection, File, Run, Task
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Readings of the documents where they contradict one another; all false is the overview pages' reading.
+
+    Attributes:
+        singular: Tasks have ``input`` and ``output`` objects, not arrays.
+        envelope: Successful bodies are ``{"data": ...}``.
+        legacy_status: Success is called ``ready``, not ``succeeded``.
+        text_error: A task's or run's ``error`` is its message, not an object.
+    """
+
+    singular: bool = False
+    envelope: bool = False
+    legacy_status: bool = False
+    text_error: bool = False
+
+
+class Renderer:
+    """Renders for one server.
+
+    Args:
+        shapes: Which reading.
+        results_origin: Origin of the results' addresses; None for the one the request was sent to.
+    """
+
+    def __init__(self, shapes: Shapes, results_origin: str | None) -> None:
+        self._shapes = shapes
+        self._origin = results_origin
+
+    def answer(self, body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        """A successful answer."""
+        response = jsonify({"data": body} if self._shapes.envelope else body)
+        response.status_code = status
+        response.headers.update(headers or {})
+        return response
+
+    def connection(self, connection: Connection) -> dict[str, Any]:
+        """A connection, its secret included, as the documents show it."""
+        stamps = {"created_at": connection.created_at, "updated_at": connection.updated_at}
+        return {"id": connection.id, "object": "storage_connection", **connection.fields, **stamps}
+
+    def automation(self, automation: Automation) -> dict[str, Any]:
+        """An automation."""
+        stamps = {"created_at": automation.created_at, "updated_at": automation.updated_at}
+        return {"id": automation.id, "object": "automation", **automation.fields, **stamps}
+
+    def run(self, run: Run) -> dict[str, Any]:
+        """A run, with its tasks in short."""
+        started = [task.started_at for task in run.tasks if task.started_at is not None]
+        finished = [task.finished_at for task in run.tasks if task.finished_at is not None]
+        return {
+            "id": run.id,
+            "object": "run",
+            "status": self._status(run.status),
+            "progress": round(run.progress, 1),
+            "tasks": [self._short(task) for task in run.tasks],
+            "error": self._error(run.error),
+            "metadata": run.metadata,
+            "created_by": run.created_by,
+            "created_at": run.tasks[0].created_at,
+            "started_at": min(started, default=None),
+            "finished_at": max(finished, default=None) if run.ended else None,
+            "updated_at": max(task.updated_at for task in run.tasks),
+        }
+
+    def task(self, task: Task) -> dict[str, Any]:
+        """A task. Its metadata is always empty: whether ``POST /tasks`` takes any is not documented."""
+        one_input, one_output = (file and self._file(file) for file in (task.input, task.output))
+        files: dict[str, Any] = {
+            "inputs": [one_input] if one_input else [],
+            "outputs": [one_output] if one_output else [],
+        }
+        if self._shapes.singular:
+            files = {"input": one_input, "output": one_output}
+        return {
+            "id": task.id,
+            "object": "task",
+            "kind": task.kind,
+            "status": self._status(task.status),
+            "run_id": task.run_id,
+            "parent_id": task.parent and task.parent.id,
+            "progress": round(task.progress, 1),
+            "options": task.options,
+            **files,
+            "metadata": {},
+            "error": self._error(task.error),
+            "created_by": task.run_id,
+            "created_at": task.created_at,
+            "started_at": task.started_at,
+            "finished_at": task.finished_at,
+            "updated_at": task.updated_at,
+        }
+
+    def _short(self, task: Task) -> dict[str, Any]:
+        status = self._status(task.status)
+        return {"id": task.id, "kind": task.kind, "status": status, "progress": round(task.progress, 1)}
+
+    def _status(self, status: str) -> str:
+        return "ready" if self._shapes.legacy_status and status == "succeeded" else status
+
+    def _error(self, error: dict[str, str] | None) -> dict[str, str] | str | None:
+        return error["message"] if error and self._shapes.text_error else error
+
+    def _file(self, file: File) -> dict[str, Any]:
+        origin = (self._origin or request.host_url).rstrip("/")
+        codecs = {"video": file.media.video, "audio": file.media.audio}
+        return {
+            "kind": file.kind,
+            "url": f"{origin}{file.url}" if file.url.startswith("/") else file.url,
+            "filename": file.filename,
+            "filesize": file.filesize,
+            "mimetype": file.mimetype,
+            "width": file.media.width,
+            "height": file.media.height,
+            "duration": file.media.duration,
+            "bitrate": file.media.bitrate,
+            "framerate": file.media.framerate,
+            "codecs": {sort: {"codec": codec} for sort, codec in codecs.items() if codec},
+        }

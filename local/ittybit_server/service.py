@@ -1,0 +1,81 @@
+"""The server as one object: its HTTP application and the threads that work behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local.ittybit_server.api import application
+from local.ittybit_server.automations import automations
+from local.ittybit_server.connections import connections
+from local.ittybit_server.journal import Entry
+from local.ittybit_server.processing import Processing
+from local.ittybit_server.records import Records
+from local.ittybit_server.rendering import Renderer, Shapes
+from local.ittybit_server.starting import Starting
+from local.ittybit_server.tasks import tasks_and_runs
+from local.ittybit_server.workers import Workers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+class Ittybit:
+    """One ittybit with one project and one API key; started once and stopped once.
+
+    Attributes:
+        app: The HTTP API, for ``local.server.Server``; it answers, and accepts, before ``start`` too.
+
+    Args:
+        api_key: The only key.
+        directory: Where results (kept) and temporary files (removed) go; made if it is not there.
+        results_origin: Origin of the results' addresses, if not the one that requests are sent to.
+        workers: How many tasks are worked on at once.
+        honour_idempotency: Whether Idempotency-Key has an effect.
+        encode: Whether media are processed; if not, every task's output is its source, for load tests.
+        shapes: Which reading of the documents to render.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        directory: Path,
+        results_origin: str | None = None,
+        workers: int = 2,
+        honour_idempotency: bool = True,
+        encode: bool = True,
+        shapes: Shapes | None = None,
+    ) -> None:
+        directory = directory.absolute()
+        results = directory / "results"
+        results.mkdir(parents=True, exist_ok=True)
+        self._records = Records()
+        self._workers = Workers(self._records, Processing(self._records, directory, encode=encode), workers)
+        renderer = Renderer(shapes or Shapes(), results_origin)
+        self._starting = Starting(self._records, renderer, self._workers.submit, honour_idempotency=honour_idempotency)
+        parts = [
+            tasks_and_runs(self._records, renderer, self._starting),
+            automations(self._records, renderer, self._starting),
+            connections(self._records, renderer),
+        ]
+        self.app: WSGIApplication = application(api_key, results, parts)
+
+    @property
+    def journal(self) -> list[Entry]:
+        """What was accepted so far, oldest first."""
+        with self._records.lock:
+            return list(self._starting.journal)
+
+    def require_payment(self, required: bool) -> None:
+        """Refuse every new start with 402 ``payment_required``, or no longer."""
+        with self._records.lock:
+            self._starting.payment_required = required
+
+    def start(self) -> None:
+        """Begin to work on tasks."""
+        self._workers.start()
+
+    def stop(self) -> None:
+        """Kill what runs, cancel its tasks and remove temporary files; returns when no thread is left."""
+        self._workers.stop()

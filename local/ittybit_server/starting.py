@@ -1,0 +1,114 @@
+"""Starting runs: the three POSTs that cost something, their replays and the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from flask import Response, request
+
+from local.ittybit_server.bodies import Item
+from local.ittybit_server.errors import RequestError
+from local.ittybit_server.idempotency import Answers
+from local.ittybit_server.journal import Entry
+from local.ittybit_server.options import UploadOptions, read_options
+from local.ittybit_server.records import File, Records, Run, Task
+from local.ittybit_server.rendering import Renderer
+from local.ittybit_server.transfer import filename, mimetype
+
+CREATED_BY_KEY = "key_local"
+"""``created_by`` of runs that were not started by an automation: the id of the only API key."""
+
+
+class Starting:
+    """Accepts runs.
+
+    Attributes:
+        journal: What was accepted, oldest first; guarded by the records' lock.
+        payment_required: Whether every start is refused with a 402.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        renderer: Renderer,
+        submit: Callable[[Run], None],
+        *,
+        honour_idempotency: bool,
+    ) -> None:
+        self._records = records
+        self._renderer = renderer
+        self._submit = submit
+        self._answers = Answers()
+        self._honour_idempotency = honour_idempotency
+        self.journal: list[Entry] = []
+        self.payment_required = False
+
+    def start(self, draft: Entry, accept: Callable[[], Run], *, body_key: str | None = None) -> Response:
+        """Start what ``accept`` returns and answer 201, or repeat the first answer to the key with 200.
+
+        Args:
+            draft: The entry for the journal, without id, time and key.
+            accept: Checks the request and makes the run; nothing is kept if it raises.
+            body_key: An idempotency key in the body; the header's goes before it.
+
+        Raises:
+            RequestError: 402, or what ``accept`` raises.
+        """
+        key = request.headers.get("Idempotency-Key") or body_key
+        with self._records.lock:
+            found = self._answers.find(request.path, key) if key and self._honour_idempotency else None
+            if found:
+                body, first = found
+                self.journal.append(replace(first, time=time.time(), replay=True))
+                return self._renderer.answer(body)
+            if self.payment_required:
+                raise RequestError(402, "payment_required", "The project's credits are used up.")
+            run = accept()
+            self._records.add_run(run)
+            one_task = draft.call == "POST /tasks"
+            body = self._renderer.task(run.tasks[0]) if one_task else self._renderer.run(run)
+            entry = replace(draft, idempotency_key=key, id=body["id"], time=time.time())
+            self.journal.append(entry)
+            if key:
+                self._answers.keep(request.path, key, body, entry)
+            self._submit(run)
+            return self._renderer.answer(body, 201)
+
+
+def make_run(
+    records: Records,
+    items: list[Item],
+    *,
+    created_by: str = CREATED_BY_KEY,
+    metadata: dict[str, Any] | None = None,
+    url: str | None = None,
+) -> Run:
+    """A run of these items, with a task for each, parents before children.
+
+    Raises:
+        RequestError: ``connection_not_found``.
+    """
+    run = Run(created_by, metadata or {})
+
+    def add(item: Item, parent: Task | None) -> None:
+        options = read_options(item.kind, item.options)
+        named = [item.connection_id, options.connection_id if isinstance(options, UploadOptions) else None]
+        for connection_id in filter(None, named):
+            records.connection(connection_id)
+        source = (item.source or url) if parent is None else None
+        task = Task(run.id, parent, item.kind, item.options, source, item.connection_id, item.destination)
+        if source:
+            name = filename(source)
+            task.input = File("url", source, name, mimetype=mimetype(name))
+        if parent:
+            parent.children.append(task)
+        run.tasks.append(task)
+        for child in item.next:
+            add(child, task)
+
+    for item in items:
+        add(item, None)
+    return run

@@ -1,0 +1,95 @@
+"""``/tasks`` and ``/runs``."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from flask import Blueprint, Response, request
+
+from local.ittybit_server.bodies import Item, RunBody, check_items, parse, read_json
+from local.ittybit_server.errors import invalid, not_found
+from local.ittybit_server.journal import Entry
+from local.ittybit_server.options import Kind
+from local.ittybit_server.paging import page
+from local.ittybit_server.records import Records, Run, Status, Task
+from local.ittybit_server.rendering import Renderer
+from local.ittybit_server.starting import Starting, make_run
+
+
+def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> Blueprint:
+    """The part of the application that answers for tasks and runs."""
+    part = Blueprint("tasks_and_runs", __name__)
+
+    @part.post("/tasks")
+    def create_task() -> Response:
+        # ``next`` belongs to runs.
+        item = parse(Item, read_json()).model_copy(update={"next": []})
+
+        draft = Entry("POST /tasks", item.source, connection_id=item.connection_id, destination=item.destination)
+
+        def accept() -> Run:
+            check_items([item])
+            return make_run(records, [item])
+
+        return starting.start(draft, accept)
+
+    @part.get("/tasks")
+    def list_tasks() -> Response:
+        status, kind = _filter("status", Status), _filter("kind", Kind)
+        run_id, creator = request.args.get("run_id"), request.args.get("created_by")
+
+        def keep(task: Task) -> bool:
+            return (
+                status in {None, task.status}
+                and kind in {None, task.kind}
+                and run_id in {None, task.run_id}
+                and creator in {None, task.run_id}
+            )
+
+        with records.lock:
+            shown, headers = page(records.tasks, keep)
+            return renderer.answer([renderer.task(task) for task in shown], headers=headers)
+
+    @part.get("/tasks/<task_id>")
+    def get_task(task_id: str) -> Response:
+        with records.lock:
+            if task_id not in records.tasks:
+                raise not_found("task", task_id)
+            return renderer.answer(renderer.task(records.tasks[task_id]))
+
+    @part.post("/runs")
+    def create_run() -> Response:
+        body = parse(RunBody, read_json())
+
+        def accept() -> Run:
+            check_items(body.tasks)
+            return make_run(records, body.tasks, metadata=body.metadata)
+
+        draft = Entry("POST /runs", body.tasks[0].source)
+        return starting.start(draft, accept, body_key=body.idempotency_key)
+
+    @part.get("/runs")
+    def list_runs() -> Response:
+        status = _filter("status", Status)
+        with records.lock:
+            shown, headers = page(records.runs, lambda run: status in {None, run.status})
+            return renderer.answer([renderer.run(run) for run in shown], headers=headers)
+
+    @part.get("/runs/<run_id>")
+    def get_run(run_id: str) -> Response:
+        with records.lock:
+            if run_id not in records.runs:
+                raise not_found("run", run_id)
+            return renderer.answer(renderer.run(records.runs[run_id]))
+
+    return part
+
+
+def _filter(name: str, allowed: object) -> str | None:
+    """A query parameter with one of a few values; ``ready`` is another word for ``succeeded``."""
+    value = request.args.get(name)
+    if value == "ready":
+        value = "succeeded"
+    if value is not None and value not in get_args(allowed):
+        raise invalid(f"{name} must be one of {', '.join(get_args(allowed))}.")
+    return value

@@ -1,0 +1,167 @@
+"""Moving files: a source from http or S3 storage to disk, and results into S3 storage."""
+
+from __future__ import annotations
+
+import mimetypes
+import posixpath
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import boto3
+import httpx
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.ittybit_server.addresses import Address
+from local.ittybit_server.errors import StoppedError, TaskError
+from local.ittybit_server.records import Connection
+
+# The system's own table differs from one machine to the next.
+_TYPES = mimetypes.MimeTypes()
+for _name, _extension in [
+    ("application/vnd.apple.mpegurl", ".m3u8"),
+    ("video/mp2t", ".ts"),
+    ("image/webp", ".webp"),
+    ("audio/flac", ".flac"),
+    ("audio/ogg", ".ogg"),
+    ("audio/opus", ".opus"),
+    ("audio/aac", ".aac"),
+    ("audio/wav", ".wav"),
+]:
+    _TYPES.add_type(_name, _extension)
+
+_ONE_THREAD = TransferConfig(use_threads=False, num_download_attempts=1)
+
+
+def mimetype(filename: str) -> str | None:
+    """The type that a file's name tells."""
+    return _TYPES.guess_type(filename, strict=False)[0]
+
+
+def filename(url: str) -> str:
+    """The last part of an address's path, decoded, such that a file can have that name; else ``file``."""
+    path = url if url.startswith("s3://") else unquote(urlsplit(url).path)
+    name = posixpath.basename(path).replace("\0", "").encode()[-200:].decode(errors="ignore")
+    return "file" if name in {"", ".", ".."} else name
+
+
+class Transfer:
+    """The connections to the world, shared by all tasks; safe to use from several threads.
+
+    Connecting, and each piece of an answer, may take 10 s. Proxies in the environment are ignored: everything
+    this server talks to is on the laptop.
+    """
+
+    def __init__(self) -> None:
+        self._http = httpx.Client(follow_redirects=True, timeout=10, trust_env=False)
+        self._lock = threading.Lock()
+        self._s3: dict[tuple[str, ...], Any] = {}
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let transfers under way end with ``StoppedError`` at their next piece; start none after that."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Close idle connections, once no thread uses this any more."""
+        self._http.close()
+        for client in self._s3.values():
+            client.close()
+
+    def fetch(self, url: str, connection: Connection | None, target: Path) -> None:
+        """Write the source to ``target``.
+
+        Raises:
+            TaskError: ``request_invalid``: it cannot be fetched.
+            StoppedError: ``stop`` was called.
+        """
+        try:
+            if url.startswith("s3://"):
+                bucket, key = Address.parse(url)
+                _s3_call(
+                    "The source",
+                    lambda: self._client(connection).download_file(bucket, key, str(target), Config=_ONE_THREAD),
+                )
+            else:
+                self._fetch_http(url, target)
+        except httpx.HTTPError as error:
+            message = f"The source could not be fetched: {type(error).__name__}."
+            raise TaskError("request_invalid", message) from error
+        except httpx.InvalidURL as error:
+            raise TaskError("request_invalid", "The source's url is malformed.") from error
+        if self._stopped.is_set():
+            raise StoppedError
+
+    def put(self, path: Path, connection: Connection | None, address: Address) -> None:
+        """Write a file to storage, in parts where it is large.
+
+        Raises:
+            TaskError: ``request_invalid``, with S3's code and HTTP status.
+            StoppedError: ``stop`` was called.
+        """
+        if self._stopped.is_set():
+            raise StoppedError
+        extra = {"ContentType": mimetype(path.name) or "application/octet-stream"}
+        with path.open("rb") as file:
+            _s3_call(
+                "The destination",
+                lambda: self._client(connection).upload_fileobj(file, *address, ExtraArgs=extra, Config=_ONE_THREAD),
+            )
+
+    def _fetch_http(self, url: str, target: Path) -> None:
+        with self._http.stream("GET", url) as response, target.open("wb") as file:
+            if response.status_code != 200:
+                raise TaskError("request_invalid", f"The source answered {response.status_code}.")
+            for chunk in response.iter_bytes():
+                if self._stopped.is_set():
+                    raise StoppedError
+                file.write(chunk)
+
+    def _client(self, connection: Connection | None) -> Any:
+        if connection is None:
+            raise TaskError("request_invalid", "There is no default connection, and none is named.")
+        names = ("endpoint", "region", "access_key_id", "secret_access_key")
+        credentials = tuple(connection.fields[name] for name in names)
+        with self._lock:  # making a client is not safe from two threads at once
+            if credentials not in self._s3:
+                self._s3[credentials] = _new_client(*credentials)
+            return self._s3[credentials]
+
+
+def _new_client(endpoint: str, region: str, access_key_id: str, secret_access_key: str) -> Any:
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        connect_timeout=10,
+        read_timeout=10,
+        retries={"total_max_attempts": 2, "mode": "standard"},
+        # Checksums in trailers are not understood by every S3-compatible storage.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        proxies={},
+    )
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=region,
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+        config=config,
+    )
+
+
+def _s3_call(what: str, call: Callable[[], None]) -> None:
+    try:
+        call()
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        raise TaskError("request_invalid", f"{what} was refused by storage: {code} (HTTP {status}).") from error
+    except (BotoCoreError, Boto3Error, ValueError) as error:  # ValueError: an endpoint that is no address
+        message = f"{what} could not be reached in storage: {type(error).__name__}."
+        raise TaskError("request_invalid", message) from error

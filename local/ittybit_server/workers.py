@@ -1,0 +1,92 @@
+"""The threads that take tasks through their states, parents before children and siblings side by side."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+
+from local.ittybit_server.errors import StoppedError, TaskError
+from local.ittybit_server.processing import Processing
+from local.ittybit_server.records import Records, Run, Status, Task
+
+_log = logging.getLogger(__name__)
+
+
+class Workers:
+    """As many threads as tasks may be under way at once."""
+
+    def __init__(self, records: Records, processing: Processing, count: int) -> None:
+        self._records = records
+        self._processing = processing
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._take, daemon=True) for _ in range(count)]
+
+    def start(self) -> None:
+        """Begin with what was submitted so far."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, run: Run) -> None:
+        """Queue the tasks of a run's first level."""
+        for task in run.tasks:
+            if task.parent is None:
+                self._tasks.put(task)
+
+    def stop(self) -> None:
+        """End the threads; the tasks under way become ``cancelled``, the others stay as they are."""
+        self._processing.stop()
+        while True:
+            try:
+                self._tasks.get_nowait()
+            except queue.Empty:
+                break
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+        self._processing.close()
+
+    def _take(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            self._begin(task)
+            try:
+                self._processing.carry_out(task)
+            except TaskError as error:
+                self._end(task, "failed", {"kind": error.kind, "message": error.message})
+            except StoppedError:
+                self._end(task, "cancelled", None)
+            except Exception:  # noqa: BLE001 - a fault here must end the task, not the thread
+                _log.exception("task %s failed", task.id)
+                self._end(task, "failed", {"kind": "internal_error", "message": "Something went wrong."})
+            else:
+                self._end(task, "succeeded", None)
+
+    def _begin(self, task: Task) -> None:
+        with self._records.lock:
+            task.status = "validating"
+            task.started_at = task.updated_at = int(time.time())
+
+    def _end(self, task: Task, status: Status, error: dict[str, str] | None) -> None:
+        with self._records.lock:
+            self._settle(task, status, error)
+            if status == "succeeded":
+                task.progress = 100
+                for child in task.children:
+                    self._tasks.put(child)
+            else:
+                for below in _descendants(task):
+                    self._settle(below, "cancelled", None)
+            ended = self._records.runs[task.run_id].ended
+        if ended:
+            self._processing.forget(task.run_id)
+
+    def _settle(self, task: Task, status: Status, error: dict[str, str] | None) -> None:
+        task.status, task.error = status, error
+        task.finished_at = task.updated_at = int(time.time())
+
+
+def _descendants(task: Task) -> list[Task]:
+    return [below for child in task.children for below in (child, *_descendants(child))]

@@ -1,0 +1,151 @@
+"""pg_net's background worker: sends what ``net.http_post`` and its like have queued.
+
+Follows pg_net 0.20.4: its loop and its batches, and what becomes of a request when the worker fails or the server
+crashes. Like the original it is woken at commit, and not by rows put into the queue by hand. Leaves out: the
+settings (``pg_net.batch_size`` is 200, ``pg_net.ttl`` 6 hours), and a background worker's entry in
+``pg_stat_activity``: there it is a client, with the original's application name.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import class_row
+
+from local.pg_net_http import VERSION, Queued, send_batch
+from local.postgres import SUPERUSER, Postgres
+
+BATCH_SIZE: Final = 200
+TTL: Final = "6 hours"
+_PAUSE: Final = 1.0  # seconds: after every batch, and before the worker comes back after an error
+
+_CONSUME: Final = """
+with batch as (select id from net.http_request_queue order by id limit %s)
+delete from net.http_request_queue q using batch where q.id = batch.id
+returning q.id, q.method::text, q.url, q.headers, q.body, q.timeout_milliseconds
+"""
+_EXPIRE: Final = """
+with expired as (
+  select ctid from net._http_response where created < now() - %s::interval order by created limit %s
+)
+delete from net._http_response r using expired where r.ctid = expired.ctid
+"""
+_RECORD: Final = """
+insert into net._http_response (id, status_code, content_type, headers, content, timed_out, error_msg)
+values (%s, %s, %s, %s, %s, %s, %s)
+"""
+
+
+class _WorkerDiedError(Exception):
+    """What ``fail_batches`` asked for: the worker died between sending a batch and committing it."""
+
+
+class PgNetWorker:
+    """The worker of one database, in a thread of its own between ``start`` and ``stop``.
+
+    Args:
+        postgres: The server.
+        disturb: Given each batch and answers what is sent in its place, in that order: for tests, which drop,
+            repeat, keep back and reorder requests.
+    """
+
+    def __init__(self, postgres: Postgres, *, disturb: Callable[[list[Queued]], list[Queued]] = list) -> None:
+        self._postgres = postgres
+        self._disturb = disturb
+        self._name = f"pg_net {VERSION}"
+        self._tls = ssl.create_default_context()
+        self._stopping = threading.Event()
+        self._should_wake = True
+        self._batches_to_fail = 0
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the worker; it first sends what is in the queue already."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the worker, after the batch under way; does nothing when it is stopped."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def pause(self) -> None:
+        """Take the worker down until ``resume``: calls still queue, and nothing is sent."""
+        self.stop()
+
+    def resume(self) -> None:
+        """Bring the paused worker back; it first sends what has queued up."""
+        self.start()
+
+    def fail_batches(self, count: int) -> None:
+        """Let the worker die ``count`` times after sending a batch and before committing it.
+
+        Each time the transaction is rolled back, and the whole batch is sent again about a second later.
+        """
+        self._batches_to_fail = count
+
+    def lose_queue(self) -> None:
+        """Do what a crash of any server process does: empty both tables, start the request ids at 1 again.
+
+        Requests under way still reach their servers; nobody learns the answers.
+        """
+        with psycopg.connect(self._postgres.dsn(SUPERUSER)) as connection:
+            connection.execute(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = %s",
+                [self._name],
+            )
+            connection.execute("truncate net.http_request_queue, net._http_response restart identity")
+
+    def _run(self) -> None:
+        dsn = make_conninfo(self._postgres.dsn(SUPERUSER), application_name=self._name)
+        while not self._stopping.is_set():
+            try:
+                with psycopg.connect(dsn, autocommit=True) as connection:
+                    connection.execute("listen pg_net_wake")
+                    self._should_wake = True
+                    self._work(connection)
+            except (psycopg.Error, _WorkerDiedError):
+                self._stopping.wait(_PAUSE)
+
+    def _work(self, connection: psycopg.Connection) -> None:
+        while not self._stopping.is_set():
+            if not self._should_wake:
+                self._sleep(connection, float("inf"))
+                continue
+            self._should_wake = False
+            busy = True
+            while busy and not self._stopping.is_set():
+                expired = connection.execute(_EXPIRE, [TTL, BATCH_SIZE]).rowcount
+                consumed = self._send_batch(connection)
+                self._sleep(connection, _PAUSE)
+                busy = expired > 0 or consumed > 0
+
+    def _sleep(self, connection: psycopg.Connection, seconds: float) -> None:
+        """Wait, or return at the first wake that is not already noted: no later one shortens the wait."""
+        deadline = time.monotonic() + seconds
+        while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
+            for _ in connection.notifies(timeout=min(left, 0.1), stop_after=1):
+                if not self._should_wake:
+                    self._should_wake = True
+                    return
+
+    def _send_batch(self, connection: psycopg.Connection) -> int:
+        """Consume, send and record one batch in one transaction; return its size."""
+        with connection.transaction(), connection.cursor(row_factory=class_row(Queued)) as cursor:
+            batch = cursor.execute(_CONSUME, [BATCH_SIZE]).fetchall()
+            if batch:
+                answers = send_batch(self._disturb(batch), self._tls)
+                if self._batches_to_fail > 0:
+                    self._batches_to_fail -= 1
+                    raise _WorkerDiedError
+                cursor.executemany(_RECORD, answers)
+        return len(batch)

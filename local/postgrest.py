@@ -1,0 +1,144 @@
+"""The Data API's route for functions: ``POST /rpc/<function>`` calls ``public.<function>`` with named arguments.
+
+Follows PostgREST v13 in how it finds the function, in the transaction it runs, and in its answers and errors. Leaves
+out: tables and views, GET, single unnamed parameters, overloads that only types tell apart (PGRST203), preferences,
+time-outs of the impersonated role, and the schema cache: a new function is there at once.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from flask import Blueprint, Response, g, request
+from psycopg import sql
+from psycopg.rows import class_row
+
+from local.postgres import Postgres
+
+# By SQLSTATE or its beginning, the longest first; what is not listed is 400. From PostgREST's page on errors.
+_STATUSES: Final = {
+    "23503": 409,
+    "23505": 409,
+    "25006": 405,
+    "42883": 404,
+    "42P01": 404,
+    "42P17": 500,
+    "53400": 500,
+    "57P01": 503,
+    "P0001": 400,
+    **dict.fromkeys(("08", "53"), 503),
+    **dict.fromkeys(("0L", "0P", "28"), 403),
+    **dict.fromkeys(("09", "25", "2D", "38", "39", "3B", "40", "54", "55", "57", "58", "F0", "HV", "P0", "XX"), 500),
+}
+
+_FIND: Final = """
+select
+  proretset as returns_set,
+  prorettype = 'void'::regtype as returns_void,
+  coalesce(proargnames[1:pronargs], '{}') as names,
+  (select array(select format_type(type, null) from unnest(proargtypes::oid[]) with ordinality as _(type, i)
+    order by i)) as types,
+  pronargs - pronargdefaults as required
+from pg_proc
+where pronamespace = 'public'::regnamespace and prokind = 'f' and proname = %s
+order by pronargs
+"""
+
+
+class _Function(NamedTuple):
+    returns_set: bool
+    returns_void: bool
+    names: list[str]
+    types: list[str]
+    required: int
+
+    def takes(self, given: set[str]) -> bool:
+        return set(self.names[: self.required]) <= given <= set(self.names)
+
+
+def create_blueprint(postgres: Postgres) -> Blueprint:
+    """Return the route, to be mounted at ``/rest/v1``; it takes the caller from ``flask.g.role`` and ``g.sub``."""
+    blueprint = Blueprint("postgrest", __name__)
+
+    @blueprint.post("/rpc/<function>")
+    def call(function: str) -> Response:
+        body = request.get_data(as_text=True) or "{}"
+        try:
+            arguments = json.loads(body)
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            return _error(400, "PGRST102", "Empty or invalid json")
+        try:
+            with psycopg.connect(postgres.dsn("authenticator")) as connection:
+                return _call(connection, function, set(arguments), body)
+        except psycopg.Error as error:
+            return _sql_error(error)
+
+    @blueprint.route("/rpc/<function>", methods=["GET", "PUT", "PATCH", "DELETE"])
+    def refuse(function: str) -> Response:  # noqa: ARG001 - Flask passes what the route names
+        return _error(405, "PGRST101", f"Cannot use the {request.method} method on RPC")
+
+    return blueprint
+
+
+def _call(connection: psycopg.Connection, name: str, given: set[str], body: str) -> Response:
+    """Call the function in the connection's one transaction, which is the caller's in role and claims."""
+    connection.execute(
+        "select set_config('search_path', 'public, extensions', true), set_config('role', %s, true),"
+        " set_config('request.jwt.claims', %s, true), set_config('request.method', %s, true),"
+        " set_config('request.path', %s, true)",
+        [g.role, json.dumps({"role": g.role, "sub": g.sub}), request.method, request.path],
+    )
+    candidates = connection.cursor(row_factory=class_row(_Function)).execute(_FIND, [name]).fetchall()
+    function = next((candidate for candidate in candidates if candidate.takes(given)), None)
+    if function is None:
+        return _not_found(name, sorted(given))
+    types = dict(zip(function.names, function.types, strict=True))
+    target = sql.Identifier("public", name)
+    arguments = sql.SQL(", ").join(sql.SQL("{0} => _.{0}").format(sql.Identifier(key)) for key in given)
+    columns = sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(key), sql.SQL(types[key])) for key in given)
+    source = sql.SQL("json_to_record(%s::json) as _({})").format(columns) if given else sql.SQL("(select %s) as _")
+    result = sql.SQL("coalesce(json_agg(r), '[]')" if function.returns_set else "to_json(r)")
+    query = sql.SQL("select {}::text from {}, lateral {}({}) r").format(result, source, target, arguments)
+    row = connection.execute(query, [body]).fetchone()
+    if function.returns_void:
+        return Response(status=204)
+    return _json(200, "null" if row is None or row[0] is None else str(row[0]))
+
+
+def _not_found(name: str, given: list[str]) -> Response:
+    if given:
+        parameters = f"with parameter{'s' if len(given) > 1 else ''} {', '.join(given)}"
+        parameters += " or with a single unnamed json/jsonb parameter"
+        call = f"public.{name}({', '.join(given)})"
+    else:
+        parameters = "without parameters"
+        call = f"public.{name} without parameters"
+    details = f"Searched for the function public.{name} {parameters}, but no matches were found in the schema cache."
+    return _error(404, "PGRST202", f"Could not find the function {call} in the schema cache", details)
+
+
+def _sql_error(error: psycopg.Error) -> Response:
+    code, diagnosis = error.sqlstate, error.diag
+    if code is None:
+        return _error(503, "PGRST000", "Database connection error. Retrying the connection.", str(error))
+    if code == "42501":
+        status = 401 if g.role == "anon" else 403
+    elif code.startswith("PT") and code[2:].isdecimal():
+        status = int(code[2:])
+    else:
+        status = _STATUSES.get(code) or _STATUSES.get(code[:2], 400)
+    return _error(status, code, diagnosis.message_primary or "", diagnosis.message_detail, diagnosis.message_hint)
+
+
+def _error(status: int, code: str, message: str, details: str | None = None, hint: str | None = None) -> Response:
+    body: dict[str, Any] = {"code": code, "details": details, "hint": hint, "message": message}
+    return _json(status, json.dumps(body))
+
+
+def _json(status: int | HTTPStatus, text: str) -> Response:
+    return Response(text, status=status, content_type="application/json; charset=utf-8")

@@ -1,0 +1,98 @@
+"""A Supabase developer's own steps on the embedded stack: a bucket, the connection, an automation, rules, an upload."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from psycopg.types.json import Jsonb
+
+from local.stack import Stack
+
+BUCKET = "media"
+# What becomes of every video in the bucket: two tasks whose output comes back, and an automation at ittybit.
+TASKS = {
+    "video-720p": {
+        "kind": "video",
+        "options": {"height": 720, "format": "mp4", "quality": "medium"},
+        "destination": f"s3://{BUCKET}/processed/{{dir}}{{stem}}-720p.mp4",
+    },
+    "still": {
+        "kind": "image",
+        "options": {"width": 640, "format": "jpeg", "start": 1},
+        "destination": f"s3://{BUCKET}/processed/{{dir}}{{stem}}.jpeg",
+    },
+}
+AUTOMATION = {"name": "Soundtrack", "workflow": [{"kind": "audio", "options": {"format": "mp3"}}]}
+
+
+class Project:
+    """What a developer does over HTTP and SQL, against the stack's addresses."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._http = httpx.Client(trust_env=False, timeout=60)
+        self._storage = f"{stack.supabase_url}/storage/v1"
+        self._key = {"apikey": stack.keys.secret_key}
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def create_bucket(self, bucket: str, *, public: bool = False) -> None:
+        """Make a bucket."""
+        body = {"id": bucket, "name": bucket, "public": public}
+        self._http.post(f"{self._storage}/bucket", json=body, headers=self._key).raise_for_status()
+
+    def upload(self, bucket: str, name: str, file: Path, mimetype: str) -> None:
+        """Store a file."""
+        headers = {**self._key, "content-type": mimetype, "x-upsert": "true"}
+        with file.open("rb") as body:
+            address = f"{self._storage}/object/{bucket}/{quote(name)}"
+            self._http.post(address, content=body, headers=headers).raise_for_status()
+
+    def fetch(self, address: str, file: Path) -> None:
+        """Fetch a result, from the bucket for ``s3://bucket/key`` and from ittybit else, into a file."""
+        headers = {}
+        if address.startswith("s3://"):
+            address = f"{self._storage}/object/authenticated/{quote(address.removeprefix('s3://'))}"
+            headers = self._key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with self._http.stream("GET", address, headers=headers) as answer, file.open("wb") as body:
+            answer.raise_for_status()
+            for chunk in answer.iter_bytes():
+                body.write(chunk)
+
+    def create_connection(self) -> dict[str, Any]:
+        """Call create-connection as a person does, and return its answer."""
+        headers = {"authorization": f"Bearer {self._stack.token}"}
+        answer = self._http.post(self._stack.functions["create-connection"].url, json={}, headers=headers)
+        answer.raise_for_status()
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def create_automation(self, automation: dict[str, Any]) -> str:
+        """Make an automation at ittybit and return its id."""
+        headers = {"authorization": f"Bearer {self._stack.ittybit_key}"}
+        answer = self._http.post(f"{self._stack.ittybit_url}/automations", json=automation, headers=headers)
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    def add_rule(self, name: str, *, automation_id: str | None = None, task: dict[str, Any] | None = None) -> None:
+        """Have every video in the bucket processed."""
+        self._stack.sql(
+            "insert into ittybit.rules (name, bucket_id, mimetype, automation_id, task)"
+            " values (%s, %s, 'video/*', %s, %s)",
+            (name, BUCKET, automation_id, task and Jsonb(task)),
+        )
+
+    def set_up(self) -> str:
+        """Do all of it once: bucket, connection, automation, rules; return the connection's id."""
+        self.create_bucket(BUCKET)
+        connection = self.create_connection()["connection"]["id"]
+        self.add_rule("soundtrack", automation_id=self.create_automation(AUTOMATION))
+        for name, task in TASKS.items():
+            self.add_rule(name, task=task)
+        return str(connection)

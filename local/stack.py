@@ -1,0 +1,176 @@
+"""The whole embedded stack: started in order, stopped in order, everything on free loopback addresses."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+
+from local import postgrest, storage_server
+from local.faults import Faults
+from local.functions import NAMES, ROOT, FunctionProcess, stage
+from local.gateway import ProjectKeys, create_app
+from local.ittybit_server import Ittybit
+from local.pg_cron import PgCronWorker
+from local.pg_net import PgNetWorker
+from local.postgres import Postgres
+from local.server import Server
+
+MIGRATIONS = ROOT / "supabase" / "migrations"
+REGION = "local"
+
+
+def migrate(postgres: Postgres) -> None:
+    """Apply the migrations as ``supabase db push`` does: in order, as the project's ``postgres`` role."""
+    for migration in sorted(MIGRATIONS.glob("*.sql")):
+        with psycopg.connect(postgres.dsn("postgres")) as connection:
+            connection.execute(migration.read_bytes())
+
+
+class Stack:
+    """A Supabase project, an ittybit and the functions between them, from ``start`` to ``stop``.
+
+    Attributes:
+        environment: what the functions are given.
+        functions: the function processes by name; empty when started without.
+        supabase, ittybit_api: faults on demand in front of the two origins.
+        ittybit: the stand-in, with its journal of what it started.
+    """
+
+    def __init__(self) -> None:
+        self._stopping = contextlib.ExitStack()
+        self.functions: dict[str, FunctionProcess] = {}
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        processes: bool = True,
+        binaries: Path | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        **ittybit: Any,
+    ) -> Self:
+        """Start everything and return when it answers.
+
+        Args:
+            processes: whether to run the functions, pg_net and pg_cron; without them nothing moves by itself.
+            binaries: the PostgreSQL to run; by default the newest of the wheel.
+            say: told what is up, a line each.
+            ittybit: options of the stand-in, as ``local.ittybit_server.Ittybit`` takes them.
+
+        Raises:
+            local.postgres.StartError, local.functions.FunctionError: a part did not come up; nothing is left running.
+        """
+        stack = cls()
+        try:
+            stack._start_project(binaries, say)
+            stack._start_ittybit(say, ittybit)
+            stack._make_environment()
+            if processes:
+                stack._start_functions(say)
+                stack._start_workers()
+        except BaseException:
+            stack.stop()
+            raise
+        return stack
+
+    def sql(self, statement: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+        """Run one statement as the project's ``postgres`` role, as Studio does, and return its rows."""
+        with psycopg.connect(self.postgres.dsn("postgres"), autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def stop(self) -> None:
+        """End everything, the last started first, and remove the temporary files."""
+        self._stopping.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start_project(self, binaries: Path | None, say: Callable[[str], None]) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="supabase-ittybit-"))
+        self._stopping.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self.postgres = Postgres.start(binaries=binaries)
+        self._stopping.callback(self.postgres.stop)
+        self.postgres.prepare()
+        migrate(self.postgres)
+        [(version,)] = self.sql("show server_version")
+        say(f"PostgreSQL {version}, with the ledger")
+
+        self.keys = ProjectKeys.make()
+        storage = storage_server.create_blueprint(
+            connect=lambda: psycopg.connect(self.postgres.dsn("supabase_storage_admin")),
+            directory=self.directory / "objects",
+            jwt_secret=self.keys.jwt_secret,
+            s3_access_key_id=self.keys.s3_access_key_id,
+            s3_secret_access_key=self.keys.s3_secret_access_key,
+            region=REGION,
+        )
+        self._stopping.callback(storage.close)
+        services = {"/storage/v1": storage, "/rest/v1": postgrest.create_blueprint(self.postgres)}
+        self.supabase = Faults(create_app(self.keys, services))
+        self.supabase_url = self._serve(self.supabase)
+        say(f"Supabase  {self.supabase_url}")
+
+    def _start_ittybit(self, say: Callable[[str], None], options: Mapping[str, Any]) -> None:
+        self.ittybit_key = f"ittybit_local_{secrets.token_urlsafe(24)}"
+        self.ittybit = Ittybit(api_key=self.ittybit_key, directory=self.directory / "ittybit", **options)
+        self.ittybit_api = Faults(self.ittybit.app)
+        self.ittybit_url = self._serve(self.ittybit_api)
+        self.ittybit.start()
+        self._stopping.callback(self.ittybit.stop)
+        say(f"ittybit   {self.ittybit_url}")
+
+    def _serve(self, app: Faults) -> str:
+        server = Server(app)
+        self._stopping.callback(server.close)
+        self._stopping.callback(app.close)
+        return server.origin
+
+    def _make_environment(self) -> None:
+        secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        self.token = secrets.token_urlsafe(24)
+        self.environment = {
+            "ITTYBIT_API_KEY": self.ittybit_key,
+            "ITTYBIT_API_URL": self.ittybit_url,
+            "SUPABASE_URL": self.supabase_url,
+            "SUPABASE_SECRET_KEY": self.keys.secret_key,
+            "SUPABASE_S3_ACCESS_KEY_ID": self.keys.s3_access_key_id,
+            "SUPABASE_S3_SECRET_ACCESS_KEY": self.keys.s3_secret_access_key,
+            "SUPABASE_S3_REGION": REGION,
+            "FUNCTIONS_SECRET": secret,
+            "FUNCTIONS_TOKEN": self.token,
+        }
+        self.sql("select vault.create_secret(%s, 'ittybit_functions_secret')", (secret,))
+
+    def _start_functions(self, say: Callable[[str], None]) -> None:
+        stage()
+        for name in NAMES:
+            function = FunctionProcess(name, self.environment, log=self.directory / f"{name}.log")
+            self.functions[name] = function
+            self._stopping.callback(function.stop)
+        for function in self.functions.values():
+            function.wait_until_ready()
+            say(f"function  {function.url}  {function.name}")
+        self.sql(
+            "update ittybit.settings set on_upload_url = %s, push_back_url = %s",
+            (self.functions["on-upload"].url, self.functions["push-back"].url),
+        )
+
+    def _start_workers(self) -> None:
+        for worker in (PgNetWorker(self.postgres), PgCronWorker(self.postgres)):
+            worker.start()
+            self._stopping.callback(worker.stop)

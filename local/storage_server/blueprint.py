@@ -1,0 +1,90 @@
+"""The storage server as one Flask blueprint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+from flask.blueprints import BlueprintSetupState
+from werkzeug.routing import BaseConverter
+
+from local.storage_server import rest_buckets, rest_listing, rest_objects, rest_signing
+from local.storage_server.database import Connect, Database
+from local.storage_server.errors import StorageError
+from local.storage_server.files import Files
+from local.storage_server.s3_routes import create_s3_blueprint
+from local.storage_server.s3_signatures import Verifier
+from local.storage_server.signed_urls import UrlSigner
+from local.storage_server.store import Store
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class _KeyConverter(BaseConverter):
+    """The rest of a path as it stands: object keys may begin and end with a slash and hold empty segments."""
+
+    part_isolating = False
+    regex = "(?s:.+)"
+
+
+class StorageServer(Blueprint):
+    """The blueprint, and the connections and files behind it."""
+
+    def __init__(self, database: Database, **options: Any) -> None:
+        super().__init__("storage", __name__, **options)
+        self._database = database
+
+    def close(self) -> None:
+        """Close the database connections; call it when the application is served no more."""
+        self._database.close()
+
+
+def create_blueprint(
+    *,
+    connect: Connect,
+    directory: Path,
+    jwt_secret: str,
+    s3_access_key_id: str,
+    s3_secret_access_key: str,
+    region: str = "local",
+    clock: Callable[[], datetime] = _now,
+) -> StorageServer:
+    """Return the storage server, to be mounted at ``/storage/v1``.
+
+    The application sets ``flask.g.role`` (``service_role``, ``authenticated``, ``anon`` or None) and
+    ``flask.g.sub`` before each request; requests below ``/s3`` carry their own signature instead.
+
+    Args:
+        connect: Gives a new connection as ``supabase_storage_admin``, autocommit off.
+        directory: Where the bytes are kept; made if it is not there.
+        jwt_secret: Signs the tokens of signed URLs (HS256, at least 32 bytes).
+        s3_access_key_id: The one S3 key that is accepted.
+        s3_secret_access_key: Its secret.
+        region: What the S3 protocol calls the bucket's region.
+        clock: The time now, with a timezone.
+    """
+    database = Database(connect)
+    store = Store(database, Files(directory), clock)
+    blueprint = StorageServer(database)
+    blueprint.record_once(_add_converter)
+    blueprint.register_error_handler(StorageError, _refuse)
+    rest_buckets.add_routes(blueprint, store)
+    rest_objects.add_routes(blueprint, store)
+    rest_listing.add_routes(blueprint, store)
+    rest_signing.add_routes(blueprint, store, UrlSigner(jwt_secret, clock))
+    verifier = Verifier(s3_access_key_id, s3_secret_access_key, clock)
+    blueprint.register_blueprint(create_s3_blueprint(store, verifier, region), url_prefix="/s3")
+    return blueprint
+
+
+def _add_converter(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["key"] = _KeyConverter
+
+
+def _refuse(error: StorageError) -> tuple[Response, int]:
+    return jsonify(error.body()), error.rest_status

@@ -1,0 +1,107 @@
+"""The errors of the storage server, in the words, codes and statuses of storage-api v1.70.6."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import psycopg
+
+
+class StorageError(Exception):
+    """A refusal that a client sees.
+
+    Attributes:
+        status: The status of the S3 answer, and the ``statusCode`` in the body of the REST answer.
+        code: The stable code, e.g. ``NoSuchKey``.
+        message: What a person reads.
+        error: The older name of the code that REST bodies still carry.
+    """
+
+    def __init__(self, status: int, code: str, message: str, *, error: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.error = error or code
+
+    @property
+    def rest_status(self) -> int:
+        """The HTTP status of the REST answer: nearly every refusal is 400, "not found" included."""
+        return self.status if self.status in {416, 500, 544} else 400
+
+    def body(self) -> dict[str, str]:
+        """Return the JSON body of the REST answer."""
+        return {
+            "statusCode": str(self.status),
+            "error": self.error,
+            "message": self.message,
+            "code": self.code,
+        }
+
+
+def no_such_key() -> StorageError:
+    """Return the refusal for an object that is not there, or not for this caller."""
+    return StorageError(404, "NoSuchKey", "Object not found", error="not_found")
+
+
+def no_such_bucket() -> StorageError:
+    """Return the refusal for a bucket that is not there, or is private and the caller unknown."""
+    return StorageError(404, "NoSuchBucket", "Bucket not found", error="Bucket not found")
+
+
+def no_such_upload() -> StorageError:
+    """Return the refusal for a multipart upload that was never created, or is over."""
+    return StorageError(404, "NoSuchUpload", "Upload not found")
+
+
+def already_exists(code: str) -> StorageError:
+    """Return the refusal of a second object (``KeyAlreadyExists``) or bucket (``BucketAlreadyExists``)."""
+    return StorageError(409, code, "The resource already exists", error="Duplicate")
+
+
+def invalid_request(message: str) -> StorageError:
+    """Return the refusal of a request whose header, query or body is not of the documented form."""
+    return StorageError(400, "InvalidRequest", message, error="Error")
+
+
+def too_large() -> StorageError:
+    """Return the refusal of a body longer than the bucket allows."""
+    message = "The object exceeded the maximum allowed size"
+    return StorageError(413, "EntityTooLarge", message, error="Payload too large")
+
+
+def internal() -> StorageError:
+    """Return the answer to a fault of the server itself, e.g. a row without its file."""
+    return StorageError(500, "InternalError", "Internal Server Error", error="Internal")
+
+
+_BY_SQLSTATE: Final[Mapping[str, tuple[int, str, str, str | None]]] = MappingProxyType(
+    {
+        "23505": (409, "ResourceAlreadyExists", "The resource already exists", "Duplicate"),
+        "23503": (404, "InvalidRequest", "The related resource does not exist", None),
+        "55P03": (423, "ResourceLocked", "The resource is locked", None),
+        "57014": (544, "DatabaseTimeout", "The connection to the database timed out", None),
+    }
+)
+
+
+def from_postgres(error: psycopg.Error) -> StorageError:
+    """Return what a client sees of a database error.
+
+    A trigger that raises (P0001) is a 500 ``DatabaseError``. A missing privilege inside a trigger is an
+    ``AccessDenied`` that looks like a row-level security refusal.
+    """
+    state = error.sqlstate
+    if state is None:
+        return internal()
+    if state == "42501":
+        message = str(error.diag.message_primary)
+        if "row-level security" in message:
+            message = "new row violates row-level security policy"
+        return StorageError(403, "AccessDenied", message, error="Unauthorized")
+    if known := _BY_SQLSTATE.get(state):
+        status, code, text, name = known
+        return StorageError(status, code, text, error=name)
+    return StorageError(500, "DatabaseError", f"database error, code: {state}")
