@@ -1,0 +1,126 @@
+"""What the triggers add to an upload and a delete, in order and with each part of ours broken.
+
+Baseline: the same statements in the same run with the triggers disabled. Each case is a transaction of its own, as
+storage-api has it; rounds take turns, and the median of the rounds counts. Run: ``python -m bench.harmless``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+import uuid
+from collections.abc import Callable
+
+import psycopg
+
+from local.postgres import SUPERUSER, Postgres
+from local.stack import migrate
+
+TRIGGERS = ("ittybit_object_stored", "ittybit_object_replaced", "ittybit_object_removed")
+TASK = {"kind": "video", "options": {"height": 720}, "destination": "s3://media/processed/{name}"}
+
+# What is broken, and how it is mended: each as the superuser.
+CASES: dict[str, tuple[str, str]] = {
+    "triggers disabled (baseline)": (
+        "; ".join(f"alter table storage.objects disable trigger {name}" for name in TRIGGERS),
+        "; ".join(f"alter table storage.objects enable trigger {name}" for name in TRIGGERS),
+    ),
+    "in order": ("select", "select"),
+    "no rule fits": ("update ittybit.rules set enabled = false", "update ittybit.rules set enabled = true"),
+    "Vault without the secret": (
+        "update vault.secrets set name = 'elsewhere'",
+        "update vault.secrets set name = 'ittybit_functions_secret'",
+    ),
+    "pg_net gone": ("alter schema net rename to gone", "alter schema gone rename to net"),
+    "ledger gone": ("alter table ittybit.jobs rename to gone", "alter table ittybit.gone rename to jobs"),
+    "rules gone": ("alter table ittybit.rules rename to gone", "alter table ittybit.gone rename to rules"),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print one table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.harmless", description=__doc__.partition("\n")[0])
+    parser.add_argument("--uploads", type=int, default=200, help="uploads and deletes a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    with Postgres.start() as postgres:
+        postgres.prepare()
+        migrate(postgres)
+        with (
+            psycopg.connect(postgres.dsn(SUPERUSER), autocommit=True) as admin,
+            psycopg.connect(postgres.dsn("supabase_storage_admin"), autocommit=True) as storage,
+        ):
+            _set_up(admin)
+            times = _rounds(admin, storage, options.uploads, options.rounds)
+            locked = _locked(postgres, storage, options.uploads)
+    baseline = statistics.median(times["triggers disabled (baseline)"])
+    print(f"{'case':30}{'ms an upload and a delete':>27}{'ratio':>8}")
+    for case, measured in times.items():
+        print(f"{case:30}{statistics.median(measured) * 1000:>27.2f}{statistics.median(measured) / baseline:>8.2f}")
+    print(f"\nA bulk delete of {options.uploads} with the ledger locked by somebody else took {locked:.2f} s.")
+
+
+def _set_up(admin: psycopg.Connection) -> None:
+    admin.execute("insert into storage.buckets (id, name) values ('media', 'media')")
+    admin.execute("select vault.create_secret(%s, 'ittybit_functions_secret')", ["whsec_" + "A" * 44])
+    admin.execute("update ittybit.settings set on_upload_url = 'https://a.test/', push_back_url = 'https://b.test/'")
+    admin.execute("insert into ittybit.rules (name, bucket_id, task) values ('t', 'media', %s)", [json.dumps(TASK)])
+
+
+def _rounds(
+    admin: psycopg.Connection, storage: psycopg.Connection, uploads: int, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds an upload and a delete take together, for each case and round."""
+    times: dict[str, list[float]] = {case: [] for case in CASES}
+    for _ in range(rounds):
+        for case, (broken, mended) in CASES.items():
+            admin.execute(broken.encode())
+            times[case].append(_timed(lambda: _upload_and_delete(storage, uploads)) / uploads)
+            admin.execute(mended.encode())
+            admin.execute("truncate ittybit.jobs, ittybit.outputs, net.http_request_queue")
+    return times
+
+
+def _upload_and_delete(storage: psycopg.Connection, count: int) -> None:
+    for number in range(count):
+        with storage.transaction():
+            _insert(storage, f"{number}.mp4")
+        with storage.transaction():
+            _delete(storage, [f"{number}.mp4"])
+
+
+def _locked(postgres: Postgres, storage: psycopg.Connection, count: int) -> float:
+    """Seconds for one bulk delete while another session holds the ledger."""
+    names = [f"locked/{number}.mp4" for number in range(count)]
+    with storage.transaction():
+        for name in names:
+            _insert(storage, name)
+    with psycopg.connect(postgres.dsn("postgres")) as other:
+        other.execute("lock table ittybit.jobs in access exclusive mode")
+        with storage.transaction():
+            return _timed(lambda: _delete(storage, names))
+
+
+def _insert(storage: psycopg.Connection, name: str) -> None:
+    metadata = {"eTag": f'"{uuid.uuid4()}"', "size": 1000, "mimetype": "video/mp4"}
+    storage.execute(
+        "insert into storage.objects (bucket_id, name, version, metadata) values ('media', %s, %s, %s)",
+        [name, str(uuid.uuid4()), json.dumps(metadata)],
+    )
+
+
+def _delete(storage: psycopg.Connection, names: list[str]) -> None:
+    storage.execute("select set_config('storage.allow_delete_query', 'true', true)")
+    storage.execute("delete from storage.objects where name = any (%s)", [names])
+
+
+def _timed(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

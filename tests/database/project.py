@@ -1,0 +1,211 @@
+"""A project's database as its users see it: the developer, the storage server, and the functions over PostgREST."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.errors import Diagnostic
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from local.postgres import Postgres
+from tests.database.rows import Connection, Row, put, rows
+
+SECRET = "whsec_" + base64.b64encode(b"the functions' secret, 32 bytes.").decode()
+ON_UPLOAD = "https://functions.test/on-upload"
+PUSH_BACK = "https://functions.test/push-back"
+AUTOMATION = "auto_1"
+API_ROLES = ("anon", "authenticated", "service_role")
+TASK = {"kind": "video", "options": {"height": 720}, "destination": "s3://results/{dir}{stem}.mp4"}
+
+# Without triggers: nothing is recorded of it, and nothing refuses it.
+_RESET = f"""
+set session_replication_role = replica;
+delete from storage.objects;
+delete from ittybit.jobs;
+delete from ittybit.outputs;
+delete from ittybit.rules;
+delete from ittybit.starts;
+delete from ittybit.holds;
+delete from ittybit.settings;
+delete from ittybit.backfills;
+update ittybit.sweep set bucket_id = '', name = '', rounds = 0, healed = 0;
+delete from net.http_request_queue;
+delete from net._http_response;
+delete from cron.job_run_details;
+insert into ittybit.settings (on_upload_url, push_back_url) values ('{ON_UPLOAD}', '{PUSH_BACK}');
+reset session_replication_role;
+"""  # noqa: S608 - constants of this file
+
+
+class Project:
+    """One database with the migrations applied; every statement is its own transaction.
+
+    Attributes:
+        warnings: what the storage server's statements warned of since ``reset``.
+    """
+
+    def __init__(self, postgres: Postgres) -> None:
+        self.postgres = postgres
+        self.warnings: list[str] = []
+        self.developer = self.connect("postgres")
+        self.superuser = self.connect("supabase_admin")
+        self.storage = self.connect("supabase_storage_admin")
+        self.storage.add_notice_handler(self.note)
+        self.service = self.connect("authenticator")
+        self.service.execute("set role service_role")
+
+    def connect(self, login: str) -> Connection:
+        return psycopg.connect(self.postgres.dsn(login), autocommit=True, row_factory=dict_row)
+
+    def close(self) -> None:
+        for connection in (self.developer, self.superuser, self.storage, self.service):
+            connection.close()
+
+    def reset(self) -> None:
+        self.superuser.execute(_RESET.encode())
+        self.warnings.clear()
+
+    def note(self, notice: Diagnostic) -> None:
+        """Keep a warning; other notices are no concern of an upload's."""
+        if notice.severity_nonlocalized == "WARNING":
+            self.warnings.append(notice.message_primary or "")
+
+    def sql(self, statement: str, *parameters: object) -> list[Row]:
+        return rows(self.developer, statement, *parameters)
+
+    def value(self, statement: str, *parameters: object) -> Any:
+        """Return the only column of the only row."""
+        [row] = self.sql(statement, *parameters)
+        [value] = row.values()
+        return value
+
+    # The developer, in Studio.
+
+    def rule(self, name: str = "clips", **columns: Any) -> None:
+        """Make a rule for bucket ``uploads``, an automation where no action is given."""
+        columns = {"name": name, "bucket_id": "uploads"} | columns
+        if not columns.keys() & {"automation_id", "task"}:
+            columns["automation_id"] = AUTOMATION
+        if "task" in columns:
+            columns["task"] = Jsonb(columns["task"])
+        names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
+        self.sql(f"insert into ittybit.rules ({names}) values ({places})", *columns.values())  # noqa: S608 - column names
+
+    def settings(self, **columns: Any) -> None:
+        changes = ", ".join(f"{name} = %s" for name in columns)
+        self.sql(f"update ittybit.settings set {changes}", *columns.values())  # noqa: S608 - column names
+
+    def jobs(self, name: str | None = None) -> list[Row]:
+        """Return the ledger, or one object's part of it, oldest first."""
+        return self.sql("select * from ittybit.jobs where name = coalesce(%s, name) order by created_at, rule", name)
+
+    def job(self, name: str | None = None) -> Row:
+        """Return the only job."""
+        [job] = self.jobs(name)
+        return job
+
+    def states(self) -> list[tuple[str, str, str | None]]:
+        """Return (name, state, reason) of each job, oldest first."""
+        return [(job["name"], job["state"], job["reason"]) for job in self.jobs()]
+
+    def outputs(self) -> list[tuple[str, str]]:
+        return [(row["bucket_id"], row["name"]) for row in self.sql("select * from ittybit.outputs order by 1, 2")]
+
+    def messages(self) -> list[Row]:
+        """Take what waits in pg_net's queue: its url, headers and body."""
+        taken = rows(self.superuser, "delete from net.http_request_queue returning *")
+        return [row | {"body": json.loads(row["body"])} for row in sorted(taken, key=lambda row: row["id"])]
+
+    def make_due(self) -> None:
+        """Let every lease and every wait end now."""
+        self.sql("update ittybit.jobs set due_at = now() where due_at is not null")
+
+    def send(self) -> int:
+        return int(self.value("select ittybit.send_due()"))
+
+    # The storage server.
+
+    @contextmanager
+    def writing(self, operation: str, role: str = "service_role", *, trial: bool = False) -> Iterator[Connection]:
+        """Give a transaction as storage-api has it; a trial is rolled back."""
+        with self.storage.transaction(force_rollback=trial):
+            self.storage.execute(
+                "select set_config('role', %s, true), set_config('storage.operation', %s, true),"
+                " set_config('storage.allow_delete_query', 'true', true)",
+                [role, operation],
+            )
+            yield self.storage
+
+    def put_unsent(self, count: int) -> None:
+        """Store 1.mp4, 2.mp4, … while the trigger makes no calls."""
+        self.settings(nudge=False)
+        for number in range(count):
+            self.put(f"{number + 1}.mp4")
+        self.settings(nudge=True)
+
+    def put(self, *names: str, operation: str = "storage.object.upload", **content: Any) -> str:
+        """Store objects in one statement, over what is there, and return the last one's version."""
+        with self.writing(operation) as connection:
+            return put(connection, *names, **content)
+
+    def move(self, name: str, to: str, *, bucket: str = "uploads", to_bucket: str = "uploads") -> str:
+        """Give an object another address, and with it another version."""
+        version = str(uuid.uuid4())
+        with self.writing("storage.object.move") as connection:
+            connection.execute(
+                "update storage.objects set bucket_id = %s, name = %s, version = %s where bucket_id = %s and name = %s",
+                [to_bucket, to, version, bucket, name],
+            )
+        return version
+
+    def delete(self, *names: str, bucket: str = "uploads") -> None:
+        with self.writing("storage.object.delete") as connection:
+            connection.execute(
+                "delete from storage.objects where bucket_id = %s and name = any (%s)", [bucket, list(names)]
+            )
+
+    # The functions.
+
+    def claim(self, job: uuid.UUID, attempt: int) -> Row:
+        [row] = rows(self.service, "select public.ittybit_claim(%s, %s) as answer", job, attempt)
+        answer: Row = row["answer"]
+        return answer
+
+    def report(self, job: uuid.UUID, attempt: int, outcome: str, **fields: Any) -> Row:
+        """Report by named parameters, as PostgREST calls."""
+        named = {"job": job, "attempt": attempt, "outcome": outcome} | {
+            name: Jsonb(value) if name in ("error", "outputs") else value for name, value in fields.items()
+        }
+        places = ", ".join(f"{name} => %s" for name in named)
+        [row] = rows(self.service, f"select public.ittybit_report({places}) as answer", *named.values())
+        answer: Row = row["answer"]
+        return answer
+
+    def started(self, name: str, ittybit_id: str) -> Row:
+        """Bring a waiting object's job to ``started``, as attempt 1, and return it."""
+        job = self.job(name)
+        assert self.claim(job["id"], job["attempt"])["claimed"]
+        assert self.report(job["id"], job["attempt"], "started", ittybit_id=ittybit_id)["applied"]
+        return self.job(name)
+
+    def counted_starts(self) -> int:
+        return int(self.value("select coalesce(sum(claimed), 0) from ittybit.starts"))
+
+    def seconds_left(self) -> float:
+        """Return how long the only job waits until it is due."""
+        return float(self.value("select extract(epoch from due_at - clock_timestamp()) from ittybit.jobs"))
+
+    def next_attempt(self) -> int:
+        """Let the only job be due, sent and claimed once more."""
+        self.make_due()
+        assert self.send() == 1
+        job = self.job()
+        assert self.claim(job["id"], job["attempt"])["claimed"]
+        return int(job["attempt"])

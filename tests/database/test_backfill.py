@@ -1,0 +1,349 @@
+"""Backfills: older objects, because a person asked; exactly those of the plan, and after whatever is live."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.database.cost import pages, rows_scanned, with_kept_plans
+from tests.database.project import TASK, Project
+from tests.database.rows import Connection, Row
+from tests.database.unseen import store, store_many, triggers_off
+
+OLD = 86400.0
+
+
+def backfill(database: Project, rule: str = "clips", *, run: bool = False, cap: int | None = None) -> Row:
+    [answer] = database.sql("select * from ittybit.backfill(%s, run => %s, cap => %s)", rule, run, cap)
+    return answer
+
+
+def page(database: Project, size: int = 500) -> int:
+    """Let one tick of the walk run and return how many jobs that made."""
+    return int(database.value("select ittybit.backfill_page(%s)", size))
+
+
+def walk(database: Project, size: int = 500) -> int:
+    """Walk to the end, everything recorded being done at once, and return how many jobs that made."""
+    made = 0
+    for _ in range(20):
+        made += page(database, size)
+        database.sql(
+            "update ittybit.jobs set state = 'succeeded', due_at = null, finished_at = now()"
+            " where backfill and state = 'queued'"
+        )
+        if progress(database)["state"] != "running":
+            return made
+    raise AssertionError(f"still running: {progress(database)}")
+
+
+def progress(database: Project) -> Row:
+    [row] = database.sql("select * from ittybit.backfills")
+    return row
+
+
+def names(database: Project) -> list[str]:
+    return sorted(job["name"] for job in database.jobs())
+
+
+@pytest.fixture
+def older(database: Project) -> Project:
+    """A project with six objects, 0.mp4 to 5.mp4 of 100 bytes and more, that are older than their rule."""
+    for number in range(6):
+        store(database, f"{number}.mp4", age=OLD, size=100 + number)
+    database.rule()
+    return database
+
+
+def test_the_plan_is_answered_and_nothing_is_done(older: Project) -> None:
+    assert backfill(older) == {
+        "state": "plan",
+        "files": 6,
+        "bytes": 615,
+        "recorded": 0,
+        "sample": ["0.mp4", "1.mp4", "2.mp4", "3.mp4", "4.mp4"],
+    }
+    assert page(older) == 0
+    assert (older.jobs(), older.sql("select * from ittybit.backfills")) == ([], [])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 500])
+@pytest.mark.parametrize("room", [1, 4, 100])
+def test_what_is_recorded_is_exactly_the_plan(older: Project, size: int, room: int) -> None:
+    older.settings(unanswered_calls=room)
+    plan = backfill(older)
+    assert backfill(older, run=True) == plan | {"state": "running"}
+    assert walk(older, size) == plan["files"]
+    assert names(older) == [f"{number}.mp4" for number in range(6)]
+    assert older.value("select sum(size) from ittybit.jobs") == plan["bytes"]
+    assert all(job["backfill"] for job in older.jobs())
+    done = progress(older)
+    assert (done["state"], done["recorded"], done["ended_at"] is not None) == ("done", 6, True)
+    assert page(older) == 0
+    assert backfill(older)["files"] == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 500])
+@pytest.mark.parametrize("room", [1, 2, 100])
+def test_a_cap_is_the_first_of_the_plan_and_no_more(older: Project, size: int, room: int) -> None:
+    older.settings(unanswered_calls=room)
+    plan = backfill(older, run=True, cap=3)
+    assert (plan["files"], plan["bytes"], plan["sample"]) == (3, 303, ["0.mp4", "1.mp4", "2.mp4"])
+    assert walk(older, size) == 3
+    assert names(older) == ["0.mp4", "1.mp4", "2.mp4"]
+    # Asked for again it goes on with the rest.
+    assert backfill(older, run=True, cap=10)["sample"] == ["3.mp4", "4.mp4", "5.mp4"]
+    assert walk(older, size) == 3
+    assert len(set(names(older))) == 6
+
+
+def test_what_goes_meanwhile_is_not_made_up_for_by_what_was_not_in_the_plan(older: Project) -> None:
+    backfill(older, run=True, cap=3)
+    older.delete("1.mp4")
+    assert walk(older) == 2
+    assert names(older) == ["0.mp4", "2.mp4"]
+    assert (progress(older)["state"], progress(older)["recorded"]) == ("done", 2)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_is_stored_after_it_began_is_not_part_of_it(older: Project, seen: bool) -> None:
+    backfill(older, run=True)
+    if seen:
+        older.put("0.mp4", "00.mp4", "9.mp4")
+    else:
+        store(older, "0.mp4", "00.mp4", "9.mp4")
+    assert walk(older) == 5
+    assert [job["name"] for job in older.jobs() if job["backfill"]] == [f"{number}.mp4" for number in range(1, 6)]
+
+
+def test_content_of_unknown_age_is_part_of_it(older: Project) -> None:
+    with triggers_off(older):
+        older.superuser.execute("update storage.objects set metadata = metadata - 'lastModified'")
+    assert backfill(older, run=True)["files"] == 6
+    assert walk(older) == 6
+
+
+def test_an_object_without_an_owner_is_part_of_it_because_a_person_asked(older: Project) -> None:
+    store(older, "nobodys.mp4", age=OLD, owner_id=None)
+    assert backfill(older, run=True)["files"] == 7
+    walk(older)
+    assert older.job("nobodys.mp4")["reason"] is None
+
+
+def test_what_starts_nothing_is_neither_planned_nor_recorded(database: Project) -> None:
+    store(database, "processed/a.mp4", "reserved.mp4", ".ittybit/a.mp4", "hls/a/0.ts", age=OLD)
+    store(database, "empty.mp4", "new/.emptyFolderPlaceholder", age=OLD, size=0)
+    store(database, "a.mov", age=OLD)
+    database.sql(
+        "insert into ittybit.outputs values ('uploads', 'reserved.mp4', gen_random_uuid()),"
+        " ('uploads', 'hls/a/', gen_random_uuid())"
+    )
+    database.rule("near", path="**.mp4")
+    database.rule("far", bucket_id="results")
+    database.rule("all", task=TASK | {"destination": "s3://uploads/{name}.mp4"})
+    plan = backfill(database, "all", run=True)
+    assert (plan["files"], plan["sample"]) == (1, ["a.mov"])
+    walk(database)
+    assert names(database) == ["a.mov"]
+    assert backfill(database, "near", run=True)["state"] == "plan"
+    assert backfill(database, "far")["files"] == 0
+
+
+@pytest.mark.parametrize(
+    "destination", ["s3://results/{owner_id}/{stem}.mp4", "s3://uploads/{dir}{stem}.mp4"], ids=["no place", "itself"]
+)
+def test_a_task_without_a_place_for_its_result_is_not_in_the_plan(database: Project, destination: str) -> None:
+    store(database, "fits.mov", age=OLD)
+    store(database, "not.mp4", age=OLD, owner_id=None)
+    database.rule(task=TASK | {"destination": destination})
+    plan = backfill(database, run=True)
+    assert (plan["files"], plan["sample"]) == (1, ["fits.mov"])
+    assert walk(database) == 1
+
+
+def test_asked_again_while_it_runs_it_answers_how_far_it_is(older: Project) -> None:
+    older.settings(unanswered_calls=4)
+    backfill(older, run=True)
+    assert page(older) == 4
+    for run in (False, True):
+        assert backfill(older, run=run, cap=1) == {
+            "state": "running",
+            "files": 6,
+            "bytes": 615,
+            "recorded": 4,
+            "sample": None,
+        }
+
+
+@pytest.mark.parametrize("size", [1, 500])
+def test_a_tick_that_is_killed_in_the_middle_loses_and_doubles_nothing(older: Project, size: int) -> None:
+    older.settings(unanswered_calls=4)
+    backfill(older, run=True)
+    page(older, size)
+    made = len(older.jobs())
+    with older.connect("postgres") as connection, connection.transaction(force_rollback=True):
+        connection.execute("update ittybit.settings set unanswered_calls = 100")
+        connection.execute("select ittybit.backfill_page()")
+    assert (len(older.jobs()), progress(older)["recorded"]) == (made, made)
+    assert made + walk(older, size) == 6
+    assert names(older) == [f"{number}.mp4" for number in range(6)]
+
+
+def test_of_ticks_at_once_one_does_the_work(older: Project) -> None:
+    backfill(older, run=True)
+    together = threading.Barrier(4)
+    connections = [older.connect("postgres") for _ in range(4)]
+
+    def run(connection: Connection) -> int:
+        together.wait()
+        [row] = connection.execute("select ittybit.backfill_page() as made").fetchall()
+        return int(row["made"])
+
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert sum(threads.map(run, connections)) == 6
+    finally:
+        for connection in connections:
+            connection.close()
+    assert len(set(names(older))) == len(older.jobs()) == 6
+
+
+def test_no_more_waits_than_calls_may_be_unanswered(older: Project) -> None:
+    older.settings(unanswered_calls=2)
+    backfill(older, run=True)
+    assert [page(older), page(older)] == [2, 0]
+    # One under way still waits for its outcome; one that ended makes room.
+    assert older.send() == 2
+    first = older.jobs()[0]["id"]
+    assert older.claim(first, 1)["claimed"]
+    assert page(older) == 0
+    older.report(first, 1, "started", ittybit_id="run_1")
+    assert page(older) == 1
+
+
+def test_live_uploads_are_sent_first(older: Project) -> None:
+    backfill(older, run=True)
+    page(older)
+    older.sql("update ittybit.jobs set due_at = due_at - interval '1 hour'")
+    older.settings(nudge=False, unanswered_calls=3)
+    older.put("live/1.mp4", "live/2.mp4")
+    assert older.send() == 3
+    sent = [older.value("select name from ittybit.jobs where id = %s", m["body"]["job"]) for m in older.messages()]
+    assert sorted(sent[:2]) == ["live/1.mp4", "live/2.mp4"]
+    assert sent[2][:-4].isdigit()
+
+
+def test_a_stop_skips_what_waits_and_nothing_that_was_or_may_have_been_started(older: Project) -> None:
+    backfill(older, run=True)
+    page(older)
+    assert older.send() == 6
+    older.put("live.mp4")
+    started, doubtful, succeeded, *_ = older.jobs()
+    older.started(started["name"], "run_1")
+    older.claim(doubtful["id"], 1)
+    older.started(succeeded["name"], "run_2")
+    older.report(succeeded["id"], 1, "succeeded", ittybit_id="run_2")
+    assert older.value("select ittybit.stop_backfill('clips')") == 3
+    assert sorted(state for _, state, reason in older.states() if reason is None) == [
+        "queued",
+        "queued",
+        "started",
+        "succeeded",
+    ]
+    stopped = [job for job in older.jobs() if job["reason"] == "backfill_stopped"]
+    assert [(job["state"], job["due_at"]) for job in stopped] == [("skipped", None)] * 3
+    assert older.claim(stopped[0]["id"], 1) == {"claimed": False, "reason": "skipped"}
+    assert (progress(older)["state"], page(older)) == ("stopped", 0)
+    assert older.value("select ittybit.stop_backfill('clips')") == 0
+
+
+def test_a_stopped_backfill_can_be_asked_for_again_and_takes_up_what_it_left(older: Project) -> None:
+    older.settings(unanswered_calls=4)
+    backfill(older, run=True)
+    page(older)
+    older.send()
+    older.started("0.mp4", "run_1")
+    assert older.value("select ittybit.stop_backfill('clips')") == 3
+    assert older.value("select ittybit.sweep_page()") == 0
+    plan = backfill(older, run=True)
+    assert (plan["state"], plan["files"], plan["bytes"]) == ("running", 5, 515)
+    assert walk(older) == 5
+    assert names(older) == [f"{number}.mp4" for number in range(6)]
+    assert [job["generation"] for job in sorted(older.jobs(), key=lambda job: str(job["name"]))] == [1, 2, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "state"), [("update ittybit.rules set enabled = false", "running"), (None, "stopped")]
+)
+def test_a_rule_that_goes_meanwhile_stops_it_and_one_that_is_disabled_holds_it(
+    older: Project, change: str | None, state: str
+) -> None:
+    older.settings(unanswered_calls=2)
+    backfill(older, run=True)
+    page(older)
+    older.settings(unanswered_calls=100)
+    older.sql(change or "delete from ittybit.rules")
+    assert page(older) == 0
+    assert progress(older)["state"] == state
+    assert older.send() == 0
+    if change:
+        older.sql("update ittybit.rules set enabled = true")
+        assert page(older) == 4
+        assert older.send() == 6
+    else:
+        assert {reason for _, _, reason in older.states()} == {"rule_deleted"}
+
+
+def test_backfills_of_two_rules_run_side_by_side(older: Project) -> None:
+    older.rule("other", task=TASK)
+    older.settings(unanswered_calls=3)
+    backfill(older, run=True)
+    backfill(older, "other", run=True)
+    assert page(older) == 6
+    assert {job["rule"] for job in older.jobs()} == {"clips", "other"}
+    assert len(older.outputs()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"rule": "nothing"}, psycopg.errors.NoDataFound),
+        ({"rule": "off"}, psycopg.errors.NoDataFound),
+        ({"cap": 0}, psycopg.errors.InvalidParameterValue),
+        ({"cap": -1}, psycopg.errors.InvalidParameterValue),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(
+    older: Project, arguments: dict[str, Any], error: type[psycopg.Error]
+) -> None:
+    older.rule("off", enabled=False)
+    with pytest.raises(error):
+        backfill(older, **arguments)
+
+
+def test_a_tick_costs_the_same_whatever_the_size_of_the_bucket(database: Project) -> None:
+    costs: list[int] = []
+    for count in (2_000, 20_000):
+        database.reset()
+        store_many(database, count)
+        database.rule(task=TASK)
+        database.sql(
+            "insert into ittybit.backfills (rule, files, bytes, name, last_name, content_before)"
+            " values ('clips', 100000, 0, %s, 'z', now() + interval '1 day')",
+            f"many/{count // 2:06}.mp4",
+        )
+        database.settings(unanswered_calls=10_000)
+        with database.connect("supabase_admin") as connection:
+            with_kept_plans(connection)
+            for _ in range(7):
+                pages(connection, "select ittybit.backfill_page(100)")
+            with connection.transaction():
+                costs.append(pages(connection, "select ittybit.backfill_page(100)"))
+                assert rows_scanned(connection, "storage.objects") == 0
+            assert len(database.jobs()) == 800
+    small, large = costs
+    assert large < small * 1.3

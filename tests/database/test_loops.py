@@ -1,0 +1,285 @@
+"""Our own results never start anything: the worst configurations there are, played until nothing moves any more.
+
+The ittybit in here does what a rule asks and writes the result at once, through S3 as the real one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.database.project import TASK, Project
+from tests.database.rows import Row
+from tests.database.unseen import store
+
+S3 = "storage.s3.upload"
+PLAYS = 8
+Writer = Callable[[Row], list[tuple[str, str]]]
+
+
+def split(destination: str) -> tuple[str, str]:
+    bucket, _, key = destination.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def as_declared(job: Row) -> list[tuple[str, str]]:
+    """The one file of a task, at its destination."""
+    return [split(job["task"]["destination"])]
+
+
+def adaptive(job: Row) -> list[tuple[str, str]]:
+    """A playlist and what it names, in folders of their own."""
+    bucket, key = split(job["task"]["destination"])
+    folder = key.rpartition("/")[0]
+    return [(bucket, key)] + [(bucket, f"{folder}/{height}p/{n:03}.ts") for height in (360, 720) for n in range(20)]
+
+
+class Ittybit:
+    """Starts what the ledger sends, writes results, and is told of each start that a result set off."""
+
+    def __init__(self, database: Project, writes: Writer, *, triggers: bool = True) -> None:
+        self.database = database
+        self.writes = writes
+        self.triggers = triggers
+        self.written: set[tuple[str, str]] = set()
+        self.started: list[tuple[str, str]] = []
+
+    def play(self) -> None:
+        """Let everything that is due be sent, run and reported, and the sweep go round."""
+        for _ in range(PLAYS):
+            self.database.make_due()
+            self.database.send()
+            for message in self.database.messages():
+                self.answer(message["body"])
+            for _ in range(4):
+                self.database.sql("select ittybit.sweep_page(), ittybit.backfill_page()")
+
+    def answer(self, message: Row) -> None:
+        job, attempt = message["job"], message["attempt"]
+        answer = self.database.claim(job, attempt)
+        if answer["claimed"] and answer["step"] == "start":
+            self.database.report(job, attempt, "started", ittybit_id=f"run of {job}.{attempt}")
+            self.started.append((answer["bucket"], answer["name"]))
+            for bucket, name in self.writes(answer):
+                self.write(bucket, name)
+        elif answer["claimed"]:
+            self.database.report(job, attempt, "succeeded", ittybit_id=answer["ittybit_id"])
+
+    def write(self, bucket: str, name: str) -> None:
+        self.written.add((bucket, name))
+        if self.triggers:
+            self.database.put(name, bucket=bucket, operation=S3)
+        else:
+            store(self.database, name, bucket=bucket, owner_id=None)
+
+
+@pytest.fixture(params=[True, False], ids=["triggers", "sweep alone"])
+def ittybit(request: pytest.FixtureRequest, database: Project) -> Ittybit:
+    """One whose results the triggers see, and one whose results only the sweep ever sees."""
+    return Ittybit(database, as_declared, triggers=request.param)
+
+
+def upload(ittybit: Ittybit, *names: str) -> None:
+    ittybit.database.put(*names)
+    ittybit.play()
+
+
+def only_uploads_started(ittybit: Ittybit, *names: str, times: int = 1) -> bool:
+    expected = [("uploads", name) for name in names] * times
+    return sorted(ittybit.started) == sorted(expected) and bool(ittybit.written)
+
+
+def to_uploads(key: str, **task: Any) -> Row:
+    return TASK | {"destination": f"s3://uploads/{key}"} | task
+
+
+@pytest.mark.parametrize("accept_s3", [False, True])
+@pytest.mark.parametrize("key", ["{dir}{stem}-720p.mp4", "{name}.mp4", "one.mp4", "processed/{name}", "{version}"])
+def test_a_whole_bucket_whose_results_land_in_it(ittybit: Ittybit, key: str, accept_s3: bool) -> None:
+    ittybit.database.rule(task=to_uploads(key), accept_s3=accept_s3)
+    upload(ittybit, "a.mov")
+    assert only_uploads_started(ittybit, "a.mov")
+
+
+@pytest.mark.parametrize("accept_s3", [False, True])
+def test_two_rules_that_feed_each_other(ittybit: Ittybit, accept_s3: bool) -> None:
+    there = TASK | {"destination": "s3://results/{stem}.mp4"}
+    back = TASK | {"destination": "s3://uploads/{stem}-again.mov"}
+    ittybit.database.rule("there", task=there, accept_s3=accept_s3)
+    ittybit.database.rule("back", bucket_id="results", task=back, accept_s3=accept_s3)
+    upload(ittybit, "a.mov")
+    assert only_uploads_started(ittybit, "a.mov")
+    ittybit.started.clear()
+    ittybit.database.put("mine.mov", bucket="results")
+    ittybit.play()
+    assert ittybit.started == [("results", "mine.mov")]
+
+
+@pytest.mark.parametrize("accept_s3", [False, True])
+def test_an_adaptive_result_of_many_files(ittybit: Ittybit, accept_s3: bool) -> None:
+    ittybit.writes = adaptive
+    task = to_uploads("{dir}{stem}/master.m3u8", kind="adaptive_video")
+    ittybit.database.rule(task=task, accept_s3=accept_s3)
+    ittybit.database.rule("beside", task=to_uploads("{name}.jpeg"), path="**.ts", accept_s3=accept_s3)
+    upload(ittybit, "clips/a.mov")
+    assert only_uploads_started(ittybit, "clips/a.mov")
+    assert len(ittybit.written) == 41
+
+
+@pytest.mark.parametrize("accept_s3", [False, True])
+def test_results_that_are_written_over(ittybit: Ittybit, accept_s3: bool) -> None:
+    ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"), accept_s3=accept_s3)
+    upload(ittybit, "a.mov")
+    upload(ittybit, "a.mov")
+    assert only_uploads_started(ittybit, "a.mov", times=2)
+    # By a person as well, who thereby makes no upload of it.
+    upload(ittybit, "a-720p.mp4")
+    assert only_uploads_started(ittybit, "a.mov", times=2)
+
+
+@pytest.mark.parametrize("accept_s3", [False, True])
+@pytest.mark.parametrize("key", ["{dir}{stem}-720p.mp4", "processed/{stem}.mp4"])
+def test_results_that_are_renamed_and_moved_out_of_their_prefix(database: Project, key: str, accept_s3: bool) -> None:
+    ittybit = Ittybit(database, as_declared)
+    database.rule(task=to_uploads(key), accept_s3=accept_s3)
+    database.rule("other", bucket_id="results", accept_s3=accept_s3, output_prefix="made/")
+    upload(ittybit, "a.mov")
+    [(_, result)] = ittybit.written
+    database.move(result, "renamed.mp4")
+    ittybit.play()
+    database.move("renamed.mp4", "again.mp4", to_bucket="results")
+    ittybit.play()
+    database.move("again.mp4", "home.mp4", bucket="results")
+    ittybit.play()
+    assert only_uploads_started(ittybit, "a.mov")
+
+
+def test_a_result_that_is_renamed_keeps_being_one_after_its_source_and_rows_are_gone(database: Project) -> None:
+    ittybit = Ittybit(database, as_declared)
+    database.rule(task=to_uploads("{stem}-720p.mp4"), accept_s3=True)
+    upload(ittybit, "a.mov")
+    database.move("a-720p.mp4", "renamed.mp4")
+    database.delete("a.mov")
+    database.sql("update ittybit.jobs set orphaned_at = now() - interval '31 days' where orphaned_at is not null")
+    assert database.value("select ittybit.tidy()") == 2
+    database.sql("delete from ittybit.jobs")
+    database.sql("update ittybit.rules set active_since = '-infinity'")
+    store(database, "renamed.mp4", owner_id=None)
+    upload(ittybit, "renamed.mp4")
+    assert only_uploads_started(ittybit, "a.mov")
+
+
+@pytest.mark.parametrize("accept_s3", [False, True])
+def test_a_copy_of_a_result_is_an_upload_of_its_own_and_the_end_of_it(ittybit: Ittybit, accept_s3: bool) -> None:
+    """A copy cannot be told from new content: it is bought once, and what comes of it starts nothing."""
+    ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"), accept_s3=accept_s3)
+    upload(ittybit, "a.mov")
+    ittybit.database.put("copy.mp4", operation="storage.object.copy")
+    ittybit.play()
+    assert only_uploads_started(ittybit, "a.mov", "copy.mp4")
+
+
+def test_a_copy_through_s3_starts_nothing(ittybit: Ittybit) -> None:
+    ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"))
+    upload(ittybit, "a.mov")
+    ittybit.database.put("copy.mp4", operation="storage.s3.object.copy")
+    ittybit.play()
+    assert only_uploads_started(ittybit, "a.mov")
+
+
+def by_itself(prefix: str, bucket: str = "uploads") -> Writer:
+    """What an automation writes that uploads by itself: nothing in the ledger says where."""
+
+    def writes(job: Row) -> list[tuple[str, str]]:
+        return [
+            (bucket, f"{prefix}{job['name']}{'' if prefix else '-720p.mp4'}"),
+            (bucket, f"{prefix}{job['name']}.jpeg"),
+        ]
+
+    return writes
+
+
+@pytest.mark.parametrize("accept_s3", [False, True])
+@pytest.mark.parametrize("declared", ["processed/", "made/here/"])
+def test_an_automation_that_uploads_under_a_declared_prefix(ittybit: Ittybit, declared: str, accept_s3: bool) -> None:
+    ittybit.writes = by_itself(declared)
+    ittybit.database.rule(output_prefix=declared, accept_s3=accept_s3)
+    ittybit.database.rule("images", output_prefix="images/", path="**.jpeg", accept_s3=accept_s3)
+    upload(ittybit, "a.mov")
+    assert only_uploads_started(ittybit, "a.mov")
+
+
+@pytest.mark.parametrize("accept_s3", [False, True])
+def test_two_automations_that_feed_each_other_across_buckets(ittybit: Ittybit, accept_s3: bool) -> None:
+    ittybit.writes = lambda job: [
+        ("results", f"there/{job['name']}") if job["bucket"] == "uploads" else ("uploads", f"back/{job['name']}")
+    ]
+    ittybit.database.rule("there", output_prefix="there/", accept_s3=accept_s3)
+    ittybit.database.rule("back", bucket_id="results", output_prefix="back/", accept_s3=accept_s3)
+    upload(ittybit, "a.mov")
+    assert only_uploads_started(ittybit, "a.mov")
+
+
+@pytest.mark.parametrize("bucket", ["uploads", "results"])
+def test_an_automation_that_uploads_by_itself_and_declares_nothing(ittybit: Ittybit, bucket: str) -> None:
+    ittybit.writes = by_itself("", bucket)
+    ittybit.database.rule()
+    ittybit.database.rule("other", bucket_id="results", task=to_uploads("{name}.mp4"))
+    upload(ittybit, "a.mov")
+    assert only_uploads_started(ittybit, "a.mov")
+    reasons = {job["reason"] for job in ittybit.database.jobs() if job["state"] == "skipped"}
+    assert reasons == {"s3_write" if ittybit.triggers else "origin_unknown"}
+
+
+def test_a_source_that_is_deleted_and_forgotten_while_its_results_stay(ittybit: Ittybit) -> None:
+    database = ittybit.database
+    database.rule(task=to_uploads("{dir}{stem}-720p.mp4"))
+    ittybit.writes = lambda job: as_declared(job) if job["task"]["kind"] == "video" else adaptive(job)
+    database.rule("hls", task=to_uploads("hls/{name}/master.m3u8", kind="adaptive_video"), path="*.mov")
+    upload(ittybit, "a.mov")
+    assert only_uploads_started(ittybit, "a.mov", times=2)
+
+    database.delete("a.mov")
+    database.sql("update ittybit.jobs set orphaned_at = now() - interval '31 days' where orphaned_at is not null")
+    assert database.value("select ittybit.tidy()") == 2
+    database.sql("update ittybit.rules set active_since = '-infinity'")
+    database.sql("delete from ittybit.jobs")
+    for bucket, name in ittybit.written:
+        store(database, name, bucket=bucket, owner_id=None)
+    ittybit.play()
+    assert {job["reason"] for job in database.jobs()} == {"output"}
+    assert database.value("select files from ittybit.backfill('clips')") == 0
+    assert only_uploads_started(ittybit, "a.mov", times=2)
+
+
+def test_a_retry_by_a_person_is_one_start_more(ittybit: Ittybit) -> None:
+    ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"), accept_s3=True)
+    upload(ittybit, "a.mov")
+    assert ittybit.database.value("select ittybit.retry(id) from ittybit.jobs where name = 'a.mov'")
+    ittybit.play()
+    assert only_uploads_started(ittybit, "a.mov", times=2)
+
+
+def test_a_rule_made_later_does_not_take_results_for_uploads(ittybit: Ittybit) -> None:
+    ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"))
+    upload(ittybit, "a.mov")
+    ittybit.database.rule("later", task=to_uploads("later/{name}"), accept_s3=True, path="**.mp4")
+    for bucket, name in sorted(ittybit.written):
+        ittybit.write(bucket, name)
+    assert ittybit.database.value("select files from ittybit.backfill('later')") == 0
+    ittybit.play()
+    assert only_uploads_started(ittybit, "a.mov")
+
+
+def test_the_results_of_a_deleted_rule_stay_results(ittybit: Ittybit) -> None:
+    ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"))
+    upload(ittybit, "a.mov")
+    ittybit.database.sql("delete from ittybit.rules")
+    ittybit.database.rule("later", task=to_uploads("later/{name}"), accept_s3=True)
+    for bucket, name in sorted(ittybit.written):
+        ittybit.write(bucket, name)
+    ittybit.play()
+    assert only_uploads_started(ittybit, "a.mov")
+    assert {job["reason"] for job in ittybit.database.jobs("a-720p.mp4")} == {"output"}

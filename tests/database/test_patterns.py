@@ -1,0 +1,205 @@
+"""What patterns mean: globs and media types, safe keys, and where a destination template leads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.database.project import Project
+
+VECTORS: dict[str, list[list[Any]]] = json.loads((Path(__file__).parents[1] / "vectors" / "globs.json").read_text())
+EXAMPLES = settings(max_examples=150, deadline=None, derandomize=True)
+
+# storage-api's isValidKey, and what is left of ASCII.
+SAFE = "ABCXYZabcxyz0189_/!.*'() &$@=;:+,?-"
+UNSAFE = '%#~[]{}|\\"<>^`\t\n\x7fé日'
+
+
+def matches(database: Project, function: str, pattern: str, text: str) -> bool:
+    return bool(database.value(f"select %s ~ ittybit.{function}(%s)", text, pattern))
+
+
+@pytest.mark.parametrize(("glob", "path", "expected"), VECTORS["paths"])
+def test_a_glob_means_what_the_vectors_say(database: Project, glob: str, path: str, expected: bool) -> None:
+    assert matches(database, "glob_pattern", glob, path) is expected
+
+
+@pytest.mark.parametrize(("pattern", "mimetype", "expected"), VECTORS["mimetypes"])
+def test_a_media_type_means_what_the_vectors_say(
+    database: Project, pattern: str, mimetype: str, expected: bool
+) -> None:
+    # The trigger lowers what the uploader claims.
+    assert matches(database, "mimetype_pattern", pattern, mimetype.lower()) is expected
+
+
+def reference(glob: str, path: str) -> bool:
+    """Match by the definition, one character at a time: no regular expression is involved."""
+    reachable = {0}
+    position = 0
+    while position < len(glob):
+        deep = glob.startswith("**", position)
+        if glob[position] == "*":
+            position += 2 if deep else 1
+            spread = set(reachable)
+            for start in reachable:
+                for end in range(start, len(path)):
+                    if path[end] == "/" and not deep:
+                        break
+                    spread.add(end + 1)
+            reachable = spread
+        else:
+            reachable = {at + 1 for at in reachable if at < len(path) and path[at] == glob[position]}
+            position += 1
+    return len(path) in reachable
+
+
+PIECES = st.sampled_from(["a", "b", "/", "*", "**", ".", "?", "+", "(", ")", "$", "\\", "[", "]", "^", "{", "|"])
+GLOBS = st.lists(PIECES, min_size=1, max_size=8).map("".join)
+PATHS = st.lists(st.sampled_from("ab/.?+()$"), max_size=10).map("".join)
+
+
+@EXAMPLES
+@given(glob=GLOBS, path=PATHS)
+def test_a_glob_matches_as_its_definition_does(database: Project, glob: str, path: str) -> None:
+    assert matches(database, "glob_pattern", glob, path) == reference(glob, path)
+
+
+@EXAMPLES
+@given(path=st.text(SAFE + UNSAFE, min_size=1, max_size=12))
+def test_a_path_without_stars_matches_itself_alone(database: Project, path: str) -> None:
+    glob = path.replace("*", "x")
+    assert matches(database, "glob_pattern", glob, glob)
+    assert not matches(database, "glob_pattern", glob, glob + "a")
+    assert not matches(database, "glob_pattern", glob, "a" + glob)
+
+
+def is_safe_key(database: Project, key: str) -> bool:
+    return bool(database.value("select ittybit.is_safe_key(%s)", key))
+
+
+def test_a_key_may_hold_what_supabase_accepts_and_nothing_else(database: Project) -> None:
+    ascii_and_more = [chr(code) for code in range(1, 128)] + list("éßЯ日\u200b😀")
+    refused = {character for character in ascii_and_more if not is_safe_key(database, f"a{character}b")}
+    accepted = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_/!.*'() &$@=;:+,?-")
+    assert refused == set(ascii_and_more) - accepted
+
+
+@pytest.mark.parametrize(
+    ("key", "safe"),
+    [
+        ("", False),
+        ("a", True),
+        ("a" * 1024, True),
+        ("a" * 1025, False),
+        ("a/b", True),
+        ("a/", True),
+        ("/a", False),
+        ("a//b", False),
+        (".", False),
+        ("..", False),
+        ("../a", False),
+        ("a/..", False),
+        ("a/./b", False),
+        ("a/../b", False),
+        ("...", True),
+        ("a..b/c..", True),
+        (".hidden/.a", True),
+    ],
+)
+def test_no_part_of_a_key_climbs(database: Project, key: str, safe: bool) -> None:
+    assert is_safe_key(database, key) is safe
+
+
+def render(database: Project, template: str, name: str, version: str | None = "v1", owner: str | None = None) -> Any:
+    return database.value("select ittybit.render_destination(%s, %s, %s, %s)", template, name, version, owner)
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "expected"),
+    [
+        ("s3://r/{dir}{stem}.mp4", "clips/a.mov", "s3://r/clips/a.mp4"),
+        ("s3://r/{dir}{stem}.mp4", "a.mov", "s3://r/a.mp4"),
+        ("s3://r/{dir}{stem}.mp4", "x/y/z.tar.gz", "s3://r/x/y/z.tar.mp4"),
+        ("s3://r/{stem}-{ext}", "clips/a.MOV", "s3://r/a-MOV"),
+        ("s3://r/{stem}-{ext}.x", "clips/README", "s3://r/README-.x"),
+        ("s3://r/{stem}-{ext}.x", "clips/.profile", "s3://r/.profile-.x"),
+        ("s3://r/{name}", "clips/a.mov", "s3://r/clips/a.mov"),
+        ("s3://r/{version}/{stem}", "clips/a.mov", "s3://r/v1/a"),
+        ("s3://r/{owner_id}/{stem}", "clips/a.mov", "s3://r/7f-Owner_1/a"),
+        ("s3://r/fixed", "clips/a.mov", "s3://r/fixed"),
+        ("s3://r/{stem}", "clips/{name}.mov", None),
+        ("s3://r/{dir}", "clips/a.mov", None),
+        ("s3://r/{dir}", "a.mov", None),
+        ("s3://r/{name}", "../a.mov", None),
+        ("s3://r/{dir}x", "a//b", None),
+    ],
+)
+def test_a_template_leads_to(database: Project, template: str, name: str, expected: str | None) -> None:
+    assert render(database, template, name, "v1", "7f-Owner_1") == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "version", "owner"),
+    [
+        ("s3://r/{version}/a", None, "me"),
+        ("s3://r/{owner_id}/a", "v1", None),
+        ("s3://r/{owner_id}/a", "v1", ""),
+        ("s3://r/{owner_id}/a", "v1", "../you"),
+        ("s3://r/{owner_id}/a", "v1", "me/you"),
+        ("s3://r/{owner_id}/a", "v1", "{name}"),
+        ("s3://r/{owner_id}/a", "v1", "me\n"),
+    ],
+)
+def test_a_template_leads_nowhere_without_what_it_asks_for(
+    database: Project, template: str, version: str | None, owner: str | None
+) -> None:
+    assert render(database, template, "a.mov", version, owner) is None
+
+
+HOSTILE = st.lists(
+    st.sampled_from(
+        [*SAFE, *UNSAFE, "..", "../", "/..", "//", "{dir}", "{stem}", "{name}", "{owner_id}", "s3://x/", "\\1"]
+    ),
+    min_size=1,
+    max_size=8,
+).map("".join)
+PLACEHOLDERS = st.sampled_from(["{dir}", "{stem}", "{ext}", "{name}", "{version}", "{owner_id}", "-", "/", "a"])
+
+
+@EXAMPLES
+@given(
+    tail=st.lists(PLACEHOLDERS, min_size=1, max_size=4).map("".join), name=HOSTILE, version=HOSTILE, owner_id=HOSTILE
+)
+def test_no_name_leads_a_template_out_of_its_folder(
+    database: Project, tail: str, name: str, version: str, owner_id: str
+) -> None:
+    head = "s3://results/made/"
+    address = render(database, head + tail, name, version, owner_id)
+    if address is not None:
+        assert address.startswith(head)
+        assert len(address) > len(head)
+        key = address.removeprefix("s3://results/")
+        assert is_safe_key(database, key)
+        assert not key.endswith("/")
+        # What the name brought was not replaced in its turn.
+        assert "{" not in address
+
+
+@EXAMPLES
+@given(name=st.text(SAFE, min_size=1, max_size=20))
+def test_dir_stem_and_ext_make_the_name_again(database: Project, name: str) -> None:
+    pieces = [render(database, f"s3://r/x{piece}x", name) for piece in ("{dir}", "{stem}", "{ext}")]
+    base = name.rpartition("/")[2]
+    stem, dot, ext = base.rpartition(".")
+    if not stem:
+        stem, dot, ext = base, "", ""
+    expected = [f"s3://r/x{piece}x" for piece in (name[: len(name) - len(base)], stem, ext)]
+    for piece, wanted in zip(pieces, expected, strict=True):
+        assert piece is None or piece == wanted
+    whole = render(database, "s3://r/x/{dir}{stem}" + dot + "{ext}", name)
+    assert whole == render(database, "s3://r/x/{name}", name)

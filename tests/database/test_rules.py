@@ -1,0 +1,155 @@
+"""Rules: which are refused and how they say so, and what follows from changing one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.database.project import TASK, Project
+
+LONG_AGO = "2020-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ([TASK], r'rule "clips": task must be an object \{"kind", "options", "destination"\}'),
+        (None, 'rule "clips": task must be an object'),
+        (TASK | {"option": {}, "priority": 1}, 'rule "clips": task has unknown fields: option, priority'),
+        (TASK | {"kind": None}, 'rule "clips": task.kind must be a kind of ittybit task, such as "video"'),
+        (TASK | {"kind": 7}, 'rule "clips": task.kind must be'),
+        (TASK | {"kind": "Video"}, 'rule "clips": task.kind must be'),
+        ({"destination": TASK["destination"]}, 'rule "clips": task.kind must be'),
+        (TASK | {"options": []}, 'rule "clips": task.options must be an object'),
+        (TASK | {"options": None}, 'rule "clips": task.options must be an object'),
+        ({"kind": "video"}, 'rule "clips": task.destination must be s3://bucket/key with a key that Supabase accepts'),
+        (TASK | {"destination": "https://a/b"}, 'rule "clips": task.destination must be'),
+        (TASK | {"destination": "s3://results"}, 'rule "clips": task.destination must be'),
+        (TASK | {"destination": "s3://results/"}, 'rule "clips": task.destination must be'),
+        (TASK | {"destination": "s3://results/{dir}"}, 'rule "clips": task.destination must be'),
+        (TASK | {"destination": "s3://results//a"}, 'rule "clips": task.destination must be'),
+        (TASK | {"destination": "s3://results/../a"}, 'rule "clips": task.destination must be'),
+        (TASK | {"destination": "s3://results/café.mp4"}, 'rule "clips": task.destination must be'),
+        (TASK | {"destination": "s3://{name}/a"}, 'rule "clips": task.destination must be'),
+        (
+            TASK | {"destination": "s3://r/{steam}{Dir}"},
+            r"task.destination has unknown placeholders: \{steam\}, \{Dir\}",
+        ),
+        (TASK | {"destination": "s3://r/{stem"}, r"task.destination has unknown placeholders: \{stem"),
+        (
+            TASK | {"kind": "adaptive_video", "destination": "s3://r/{dir}master.m3u8"},
+            'rule "clips": adaptive_video writes many files and needs a folder for each object',
+        ),
+        (TASK | {"kind": "adaptive_video", "destination": "s3://r/{stem}.m3u8"}, "needs a folder for each object"),
+    ],
+)
+def test_a_task_that_could_never_work_is_refused(database: Project, task: Any, message: str) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=message):
+        database.rule(task=task)
+
+
+@pytest.mark.parametrize(
+    ("columns", "constraint"),
+    [
+        ({"automation_id": None}, "one_action"),
+        ({"automation_id": "a", "task": TASK}, "one_action"),
+        ({"automation_id": "a/b"}, "automation_id"),
+        ({"name": "two words"}, "name"),
+        ({"bucket_id": ""}, "bucket_id"),
+        ({"path": ""}, "path"),
+        ({"mimetype": "video"}, "mimetype"),
+        ({"min_size": -1}, "min_size"),
+        ({"min_size": 10, "max_size": 9}, "check"),
+        ({"output_prefix": "results"}, "output_prefix"),
+        ({"output_prefix": "/"}, "output_prefix"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused_by_a_check(
+    database: Project, columns: dict[str, Any], constraint: str
+) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation, match=constraint):
+        database.rule(**columns)
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        "s3://results/fixed.mp4",
+        "s3://results/{dir}{stem}.{ext}",
+        "s3://results/{owner_id}/{version}/{name}",
+        "s3://uploads/processed/{dir}{stem}-720p.mp4",
+    ],
+)
+def test_a_task_that_can_work_is_taken(database: Project, destination: str) -> None:
+    database.rule(task=TASK | {"destination": destination})
+    assert database.value("select task ->> 'destination' from ittybit.rules") == destination
+
+
+def change(database: Project, assignment: str) -> bool:
+    """Change the rule and return whether only later content is bought from now on."""
+    database.sql("update ittybit.rules set active_since = %s", LONG_AGO)
+    database.sql(f"update ittybit.rules set {assignment}")  # noqa: S608 - from this file
+    return bool(database.value("select active_since > now() - interval '1 minute' from ittybit.rules"))
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["path = 'more/**'", "mimetype = null", "min_size = 0", "max_size = 10", "accept_s3 = true", "bucket_id = 'b'"],
+)
+def test_active_since_moves_when_a_rule_reaches_something_else(database: Project, assignment: str) -> None:
+    database.rule(path="clips/*", mimetype="video/*", min_size=5)
+    assert change(database, assignment)
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["automation_id = 'auto_2'", "output_prefix = 'made/'", "name = 'renamed'", "path = path", "enabled = false"],
+)
+def test_active_since_stays_when_a_rule_reaches_nothing_new(database: Project, assignment: str) -> None:
+    database.rule(path="clips/*")
+    assert not change(database, assignment)
+
+
+def test_active_since_moves_when_a_rule_is_enabled_again(database: Project) -> None:
+    database.rule(enabled=False)
+    assert change(database, "enabled = true")
+
+
+def test_a_job_keeps_the_action_it_was_made_with(database: Project) -> None:
+    database.rule(automation_id="before")
+    database.put("a.mp4")
+    database.sql("update ittybit.rules set automation_id = 'after'")
+    database.put("b.mp4")
+    assert [job["automation_id"] for job in database.jobs()] == ["before", "after"]
+
+
+def test_renaming_a_rule_takes_its_jobs_along(database: Project) -> None:
+    database.rule("old")
+    database.rule("other")
+    database.put("a.mp4")
+    database.sql("update ittybit.rules set name = 'new' where name = 'old'")
+    assert [job["rule"] for job in database.jobs()] == ["new", "other"]
+
+
+def test_deleting_a_rule_skips_what_waits_and_keeps_what_started_or_may_have(database: Project) -> None:
+    database.rule()
+    database.put("waiting.mp4", "started.mp4", "claimed.mp4")
+    database.started("started.mp4", "run_1")
+    database.claim(database.job("claimed.mp4")["id"], 1)
+    database.sql("delete from ittybit.rules")
+    assert sorted(database.states()) == [
+        ("claimed.mp4", "queued", None),
+        ("started.mp4", "started", None),
+        ("waiting.mp4", "skipped", "rule_deleted"),
+    ]
+    waiting = database.job("waiting.mp4")
+    assert waiting["due_at"] is None
+    assert waiting["finished_at"] is not None
+
+
+def test_a_disabled_rule_records_nothing(database: Project) -> None:
+    database.rule(enabled=False)
+    database.put("a.mp4")
+    assert database.jobs() == []

@@ -1,0 +1,336 @@
+"""The sweep: what the triggers missed is found, once, at a cost that does not grow with the bucket."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.database.cost import pages, rows_scanned, with_kept_plans
+from tests.database.project import TASK, Project
+from tests.database.rows import Connection, Row
+from tests.database.unseen import store, store_many, triggers_off
+
+
+def sweep(database: Project, page: int = 500) -> int:
+    """Look through one page and return how many jobs that made."""
+    return int(database.value("select ittybit.sweep_page(%s)", page))
+
+
+def sweep_round(database: Project, page: int = 500) -> int:
+    """Sweep until every bucket has been looked through once more."""
+    rounds = "select rounds from ittybit.sweep"
+    before, made = database.value(rounds), 0
+    while database.value(rounds) == before:
+        made += sweep(database, page)
+    return made
+
+
+def names(database: Project) -> list[str]:
+    return sorted(job["name"] for job in database.jobs())
+
+
+def place(database: Project) -> Row:
+    [row] = database.sql("select bucket_id, name from ittybit.sweep")
+    return row
+
+
+def test_what_the_triggers_missed_is_found_once_and_sent(database: Project) -> None:
+    database.rule()
+    store(database, "a.mp4", "b/c.mp4")
+    assert sweep_round(database) == 2
+    assert [sweep_round(database) for _ in range(3)] == [0, 0, 0]
+    assert sorted(database.states()) == [("a.mp4", "queued", None), ("b/c.mp4", "queued", None)]
+    assert database.messages() == []
+    assert database.send() == 2
+    assert database.value("select healed from ittybit.sweep") == 2
+    assert not any(job["backfill"] for job in database.jobs())
+
+
+def test_what_the_triggers_saw_is_left_alone(database: Project) -> None:
+    database.rule()
+    store(database, "a.mp4", "failed.mp4", "skipped.mp4")
+    assert sweep_round(database) == 3
+    database.report(database.job("failed.mp4")["id"], 0, "failed")
+    database.sql("update ittybit.jobs set state = 'skipped', reason = 'backfill_stopped' where name = 'skipped.mp4'")
+    before = database.jobs()
+    assert sweep_round(database) == 0
+    assert database.jobs() == before
+
+
+def test_an_overwrite_that_the_triggers_missed_is_new_content(database: Project) -> None:
+    database.rule()
+    store(database, "a.mp4")
+    sweep_round(database)
+    store(database, "a.mp4")
+    assert sweep_round(database) == 1
+    old, new = database.jobs()
+    assert database.send() == 2
+    assert database.claim(old["id"], 1) == {"claimed": False, "reason": "superseded"}
+    assert database.claim(new["id"], 1)["claimed"]
+
+
+def test_only_content_newer_than_the_rule_is_bought_unasked(database: Project) -> None:
+    database.rule()
+    store(database, "older.mp4", age=60)
+    store(database, "newer.mp4")
+    assert sweep_round(database) == 1
+    assert names(database) == ["newer.mp4"]
+
+
+def test_content_that_nobody_noted_the_time_of_is_not_bought_unasked(database: Project) -> None:
+    database.rule()
+    store(database, "a.mp4", "b.mp4", "c.mp4")
+    with triggers_off(database):
+        database.superuser.execute(
+            "update storage.objects set metadata = metadata - 'lastModified' where name = 'a.mp4'"
+        )
+        database.superuser.execute(
+            """update storage.objects set metadata = metadata || '{"lastModified": "soon"}' where name = 'b.mp4'"""
+        )
+    assert sweep_round(database) == 1
+    assert names(database) == ["c.mp4"]
+
+
+@pytest.mark.parametrize("change", ["enabled = false", "path = '*.mov'"])
+def test_a_rule_that_reaches_more_does_not_reach_back(database: Project, change: str) -> None:
+    database.rule()
+    database.sql(f"update ittybit.rules set {change}")  # noqa: S608 - constants of this file
+    store(database, "meanwhile.mp4", age=0)
+    assert sweep_round(database) == 0
+    database.sql("update ittybit.rules set enabled = true, path = '**'")
+    store(database, "after.mp4")
+    assert sweep_round(database) == 1
+    assert names(database) == ["after.mp4"]
+
+
+def test_what_no_rule_fits_is_passed_over(database: Project) -> None:
+    database.rule(path="clips/*", mimetype="video/*", max_size=2000)
+    store(database, "a.mp4", "clips/b/c.mp4")
+    store(database, "clips/big.mp4", size=2001)
+    store(database, "clips/trial.mp4", size=None)
+    store(database, "clips/a.mp4", bucket="results")
+    assert sweep_round(database) == 0
+    assert database.jobs() == []
+
+
+def test_a_rule_that_missed_an_object_gets_it_beside_one_that_did_not(database: Project) -> None:
+    database.rule("first")
+    store(database, "a.mp4")
+    sweep_round(database)
+    database.rule("second", task=TASK)
+    database.sql("update ittybit.rules set active_since = now() - interval '1 hour'")
+    assert sweep_round(database) == 1
+    assert sorted(job["rule"] for job in database.jobs()) == ["first", "second"]
+    assert database.outputs() == [("results", "a.mp4")]
+
+
+def test_pages_go_on_where_the_last_one_ended(database: Project) -> None:
+    database.rule()
+    store(database, *(f"{number:02}.mp4" for number in range(10)))
+    made = [sweep(database, 4) for _ in range(3)]
+    assert made == [4, 4, 2]
+    assert place(database) == {"bucket_id": "", "name": ""}
+    assert len(set(names(database))) == 10
+
+
+def test_a_bucket_that_ends_with_a_page_ends(database: Project) -> None:
+    database.rule()
+    store(database, "1.mp4", "2.mp4")
+    assert [sweep(database, 2), sweep(database, 2)] == [2, 0]
+    assert database.value("select rounds from ittybit.sweep") == 1
+
+
+def test_a_page_that_is_killed_in_the_middle_is_done_again(database: Project) -> None:
+    database.rule()
+    store(database, *(f"{number:02}.mp4" for number in range(10)))
+    assert sweep(database, 4) == 4
+    with database.connect("postgres") as connection, connection.transaction(force_rollback=True):
+        [row] = connection.execute("select ittybit.sweep_page(4) as made").fetchall()
+        assert row["made"] == 4
+    assert place(database)["name"] == "03.mp4"
+    assert [sweep(database, 4), sweep(database, 4)] == [4, 2]
+    assert len(set(names(database))) == len(names(database)) == 10
+
+
+def test_every_bucket_that_a_rule_watches_has_its_turn(database: Project) -> None:
+    for bucket in ("published", "results", "uploads"):
+        store(database, "a.mp4", bucket=bucket, age=-60)
+    database.rule("uploads")
+    database.rule("published", bucket_id="published")
+    assert sweep_round(database, 1) == 2
+    assert {job["bucket_id"] for job in database.jobs()} == {"published", "uploads"}
+
+    # A bucket that is no longer watched, in the middle of it.
+    store(database, "b.mp4", "c.mp4", bucket="published", age=-60)
+    assert sweep(database, 2) == 1
+    assert place(database) == {"bucket_id": "published", "name": "b.mp4"}
+    database.sql("delete from ittybit.rules where name = 'published'")
+    store(database, "b.mp4", age=-60)
+    assert sweep_round(database) == 1
+    assert {job["name"] for job in database.jobs() if job["bucket_id"] == "uploads"} == {"a.mp4", "b.mp4"}
+
+
+def test_objects_come_and_go_behind_and_before_the_cursor(database: Project) -> None:
+    database.rule()
+    store(database, *(f"{number:02}.mp4" for number in range(0, 10, 2)))
+    sweep(database, 2)
+    with triggers_off(database):
+        database.superuser.execute("delete from storage.objects where name in ('02.mp4', '04.mp4')")
+    store(database, "01.mp4", "05.mp4")
+    sweep_round(database, 2)
+    assert "05.mp4" in names(database)
+    assert "01.mp4" not in names(database)
+    sweep_round(database, 2)
+    assert "01.mp4" in names(database)
+
+
+def test_without_rules_there_is_nothing_to_look_through(database: Project) -> None:
+    store(database, "a.mp4")
+    assert sweep_round(database) == 0
+    assert place(database) == {"bucket_id": "", "name": ""}
+
+
+def test_of_sweeps_at_once_one_does_the_page(database: Project) -> None:
+    database.rule()
+    store(database, *(f"{number:02}.mp4" for number in range(40)))
+    together = threading.Barrier(4)
+    connections = [database.connect("postgres") for _ in range(4)]
+
+    def run(connection: Connection) -> int:
+        made = 0
+        for _ in range(5):
+            together.wait()
+            [row] = connection.execute("select ittybit.sweep_page(5) as made").fetchall()
+            made += row["made"]
+        return made
+
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            made = sum(threads.map(run, connections))
+    finally:
+        for connection in connections:
+            connection.close()
+    made += sweep_round(database)
+    assert made == len(names(database)) == len(set(names(database))) == 40
+
+
+def test_a_sweep_does_not_wait_for_one_that_is_under_way(database: Project) -> None:
+    database.rule()
+    store(database, "a.mp4")
+    with database.connect("postgres") as connection, connection.transaction(force_rollback=True):
+        connection.execute("select ittybit.sweep_page()")
+        assert sweep(database) == 0
+    assert sweep(database) == 1
+
+
+def test_a_sweep_beside_an_upload_records_it_once(database: Project) -> None:
+    database.rule()
+    with database.writing("storage.object.upload") as connection:
+        connection.execute(
+            "insert into storage.objects (bucket_id, name, version, metadata) values ('uploads', 'a.mp4', 'v',"
+            " jsonb_build_object('size', 1, 'mimetype', 'video/mp4', 'lastModified', now()))"
+        )
+        assert sweep_round(database) == 0
+    assert sweep_round(database) == 0
+    assert database.states() == [("a.mp4", "queued", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("clips/.emptyFolderPlaceholder", {"size": 0}, "folder"),
+        (".ittybit/probe.mp4", {}, "probe"),
+        ("processed/a.mp4", {}, "output_prefix"),
+        ("made/a.mp4", {}, "output_prefix"),
+        ("empty.mp4", {"size": 0}, "empty"),
+        ("reserved.mp4", {}, "output"),
+        ("hls/a/0.ts", {}, "output"),
+    ],
+)
+def test_what_starts_nothing_is_recorded_with_its_reason(
+    database: Project, name: str, content: dict[str, Any], reason: str
+) -> None:
+    database.rule(output_prefix="made/", accept_s3=True)
+    database.sql(
+        "insert into ittybit.outputs values ('uploads', 'reserved.mp4', gen_random_uuid()),"
+        " ('uploads', 'hls/a/', gen_random_uuid())"
+    )
+    store(database, name, **content)
+    assert sweep_round(database) == 1
+    assert database.states() == [(name, "skipped", reason)]
+    assert (database.send(), sweep_round(database)) == (0, 0)
+
+
+def test_a_task_that_has_no_place_for_its_result_says_so(database: Project) -> None:
+    database.rule("owned", task=TASK | {"destination": "s3://results/{owner_id}/{stem}.mp4"})
+    database.rule("itself", task=TASK | {"destination": "s3://uploads/{dir}{stem}.mp4"})
+    store(database, "a.mp4", owner_id=None)
+    sweep_round(database)
+    assert sorted((job["rule"], job["reason"]) for job in database.jobs()) == [
+        ("itself", "destination_is_source"),
+        ("owned", "no_destination"),
+    ]
+
+
+def test_a_delete_marker_is_recorded_as_such(database: Project) -> None:
+    database.rule()
+    store(database, "a.mp4")
+    with triggers_off(database):
+        database.superuser.execute("update storage.objects set is_delete_marker = true")
+    sweep_round(database)
+    assert database.states() == [("a.mp4", "skipped", "delete_marker")]
+
+
+@pytest.mark.parametrize(
+    ("automation", "reason"),
+    [({}, "origin_unknown"), ({"output_prefix": "made/"}, None), ({"task": TASK}, None)],
+    ids=["no prefix", "a prefix", "a task"],
+)
+@pytest.mark.parametrize("beside", [False, True])
+def test_beside_an_automation_that_may_write_anywhere_an_ownerless_object_is_not_started_unasked(
+    database: Project, automation: dict[str, Any], reason: str | None, beside: bool
+) -> None:
+    database.rule("automation", bucket_id="published" if beside else "uploads", **automation)
+    if beside:
+        database.rule("other", task=TASK, accept_s3=True)
+    store(database, "nobodys.mp4", owner_id=None)
+    store(database, "somebodys.mp4")
+    sweep_round(database)
+    expected = ("skipped" if reason else "queued", reason)
+    assert sorted(database.states()) == [("nobodys.mp4", *expected), ("somebodys.mp4", "queued", None)]
+    [unknown] = database.jobs("nobodys.mp4")
+    if reason:
+        assert database.value("select ittybit.retry(%s)", unknown["id"])
+        assert database.job("nobodys.mp4")["state"] == "queued"
+
+
+def test_a_page_costs_the_same_whatever_the_size_of_bucket_and_ledger(database: Project) -> None:
+    costs: list[int] = []
+    for count in (2_000, 20_000):
+        database.reset()
+        database.rule(task=TASK)
+        database.sql("update ittybit.rules set active_since = now() - interval '1 hour'")
+        store_many(database, count)
+        # All but a few are known.
+        with triggers_off(database):
+            database.superuser.execute(
+                "insert into ittybit.jobs (rule, bucket_id, name, version, state, finished_at)"
+                " select 'clips', bucket_id, name, version, 'succeeded', now() from storage.objects"
+                " where right(name, 6) <> '99.mp4'"
+            )
+            database.superuser.execute("analyze ittybit.jobs")
+        database.sql("update ittybit.sweep set bucket_id = 'uploads', name = %s", f"many/{count // 2:06}.mp4")
+        with database.connect("supabase_admin") as connection:
+            with_kept_plans(connection)
+            for _ in range(7):
+                pages(connection, "select ittybit.sweep_page(100)")
+            with connection.transaction():
+                costs.append(pages(connection, "select ittybit.sweep_page(100)"))
+                assert rows_scanned(connection, "storage.objects") == 0
+                assert rows_scanned(connection, "ittybit.jobs") == 0
+        assert database.value("select healed from ittybit.sweep") == 8
+    small, large = costs
+    assert large < small * 1.3

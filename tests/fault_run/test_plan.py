@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from local.fault_run.plan import make_plan
+
+
+def test_the_same_seed_plans_the_same_and_another_something_else() -> None:
+    assert make_plan(200, 5) == make_plan(200, 5)
+    assert make_plan(200, 5) != make_plan(200, 6)
+
+
+@pytest.mark.parametrize("uploads", [30, 60, 1000])
+def test_every_kind_of_fault_is_planned_and_all_of_them_are_about_a_tenth(uploads: int) -> None:
+    plan = make_plan(uploads, 1)
+
+    assert all(fault.at for fault in plan.http)
+    assert all(plan.nudges.values())
+    assert {mishap for _, mishap in plan.mishaps} == {
+        "function_killed",
+        "database_killed",
+        "queue_lost",
+        "batch_sent_twice",
+        "payment_required",
+    }
+    assert {step.change for step in plan.steps} == {"upload", "overwrite", "rename", "delete"}
+    # An upload means two jobs, each with messages, claims and reports of a start and a check, a signature, and reads.
+    planned = sum(len(fault.at) for fault in plan.http) + sum(map(len, plan.nudges.values())) + len(plan.mishaps)
+    assert planned < 0.1 * uploads * 2 * 9
+
+
+def test_no_request_is_befallen_twice() -> None:
+    plan = make_plan(1000, 1)
+    for group in {(fault.origin, fault.method, fault.path) for fault in plan.http}:
+        places = [fault.at for fault in plan.http if (fault.origin, fault.method, fault.path) == group]
+        assert len(frozenset.union(*places)) == sum(map(len, places))
+
+
+def test_an_object_is_uploaded_first_and_deleted_last() -> None:
+    plan = make_plan(500, 3)
+    for item in range(500):
+        changes = [step.change for step in plan.steps if step.item == item]
+        assert changes[0] == "upload"
+        assert "delete" not in changes[:-1]
+
+
+def test_too_small_a_run_is_refused() -> None:
+    with pytest.raises(ValueError, match="30 uploads"):
+        make_plan(29, 1)

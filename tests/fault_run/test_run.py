@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from local.fault_run.absence import out_of_turn
+from local.fault_run.command import main
+from local.fault_run.plan import make_plan
+
+LOAD = {"object_overwritten", "object_renamed", "object_deleted"}
+
+
+@pytest.mark.timeout(240)
+def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "faults.json"
+
+    # The mark alone has to do: the key would hide a second start.
+    status = main(["--uploads", "60", "--seed", "1", "--ignore-idempotency", "--out", str(file)])
+
+    told = capsys.readouterr().out
+    assert status == 0, told
+    report = json.loads(file.read_text())
+    zeros = {"harmed", "lost", "started_twice", "self_started"}
+    assert {name: report[name] for name in zeros} == dict.fromkeys(zeros, 0)
+    assert (report["uploads"], report["seed"], report["idempotency"]) == (60, 1, "ignored")
+    assert report["absence"]["processed"] == report["absence"]["jobs"] == 40
+    assert report["settle_s"]["median"] > 0
+    assert all(report["http_calls"].values())
+
+    plan = make_plan(60, 1)
+    planned = {fault.kind for fault in plan.http} | set(plan.nudges) | {mishap for _, mishap in plan.mishaps}
+    assert set(report["faults"]) == planned | LOAD | {"nudge_reordered"}
+    assert all(report["faults"].values())
+    assert "started twice                    0" in told
+
+
+def test_the_oldest_first_is_seen_and_its_breach_counted() -> None:
+    assert out_of_turn(["a", "b", "c", "d"], ["a", "c", "b", "d"], slack=1) == 0
+    assert out_of_turn(["a", "b", "c", "d"], ["d", "a", "b", "c"], slack=1) == 1
+    assert out_of_turn(["a", "b"], ["unknown", "b", "a"], slack=0) == 1

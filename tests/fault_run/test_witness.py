@@ -1,0 +1,149 @@
+"""That the counters count: made-up journals, each with one thing wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from local.fault_run.witness import Evidence, Finding, Job, examine, mark_of, source_name
+from local.faults import Request
+from local.ittybit_server import Entry
+
+JOB = "11111111-1111-4111-8111-111111111111"
+OTHER = "22222222-2222-4222-8222-222222222222"
+TAG = '"aaaa"'
+
+
+def entry(mark: str = f"{JOB}.1", name: str = "in/a b?.mp4", *, time: float = 100, **fields: Any) -> Entry:
+    quoted = name.replace(" ", "%20").replace("?", "%3F")
+    url = f"http://127.0.0.1:1/storage/v1/object/sign/media/{quoted}?token=t.t.t&job={mark}"
+    values: dict[str, Any] = {"idempotency_key": mark, "id": f"task_{mark}_{time}", "time": time, **fields}
+    return Entry("POST /tasks", url, destination="s3://media/processed/in/a b?.mp4", **values)
+
+
+def request(arrived: float, passed: float, mark: str = f"{JOB}.1") -> Request:
+    return Request("POST", "/tasks", "", mark, arrived, passed)
+
+
+def look(arrived: float, query: str = "limit=100&order=desc") -> Request:
+    return Request("GET", "/tasks", query, None, arrived, arrived)
+
+
+def job(state: str = "succeeded", **fields: Any) -> Job:
+    row = Job(JOB, "copied", "in/a b?.mp4", TAG, state, None, None)
+    return row._replace(**fields)
+
+
+GOOD = Evidence(
+    journal=[entry()],
+    requests=[request(99, 99)],
+    failed=set(),
+    jobs=[job()],
+    stored={"in/a b?.mp4": TAG, "processed/in/a b?.mp4": TAG},
+    rules=["copied"],
+    results="processed/",
+)
+
+
+def counts(finding: Finding) -> dict[str, int]:
+    return {name: len(found) for name, found in vars(finding).items() if found}
+
+
+def test_a_start_is_read() -> None:
+    assert mark_of(entry()) == f"{JOB}.1"
+    assert source_name(entry()) == "in/a b?.mp4"
+    assert mark_of(Entry("POST /tasks", "https://example.com/x", id="task_1")) == "task_1"
+
+
+def test_nothing_is_found_where_all_is_well() -> None:
+    replayed = replace(entry(time=101), replay=True)
+    assert counts(examine(GOOD)) == {}
+    assert counts(examine(replace(GOOD, journal=[entry(), replayed]))) == {}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"journal": []}, id="never started, though the ledger says succeeded"),
+        pytest.param({"journal": [entry(f"{OTHER}.1")]}, id="started with another job's mark"),
+        pytest.param({"jobs": []}, id="the ledger has no row"),
+        pytest.param({"jobs": [job("skipped", reason="superseded")]}, id="skipped for a reason that is not true"),
+        pytest.param({"jobs": [job("started")]}, id="not followed to its end"),
+        pytest.param({"jobs": [job("failed", reason="gave_up", error={"message": "x"})]}, id="given up"),
+        pytest.param({"jobs": [job("failed", error={"service": "storage", "message": "x"})]}, id="not ittybit's words"),
+        pytest.param({"jobs": [job("failed")]}, id="failed without a word"),
+        pytest.param({"jobs": [job(etag='"bbbb"')]}, id="another content"),
+        pytest.param({"jobs": [job(name="in/b.mp4")]}, id="another key"),
+    ],
+)
+def test_a_lost_one_is_found(wrong: dict[str, Any]) -> None:
+    assert counts(examine(replace(GOOD, **wrong))) == {"lost": 1}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        job("failed", reason="ittybit_failed", error={"kind": "request_invalid", "message": "no"}),
+        job("failed", error={"service": "ittybit", "status": 400, "message": "no"}),
+    ],
+)
+def test_what_ittybit_refuses_in_its_own_words_is_not_lost(row: Job) -> None:
+    assert counts(examine(replace(GOOD, journal=[], jobs=[row]))) == {}
+
+
+def test_each_rule_has_to_have_had_it() -> None:
+    assert counts(examine(replace(GOOD, rules=["copied", "automated"]))) == {"lost": 1}
+
+
+def test_what_is_not_there_any_more_is_not_lost() -> None:
+    assert counts(examine(replace(GOOD, journal=[], jobs=[job("skipped", reason="gone")], stored={}))) == {}
+
+
+def test_a_double_is_found_with_the_same_mark() -> None:
+    requests = [request(99, 99), look(199), request(200, 200)]
+    double = replace(GOOD, journal=[entry(), entry(time=200)], requests=requests)
+    assert counts(examine(double)) == {"started_twice": 1}
+    assert counts(examine(replace(double, journal=[*double.journal, entry(time=201)]))) == {"started_twice": 2}
+
+
+def test_a_double_is_found_with_another_jobs_mark_for_the_same_content() -> None:
+    jobs = [job(), job(id=OTHER, name="renamed/a.mp4")]
+    double = replace(GOOD, journal=[entry(), entry(f"{OTHER}.1", time=200)], jobs=jobs)
+    assert counts(examine(double)) == {"started_twice": 1}
+    # The same bytes for another rule, or tried again because ittybit had failed at them, are no double.
+    assert counts(examine(replace(double, jobs=[job(), job(id=OTHER, rule="automated")]))) == {}
+    assert counts(examine(replace(double, failed={entry().id}))) == {}
+
+
+def test_a_second_generation_that_nobody_asked_for_is_a_double() -> None:
+    assert counts(examine(replace(GOOD, journal=[entry(), entry(f"{JOB}.2", time=200)]))) == {"started_twice": 1}
+
+
+@pytest.mark.parametrize(
+    ("requests", "found"),
+    [
+        pytest.param([request(99, 205), look(199), request(200, 200)], "ambiguous", id="the first took effect last"),
+        pytest.param([request(99, 205), request(200, 200)], "started_twice", id="nobody had looked"),
+        pytest.param([request(99, 205), look(150), request(200, 200)], "started_twice", id="looked too long before"),
+        pytest.param(
+            [request(99, 205), look(199, "run_id=run_1"), request(200, 200)], "started_twice", id="looked elsewhere"
+        ),
+    ],
+)
+def test_an_ambiguous_one_is_told_apart(requests: list[Request], found: str) -> None:
+    journal = [entry(time=200.001), entry(time=205.001)]
+    assert counts(examine(replace(GOOD, journal=journal, requests=requests))) == {found: 1}
+
+
+@pytest.mark.parametrize("source", ["processed/in/a b?.mp4", "processed/else.mp4", "kept/a.mp4"])
+def test_a_self_start_is_found(source: str) -> None:
+    journal = [entry(), entry(f"{OTHER}.1", source, time=200)]
+    assert counts(examine(replace(GOOD, journal=journal, renamed_results={"kept/a.mp4"}))) == {"self_started": 1}
+
+
+def test_a_result_outside_the_prefix_is_known_by_its_destination() -> None:
+    first = replace(entry(), destination="s3://media/thumbs/a.mp4")
+    journal = [first, entry(f"{OTHER}.1", "thumbs/a.mp4", time=200)]
+    assert counts(examine(replace(GOOD, journal=journal))) == {"self_started": 1}

@@ -1,0 +1,117 @@
+"""Fixtures of the functions' tests: one embedded stack without processes, and the functions made in this process."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from local.stack import Stack
+from tests.functions.calling import NAMES, Function
+from tests.functions.ittybit_alone import Alone, alone
+from tests.functions.project import Job, Project
+
+# No deadline: on a busy machine an example may take longer than the last one did.
+settings.register_profile("functions", deadline=None, max_examples=60)
+settings.load_profile("functions")
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Project]:
+    """A project with nothing in it, and an ittybit that takes no notice of Idempotency-Key: every start counts."""
+    with Stack.start(processes=False, encode=False, honour_idempotency=False) as stack:
+        project = Project(stack)
+        yield project
+        project.http.close()
+
+
+@pytest.fixture
+def project(running: Project) -> Iterator[Project]:
+    """The project with an empty ledger and no faults."""
+    running.clear()
+    yield running
+    running.clear()
+
+
+@pytest.fixture
+def stack(project: Project) -> Stack:
+    """What the project runs on."""
+    return project.stack
+
+
+@pytest.fixture
+def on_upload(stack: Stack) -> Function:
+    return Function.make("on-upload", stack.environment)
+
+
+@pytest.fixture
+def push_back(stack: Stack) -> Function:
+    return Function.make("push-back", stack.environment)
+
+
+@pytest.fixture
+def create_connection(stack: Stack) -> Function:
+    return Function.make("create-connection", stack.environment)
+
+
+@pytest.fixture(params=NAMES)
+def function(request: pytest.FixtureRequest, stack: Stack) -> Function:
+    """Each of the three."""
+    return Function.make(request.param, stack.environment)
+
+
+@pytest.fixture(params=["on-upload", "push-back"])
+def worker(request: pytest.FixtureRequest, stack: Stack) -> Function:
+    """Each of the two that work for the ledger."""
+    return Function.make(request.param, stack.environment)
+
+
+@pytest.fixture
+def start(worker: Function) -> str:
+    """The path of the worker's start at ittybit."""
+    return "/tasks" if worker.name == "push-back" else r"/automations/[^/]+/run"
+
+
+@pytest.fixture
+def job(worker: Function, project: Project, request: pytest.FixtureRequest) -> Job:
+    """A job for the worker, of an object of its own."""
+    make = Job.of_task if worker.name == "push-back" else Job.of_automation
+    return make(project, re.sub(r"[^a-z0-9]+", "-", request.node.name) + "/a clip+1.mp4")
+
+
+@pytest.fixture
+def nobody_called(project: Project) -> Iterator[None]:
+    """Refuses every request that leaves a function, and fails the test if there was one."""
+    watches, started = project.watch(), len(project.stack.ittybit.journal)
+    yield
+    assert [watch.seen for watch in watches] == [0, 0]
+    assert len(project.stack.ittybit.journal) == started
+
+
+@pytest.fixture
+def logged(capfd: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
+    """The log's lines since the last time, each of which must be JSON."""
+    return lambda: [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def running_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
+    with alone(tmp_path_factory.mktemp("ittybit")) as one:
+        yield one
+
+
+@pytest.fixture
+def ittybit(running_alone: Alone) -> Iterator[Alone]:
+    """An ittybit alone, without faults."""
+    yield running_alone
+    running_alone.faults.clear()
+
+
+@pytest.fixture
+def automation(ittybit: Alone) -> str:
+    """An automation of its."""
+    return ittybit.automation("video")

@@ -1,0 +1,140 @@
+"""A project on the embedded stack: its objects, its rules, its jobs, and what was started for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import parse_qs, quote, urlsplit
+
+import httpx
+from psycopg.types.json import Jsonb
+
+from local.faults import Fault
+from local.ittybit_server import Entry
+from local.stack import Stack
+from tests.waiting import until
+
+AUTOMATION = {"name": "Copy", "workflow": [{"kind": "video"}]}
+
+
+class Project:
+    """What the tests do besides calling functions. There are two buckets: ``private``, and ``open`` to the public."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.http = httpx.Client(trust_env=False, timeout=20)
+        self.key = {"apikey": stack.keys.secret_key}
+        for bucket in ("private", "open"):
+            self.storage("POST", "bucket", json={"id": bucket, "name": bucket, "public": bucket == "open"})
+        self.automation = str(self.ittybit("POST", "automations", json=AUTOMATION)["id"])
+        connection = {
+            "name": "supabase-" + urlsplit(stack.supabase_url).netloc.replace(".", "-").replace(":", "-"),
+            "kind": "s3",
+            "endpoint": f"{stack.supabase_url}/storage/v1/s3",
+            "region": "local",
+            "access_key_id": stack.keys.s3_access_key_id,
+            "secret_access_key": stack.keys.s3_secret_access_key,
+        }
+        self.connection = str(self.ittybit("POST", "connections", json=connection)["id"])
+
+    def storage(self, method: str, path: str, **options: Any) -> Any:
+        """Call the storage API with the secret key; the answer must be a success."""
+        headers = self.key | options.pop("headers", {})
+        address = f"{self.stack.supabase_url}/storage/v1/{path}"
+        return self.http.request(method, address, headers=headers, **options).raise_for_status().json()
+
+    def ittybit(self, method: str, path: str, **options: Any) -> Any:
+        """Call ittybit with its key; the answer must be a success."""
+        headers = {"authorization": f"Bearer {self.stack.ittybit_key}"}
+        address = f"{self.stack.ittybit_url}/{path}"
+        return self.http.request(method, address, headers=headers, **options).raise_for_status().json()
+
+    def upload(self, bucket: str, name: str, content: bytes = b"a video") -> None:
+        """Store an object, in the place of one that is there."""
+        headers = {"content-type": "video/mp4", "x-upsert": "true"}
+        self.storage("POST", f"object/{bucket}/{quote(name)}", content=content, headers=headers)
+
+    def remove(self, bucket: str, name: str) -> None:
+        """Delete an object."""
+        self.storage("DELETE", f"object/{bucket}/{quote(name)}")
+
+    def clear(self) -> None:
+        """Forget faults, rules and jobs."""
+        self.stack.supabase.clear()
+        self.stack.ittybit_api.clear()
+        self.stack.ittybit.require_payment(False)
+        tables = "ittybit.rules, ittybit.jobs, ittybit.outputs, ittybit.holds, ittybit.starts"
+        self.stack.sql(f"truncate {tables}")
+
+    def watch(self) -> tuple[Fault, Fault]:
+        """Refuse, and count, every request to Supabase and to ittybit from now on."""
+        faults = (self.stack.supabase, self.stack.ittybit_api)
+        first, second = (one.add(None, "(?s).*", times=10**9, status=418) for one in faults)
+        return first, second
+
+    def starts(self, name: str) -> list[Entry]:
+        """What ittybit started, and would charge for, of sources whose key ends like this."""
+        paths = [(entry, urlsplit(entry.url or "").path) for entry in self.stack.ittybit.journal]
+        return [entry for entry, path in paths if path.endswith(quote(name)) and not entry.replay]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the ledger that the database has not sent yet."""
+
+    project: Project
+    id: str
+    name: str
+
+    @classmethod
+    def of_automation(cls, project: Project, name: str, *, bucket: str = "private") -> Self:
+        """A job for on-upload, made by a rule and an upload."""
+        return cls._make(project, bucket, name, project.automation, None)
+
+    @classmethod
+    def of_task(cls, project: Project, name: str, *, bucket: str = "private") -> Self:
+        """A job for push-back, whose result goes under ``processed/`` in the bucket ``private``."""
+        task = {"kind": "video", "options": {"height": 240}, "destination": "s3://private/processed/{name}"}
+        return cls._make(project, bucket, name, None, Jsonb(task))
+
+    @classmethod
+    def _make(cls, project: Project, bucket: str, name: str, automation: str | None, task: Jsonb | None) -> Self:
+        rule = f"{bucket}-{'task' if task else 'automation'}"
+        project.stack.sql(
+            "insert into ittybit.rules (name, bucket_id, automation_id, task) values (%s, %s, %s, %s)"
+            " on conflict do nothing",
+            (rule, bucket, automation, task),
+        )
+        project.upload(bucket, name)
+        [(job,)] = project.stack.sql("select id from ittybit.jobs where name = %s and rule = %s", (name, rule))
+        return cls(project, str(job), name)
+
+    def send(self) -> dict[str, Any]:
+        """Make the next attempt, as the sender does, and return its message."""
+        statement = "update ittybit.jobs set attempt = attempt + 1, due_at = now() + interval '60 s' where id = %s"
+        [(attempt,)] = self.project.stack.sql(f"{statement} returning attempt", (self.id,))
+        return {"job": self.id, "attempt": attempt}
+
+    def __getitem__(self, column: str) -> Any:
+        """What the ledger has in one column."""
+        [(value,)] = self.project.stack.sql(
+            "select to_jsonb(j) -> %s from ittybit.jobs j where id = %s", (column, self.id)
+        )
+        return value
+
+    @property
+    def mark(self) -> str:
+        """What its source carries, and its Idempotency-Key."""
+        return f"{self.id}.1"
+
+    @property
+    def starts(self) -> list[Entry]:
+        """What ittybit started with its mark."""
+        marked = [e for e in self.project.stack.ittybit.journal if not e.replay and e.url]
+        return [e for e in marked if parse_qs(urlsplit(e.url or "").query).get("job") == [self.mark]]
+
+    def ended_at_ittybit(self) -> None:
+        """Wait until its run or task has ended there."""
+        one = self["ittybit_id"]
+        path = f"{'runs' if one.startswith('run_') else 'tasks'}/{one}"
+        until(lambda: self.project.ittybit("GET", path)["status"] in ("succeeded", "failed", "cancelled"))

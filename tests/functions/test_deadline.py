@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import pytest
+
+from tests.functions.ittybit_alone import Alone, client, fails, start
+
+
+def test_silence_ends_at_the_deadline_in_doubt(ittybit: Alone, automation: str) -> None:
+    ittybit.faults.add(None, ".*", times=9, hang=60)
+    began = time.monotonic()
+    assert fails(lambda: start(client(ittybit.origin, seconds=0.4), automation)).in_doubt
+    assert not fails(client(ittybit.origin, seconds=0.4).connections).in_doubt
+    assert 0.8 <= time.monotonic() - began < 1.6
+
+
+def test_without_time_left_nobody_is_asked(ittybit: Alone, automation: str) -> None:
+    fault = ittybit.faults.add(None, ".*", times=9, status=500)
+    error = fails(lambda: start(client(ittybit.origin, seconds=0), automation))
+    assert (fault.seen, error.in_doubt, error.effect) == (0, False, "retry")
+
+
+@contextmanager
+def speaker(*pieces: bytes, every: float) -> Iterator[str]:
+    """A server that says one piece after another, then nothing more, and does not hang up."""
+    over = Event()
+
+    def speak() -> None:
+        while not over.is_set():
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                for piece in pieces:
+                    over.wait(every)
+                    try:
+                        connection.sendall(piece)
+                    except OSError:
+                        break
+                over.wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=speak)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [[HEAD], [HEAD, *[b" "] * 999]])
+def test_an_answer_that_begins_and_does_not_end_ends_at_the_deadline(pieces: list[bytes]) -> None:
+    with speaker(*pieces, every=0.4) as origin:
+        began = time.monotonic()
+        assert fails(lambda: start(client(origin, seconds=0.6), "auto_1")).in_doubt
+        assert time.monotonic() - began < 0.95

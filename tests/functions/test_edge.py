@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.test import TestResponse
+
+from shared.settings import Settings
+from tests.functions.calling import JSON, NAMES, NOWHERE, Function, sign
+from tests.functions.project import Project
+
+Logged = Callable[[], list[dict[str, Any]]]
+
+LIMIT = 64 * 1024
+# A body that each function takes.
+TAKEN: Mapping[str, dict[str, Any]] = {
+    "on-upload": {"bucket": "private", "name": "a.mp4", "automation_id": "auto_1"},
+    "push-back": {
+        "bucket": "private",
+        "name": "a.mp4",
+        "kind": "video",
+        "destination": "s3://private/processed/a.mp4",
+    },
+    "create-connection": {},
+}
+
+
+def problem(answer: TestResponse, status: int) -> dict[str, Any]:
+    """The body of an error, which must be a whole problem (RFC 9457)."""
+    assert answer.status_code == status, answer.text
+    assert answer.mimetype == "application/problem+json"
+    body: dict[str, Any] = json.loads(answer.text)
+    assert {"type", "title", "status", "detail", "id"} <= body.keys()
+    assert (body["type"], body["status"]) == ("about:blank", status)
+    assert body["detail"]
+    assert answer.headers["X-Correlation-Id"] == body["id"]
+    return body
+
+
+@pytest.mark.usefixtures("nobody_called")
+class TestRefused:
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
+    def test_a_method_that_is_not_post_gets_405_and_learns_the_right_one(self, function: Function, method: str) -> None:
+        answer = function.client.open("/", method=method, headers=function.bearer | JSON, data=b"{}")
+        assert answer.status_code == 405
+        assert answer.headers["Allow"] == "POST"
+        if method != "HEAD":
+            problem(answer, 405)
+
+    def test_every_lack_of_proof_gets_one_and_the_same_401(self, function: Function) -> None:
+        body = json.dumps(TAKEN[function.name]).encode()
+        right = sign(function.environment["FUNCTIONS_SECRET"], body)
+        other = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        signature = right["webhook-signature"]
+        malformed = ["", " ", ",", "v1", "v1,", "v1,!", "v1,é", "v1,AAAA", "a,b,c", "v2" + signature[2:], signature[3:]]
+        lacking = [
+            {},
+            *({name: value for name, value in right.items() if name != left_out} for left_out in right),
+            *({**right, "webhook-signature": value} for value in malformed),
+            *({**right, "webhook-timestamp": value} for value in ("", "now", "nan", "inf", "1e400", "-1", "9" * 400)),
+            {**right, "webhook-id": ""},
+            {**right, "webhook-id": "msg_2"},
+            sign(function.environment["FUNCTIONS_SECRET"], body, at=time.time() - 301),
+            sign(function.environment["FUNCTIONS_SECRET"], body, at=time.time() + 310),
+            sign(function.environment["FUNCTIONS_SECRET"], body + b" "),
+            sign(other, body),
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "Bearer"},
+            {"Authorization": ""},
+            {"Authorization": "Basic " + function.environment["FUNCTIONS_TOKEN"]},
+            {"Authorization": function.environment["FUNCTIONS_TOKEN"]},
+            {"Authorization": "Bearer " + function.environment["FUNCTIONS_SECRET"]},
+            {"Authorization": "Bearer é" + function.environment["FUNCTIONS_TOKEN"]},
+            # Whoever shows a token is judged by the token.
+            {**right, "Authorization": "Bearer wrong"},
+        ]
+        answers = [function.send(body, headers) for headers in lacking]
+        bodies = [problem(answer, 401) for answer in answers]
+        assert len({body["id"] for body in bodies}) == len(lacking)
+        assert len({json.dumps(body | {"id": ""}) for body in bodies}) == 1
+        assert {answer.headers["WWW-Authenticate"] for answer in answers} == {"Bearer"}
+
+    def test_without_secret_and_token_nobody_may_call(self, function: Function) -> None:
+        closed = Function.make(function.name, function.environment, FUNCTIONS_SECRET=None, FUNCTIONS_TOKEN=None)
+        body = json.dumps(TAKEN[function.name]).encode()
+        for headers in ({}, function.bearer, sign(function.environment["FUNCTIONS_SECRET"], body)):
+            problem(closed.send(body, headers), 401)
+
+    @pytest.mark.parametrize("size", [LIMIT + 1, 3 * 1024 * 1024, 11 * 1024 * 1024])
+    def test_a_body_over_64_kib_gets_413_with_any_proof(self, function: Function, size: int) -> None:
+        body = b" " * size
+        problem(function.send(body, function.bearer), 413)
+        problem(function.send(body, sign(function.environment["FUNCTIONS_SECRET"], body)), 413)
+        problem(function.send(body, {}), 413)
+
+    @pytest.mark.parametrize(
+        "body", [b"", b" ", b"{", b"{'bucket': 1}", b"\xff\xfe{}", b'"\xed\xa0\x80"', b"[" * 60000]
+    )
+    def test_what_is_not_json_gets_400(self, function: Function, body: bytes) -> None:
+        problem(function.send(body, function.bearer), 400)
+
+    @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "", "é"])
+    def test_another_content_type_gets_415(self, function: Function, content_type: str) -> None:
+        answer = function.send(b"{}", function.bearer | {"Content-Type": content_type})
+        assert "application/json" in problem(answer, 415)["detail"]
+
+    @pytest.mark.parametrize("body", [[], "text", 1, None, True])
+    def test_json_that_is_no_object_gets_422(self, function: Function, body: object) -> None:
+        assert problem(function.ask(body), 422)["errors"][0]["field"] == "body"
+
+    def test_an_unknown_field_gets_422_by_its_name(self, function: Function) -> None:
+        answer = function.ask(TAKEN[function.name] | {"endpoint": "https://example.com"})
+        fault = problem(answer, 422)
+        assert [error["field"] for error in fault["errors"]] == ["endpoint"]
+        assert "endpoint" in fault["detail"]
+
+    @pytest.mark.parametrize("name", ["on-upload", "push-back"])
+    def test_each_missing_field_gets_422_by_its_name(self, name: str) -> None:
+        fault = problem(nowhere(name).ask({}), 422)
+        assert {error["field"] for error in fault["errors"]} == set(TAKEN[name])
+        assert all(field in fault["detail"] for field in TAKEN[name])
+
+    @pytest.mark.parametrize(
+        ("name", "changes"),
+        [
+            ("on-upload", {"bucket": 1}),
+            ("on-upload", {"name": ["a.mp4"]}),
+            ("on-upload", {"name": "ä.mp4"}),
+            ("on-upload", {"name": "../a.mp4"}),
+            ("on-upload", {"bucket": "a/b"}),
+            ("on-upload", {"automation_id": "a/../b"}),
+            ("on-upload", {"automation_id": ""}),
+            ("push-back", {"kind": "Video!"}),
+            ("push-back", {"options": "height=1"}),
+            ("push-back", {"destination": "https://example.com/a.mp4"}),
+            ("create-connection", {"is_default": "yes"}),
+            ("create-connection", {"region": "eu west"}),
+            ("create-connection", {"secret_access_key": 1}),
+        ],
+    )
+    def test_a_wrong_field_gets_422_by_its_name(self, name: str, changes: dict[str, Any]) -> None:
+        fault = problem(nowhere(name).ask(TAKEN[name] | changes), 422)
+        assert [error["field"] for error in fault["errors"]] == list(changes)
+
+    @pytest.mark.parametrize(
+        ("message", "field"),
+        [
+            ({"job": 1, "attempt": 1}, "job"),
+            ({"job": "not-a-uuid", "attempt": 1}, "job"),
+            ({"job": "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000", "attempt": "1"}, "attempt"),
+            ({"job": "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000", "attempt": 0}, "attempt"),
+            ({"job": "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000", "attempt": 2**31}, "attempt"),
+            ({"job": "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000", "attempt": True}, "attempt"),
+            ({"job": "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000"}, "attempt"),
+            ({"job": "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000", "attempt": 1, "url": "x"}, "url"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["on-upload", "push-back"])
+    def test_a_message_with_a_wrong_field_gets_422_by_its_name(
+        self, name: str, message: dict[str, Any], field: str
+    ) -> None:
+        fault = problem(nowhere(name).tell(message), 422)
+        assert [error["field"] for error in fault["errors"]] == [field]
+
+
+def test_either_of_two_secrets_is_accepted_while_one_replaces_the_other(function: Function) -> None:
+    new = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    old = function.environment["FUNCTIONS_SECRET"]
+    turning = Function.make(function.name, function.environment, FUNCTIONS_SECRET=f"{new}, {old}")
+    for secret in (old, new):
+        # The proof is good, so that the body is looked at.
+        problem(turning.send(b"[]", sign(secret, b"[]")), 422)
+    problem(turning.send(b"[]", sign(NOWHERE["FUNCTIONS_SECRET"], b"[]")), 401)
+
+
+def test_exactly_64_kib_and_a_charset_are_taken(function: Function) -> None:
+    body = b"[]" + b" " * (LIMIT - 2)
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    problem(function.send(body, sign(function.environment["FUNCTIONS_SECRET"], body) | headers), 422)
+
+
+KEYS = {"access_key_id": "key-id", "secret_access_key": "key", "region": "local"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unexpected_exception_gets_500_that_says_nothing_of_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    def fail(_: object) -> None:
+        raise LookupError("what nobody may read")
+
+    function = nowhere(name)
+    monkeypatch.setattr(Settings, "supabase_headers", property(fail))
+    monkeypatch.setattr("shared.ittybit.Ittybit.__init__", lambda *_: fail(None))
+    answer = function.ask(TAKEN[name] or KEYS)
+    fault = problem(answer, 500)
+    [line] = logged()
+    assert "nobody" not in answer.text + json.dumps(line)
+    assert (line["severity"], line["error"], line["id"]) == ("ERROR", "LookupError", fault["id"])
+
+
+def test_each_request_is_one_line_of_the_log_without_body_token_and_key(function: Function, logged: Logged) -> None:
+    logged()
+    target = function.name.replace("-", "_")
+    body = {"note": "a body that is nobody's business"}
+    asked = function.ask(body)
+    refused = function.send(b"{}", {"Authorization": "Bearer some-wrong-token"})
+    got = function.client.get("/")
+    lines = logged()
+    assert [line["message"] for line in lines] == [f"{target} 422", f"{target} 401", f"{target} 405"]
+    assert [line["id"] for line in lines] == [answer.headers["X-Correlation-Id"] for answer in (asked, refused, got)]
+    assert {line["severity"] for line in lines} == {"WARNING"}
+    assert all(line["ms"] >= 0 for line in lines)
+    assert (lines[0]["proof"], lines[1]["reason"]) == ("bearer", "wrong bearer token")
+    text = json.dumps(lines)
+    told = [value for name, value in function.environment.items() if name.endswith(("KEY", "SECRET", "TOKEN"))]
+    assert not [value for value in [*told, "business", "some-wrong-token"] if value in text]
+
+
+def test_a_key_in_what_is_noted_does_not_reach_the_log(project: Project, logged: Logged) -> None:
+    name = f"a/{project.stack.token}.mp4"
+    project.upload("private", name)
+    function = Function.make("on-upload", project.stack.environment)
+    function.ask({"bucket": "private", "name": name, "automation_id": project.automation})
+    [line] = logged()
+    assert line["name"] == "a/***.mp4"
+
+
+@cache
+def nowhere(name: str) -> Function:
+    """A function with nothing behind it."""
+    return Function.make(name, NOWHERE)
+
+
+HEADER = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=60)
+NAMES_OF_HEADERS = ("Authorization", "Content-Type", "webhook-id", "webhook-timestamp", "webhook-signature")
+
+
+@given(st.sampled_from(NAMES), st.binary(max_size=300), st.dictionaries(st.sampled_from(NAMES_OF_HEADERS), HEADER))
+def test_whatever_is_sent_without_proof_is_refused(name: str, body: bytes, headers: dict[str, str]) -> None:
+    assert nowhere(name).send(body, headers).status_code == 401
+
+
+VALUES: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just([{}])
+)
+FIELDS = ("bucket", "name", "kind", "options", "destination", "automation_id", "job", "attempt", "region")
+NEARLY = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=6).map(lambda body: json.dumps(body).encode())
+BODIES = st.binary(max_size=200) | NEARLY
+
+
+@given(st.sampled_from(NAMES), BODIES)
+def test_whatever_a_person_sends_is_never_a_fault_of_ours(name: str, body: bytes) -> None:
+    # Nothing is behind the functions: what they take ends with 503.
+    answer = nowhere(name).send(body, nowhere(name).bearer)
+    assert answer.status_code in (400, 422, 503), answer.text

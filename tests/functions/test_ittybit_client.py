@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from werkzeug import Response
+
+from local.ittybit_server import Shapes
+from local.server import Server
+from shared import ittybit as client_module
+from shared.errors import Answered, Unanswered, Undecided
+from shared.ittybit_shapes import Connection, Work
+from tests.functions.ittybit_alone import CONNECTION, Alone, alone, client
+from tests.waiting import until
+
+READINGS = ["overview", "singular", "envelope", "legacy_status", "text_error"]
+
+
+@pytest.fixture(scope="module", params=READINGS)
+def ittybit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
+    """One for each reading of the documents."""
+    shapes = Shapes(**({} if request.param == "overview" else {request.param: True}))
+    with alone(tmp_path_factory.mktemp("ittybit"), shapes) as running:
+        yield running
+
+
+def ended(look: Callable[[], Work]) -> Work:
+    """The run or task, once it has ended."""
+    return until(lambda: work if (work := look()).state != "ongoing" else None) or look()
+
+
+@pytest.fixture
+def pages_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PAGE", 2)
+
+
+def test_a_run_goes_from_started_to_succeeded_with_the_outputs_of_all_its_tasks(ittybit: Alone) -> None:
+    started = ittybit.client.run_automation(ittybit.automation("video", "audio"), f"{ittybit.source}?job=a.1", "a.1")
+    assert started.id.startswith("run_")
+    assert started.state == "ongoing"
+    run = ended(lambda: ittybit.client.run(started.id))
+    assert run.state == "succeeded"
+    assert len(run.outputs) == 2
+    assert all(address.startswith(f"{ittybit.origin}/results/") for address in run.outputs)
+    assert run.progress == 100
+
+
+def test_a_task_goes_from_started_to_failed_with_ittybit_s_words(ittybit: Alone) -> None:
+    connection = ittybit.client.create_connection(CONNECTION)
+    started = ittybit.client.create_task(
+        "video",
+        f"{ittybit.missing}?job=b.1",
+        {"height": 240},
+        connection_id=connection.id,
+        destination="s3://media/processed/a.mp4",
+        mark="b.1",
+    )
+    entry = ittybit.stand_in.journal[-1]
+    assert (entry.id, entry.idempotency_key) == (started.id, "b.1")
+    assert (entry.connection_id, entry.destination) == (connection.id, "s3://media/processed/a.mp4")
+    task = ended(lambda: ittybit.client.task(started.id))
+    assert task.state == "failed"
+    assert task.error
+    assert task.error.message == "The source answered 404."
+    assert task.sources[0] == f"{ittybit.missing}?job=b.1"
+    assert task.run_id
+    run = ittybit.client.run(task.run_id)
+    assert (run.state, run.error and run.error.message) == ("failed", "The source answered 404.")
+
+
+@pytest.mark.usefixtures("pages_of_two")
+def test_connections_are_made_listed_over_all_pages_changed_and_deleted(ittybit: Alone) -> None:
+    made = [ittybit.client.create_connection(CONNECTION | {"name": f"connection {n}"}) for n in range(5)]
+    listed = {one.id: one for one in ittybit.client.connections()}
+    assert [listed[one.id] for one in made] == made
+    changed = ittybit.client.update_connection(made[0].id, CONNECTION | {"region": "us-east-1"})
+    assert (changed.id, changed.region, changed.secret_access_key) == (made[0].id, "us-east-1", "s3-secret-value")
+    for one in made:
+        ittybit.client.delete_connection(one.id)
+    assert not {one.id for one in made} & {one.id for one in ittybit.client.connections()}
+    assert "s3-secret-value" not in repr(made)
+
+
+@pytest.mark.usefixtures("pages_of_two")
+def test_the_oldest_task_with_the_mark_is_found_across_pages(ittybit: Alone) -> None:
+    automation = ittybit.automation("video")
+    now = datetime.now(UTC)
+    runs = [
+        ittybit.client.run_automation(automation, f"{ittybit.source}?{query}", "-")
+        for query in ("job=c.1", "token=x&job=c.1", "job=c.10", "job=c.2&job=x", "x=job=c.1", "", "", "")
+    ]
+    found = ittybit.client.find_task("c.1", now, now)
+    assert found
+    assert found.run_id == runs[0].id
+    assert ittybit.client.find_task("c.3", now, now) is None
+
+
+@pytest.mark.parametrize("hours", [0, -5, 5], ids=["same clock", "ledger behind", "ledger ahead"])
+def test_a_search_goes_back_to_the_attempt_whatever_the_ledger_s_clock_says(ittybit: Alone, hours: int) -> None:
+    ittybit.client.run_automation(ittybit.automation("video"), f"{ittybit.source}?job=d.1", "d.1")
+    now = datetime.now(UTC) + timedelta(hours=hours)
+    assert ittybit.client.find_task("d.1", now - timedelta(minutes=1), now)
+    assert ittybit.client.find_task("d.1", now, now)
+    assert ittybit.client.find_task("d.1", now + timedelta(minutes=2), now) is None
+
+
+@pytest.mark.usefixtures("pages_of_two")
+def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_PAGES", 2)
+    automation = ittybit.automation("video")
+    for _ in range(4):
+        ittybit.client.run_automation(automation, ittybit.source, "e.1")
+    with pytest.raises(Undecided) as caught:
+        ittybit.client.find_task("e.1", datetime.now(UTC), datetime.now(UTC))
+    assert caught.value.in_doubt
+
+
+def test_an_id_is_one_part_of_the_address_whatever_it_holds(ittybit: Alone) -> None:
+    for strange in ("../tasks", "a/b", "a?b", "a#b", "a%2Fb"):
+        with pytest.raises(Answered) as caught:
+            ittybit.client.run(strange)
+        assert caught.value.status == 404
+
+
+TASK: dict[str, Any] = {"id": "task_1", "status": "processing", "created_at": 1767225600}
+
+
+@pytest.mark.parametrize(
+    "created_at",
+    [
+        1767225600,
+        1767225600000,
+        1767225600.0,
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T01:00:00+01:00",
+        "2026-01-01T00:00:00",
+    ],
+)
+def test_the_moment_a_task_was_made_is_read_in_every_form(created_at: object) -> None:
+    assert Work.model_validate(TASK | {"created_at": created_at}).created_at == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("status", ["succeeded", "ready", "completed"])
+def test_every_word_for_success_is_understood(status: str) -> None:
+    assert Work.model_validate(TASK | {"status": status}).state == "succeeded"
+
+
+@pytest.mark.parametrize("status", ["waiting", "validating", "queued", "processing", "finishing", "", "new-word", None])
+def test_every_other_word_means_that_it_goes_on(status: object) -> None:
+    assert Work.model_validate(TASK | {"status": status}).state == "ongoing"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        ("It broke.", None, "It broke."),
+        ({"kind": "k", "message": "It broke."}, "k", "It broke."),
+        ({"message": "It broke."}, None, "It broke."),
+        ({"kind": "k"}, "k", "ittybit gave no reason"),
+        ({"kind": 7, "message": "It broke."}, None, "It broke."),
+        ({"kind": "k", "message": None}, "k", "ittybit gave no reason"),
+    ],
+)
+def test_every_form_of_an_error_is_understood(error: object, kind: str | None, message: str) -> None:
+    fault = Work.model_validate(TASK | {"status": "failed", "error": error}).error
+    assert fault
+    assert (fault.kind, fault.message) == (kind, message)
+
+
+@pytest.mark.parametrize("error", [None, "", {}, [], 0, {"kind": None, "message": None}, {"message": ["It broke."]}])
+def test_an_error_that_says_nothing_is_none(error: object) -> None:
+    assert Work.model_validate(TASK | {"status": "failed", "error": error}).error is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"output": {"url": "https://a/1"}, "input": {"url": "https://a/0"}},
+        {"outputs": [{"url": "https://a/1"}], "inputs": [{"url": "https://a/0"}]},
+        {"output": "https://a/1", "url": "https://a/0"},
+        {"outputs": ["https://a/1", {"url": "https://a/1"}, None, {"kind": "x"}], "options": {"url": "https://a/0"}},
+    ],
+)
+def test_sources_and_outputs_are_found_in_every_form(fields: dict[str, Any]) -> None:
+    work = Work.model_validate(TASK | fields)
+    assert (work.sources, work.outputs) == (("https://a/0",), ("https://a/1",))
+
+
+@pytest.mark.parametrize("answer", [[], "text", 7, {}, {"data": None}, {"id": 1}, {"id": "x", "created_at": 1e300}])
+def test_an_answer_that_is_no_task_leaves_a_start_in_doubt(answer: object) -> None:
+    with Server(Response(json.dumps(answer))) as server, pytest.raises(Unanswered) as caught:
+        client(server.origin).run_automation("auto_1", "https://a/0", "f.1")
+    assert caught.value.in_doubt
+
+
+def test_a_connection_shows_no_secret() -> None:
+    assert "s3-secret" not in repr(Connection(id="con_1", secret_access_key="s3-secret"))

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from werkzeug import Response
+
+from local.server import Server
+from shared import outbound
+from shared.errors import Unanswered
+from tests.functions.ittybit_alone import KEY, Alone, client, fails, start
+
+START = r"/automations/[^/]+/run"
+
+
+@pytest.mark.parametrize(
+    ("status", "effect"),
+    [(400, "fail"), (401, "hold"), (402, "hold"), (403, "hold"), (404, "fail"), (405, "fail"), (410, "fail")],
+)
+def test_a_refusal_is_told_in_ittybit_s_words_and_not_asked_again(
+    ittybit: Alone, automation: str, status: int, effect: str
+) -> None:
+    fault = ittybit.faults.add(None, ".*", times=9, status=status, body={"kind": "some_kind", "message": "No."})
+    for act in (lambda: start(ittybit.client, automation), ittybit.client.connections):
+        error = fails(act)
+        assert (error.status, error.kind, error.message, error.effect) == (status, "some_kind", "No.", effect)
+        assert not error.in_doubt
+        assert error.remedy
+    assert fault.seen == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        ({"error": {"code": "c", "message": "No."}}, "c", "No."),
+        ({"error": "not_found"}, "not_found", "HTTP 404"),
+        ({"message": "m" * 900}, None, "m" * 500),
+        ({"message": ["No."], "kind": {"a": 1}}, "{'a': 1}", "['No.']"),
+        ({}, None, "HTTP 404"),
+        (None, None, "HTTP 404"),
+    ],
+)
+def test_every_form_of_a_refusal_is_understood(ittybit: Alone, body: Any, kind: str | None, message: str) -> None:
+    ittybit.faults.add(None, ".*", status=404, body=body)
+    error = fails(lambda: ittybit.client.run("run_1"))
+    assert (error.kind, error.message) == (kind, message)
+
+
+def test_the_right_key_is_needed(ittybit: Alone) -> None:
+    stranger = ittybit.client
+    stranger._headers = {"authorization": "Bearer another"}
+    error = fails(stranger.connections)
+    assert (error.status, error.kind, error.effect) == (401, "token_invalid", "hold")
+    assert "ITTYBIT_API_KEY" in error.remedy
+
+
+def test_a_429_is_waited_out_for_as_long_as_it_says(ittybit: Alone, automation: str) -> None:
+    ittybit.faults.add("POST", START, status=429, headers={"Retry-After": "1"})
+    before, began = ittybit.started, time.monotonic()
+    assert start(ittybit.client, automation).state == "ongoing"
+    assert 1 <= time.monotonic() - began < 3
+    assert ittybit.started == before + 1
+
+
+def test_a_429_that_asks_for_longer_than_there_is_comes_back_at_once(ittybit: Alone, automation: str) -> None:
+    fault = ittybit.faults.add("POST", START, times=9, status=429, headers={"Retry-After": "60"})
+    began = time.monotonic()
+    error = fails(lambda: start(ittybit.client, automation))
+    assert (error.status, error.effect, error.retry_after, error.in_doubt) == (429, "retry", 60, False)
+    assert fault.seen == 1
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "²", "9" * 5000])
+def test_a_strange_retry_after_does_no_harm(ittybit: Alone, value: str) -> None:
+    ittybit.faults.add(None, ".*", times=3, status=503, headers={"Retry-After": value})
+    error = fails(lambda: client(ittybit.origin, seconds=0.3).run("run_1"))
+    assert (error.status, error.effect) == (503, "retry")
+    assert error.retry_after is None or error.retry_after > 1000
+
+
+def test_a_503_is_asked_again_three_times_in_all(ittybit: Alone, automation: str) -> None:
+    fault = ittybit.faults.add("POST", START, times=2, status=503)
+    assert start(ittybit.client, automation).state == "ongoing"
+    assert fault.seen == 2
+    fault = ittybit.faults.add("GET", ".*", times=9, status=503)
+    assert fails(ittybit.client.connections).status == 503
+    assert fault.seen == 3
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 504, 520])
+def test_after_a_500_a_start_is_in_doubt_and_not_repeated_and_a_question_is(
+    ittybit: Alone, automation: str, status: int
+) -> None:
+    fault = ittybit.faults.add(None, ".*", times=1, status=status)
+    error = fails(lambda: start(ittybit.client, automation))
+    assert (error.status, error.effect, error.in_doubt) == (status, "retry", True)
+    assert fault.seen == 1
+    fault = ittybit.faults.add(None, ".*", times=1, status=status)
+    assert ittybit.client.connections() == []
+    assert fault.seen == 1
+
+
+def test_a_start_whose_answer_is_lost_is_in_doubt_and_happened_once(ittybit: Alone, automation: str) -> None:
+    fault = ittybit.faults.add("POST", START, times=9, drop="after")
+    before = ittybit.started
+    error = fails(lambda: start(ittybit.client, automation))
+    assert (error.status, error.effect, error.in_doubt) == (None, "retry", True)
+    assert (fault.seen, ittybit.started) == (1, before + 1)
+
+
+def test_a_start_that_is_cut_off_is_in_doubt_and_not_repeated(ittybit: Alone, automation: str) -> None:
+    fault = ittybit.faults.add("POST", START, times=9, drop="before")
+    before = ittybit.started
+    assert fails(lambda: start(ittybit.client, automation)).in_doubt
+    assert (fault.seen, ittybit.started) == (1, before)
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+def test_a_question_that_is_cut_off_is_asked_again(ittybit: Alone, drop: Any) -> None:
+    fault = ittybit.faults.add("GET", "/connections", times=2, drop=drop)
+    assert ittybit.client.connections() == []
+    assert fault.seen == 2
+
+
+def test_nobody_listening_is_no_doubt(automation: str) -> None:
+    error = fails(lambda: start(client("http://127.0.0.1:9", seconds=1), automation))
+    assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
+    assert isinstance(error, Unanswered)
+
+
+def test_a_redirect_is_not_followed(ittybit: Alone, automation: str) -> None:
+    ittybit.faults.add("POST", START, status=307, headers={"Location": f"{ittybit.origin}/elsewhere"})
+    elsewhere = ittybit.faults.add(None, "/elsewhere", status=200)
+    assert fails(lambda: start(ittybit.client, automation)).status == 307
+    assert elsewhere.seen == 0
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"\xff\xfe", b"{", b" " * (outbound.MAX_ANSWER_BYTES + 1)])
+def test_a_success_that_cannot_be_read_leaves_a_start_in_doubt(content: bytes) -> None:
+    with Server(Response(content)) as server:
+        error = fails(lambda: start(client(server.origin), "auto_1"))
+        assert (error.status, error.effect, error.in_doubt) == (None, "retry", True)
+        error = fails(client(server.origin, seconds=0.3).connections)
+        assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
+
+
+def test_an_error_page_as_long_as_it_likes_is_still_that_error() -> None:
+    with Server(Response(b"<html>" + b" " * 1024 * 1024, status=404)) as server:
+        assert fails(lambda: client(server.origin).run("run_1")).status == 404
+
+
+@pytest.mark.parametrize("url", ["http://" + "a" * 70 + ":1", "http://xn--a:1"])
+def test_an_address_that_leads_nowhere_is_no_doubt(url: str) -> None:
+    assert not fails(lambda: start(client(url, seconds=0.5), "auto_1")).in_doubt
+
+
+def test_a_proxy_of_the_environment_is_not_used(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr(outbound, "_client", None)
+    assert ittybit.client.connections() == []
+    outbound._pool().close()
+
+
+def test_what_is_sent_says_who_we_are_and_goes_uncompressed() -> None:
+    seen: list[dict[str, str]] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        seen.append({name: value for name, value in environ.items() if name.startswith(("HTTP_", "CONTENT_"))})
+        return Response(json.dumps({"id": "run_1"}))(environ, start_response)
+
+    with Server(app) as server:
+        start(client(server.origin), "auto_1")
+    [headers] = seen
+    assert headers["HTTP_USER_AGENT"] == "supabase-ittybit/1"
+    assert headers["HTTP_ACCEPT_ENCODING"] == "identity"
+    assert headers["HTTP_IDEMPOTENCY_KEY"] == "a.1"
+    assert headers["HTTP_AUTHORIZATION"] == f"Bearer {KEY}"
+    assert headers["CONTENT_TYPE"] == "application/json"

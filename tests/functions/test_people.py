@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.functions.calling import Function, outcome
+from tests.functions.project import Project
+
+RUN = r"/automations/[^/]+/run"
+
+
+def a_run(project: Project, name: str, **changes: Any) -> dict[str, Any]:
+    return {"bucket": "private", "name": name, "automation_id": project.automation} | changes
+
+
+def a_task(name: str, **changes: Any) -> dict[str, Any]:
+    destination = f"s3://private/processed/{name}"
+    return {"bucket": "private", "name": name, "kind": "video", "destination": destination} | changes
+
+
+def test_an_automation_is_run_on_one_object_at_once(project: Project, on_upload: Function) -> None:
+    project.upload("private", "people/run me.mp4")
+    answer = on_upload.ask(a_run(project, "people/run me.mp4"))
+    body = outcome(answer, 202, "started")
+    [entry] = project.starts("people/run me.mp4")
+    assert body["run"] == {"id": entry.id, "status": "waiting"}
+    assert entry.automation_id == project.automation
+    call = answer.headers["X-Correlation-Id"]
+    assert entry.idempotency_key == call
+    assert entry.url
+    assert entry.url.endswith(f"&job={call}")
+
+
+def test_a_task_is_made_of_one_object_at_once(project: Project, push_back: Function) -> None:
+    project.upload("private", "people/make me.mp4")
+    body = outcome(push_back.ask(a_task("people/make me.mp4", options={"height": 240})), 202, "started")
+    [entry] = project.starts("people/make me.mp4")
+    assert body["task"] == {"id": entry.id, "status": "waiting"}
+    assert (entry.connection_id, entry.destination) == (
+        project.connection,
+        "s3://private/processed/people/make me.mp4",
+    )
+    assert project.ittybit("GET", f"tasks/{entry.id}")["options"] == {"height": 240}
+
+
+def test_asked_twice_it_is_done_twice(project: Project, on_upload: Function) -> None:
+    project.upload("private", "people/twice.mp4")
+    for _ in range(2):
+        outcome(on_upload.ask(a_run(project, "people/twice.mp4")), 202, "started")
+    first, second = project.starts("people/twice.mp4")
+    assert first.idempotency_key != second.idempotency_key
+
+
+def test_an_object_that_is_gone_is_nothing_to_do(project: Project, on_upload: Function, push_back: Function) -> None:
+    for answer in (on_upload.ask(a_run(project, "people/gone.mp4")), push_back.ask(a_task("people/gone.mp4"))):
+        body = outcome(answer, 200, "skipped")
+        assert body["reason"] == "gone"
+        assert "people/gone.mp4" in body["detail"]
+    assert project.starts("people/gone.mp4") == []
+
+
+@pytest.mark.usefixtures("nobody_called")
+@pytest.mark.parametrize(
+    ("destination", "reason"),
+    [
+        ("s3://open/processed/a.mp4", "DESTINATION_BUCKETS"),
+        ("s3://private/a.mp4", "OUTPUT_PREFIXES"),
+        ("s3://private/processedx/a.mp4", "OUTPUT_PREFIXES"),
+        ("s3://private/processed", "OUTPUT_PREFIXES"),
+        ("s3://private/processed/../a.mp4", "part"),
+        ("s3://private/processed/..", "part"),
+        ("s3://private/processed//a.mp4", "slash"),
+        ("s3://private//processed/a.mp4", "slash"),
+        ("https://private/processed/a.mp4", "s3://bucket/key"),
+        ("s3://private/processed/source.mp4", "object itself"),
+    ],
+)
+def test_a_result_goes_nowhere_else(push_back: Function, destination: str, reason: str) -> None:
+    answer = push_back.ask(a_task("processed/source.mp4", destination=destination))
+    assert answer.status_code == 422
+    [fault] = answer.get_json()["errors"]
+    assert fault["field"] == "destination"
+    assert reason in fault["message"]
+
+
+def test_a_result_goes_where_the_environment_lets_it(project: Project) -> None:
+    project.upload("private", "people/elsewhere.mp4")
+    changes = {"DESTINATION_BUCKETS": "results,open", "OUTPUT_PREFIXES": "web/, small/"}
+    push_back = Function.make("push-back", project.stack.environment, **changes)
+    for place, status in (("open/web", 202), ("private/small", 202), ("open/processed", 422), ("other/web", 422)):
+        answer = push_back.ask(a_task("people/elsewhere.mp4", destination=f"s3://{place}/elsewhere.mp4"))
+        assert answer.status_code == status
+    assert len(project.starts("people/elsewhere.mp4")) == 2
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_ittybit_s_no_is_told_with_its_kind_and_a_remedy(project: Project, on_upload: Function, status: int) -> None:
+    project.upload("private", "people/refused.mp4")
+    body = {"kind": "some_kind", "message": "Not this one."}
+    project.stack.ittybit_api.add("POST", RUN, status=status, body=body)
+    answer = on_upload.ask(a_run(project, "people/refused.mp4"))
+    fault = answer.get_json()
+    assert (answer.status_code, answer.mimetype) == (422, "application/problem+json")
+    assert fault["upstream"] == {"service": "ittybit", "status": status, **body}
+    said, _, remedy = fault["detail"].partition("Not this one. ")
+    assert said == "ittybit: "
+    assert len(remedy) > 20
+
+
+def test_an_automation_that_is_not_there_is_told(project: Project, on_upload: Function) -> None:
+    project.upload("private", "people/no automation.mp4")
+    answer = on_upload.ask(a_run(project, "people/no automation.mp4", automation_id="auto_none"))
+    assert answer.status_code == 422
+    assert answer.get_json()["upstream"]["kind"] == "automation_not_found"
+
+
+@pytest.mark.parametrize(("status", "wait"), [(402, "300"), (401, "300"), (503, "60"), (500, "60")])
+def test_what_may_pass_is_503_with_the_time_to_wait(
+    project: Project, on_upload: Function, status: int, wait: str
+) -> None:
+    project.upload("private", "people/later.mp4")
+    headers = {"Retry-After": "60"} if status >= 500 else {}
+    project.stack.ittybit_api.add("POST", RUN, status=status, headers=headers)
+    answer = on_upload.ask(a_run(project, "people/later.mp4"))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, wait)
+
+
+def test_before_there_is_a_connection_a_person_learns_how_to_make_it(project: Project, push_back: Function) -> None:
+    project.upload("private", "people/too early.mp4")
+    project.stack.ittybit_api.add("GET", "/connections", status=200, body={"data": []})
+    answer = push_back.ask(a_task("people/too early.mp4"))
+    assert answer.status_code == 503
+    assert "call create-connection" in answer.get_json()["detail"]
+    assert project.starts("people/too early.mp4") == []
+
+
+def test_a_connection_of_the_environment_is_used_without_looking(project: Project) -> None:
+    project.upload("private", "people/named.mp4")
+    looked = project.stack.ittybit_api.add("GET", "/connections", times=9, status=500)
+    push_back = Function.make("push-back", project.stack.environment, ITTYBIT_CONNECTION_ID=project.connection)
+    outcome(push_back.ask(a_task("people/named.mp4")), 202, "started")
+    assert looked.seen == 0
+    assert project.starts("people/named.mp4")[0].connection_id == project.connection
+
+
+def test_a_key_with_every_special_character_reaches_ittybit_as_it_is(project: Project, on_upload: Function) -> None:
+    name = "people/a!*'() &$@=;:+,?-b.mp4"
+    project.upload("private", name, b"the very object")
+    outcome(on_upload.ask(a_run(project, name)), 202, "started")
+    [entry] = project.starts(name)
+    assert entry.url
+    assert project.http.get(entry.url).content == b"the very object"

@@ -1,0 +1,57 @@
+"""Each recorded write of the storage server, the whole way: trigger, signed call as queued, claim, address, start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.database.project import Project as Database
+from tests.database.rows import rows
+from tests.database.test_recordings import EXPECTED, QUEUED, RECORDED, replay
+from tests.functions.calling import Function
+from tests.functions.project import Project
+
+
+@pytest.fixture
+def database(project: Project) -> Iterator[Database]:
+    """The project's database as the storage server writes it, with a bucket as in the recordings and a rule for it."""
+    database = Database(project.stack.postgres)
+    body = {"id": "uploads", "name": "uploads"}
+    httpx.post(f"{project.stack.supabase_url}/storage/v1/bucket", json=body, headers=project.key, trust_env=False)
+    database.rule(automation_id=project.automation)
+    database.settings(on_upload_url="http://127.0.0.1:9/on-upload", nudge=True)  # as the sender keeps it
+    yield database
+    database.settings(on_upload_url=None)
+    database.superuser.execute("delete from net.http_request_queue")
+    with database.writing("storage.object.delete") as connection:
+        connection.execute("delete from storage.objects where bucket_id = 'uploads'")
+    database.close()
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_a_recorded_write_comes_to_one_start_or_to_its_reason(
+    database: Database, project: Project, on_upload: Function, path: Path
+) -> None:
+    before = len(project.stack.ittybit.journal)
+    replay(database, json.loads(path.read_text()))
+    # What pg_net would send, byte for byte and with its very headers.
+    queued = rows(database.superuser, "delete from net.http_request_queue returning id, headers, body")
+    for call in sorted(queued, key=lambda row: row["id"]):
+        assert on_upload.send(bytes(call["body"]), call["headers"]).status_code in (200, 202)
+
+    former, new = EXPECTED[path.stem]
+    started = [entry for entry in project.stack.ittybit.journal[before:] if not entry.replay]
+    ends = [(job["state"], job["reason"]) for job in database.jobs()]
+    assert ends == [end if end != QUEUED else ("started", None) for end in (former, new) if end]
+    if new == QUEUED:
+        [entry] = started
+        job = database.jobs()[-1]
+        assert urlsplit(entry.url or "").path == f"/storage/v1/object/sign/uploads/{job['name']}"
+        assert entry.idempotency_key == f"{job['id']}.1"
+    else:
+        assert started == []

@@ -1,0 +1,126 @@
+"""Cursors, in both directions, and filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from local.ittybit_server import Ittybit
+from local.server import Server
+from tests.local.ittybit_server.stack import KEY
+
+URL = "https://example.com/a.mp4"
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of an ittybit that was never started, so that its 25 tasks stay as they are."""
+    directory: Path = tmp_path_factory.mktemp("lists")
+    ittybit = Ittybit(api_key=KEY, directory=directory)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with Server(ittybit.app) as server, httpx.Client(base_url=server.origin, headers=headers) as client:
+        for number in range(25):
+            kind = "image" if number % 5 == 0 else "video"
+            client.post("/tasks", json={"url": f"{URL}?n={number}", "kind": kind}).raise_for_status()
+        yield client
+    ittybit.stop()
+
+
+def numbers(answer: httpx.Response) -> list[int]:
+    return [int(task["inputs"][0]["url"].partition("=")[2]) for task in answer.raise_for_status().json()]
+
+
+def task_id(http: httpx.Client, number: int) -> str:
+    tasks = http.get("/tasks", params={"limit": 100, "order": "asc"}).json()
+    found: str = tasks[number]["id"]
+    return found
+
+
+def test_twenty_at_first_the_newest_on_top(http: httpx.Client) -> None:
+    answer = http.get("/tasks")
+    assert numbers(answer) == list(range(24, 4, -1))
+    assert (answer.headers["Has-More"], answer.headers["Limit"]) == ("true", "20")
+
+
+def test_link_leads_to_the_end_and_keeps_the_filters(http: httpx.Client) -> None:
+    answer = http.get("/tasks", params={"kind": "video", "limit": 7, "order": "asc"})
+    found = [numbers(answer)]
+    while "next" in answer.links:
+        answer = http.get(answer.links["next"]["url"])
+        found.append(numbers(answer))
+    assert [len(page) for page in found] == [7, 7, 6]
+    assert [number for page in found for number in page] == [number for number in range(25) if number % 5]
+    assert answer.headers["Has-More"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("order", "cursor", "expected", "more"),
+    [
+        ("desc", {"after": 10}, [9, 8, 7], "true"),
+        ("desc", {"before": 10}, [13, 12, 11], "true"),
+        ("desc", {"before": 22}, [24, 23], "false"),
+        ("asc", {"after": 10}, [11, 12, 13], "true"),
+        ("asc", {"before": 10}, [7, 8, 9], "true"),
+        ("asc", {"after": 22}, [23, 24], "false"),
+        ("asc", {"after": 24}, [], "false"),
+        ("asc", {"after": 3, "before": 6}, [4, 5], "false"),
+    ],
+)
+def test_cursors(http: httpx.Client, order: str, cursor: dict[str, int], expected: list[int], more: str) -> None:
+    ids = {name: task_id(http, number) for name, number in cursor.items()}
+    answer = http.get("/tasks", params={"order": order, "limit": 3, **ids})
+    assert numbers(answer) == expected
+    assert answer.headers["Has-More"] == more
+    assert ("next" in answer.links) is (more == "true")
+
+
+def test_before_goes_on_backwards(http: httpx.Client) -> None:
+    answer = http.get("/tasks", params={"before": task_id(http, 18), "limit": 3})
+    assert numbers(answer) == [21, 20, 19]
+    assert numbers(http.get(answer.links["next"]["url"])) == [24, 23, 22]
+
+
+def test_filters(http: httpx.Client) -> None:
+    task = http.get("/tasks", params={"limit": 1}).json()[0]
+    assert numbers(http.get("/tasks", params={"kind": "image"})) == [20, 15, 10, 5, 0]
+    assert numbers(http.get("/tasks", params={"run_id": task["run_id"]})) == [24]
+    assert numbers(http.get("/tasks", params={"created_by": task["created_by"]})) == [24]
+    assert numbers(http.get("/tasks", params={"status": "succeeded"})) == []
+    assert len(http.get("/tasks", params={"status": "waiting"}).json()) == 20
+    assert len(http.get("/runs", params={"status": "waiting", "limit": 100}).json()) == 25
+    assert http.get("/runs", params={"status": "failed"}).json() == []
+
+
+def test_a_cursor_need_not_pass_the_filters(http: httpx.Client) -> None:
+    params = {"after": task_id(http, 12), "kind": "image"}
+    assert numbers(http.get("/tasks", params=params)) == [10, 5, 0]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"limit": "0"},
+        {"limit": "101"},
+        {"limit": "x"},
+        {"order": "up"},
+        {"after": "task_0"},
+        {"before": "task_0"},
+        {"status": "done"},
+        {"kind": "thumbnails"},
+    ],
+)
+def test_parameters_that_cannot_be_used(http: httpx.Client, params: dict[str, str]) -> None:
+    answer = http.get("/tasks", params=params)
+    assert answer.status_code == 400
+    assert answer.json()["kind"] == "request_invalid"
+    assert answer.json()["message"].startswith(next(iter(params)))
+
+
+@pytest.mark.parametrize("path", ["/automations", "/connections"])
+def test_an_empty_list_is_an_empty_array(http: httpx.Client, path: str) -> None:
+    answer = http.get(path)
+    assert answer.json() == []
+    assert answer.headers["Has-More"] == "false"

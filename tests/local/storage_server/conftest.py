@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import psycopg
+import pytest
+from botocore.config import Config
+from flask import Flask, g, request
+
+from local.postgres import Postgres
+from local.server import Server
+from local.storage_server import create_blueprint
+
+KEY_ID = "625729a08b95bf1b7ff351a663f3a23c"
+SECRET = "850181e4652dd023b7a98c58ae0d2d34bd487ee0cc3254aed6eda37307425907"
+JWT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
+
+# Notices outlive a rollback, so they also tell of the calls in trials; the table tells which were committed.
+JOURNAL = """
+create table public.journal (txid bigint, entry jsonb);
+create function public.note_object() returns trigger language plpgsql security definer set search_path = '' as $$
+declare
+  entry jsonb := jsonb_build_object(
+    'op', tg_op, 'when', tg_when, 'txid', txid_current(), 'name', new.name, 'bucket', new.bucket_id,
+    'version', new.version, 'metadata', new.metadata, 'role', current_setting('role'),
+    'storage_operation', current_setting('storage.operation', true));
+begin
+  raise notice 'fire %', entry;
+  insert into public.journal values (txid_current(), jsonb_build_object(
+    'op', tg_op, 'tg_when', tg_when, 'txid', txid_current(), 'old', to_jsonb(old), 'rec', to_jsonb(new),
+    'cur', current_user, 'sess', session_user, 'role', current_setting('role'),
+    'storage_operation', current_setting('storage.operation', true)));
+  return null;
+end
+$$;
+create trigger note_object after insert or update or delete on storage.objects
+  for each row execute function public.note_object();
+"""
+
+
+@dataclass
+class Site:
+    """A running storage server with its database and files, and what triggers saw of it."""
+
+    origin: str
+    postgres: Postgres
+    directory: Path
+    connections: list[psycopg.Connection] = field(default_factory=list)
+    noticed: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"{self.origin}/storage/v1"
+
+    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.postgres.dsn("supabase_admin")) as connection:
+            cursor = connection.execute(statement.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def fires(self) -> list[dict[str, Any]]:
+        """Return the trigger calls since ``forget``, those of rolled-back transactions too."""
+        committed = {txid for (txid,) in self.sql("select txid from public.journal")}
+        return [fire | {"committed": fire["txid"] in committed} for fire in self.noticed]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the committed row events since ``forget``."""
+        return [entry for (entry,) in self.sql("select entry from public.journal order by ctid")]
+
+    def forget(self) -> None:
+        self.sql("delete from public.journal")
+        self.noticed.clear()
+
+    def stored_files(self) -> list[Path]:
+        return [path for path in self.directory.rglob("*") if path.is_file()]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with Postgres.start() as postgres:
+        postgres.prepare()
+        with psycopg.connect(postgres.dsn("postgres")) as connection:
+            connection.execute(JOURNAL)
+        site = Site("", postgres, tmp_path_factory.mktemp("storage"))
+
+        def connect() -> psycopg.Connection:
+            connection = psycopg.connect(postgres.dsn("supabase_storage_admin"))
+            connection.add_notice_handler(
+                lambda notice: site.noticed.append(json.loads((notice.message_primary or "").removeprefix("fire ")))
+            )
+            site.connections.append(connection)
+            return connection
+
+        blueprint = create_blueprint(
+            connect=connect,
+            directory=site.directory,
+            jwt_secret=JWT_SECRET,
+            s3_access_key_id=KEY_ID,
+            s3_secret_access_key=SECRET,
+        )
+        app = Flask(__name__)
+
+        @app.before_request
+        def identify() -> None:
+            # The gateway reads this from a key or a token.
+            role, _, sub = request.headers.get("Authorization", "").removeprefix("Bearer ").partition(":")
+            g.role, g.sub = role or None, sub or None
+
+        app.register_blueprint(blueprint, url_prefix="/storage/v1")
+        with Server(app) as server:
+            site.origin = server.origin
+            yield site
+        blueprint.close()
+
+
+@pytest.fixture
+def client(site: Site) -> Iterator[httpx.Client]:
+    """A client with the service key."""
+    headers = {"Authorization": "Bearer service_role"}
+    with httpx.Client(base_url=site.url, headers=headers, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+def anonymous(site: Site) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=site.url, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+def user(site: Site) -> Iterator[tuple[httpx.Client, str]]:
+    """A signed-in user's client, and the user's id."""
+    sub = str(uuid.uuid4())
+    headers = {"Authorization": f"Bearer authenticated:{sub}"}
+    with httpx.Client(base_url=site.url, headers=headers, timeout=10) as client:
+        yield client, sub
+
+
+MakeBucket = Callable[..., str]
+
+
+@pytest.fixture
+def make_bucket(site: Site, client: httpx.Client) -> Iterator[MakeBucket]:
+    """Make buckets that are gone, with all they hold, after the test."""
+    made: list[str] = []
+
+    def make(name: str = "", **options: object) -> str:
+        name = name or f"bucket-{uuid.uuid4()}"
+        client.post("/bucket", json={"id": name, "name": name, **options}).raise_for_status()
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        if keys := [row[0] for row in site.sql("select name from storage.objects where bucket_id = %s", name)]:
+            client.request("DELETE", f"/object/{name}", json={"prefixes": keys}).raise_for_status()
+        client.delete(f"/bucket/{name}").raise_for_status()
+    site.forget()
+
+
+@pytest.fixture
+def bucket(make_bucket: MakeBucket) -> str:
+    return make_bucket()
+
+
+def s3_client(site: Site, *, key_id: str = KEY_ID, secret: str = SECRET) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=f"{site.url}/s3",
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        region_name="local",
+        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+    )
+
+
+@pytest.fixture
+def s3(site: Site) -> Iterator[Any]:
+    client = s3_client(site)
+    yield client
+    client.close()

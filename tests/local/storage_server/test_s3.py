@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from boto3.s3.transfer import TransferConfig
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+from tests.local.storage_server.conftest import KEY_ID, SECRET, MakeBucket, Site, s3_client
+
+BYTES = bytes(range(256)) * 40
+KEY = "s3/A z!'()*-._&$@=;:+,?/e.mp4"
+
+
+def status(error: pytest.ExceptionInfo[ClientError]) -> int:
+    code: int = error.value.response["ResponseMetadata"]["HTTPStatusCode"]
+    return code
+
+
+def test_an_object_is_put_read_described_and_deleted(s3: Any, bucket: str) -> None:
+    place = {"Bucket": bucket, "Key": KEY}
+    put = s3.put_object(**place, Body=BYTES, ContentType="video/mp4", CacheControl="max-age=9", Metadata={"K": "v"})
+    got = s3.get_object(**place)
+    assert got["Body"].read() == BYTES
+    assert (got["ETag"], got["ContentType"], got["CacheControl"]) == (put["ETag"], "video/mp4", "max-age=9")
+    assert got["Metadata"] == {"k": "v"}
+    assert s3.head_object(**place)["ContentLength"] == len(BYTES)
+    part = s3.get_object(**place, Range="bytes=3-6")
+    assert (part["Body"].read(), part["ContentRange"]) == (BYTES[3:7], f"bytes 3-6/{len(BYTES)}")
+    # Conditional writes are not supported, and not refused either.
+    assert s3.put_object(**place, Body=b"", IfNoneMatch="*")["ResponseMetadata"]["HTTPStatusCode"] == 200
+    assert s3.delete_object(**place)["ResponseMetadata"]["HTTPStatusCode"] == 204
+    assert s3.delete_object(**place)["ResponseMetadata"]["HTTPStatusCode"] == 204
+
+
+def test_buckets_are_listed_and_described(s3: Any, bucket: str) -> None:
+    assert bucket in [each["Name"] for each in s3.list_buckets()["Buckets"]]
+    assert s3.head_bucket(Bucket=bucket)["BucketRegion"] == "local"
+    assert s3.get_bucket_location(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+def test_what_is_not_there_is_a_404_with_a_namespaced_error(site: Site, s3: Any, bucket: str) -> None:
+    for call, arguments, code in (
+        (s3.get_object, {"Bucket": bucket, "Key": "none"}, "NoSuchKey"),
+        (s3.put_object, {"Bucket": "none", "Key": "a", "Body": b""}, "NoSuchBucket"),
+        (s3.list_objects_v2, {"Bucket": "none"}, "NoSuchBucket"),
+        (s3.delete_object, {"Bucket": "none", "Key": "a"}, "NoSuchBucket"),
+    ):
+        with pytest.raises(ClientError) as refused:
+            call(**arguments)
+        assert status(refused) == 404
+        # Because of the namespace botocore finds the code in another place than usual.
+        assert refused.value.response["Code"] == code
+    with pytest.raises(ClientError) as missing:
+        s3.head_object(Bucket=bucket, Key="none")
+    assert status(missing) == 404
+    raw = httpx.get(f"{site.url}/s3/{bucket}/none")
+    assert (raw.status_code, raw.headers["content-type"]) == (403, "application/xml; charset=utf-8")
+    assert '<Error xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Resource>' in raw.text
+
+
+@pytest.mark.parametrize(
+    ("pair", "code"),
+    [({"secret": SECRET[::-1]}, "SignatureDoesNotMatch"), ({"key_id": "another"}, "InvalidAccessKeyId")],
+)
+def test_another_key_pair_is_refused(pair: dict[str, str], code: str, site: Site, bucket: str) -> None:
+    stranger = s3_client(site, **pair)
+    with pytest.raises(ClientError) as refused:
+        stranger.put_object(Bucket=bucket, Key="a", Body=b"x")
+    assert (status(refused), refused.value.response["Code"]) == (403, code)
+    stranger.close()
+    assert site.stored_files() == []
+
+
+def test_a_request_changed_after_signing_is_refused(site: Site, bucket: str) -> None:
+    request = AWSRequest("PUT", f"{site.url}/s3/{bucket}/a", headers={"x-amz-meta-k": "v"}, data=b"x")
+    S3SigV4Auth(Credentials(KEY_ID, SECRET), "s3", "local").add_auth(request)
+    changed = dict(request.headers) | {"x-amz-meta-k": "w"}
+    assert httpx.put(f"{site.url}/s3/{bucket}/a", content=b"x", headers=changed).status_code == 403
+    assert httpx.put(f"{site.url}/s3/{bucket}/b", content=b"x", headers=dict(request.headers)).status_code == 403
+    assert httpx.put(f"{site.url}/s3/{bucket}/a", content=b"x", headers=dict(request.headers)).status_code == 200
+
+
+def test_presigned_urls_are_for_one_method_and_a_time(s3: Any, bucket: str) -> None:
+    place = {"Bucket": bucket, "Key": KEY}
+    put = s3.generate_presigned_url("put_object", place)
+    assert httpx.put(put, content=BYTES).status_code == 200
+    get = s3.generate_presigned_url("get_object", place)
+    assert httpx.get(get).content == BYTES
+    assert httpx.get(get, headers={"Range": "bytes=0-1"}).content == BYTES[:2]
+    assert httpx.head(get).status_code == 403
+    assert httpx.get(get.replace("Expires=3600", "Expires=3601")).status_code == 403
+    over = httpx.get(s3.generate_presigned_url("get_object", place, ExpiresIn=-1))
+    assert over.status_code == 400
+
+
+def chunked(content: bytes) -> bytes:
+    """Encode as boto3 does over https: pieces, then a trailing checksum."""
+    checksum = base64.b64encode(zlib.crc32(content).to_bytes(4)).decode()
+    pieces = [content[start : start + 4096] for start in range(0, len(content), 4096)]
+    encoded = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return encoded + f"0\r\nx-amz-checksum-crc32:{checksum}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(("cut", "expected"), [(None, 200), (-60, 400), (5000, 400)])
+def test_an_unsigned_chunked_body_is_decoded(cut: int | None, expected: int, site: Site, s3: Any, bucket: str) -> None:
+    url, body = f"{site.url}/s3/{bucket}/a", chunked(BYTES)[:cut]
+    headers = {
+        "content-encoding": "aws-chunked",
+        "x-amz-trailer": "x-amz-checksum-crc32",
+        "x-amz-decoded-content-length": str(len(BYTES)),
+    }
+    request = AWSRequest("PUT", url, headers=headers, data=body)
+    request.context["checksum"] = {"request_algorithm": {"in": "trailer"}}
+    request.url = url.replace("http:", "https:")  # botocore signs every payload over http
+    S3SigV4Auth(Credentials(KEY_ID, SECRET), "s3", "local").add_auth(request)
+    assert request.headers["X-Amz-Content-SHA256"] == "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+    assert httpx.put(url, content=body, headers=dict(request.headers)).status_code == expected
+    if expected == 200:
+        assert s3.get_object(Bucket=bucket, Key="a")["Body"].read() == BYTES
+        assert site.fires()[0]["metadata"]["contentLength"] == len(BYTES)
+    else:
+        assert site.stored_files() == []
+
+
+def test_many_objects_are_listed_in_pages_and_deleted(s3: Any, bucket: str) -> None:
+    names = ["a b/1", "a b/2", "a+b/3", "top", "Z"]
+    for name in names:
+        s3.put_object(Bucket=bucket, Key=name, Body=b"x")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, PaginationConfig={"PageSize": 2})
+    assert [each["Key"] for page in pages for each in page["Contents"]] == sorted(names)
+    level = s3.list_objects_v2(Bucket=bucket, Delimiter="/")
+    assert [each["Prefix"] for each in level["CommonPrefixes"]] == ["a b/", "a+b/"]
+    assert [each["Key"] for each in level["Contents"]] == ["Z", "top"]
+    assert level["KeyCount"] == 4
+    below = s3.list_objects_v2(Bucket=bucket, Prefix="a b/", StartAfter="a b/1")
+    assert [(each["Key"], each["Size"]) for each in below["Contents"]] == [("a b/2", 1)]
+    gone = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": name} for name in [*names, "none"]]})
+    assert len(gone["Deleted"]) == len(names) + 1
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+def test_an_object_is_copied(site: Site, s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key=KEY, Body=BYTES, Metadata={"k": "v"})
+    site.forget()
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": KEY})
+    assert s3.get_object(Bucket=bucket, Key="copy")["Metadata"] == {"k": "v"}
+    assert {fire["storage_operation"] for fire in site.fires()} == {"storage.s3.object.copy"}
+
+
+def test_an_empty_key_that_ends_in_a_slash_is_a_folder(site: Site, s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="folder/")
+    assert site.fires()[-1]["name"] == "folder/.emptyFolderPlaceholder"
+
+
+def test_a_large_file_arrives_in_parts(site: Site, s3: Any, bucket: str, tmp_path: Path) -> None:
+    content = BYTES * 1100
+    source = tmp_path / "large.mp4"
+    source.write_bytes(content)
+    parts = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
+    s3.upload_file(str(source), bucket, "large.mp4", Config=parts, ExtraArgs={"ContentType": "video/mp4"})
+    fires = site.fires()
+    assert len(fires) == 3 + 3
+    assert [(fire["op"], fire["storage_operation"]) for fire in fires if fire["committed"]] == [
+        ("INSERT", "storage.s3.upload.complete_multipart")
+    ]
+    assert all(fire["metadata"] == {"mimetype": "video/mp4"} for fire in fires if not fire["committed"])
+    received = io.BytesIO()
+    s3.download_fileobj(bucket, "large.mp4", received)
+    assert received.getvalue() == content
+    assert len(site.stored_files()) == 1
+
+
+def test_an_upload_must_be_known_and_its_parts_there(s3: Any, make_bucket: MakeBucket) -> None:
+    bucket = make_bucket(file_size_limit=10)
+    place = {"Bucket": bucket, "Key": "a"}
+    upload = {"UploadId": s3.create_multipart_upload(**place)["UploadId"]}
+    named = {"MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": "0" * 32}]}}
+    with pytest.raises(ClientError) as missing:
+        s3.complete_multipart_upload(**place, **upload, **named)
+    assert (status(missing), missing.value.response["Code"]) == (400, "MissingPart")
+    with pytest.raises(ClientError) as large:
+        s3.upload_part(**place, **upload, PartNumber=1, Body=b"x" * 11)
+    assert (status(large), large.value.response["Code"]) == (413, "EntityTooLarge")
+    for wrong in ({**place, "Key": "b", **upload}, {**place, "UploadId": "../.."}):
+        with pytest.raises(ClientError) as unknown:
+            s3.upload_part(**wrong, PartNumber=1, Body=b"x")
+        assert (status(unknown), unknown.value.response["Code"]) == (404, "NoSuchUpload")
+    s3.abort_multipart_upload(**place, **upload)
+
+
+def test_keys_are_safe_on_disk(site: Site, s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="/etc//" + "x" * 300, Body=b"x")
+    assert len(site.stored_files()) == 1
+    with pytest.raises(ClientError) as refused:
+        s3.put_object(Bucket=bucket, Key="a/../../b", Body=b"x")
+    assert (status(refused), refused.value.response["Code"]) == (400, "InvalidKey")

@@ -1,0 +1,317 @@
+"""What pg_net sends, when, and what becomes of it when something fails."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+import pytest
+from flask import Flask, Response, redirect, request
+from flask.typing import ResponseReturnValue
+
+from local.pg_net import PgNetWorker
+from local.pg_net_http import Queued
+from local.postgres import Postgres
+from local.server import Server
+from tests.waiting import until
+
+
+@dataclass
+class Call:
+    at: float
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """An HTTP server that notes what it gets; ``/slow`` answers only when ``release`` is set."""
+
+    origin: str = ""
+    calls: list[Call] = field(default_factory=list)
+    release: threading.Event = field(default_factory=threading.Event)
+
+    def app(self) -> Flask:
+        app = Flask("receiver")
+
+        @app.route("/<path:path>", methods=["GET", "POST", "DELETE"])
+        def receive(path: str) -> ResponseReturnValue:
+            headers = dict(request.headers)
+            self.calls.append(Call(time.monotonic(), request.method, path, headers, request.get_data()))
+            if path.startswith("redirect/"):
+                return redirect("/landed", int(path.removeprefix("redirect/")))
+            if path == "slow":
+                self.release.wait(10)
+            return Response(b"a\xffb", status=201, content_type="text/plain", headers={"X-Seen": path})
+
+        return app
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    with Server(receiver.app()) as server:
+        receiver.origin = server.origin
+        yield receiver
+        receiver.release.set()
+
+
+@pytest.fixture
+def worker(postgres: Postgres) -> Iterator[PgNetWorker]:
+    with psycopg.connect(postgres.dsn("supabase_admin")) as connection:
+        connection.execute("truncate net.http_request_queue, net._http_response restart identity")
+    worker = PgNetWorker(postgres)
+    worker.start()
+    with psycopg.connect(postgres.dsn("postgres")) as connection:
+        connection.execute("select net.wait_until_running()")
+    yield worker
+    worker.stop()
+
+
+def post(database: psycopg.Connection, url: str, milliseconds: int = 5000) -> int:
+    answer = database.execute("select net.http_post(%s, timeout_milliseconds => %s)", [url, milliseconds]).fetchone()
+    assert answer is not None
+    return int(answer[0])
+
+
+def response(database: psycopg.Connection, request_id: int) -> tuple[object, ...]:
+    """Wait for the response, and return status, content type, content, timed_out and error."""
+    query = "select status_code, content_type, content, timed_out, error_msg from net._http_response where id = %s"
+    return until(lambda: database.execute(query, [request_id]).fetchone()) or ()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_call_leaves_at_commit(receiver: Receiver, postgres: Postgres, database: psycopg.Connection) -> None:
+    with psycopg.connect(postgres.dsn("postgres")) as slow:
+        post(slow, f"{receiver.origin}/held")
+        # A later call that is committed goes out, and so proves that the worker has looked past the first one.
+        response(database, post(database, f"{receiver.origin}/committed"))
+        assert [call.path for call in receiver.calls] == ["committed"]
+        slow.commit()
+    until(lambda: len(receiver.calls) == 2)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_rolled_back_call_never_leaves(receiver: Receiver, postgres: Postgres, database: psycopg.Connection) -> None:
+    with psycopg.connect(postgres.dsn("postgres")) as connection:
+        post(connection, f"{receiver.origin}/undone")
+        connection.rollback()
+    response(database, post(database, f"{receiver.origin}/done"))
+    assert [call.path for call in receiver.calls] == ["done"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_request_is_libcurls(receiver: Receiver, database: psycopg.Connection) -> None:
+    query = 'select net.http_post(%s, \'{"bb": 1, "a": [2]}\', \'{"q r": "é"}\', \'{"X-A": "1", "X-B": null}\')'
+    row = database.execute(query.encode(), [f"{receiver.origin}/x?y=1"]).fetchone()
+    assert row is not None
+    assert response(database, row[0]) == (201, "text/plain", "a\ufffdb", False, None)
+    (call,) = receiver.calls
+    assert call.body == b'{"a": [2], "bb": 1}'
+    assert call.headers == {
+        "Host": receiver.origin.removeprefix("http://"),
+        "X-A": "1",
+        "Content-Type": "application/json",
+        "User-Agent": "pg_net/0.20.4",
+        "Accept": "*/*",
+        "Content-Length": "19",
+    }
+    headers = database.execute("select headers ->> 'X-Seen' from net._http_response").fetchone()
+    assert headers == ("x",)
+
+
+@pytest.mark.usefixtures("worker")
+def test_without_headers_the_body_goes_as_a_form(receiver: Receiver, database: psycopg.Connection) -> None:
+    database.execute("select net.http_post(%s, headers => null)", [f"{receiver.origin}/x"])
+    until(lambda: receiver.calls)
+    assert receiver.calls[0].headers["Content-Type"] == "application/x-www-form-urlencoded"
+
+
+@pytest.mark.usefixtures("worker")
+def test_get_and_delete(receiver: Receiver, database: psycopg.Connection) -> None:
+    database.execute('select net.http_get(%s, \'{"a": "b"}\')', [f"{receiver.origin}/x"])
+    database.execute("select net.http_delete(%s, body => '[1]')", [f"{receiver.origin}/x"])
+    until(lambda: len(receiver.calls) == 2)
+    assert {(call.method, call.body) for call in receiver.calls} == {("GET", b""), ("DELETE", b"[1]")}
+
+
+@pytest.mark.parametrize(("status", "method", "body"), [(302, "GET", b""), (307, "POST", b"{}")])
+@pytest.mark.usefixtures("worker")
+def test_redirects(
+    receiver: Receiver,
+    database: psycopg.Connection,
+    status: int,
+    method: str,
+    body: bytes,
+) -> None:
+    response(database, post(database, f"{receiver.origin}/redirect/{status}"))
+    landed = receiver.calls[-1]
+    assert (landed.path, landed.method, landed.body) == ("landed", method, body)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:1/", "Couldn't connect to server"),
+        ("ftp://127.0.0.1/", "Unsupported protocol"),
+    ],
+)
+@pytest.mark.usefixtures("worker")
+def test_failures_in_libcurls_words(database: psycopg.Connection, url: str, said: str) -> None:
+    assert response(database, post(database, url)) == (None, None, None, False, said)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_time_out_holds_up_its_batch_and_is_told_apart(
+    receiver: Receiver, postgres: Postgres, database: psycopg.Connection
+) -> None:
+    with psycopg.connect(postgres.dsn("postgres")) as connection:
+        slow = post(connection, f"{receiver.origin}/slow", milliseconds=400)
+        quick = post(connection, f"{receiver.origin}/quick")
+    until(lambda: len(receiver.calls) == 2)
+    assert database.execute("select count(*) from net._http_response").fetchone() == (0,)
+    assert response(database, quick)[0] == 201
+    status, _, _, timed_out, error = response(database, slow)
+    assert (status, timed_out) == (None, True)
+    pattern = (
+        r"Timeout of 400 ms reached\. Total time: 4\d\d\.\d{6} ms \(DNS time: .* ms, TCP/SSL handshake time: .* ms, "
+    )
+    assert re.match(pattern + r"HTTP Request/Response time: .* ms\)$", str(error))
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_backlog_leaves_two_hundred_a_second(database: psycopg.Connection) -> None:
+    database.execute("select net.http_get('http://127.0.0.1:1/') from generate_series(1, 201)")
+    times = "select count(*), extract(epoch from created - min(created) over ())::float from net._http_response"
+    batches = until(
+        lambda: (
+            (rows := database.execute(f"{times} group by created order by 2".encode()).fetchall())
+            and sum(count for count, _ in rows) == 201
+            and rows
+        )
+    )
+    assert [count for count, _ in batches or []] == [200, 1]
+    assert 1 <= (batches or [])[1][1] < 3
+
+
+def test_a_failing_worker_sends_the_batch_again_every_second(
+    worker: PgNetWorker, receiver: Receiver, database: psycopg.Connection
+) -> None:
+    worker.fail_batches(2)
+    assert response(database, post(database, f"{receiver.origin}/again"))[0] == 201
+    assert [call.path for call in receiver.calls] == ["again"] * 3
+    gaps = [after.at - before.at for before, after in zip(receiver.calls, receiver.calls[1:], strict=False)]
+    assert all(1 <= gap < 3 for gap in gaps)
+    assert database.execute("select count(*) from net._http_response").fetchone() == (1,)
+
+
+def test_a_lost_queue_takes_the_responses_along_and_restarts_the_ids(
+    worker: PgNetWorker, receiver: Receiver, database: psycopg.Connection
+) -> None:
+    assert post(database, f"{receiver.origin}/slow") == 1
+    until(lambda: receiver.calls)
+    worker.lose_queue()
+    receiver.release.set()
+    assert post(database, f"{receiver.origin}/next") == 1
+    assert response(database, 1)[0] == 201
+    assert [call.path for call in receiver.calls] == ["slow", "next"]
+
+
+def test_a_worker_that_is_down_leaves_the_queue_alone(
+    worker: PgNetWorker, receiver: Receiver, database: psycopg.Connection
+) -> None:
+    worker.pause()
+    with pytest.raises(psycopg.errors.RaiseException, match="the pg_net background worker is not up"):
+        database.execute("select net.check_worker_is_up()")
+    request_id = post(database, f"{receiver.origin}/later")
+    assert database.execute("select id from net.http_request_queue").fetchall() == [(request_id,)]
+    worker.resume()
+    assert response(database, request_id)[0] == 201
+    database.execute("select net.check_worker_is_up()")
+
+
+@pytest.mark.usefixtures("worker")
+def test_rows_inserted_by_hand_wake_nobody(receiver: Receiver, database: psycopg.Connection) -> None:
+    response(database, post(database, f"{receiver.origin}/first"))
+    # The worker looks once more after a batch; what comes after that look waits for the next wake.
+    until(lambda: time.monotonic() > receiver.calls[0].at + 1.5)
+    database.execute(
+        "insert into net.http_request_queue (method, url, timeout_milliseconds) values ('GET', %s, 1000)",
+        [f"{receiver.origin}/by-hand"],
+    )
+    until(lambda: time.monotonic() > receiver.calls[0].at + 2)
+    assert len(receiver.calls) == 1
+    response(database, post(database, f"{receiver.origin}/woken"))
+    assert {call.path for call in receiver.calls[1:]} == {"by-hand", "woken"}
+
+
+@pytest.mark.usefixtures("worker")
+def test_responses_are_forgotten_after_six_hours(receiver: Receiver, database: psycopg.Connection) -> None:
+    database.execute(
+        "insert into net._http_response (id, created) values (-1, now() - interval '6 hours 1 second'),"
+        " (-2, now() - interval '5 hours 59 minutes')"
+    )
+    request_id = post(database, f"{receiver.origin}/wake")
+    response(database, request_id)
+    assert database.execute("select id from net._http_response order by id").fetchall() == [(-2,), (request_id,)]
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_worker_comes_back_after_a_crash_of_the_server(receiver: Receiver, postgres: Postgres) -> None:
+    postgres.crash()
+    postgres.restart()
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
+        assert response(connection, post(connection, f"{receiver.origin}/back"))[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("'http://h/a b'", 'invalid URL "http://h/a b": Bad path'),
+        ("'http://h/é'", 'invalid URL "http://h/é": Bad path'),
+        ("''", 'invalid URL ""'),
+        ("null", 'null value in column "url"'),
+        (
+            """'http://h/', headers => '{"content-type": "application/json; charset=utf-8"}'""",
+            'Content-Type header must be "application/json"',
+        ),
+    ],
+)
+def test_a_call_is_refused_where_it_is_made(database: psycopg.Connection, arguments: str, said: str) -> None:
+    with pytest.raises(psycopg.Error) as refusal:
+        database.execute(f"select net.http_post({arguments})".encode())
+    assert (refusal.value.diag.message_primary or "").startswith(said)
+
+
+def test_everybody_may_call(postgres: Postgres) -> None:
+    with psycopg.connect(postgres.dsn("authenticator")) as connection:
+        connection.execute("set local role anon")
+        assert post(connection, "http://127.0.0.1:1/") > 0
+        connection.rollback()
+
+
+def test_a_batch_can_be_disturbed_on_its_way(receiver: Receiver, postgres: Postgres) -> None:
+    def disturb(batch: list[Queued]) -> list[Queued]:
+        return [request for request in batch for _ in range(2) if not request.url.endswith("/dropped")]
+
+    worker = PgNetWorker(postgres, disturb=disturb)
+    with psycopg.connect(postgres.dsn("supabase_admin")) as connection:
+        connection.execute("truncate net.http_request_queue, net._http_response restart identity")
+        post(connection, f"{receiver.origin}/dropped")
+        twice = post(connection, f"{receiver.origin}/twice")
+    worker.start()
+    try:
+        with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as database:
+            query = "select id from net._http_response"
+            answered = until(lambda: database.execute(query).fetchall())
+            assert database.execute("select from net.http_request_queue").rowcount == 0
+    finally:
+        worker.stop()
+    assert answered == [(twice,), (twice,)]
+    assert [call.path for call in receiver.calls] == ["twice", "twice"]

@@ -1,0 +1,259 @@
+"""Calling functions through the project's one origin, by every kind of key."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from flask import Blueprint, g
+
+from local import gateway
+from local.gateway import ProjectKeys, create_app
+from local.postgres import Postgres
+from local.postgrest import create_blueprint
+from local.server import Server
+
+KEYS = ProjectKeys.make()
+FUNCTIONS = """
+create table public.notes (id uuid primary key, body jsonb);
+create function public.echo(a jsonb, b integer default 7, c text default null, d uuid default null) returns jsonb
+  language sql as $$ select jsonb_build_object('a', a, 'b', b, 'c', c, 'd', d) $$;
+create function public.me() returns jsonb language sql as $$
+  select jsonb_build_object('user', current_user, 'sub', current_setting('request.jwt.claims', true)::jsonb ->> 'sub')
+$$;
+create function public.closed() returns int language sql as 'select 1';
+revoke all on function public.closed() from public, anon, authenticated;
+create function public.nothing() returns text language sql as 'select null::text';
+create function public.silent() returns void language sql as 'select';
+create function public.numbers() returns setof int language sql as 'select generate_series(1, 2)';
+create function public.note(id uuid) returns uuid language sql
+  as 'insert into public.notes (id) values ($1) returning id';
+create function public.fail(state text) returns void language plpgsql as $$
+begin
+  raise exception 'no' using errcode = state, detail = 'd', hint = 'h';
+end $$;
+create function public.note_and_fail(id uuid) returns void language plpgsql as $$
+begin
+  insert into public.notes (id) values (note_and_fail.id);
+  raise exception 'after';
+end $$;
+"""
+
+
+@pytest.fixture(scope="module")
+def origin(postgres: Postgres) -> Iterator[str]:
+    with psycopg.connect(postgres.dsn("postgres")) as connection:
+        connection.execute(FUNCTIONS)
+    storage = Blueprint("storage", __name__)
+
+    @storage.route("/<path:path>", methods=["GET", "POST", "PUT"])
+    def show(path: str) -> dict[str, str | None]:
+        return {"path": path, "role": g.role, "sub": g.sub}
+
+    app = create_app(KEYS, {"/rest/v1": create_blueprint(postgres), "/storage/v1": storage})
+    with Server(app) as server:
+        yield server.origin
+
+
+@pytest.fixture
+def service(origin: str) -> Iterator[httpx.Client]:
+    headers = {"apikey": KEYS.secret_key}
+    with httpx.Client(base_url=f"{origin}/rest/v1/rpc", headers=headers, trust_env=False) as client:
+        yield client
+
+
+def test_arguments_go_by_name_and_are_cast_to_the_declared_types(service: httpx.Client) -> None:
+    some_id = str(uuid.uuid4())
+    answer = service.post("/echo", json={"d": some_id, "a": {"x": [1, None]}, "c": "3"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json; charset=utf-8"
+    assert answer.json() == {"a": {"x": [1, None]}, "b": 7, "c": "3", "d": some_id}
+
+
+@pytest.mark.parametrize(
+    ("function", "status", "text"),
+    [("nothing", 200, "null"), ("silent", 204, ""), ("numbers", 200, "[1, 2]"), ("closed", 200, "1")],
+)
+def test_results(service: httpx.Client, function: str, status: int, text: str) -> None:
+    answer = service.post(f"/{function}")
+    assert (answer.status_code, answer.text) == (status, text)
+
+
+def test_a_call_is_one_transaction(service: httpx.Client, database: psycopg.Connection) -> None:
+    kept, lost = str(uuid.uuid4()), str(uuid.uuid4())
+    assert service.post("/note", json={"id": kept}).json() == kept
+    assert service.post("/note_and_fail", json={"id": lost}).status_code == 400
+    assert database.execute("select id::text from public.notes").fetchall() == [(kept,)]
+    again = service.post("/note", json={"id": kept})
+    assert (again.status_code, again.json()["code"]) == (409, "23505")
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message", "searched"),
+    [
+        ("missing", {}, "public.missing without parameters", "public.missing without parameters"),
+        (
+            "echo",
+            {"b": 1},
+            "public.echo(b)",
+            "public.echo with parameter b or with a single unnamed json/jsonb parameter",
+        ),
+        (
+            "echo",
+            {"z": 1, "a": 1},
+            "public.echo(a, z)",
+            "public.echo with parameters a, z or with a single unnamed json/jsonb parameter",
+        ),
+        ('x"; drop table notes; --', {}, 'public.x"; drop table notes; -- without parameters', None),
+    ],
+)
+def test_an_unknown_function(
+    service: httpx.Client, function: str, arguments: dict[str, Any], message: str, searched: str | None
+) -> None:
+    answer = service.post(f"/{function}", json=arguments)
+    assert answer.status_code == 404
+    body = answer.json()
+    assert body["code"] == "PGRST202"
+    assert body["message"] == f"Could not find the function {message} in the schema cache"
+    if searched is not None:
+        expected = f"Searched for the function {searched}, but no matches were found in the schema cache."
+        assert body["details"] == expected
+
+
+def test_argument_names_are_no_sql(service: httpx.Client, database: psycopg.Connection) -> None:
+    database.execute('create or replace function public.odd("a"" b" text) returns text language sql as \'select $1\'')
+    assert service.post("/odd", json={'a" b': "ok"}).json() == "ok"
+
+
+@pytest.mark.parametrize("body", ["{", "[]", "1", '"x"'])
+def test_a_body_that_is_no_json_object(service: httpx.Client, body: str) -> None:
+    answer = service.post("/echo", content=body)
+    expected = {"code": "PGRST102", "details": None, "hint": None, "message": "Empty or invalid json"}
+    assert (answer.status_code, answer.json()) == (400, expected)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_other_methods(service: httpx.Client, method: str) -> None:
+    answer = service.request(method, "/me")
+    assert (answer.status_code, answer.json()["code"]) == (405, "PGRST101")
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("P0001", 400), ("22023", 400), ("23503", 409), ("25006", 405), ("40001", 500), ("42501", 403),
+     ("53300", 503), ("57014", 500), ("XX000", 500), ("PT418", 418)],
+)  # fmt: skip
+def test_errors_of_sql(service: httpx.Client, state: str, status: int) -> None:
+    answer = service.post("/fail", json={"state": state})
+    expected = {"code": state, "details": "d", "hint": "h", "message": "no"}
+    assert (answer.status_code, answer.json()) == (status, expected)
+
+
+def test_a_value_of_the_wrong_type(service: httpx.Client) -> None:
+    answer = service.post("/note", json={"id": "no uuid"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "22P02")
+
+
+def test_a_database_that_is_down(service: httpx.Client, postgres: Postgres) -> None:
+    postgres.crash()
+    try:
+        answer = service.post("/me")
+    finally:
+        postgres.restart()
+    assert (answer.status_code, answer.json()["code"]) == (503, "PGRST000")
+    assert service.post("/me").status_code == 200
+
+
+USER = str(uuid.uuid4())
+USER_JWT = KEYS.jwt("authenticated", USER)
+
+
+@pytest.mark.parametrize(
+    ("headers", "user", "sub"),
+    [
+        ({"apikey": KEYS.secret_key}, "service_role", None),
+        ({"apikey": KEYS.secret_key, "Authorization": f"Bearer {KEYS.secret_key}"}, "service_role", None),
+        ({"apikey": KEYS.publishable_key}, "anon", None),
+        ({"apikey": KEYS.service_role_jwt, "Authorization": f"Bearer {KEYS.service_role_jwt}"}, "service_role", None),
+        ({"apikey": KEYS.anon_jwt}, "anon", None),
+        ({"apikey": KEYS.publishable_key, "Authorization": f"Bearer {USER_JWT}"}, "authenticated", USER),
+    ],
+)
+def test_who_is_calling(origin: str, headers: dict[str, str], user: str, sub: str | None) -> None:
+    answer = httpx.post(f"{origin}/rest/v1/rpc/me", headers=headers, trust_env=False)
+    assert answer.json() == {"user": user, "sub": sub}
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({}, "No API key found in request"),
+        ({"Authorization": f"Bearer {KEYS.service_role_jwt}"}, "No API key found in request"),
+        ({"apikey": "sb_secret_wrong"}, "Invalid API key"),
+        ({"apikey": ProjectKeys.make().service_role_jwt}, "Invalid API key"),
+        ({"apikey": KEYS.jwt("supabase_admin")}, "Invalid API key"),
+        ({"apikey": f"{KEYS.anon_jwt[:-4]}AAAA"}, "Invalid API key"),
+        ({"apikey": "é.é.é"}, "Invalid API key"),
+        ({"apikey": KEYS.publishable_key, "Authorization": f"Bearer {KEYS.secret_key}"}, "No suitable key"),
+        ({"apikey": KEYS.secret_key, "User-Agent": "Mozilla/5.0"}, "Forbidden use of secret API key in browser"),
+    ],
+)
+def test_who_is_turned_away(origin: str, headers: dict[str, str], message: str) -> None:
+    encoded = {name.encode(): value.encode() for name, value in headers.items()}
+    answer = httpx.post(f"{origin}/rest/v1/rpc/me", headers=encoded, trust_env=False)
+    assert answer.status_code == 401
+    assert answer.json()["message"].startswith(message)
+
+
+@pytest.mark.parametrize("key", [KEYS.publishable_key, KEYS.anon_jwt])
+def test_a_function_closed_to_anon_is_a_401_for_it(origin: str, key: str) -> None:
+    answer = httpx.post(f"{origin}/rest/v1/rpc/closed", headers={"apikey": key}, trust_env=False)
+    assert (answer.status_code, answer.json()["code"]) == (401, "42501")
+
+
+@pytest.mark.parametrize(
+    ("claims", "seconds", "accepted"),
+    [
+        ({"role": "anon"}, 60, True),
+        ({"role": "anon"}, -1, False),
+        ({"role": "postgres"}, 60, False),
+        ({}, 60, False),
+    ],
+)
+def test_a_token_is_taken_until_it_expires_and_for_the_apis_roles(
+    claims: dict[str, str], seconds: float, accepted: bool
+) -> None:
+    token = gateway._sign({**claims, "exp": time.time() + seconds}, KEYS.jwt_secret)
+    assert (KEYS.claims(token) is not None) is accepted
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "object/public/b/x", 200),
+        ("GET", "object/sign/b/x", 200),
+        ("POST", "object/sign/b/x", 400),
+        ("PUT", "s3/b/x", 200),
+        ("GET", "object/b/x", 400),
+    ],
+)
+def test_what_storage_answers_without_a_key(origin: str, method: str, path: str, status: int) -> None:
+    answer = httpx.request(method, f"{origin}/storage/v1/{path}", trust_env=False)
+    assert answer.status_code == status
+
+
+def test_storage_takes_a_bearer_token_alone_and_keys_with_empty_segments(origin: str) -> None:
+    headers = {"Authorization": f"Bearer {USER_JWT}"}
+    answer = httpx.get(f"{origin}/storage/v1/object/b//x", headers=headers, trust_env=False)
+    assert answer.json() == {"path": "object/b//x", "role": "authenticated", "sub": USER}
+    refused = httpx.get(
+        f"{origin}/storage/v1/object/b/x", headers={"Authorization": f"Bearer {KEYS.secret_key}"}, trust_env=False
+    )
+    assert (refused.status_code, refused.json()["message"]) == (400, "Invalid Compact JWS")
+    assert json.loads(refused.text)["statusCode"] == "403"

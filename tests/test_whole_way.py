@@ -1,0 +1,81 @@
+"""The demo's whole way, as a stranger runs it, and its results opened with ffmpeg."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local.demo import RESULTS
+from local.functions import ROOT
+from local.media import make_clip, probe
+
+COMMAND = [sys.executable, "-m", "local"]
+
+
+def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack(tmp_path: Path) -> None:
+    clip = tmp_path / "höliday (1) & more.mp4"  # what Supabase refuses in a key is replaced
+    make_clip(clip, seconds=3, size="1280x960")
+    for old in RESULTS.glob("h_liday*"):
+        old.unlink()
+
+    done = subprocess.run([*COMMAND, "demo", str(clip)], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    video, still, sound = (probe(RESULTS / f"h_liday (1) & more{end}") for end in ("-720p.mp4", ".jpeg", ".mp3"))
+    assert (video.width, video.height, video.video, video.audio) == (960, 720, "h264", "aac")
+    assert video.duration == pytest.approx(3, abs=0.2)
+    assert (still.width, still.height) == (640, 480)
+    assert (sound.width, sound.audio) == (None, "mp3")
+    assert re.search(r"s3://media/processed/clips/h_liday \(1\) & more-720p\.mp4 +video/mp4 +960x720", done.stdout)
+    # The 720p video lies in the watched bucket and is a video: it was seen, and started nothing.
+    assert re.search(r"processed/clips/h_liday \(1\) & more-720p\.mp4 +video-720p +skipped: output", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("missing.mp4", "there is no file"), ("notes.txt", "is not a video by its name")],
+)
+def test_the_demo_says_what_is_wrong_with_a_file_before_it_starts_anything(
+    tmp_path: Path, file: str, message: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("no video")
+
+    done = subprocess.run(
+        [*COMMAND, "demo", str(tmp_path / file)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signals) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "serve"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as serving:
+        assert serving.stdout is not None
+        printed = ""
+        while "Ctrl-C ends it." not in printed:
+            line = serving.stdout.readline()
+            assert line, printed
+            printed += line
+        family = psutil.Process(serving.pid).children(recursive=True)
+        serving.send_signal(end)
+        serving.stdout.read()
+        serving.wait(30)
+
+    assert printed.count("curl ") == 3
+    assert len(family) > 3  # PostgreSQL and three functions were there
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
