@@ -27,12 +27,11 @@ test: $(VENV)/installed ## All tests
 faults: $(VENV)/installed ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored)
 	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
 
-lint: $(VENV)/installed ## ruff, mypy --strict, and shellcheck where it is installed
+lint: $(VENV)/installed ## ruff, mypy --strict and shellcheck
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
-	@if command -v shellcheck >/dev/null; then shellcheck deploy.sh deploy/*.sh .ci/run; \
-	else echo "shellcheck is not installed: the shell scripts are not checked"; fi
+	@$(BIN)/shellcheck -x deploy.sh deploy/*.sh .ci/run
 
 clean: ## Remove what these commands made
 	@rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,42 +1,56 @@
 #!/usr/bin/env bash
-# Stages and deploys the functions; the parts are in deploy/.
+# From a clone to a running project, and out again; the parts are in deploy/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-readonly FUNCTIONS=(on-upload push-back create-connection)
+# shellcheck source=deploy/common.sh
+source deploy/common.sh
+# shellcheck source=deploy/stage.sh
+source deploy/stage.sh
 
 usage() {
   cat <<'USAGE'
-Usage: ./deploy.sh <verb> [arguments]
+Usage: ./deploy.sh [options] <verb> [arguments]
 
 Verbs
   stage [name…]   make build/<name>/ for each function (all of them by default): main.py, shared/ and
                   requirements.txt, which is what every Cloud-Functions-compatible host deploys
 
+Options
+  --env NAME      read .env.NAME instead of .env, and keep the names in the cloud apart
+  --dry-run       print what would run, and run nothing; what is not set prints as <NAME>
+  --yes           answer every question with yes
+  -h, --help      this text; after a verb, the verb's own
+
 Functions
   on-upload           a stored object: run an ittybit automation on it
   push-back           a stored object: make a task, its output written back into the bucket
   create-connection   register the project's Supabase S3 keys at ittybit
-
-A staged folder deploys as it is, for example to Cloud Run functions:
-  ./deploy.sh stage on-upload
-  gcloud run deploy on-upload --source build/on-upload --function on_upload --base-image python313
 USAGE
 }
 
-# Say what is wrong and how to go on, and stop.
-fail() {
-  printf 'deploy.sh: %s\n' "$1" >&2
-  printf '  %s\n' "${2:-See ./deploy.sh --help}" >&2
-  exit 2
+main() {
+  while (($#)); do
+    case "$1" in
+      --env)
+        [[ "${2:-}" =~ ^[a-z][a-z0-9-]{0,20}$ ]] || fail '--env takes a name such as staging'
+        ENVIRONMENT="$2"
+        shift 2
+        ;;
+      --dry-run) DRY_RUN=true && shift ;;
+      --yes) ASSUME_YES=true && shift ;;
+      -h | --help | help) usage && return ;;
+      -*) fail "unknown option '$1'" ;;
+      *) break ;;
+    esac
+  done
+  local verb="${1:-}"
+  [[ -n "$verb" ]] || { usage >&2 && exit 2; }
+  shift
+  case "$verb" in
+    stage) stage "$@" ;;
+    *) fail "unknown verb '$verb'" ;;
+  esac
 }
 
-# shellcheck source=deploy/stage.sh
-source deploy/stage.sh
-
-case "${1:-}" in
-  stage) shift && stage "$@" ;;
-  -h | --help | help) usage ;;
-  '') usage >&2 && exit 2 ;;
-  *) fail "unknown verb '$1'" ;;
-esac
+main "$@"

@@ -3,18 +3,14 @@
 
 # Make build/<name>/ for the named functions, or for all.
 stage() {
-  local name file names=("$@")
-  ((${#names[@]})) || names=("${FUNCTIONS[@]}")
+  local name
+  (($#)) || set -- "${FUNCTIONS[@]}"
+  check_functions "$@"
 
-  for name in "${names[@]}"; do
-    [[ " ${FUNCTIONS[*]} " == *" $name "* ]] || fail "no function '$name'" "There are: ${FUNCTIONS[*]}"
-  done
-
-  for name in "${names[@]}"; do
-    file="functions/${name//-/_}.py"
+  for name in "$@"; do
     # Made aside and put in place at the end: a folder that is there is whole.
     rm -rf "build/.$name" && mkdir -p "build/.$name/shared"
-    cp "$file" "build/.$name/main.py"
+    cp "functions/${name//-/_}.py" "build/.$name/main.py"
     cp shared/*.py "build/.$name/shared/"
     cp requirements.txt "build/.$name/"
     rm -rf "build/$name" && mv "build/.$name" "build/$name"
