@@ -33,9 +33,9 @@ insert into ittybit.rules (name, bucket_id, automation_id, output_prefix, task) 
   (%s, %s, null, null, %s::jsonb)
 """
 _TASK: Final = f'{{"kind": "video", "options": {{}}, "destination": "s3://{BUCKET}/{RESULTS}{{name}}"}}'
-# The ceilings stand aside: so many unanswered calls at once come only of killed functions and lost queues.
+# The ceilings stand aside, but that of calls under way: with room for thousands, messages would grow old in the queue.
 _CEILINGS: Final = """
-update ittybit.settings set starts_per_hour = 1000000, starts_per_day = 1000000, unanswered_calls = 1000
+update ittybit.settings set starts_per_hour = 1000000, starts_per_day = 1000000, unanswered_calls = 300
 """
 _ENDS: Final = """
 select etag, extract(epoch from max(finished_at))::float

@@ -7,7 +7,8 @@ that cannot be used are a 400; what the original does then is not documented.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -39,13 +40,20 @@ def page(
     order = request.args.get("order", "desc")
     if order not in {"asc", "desc"}:
         raise invalid("order must be asc or desc.")
-    ids = list(records) if order == "asc" else list(reversed(records))
-    start = _position(ids, "after", after) + 1 if after is not None else 0
-    stop = _position(ids, "before", before) if before is not None else len(ids)
+    for name, place in (("after", after), ("before", before)):
+        if place is not None and place not in records:
+            raise invalid(f"{name} must be the id of a record of this list.")
     backwards = before is not None and after is None
-    kept = [one for one in ids[start:stop] if keep(records[one])]
-    shown = kept[-limit:] if backwards else kept[:limit]
-    more = len(kept) > limit
+    # From the cursor on and no further than the page: a page of a long list costs no more than one of a short list.
+    ids: Iterator[str] = iter(records) if (order == "asc") is not backwards else reversed(records)
+    start, stop = (before, None) if backwards else (after, before)
+    if start is not None:
+        ids = itertools.islice(itertools.dropwhile(lambda one: one != start, ids), 1, None)
+    ids = itertools.takewhile(lambda one: one != stop, ids)
+    found = list(itertools.islice((one for one in ids if keep(records[one])), limit + 1))
+    more, shown = len(found) > limit, found[:limit]
+    if backwards:
+        shown.reverse()
     headers = {"Has-More": "true" if more else "false", "Limit": str(limit)}
     if more:
         cursor = {"before": shown[0]} if backwards else {"after": shown[-1]}
@@ -58,9 +66,3 @@ def _limit(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100:
         raise invalid("limit must be a number from 1 to 100.")
     return int(text)
-
-
-def _position(ids: list[str], name: str, cursor: str) -> int:
-    if cursor not in ids:
-        raise invalid(f"{name} must be the id of a record of this list.")
-    return ids.index(cursor)

@@ -113,12 +113,14 @@ class Renderer:
     def _error(self, error: dict[str, str] | None) -> dict[str, str] | str | None:
         return error["message"] if error and self._shapes.text_error else error
 
+    def _results_origin(self) -> str:
+        return (self._origin or request.host_url).rstrip("/")
+
     def _file(self, file: File) -> dict[str, Any]:
-        origin = (self._origin or request.host_url).rstrip("/")
         codecs = {"video": file.media.video, "audio": file.media.audio}
         return {
             "kind": file.kind,
-            "url": f"{origin}{file.url}" if file.url.startswith("/") else file.url,
+            "url": f"{self._results_origin()}{file.url}" if file.url.startswith("/") else file.url,
             "filename": file.filename,
             "filesize": file.filesize,
             "mimetype": file.mimetype,
