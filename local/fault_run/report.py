@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from local.fault_run.absence import Absence
+from local.fault_run.breakage import Breakage
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class Report:
         settle_s: From the answer to an upload to the end of its last job, over all contents that were processed.
         http_calls: To the functions (by pg_net), to ittybit, and to the project by the functions.
         absence: The second scenario.
+        breakage: The third one.
+        idle_calls: Calls made in an hour of ticks after everything was done.
+        unexplained: Objects, there or gone, for which ``ittybit.explain`` has no answer under some rule.
         load_s, whole_s: Seconds that the load and the whole run took.
         examples: Some of what was found, for each count that is not 0.
     """
@@ -40,6 +44,9 @@ class Report:
     settle_s: Mapping[str, float]
     http_calls: Mapping[str, int]
     absence: Absence
+    breakage: Breakage
+    idle_calls: int
+    unexplained: int
     load_s: float
     whole_s: float
     examples: Mapping[str, Sequence[str]]
@@ -47,7 +54,15 @@ class Report:
     @property
     def is_good(self) -> bool:
         """Whether the promises were kept."""
-        return not (self.harmed or self.lost or self.started_twice or self.self_started)
+        return not (
+            self.harmed
+            or self.lost
+            or self.started_twice
+            or self.self_started
+            or self.absence.processed < self.absence.jobs
+            or self.idle_calls
+            or self.unexplained
+        )
 
     def write(self, file: Path) -> None:
         """Write it as JSON."""
@@ -70,6 +85,13 @@ class Report:
                 f"{self.absence.processed} of {self.absence.jobs} jobs processed,"
                 f" {self.absence.out_of_turn} out of turn",
             ),
+            (
+                "with a part of ours broken",
+                f"{self.breakage.uploads} stored and {self.breakage.deletes} deleted beside"
+                f" {self.breakage.parts} broken parts, {self.breakage.healed} jobs made by the sweep",
+            ),
+            ("calls in an idle hour", self.idle_calls),
+            ("unexplained", self.unexplained),
             ("harmed", self.harmed),
             ("lost", self.lost),
             ("started twice", self.started_twice),

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from local.fault_run import witness
 from local.fault_run.absence import go_away_for_days
+from local.fault_run.afterwards import idle_hour, unexplained
+from local.fault_run.breakage import break_each
 from local.fault_run.chaos import Chaos
 from local.fault_run.gathering import gather
 from local.fault_run.host import Host
@@ -33,9 +35,9 @@ insert into ittybit.rules (name, bucket_id, automation_id, output_prefix, task) 
   (%s, %s, null, null, %s::jsonb)
 """
 _TASK: Final = f'{{"kind": "video", "options": {{}}, "destination": "s3://{BUCKET}/{RESULTS}{{name}}"}}'
-# The ceilings stand aside, but that of calls under way: with room for thousands, messages would grow old in the queue.
+# The ceilings stand aside: so many unanswered calls at once come only of killed functions and lost queues.
 _CEILINGS: Final = """
-update ittybit.settings set starts_per_hour = 1000000, starts_per_day = 1000000, unanswered_calls = 300
+update ittybit.settings set starts_per_hour = 1000000, starts_per_day = 1000000, unanswered_calls = 1000
 """
 _ENDS: Final = """
 select etag, extract(epoch from max(finished_at))::float
@@ -92,10 +94,18 @@ def run(
 
         renamed = _rename_results(stack, load)
         absence = go_away_for_days(stack, host, load, uploads=max(20, min(uploads // 10, 100)), seconds=300, say=say)
+        breakage = break_each(stack, host, load, uploads=max(2, min(uploads // 100, 50)), seconds=300, say=say)
+        calls = _calls(nudges, to_ittybit, to_supabase)
+        say("an hour passes in which nothing happens")
+        idle_hour(stack)
+        idle_calls = sum(_calls(nudges, to_ittybit, to_supabase).values()) - sum(calls.values())
+        say("asking why, for every object")
+        not_explained = unexplained(stack)
         found = witness.examine(gather(stack, load, to_ittybit, rules, renamed))
 
     faults = Counter(chaos.happened) + nudges.happened + load.happened
-    examples = {"harmed": load.harmed, **{name: list(value) for name, value in vars(found).items()}}
+    examples = {"harmed": load.harmed, "unexplained": not_explained}
+    examples |= {name: list(value) for name, value in vars(found).items()}
     return Report(
         seed=seed,
         idempotency="ignored" if ignore_idempotency else "honoured",
@@ -107,12 +117,11 @@ def run(
         ambiguous=len(found.ambiguous),
         self_started=len(found.self_started),
         settle_s=percentiles(_settled(load.stored_at, ends)),
-        http_calls={
-            "functions": nudges.sent,
-            "ittybit": len(to_ittybit),
-            "supabase": sum(map(_is_a_functions, to_supabase)),
-        },
+        http_calls=calls,
         absence=absence,
+        breakage=breakage,
+        idle_calls=idle_calls,
+        unexplained=len(not_explained),
         load_s=round(load_s, 1),
         whole_s=round(time.monotonic() - began, 1),
         examples={name: found[:_EXAMPLES] for name, found in examples.items() if found},
@@ -161,6 +170,15 @@ def _rename_results(stack: Stack, load: Uploads) -> list[str]:
 
 def _settled(stored_at: Mapping[str, float], ends: Mapping[str, float]) -> list[float]:
     return [max(0.0, end - stored_at[tag]) for tag, end in ends.items() if tag in stored_at]
+
+
+def _calls(nudges: Nudges, to_ittybit: list[Request], to_supabase: list[Request]) -> dict[str, int]:
+    """How many calls there were so far, to whom."""
+    return {
+        "functions": nudges.sent,
+        "ittybit": len(to_ittybit),
+        "supabase": sum(map(_is_a_functions, to_supabase)),
+    }
 
 
 def _is_a_functions(request: Request) -> bool:
