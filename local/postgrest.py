@@ -16,6 +16,7 @@ from flask import Blueprint, Response, g, request
 from psycopg import sql
 from psycopg.rows import class_row
 
+from local.connections import Connections
 from local.postgres import Postgres
 
 # By SQLSTATE or its beginning, the longest first; what is not listed is 400. From PostgREST's page on errors.
@@ -59,9 +60,22 @@ class _Function(NamedTuple):
         return set(self.names[: self.required]) <= given <= set(self.names)
 
 
-def create_blueprint(postgres: Postgres) -> Blueprint:
+class PostgRest(Blueprint):
+    """What ``create_blueprint`` makes."""
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__("postgrest", __name__)
+        self._connections = connections
+
+    def close(self) -> None:
+        """Close the database connections; call it when the application is served no more."""
+        self._connections.close()
+
+
+def create_blueprint(postgres: Postgres) -> PostgRest:
     """Return the route, to be mounted at ``/rest/v1``; it takes the caller from ``flask.g.role`` and ``g.sub``."""
-    blueprint = Blueprint("postgrest", __name__)
+    connections = Connections(lambda: psycopg.connect(postgres.dsn("authenticator")))
+    blueprint = PostgRest(connections)
 
     @blueprint.post("/rpc/<function>")
     def call(function: str) -> Response:
@@ -73,7 +87,7 @@ def create_blueprint(postgres: Postgres) -> Blueprint:
         if not isinstance(arguments, dict):
             return _error(400, "PGRST102", "Empty or invalid json")
         try:
-            with psycopg.connect(postgres.dsn("authenticator")) as connection:
+            with connections.transaction(_begin) as connection:
                 return _call(connection, function, set(arguments), body)
         except psycopg.Error as error:
             return _sql_error(error)
@@ -85,14 +99,18 @@ def create_blueprint(postgres: Postgres) -> Blueprint:
     return blueprint
 
 
-def _call(connection: psycopg.Connection, name: str, given: set[str], body: str) -> Response:
-    """Call the function in the connection's one transaction, which is the caller's in role and claims."""
+def _begin(connection: psycopg.Connection) -> None:
+    """Make the transaction the caller's, in role and claims."""
     connection.execute(
         "select set_config('search_path', 'public, extensions', true), set_config('role', %s, true),"
         " set_config('request.jwt.claims', %s, true), set_config('request.method', %s, true),"
         " set_config('request.path', %s, true)",
         [g.role, json.dumps({"role": g.role, "sub": g.sub}), request.method, request.path],
     )
+
+
+def _call(connection: psycopg.Connection, name: str, given: set[str], body: str) -> Response:
+    """Call the function in the transaction that has begun."""
     candidates = connection.cursor(row_factory=class_row(_Function)).execute(_FIND, [name]).fetchall()
     function = next((candidate for candidate in candidates if candidate.takes(given)), None)
     if function is None:

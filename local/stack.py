@@ -120,7 +120,9 @@ class Stack:
             region=REGION,
         )
         self._stopping.callback(storage.close)
-        services = {"/storage/v1": storage, "/rest/v1": postgrest.create_blueprint(self.postgres)}
+        rest = postgrest.create_blueprint(self.postgres)
+        self._stopping.callback(rest.close)
+        services = {"/storage/v1": storage, "/rest/v1": rest}
         self.supabase = Faults(create_app(self.keys, services))
         self.supabase_url = self._serve(self.supabase)
         say(f"Supabase  {self.supabase_url}")

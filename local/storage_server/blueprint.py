@@ -11,8 +11,9 @@ from flask import Blueprint, Response, jsonify
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
+from local.connections import Connect
 from local.storage_server import rest_buckets, rest_listing, rest_objects, rest_signing
-from local.storage_server.database import Connect, Database
+from local.storage_server.database import Database
 from local.storage_server.errors import StorageError
 from local.storage_server.files import Files
 from local.storage_server.s3_routes import create_s3_blueprint

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg.rows import dict_row
 
+from local.connections import Connect, Connections
 from local.storage_server.errors import from_postgres
 
-Connect: TypeAlias = Callable[[], psycopg.Connection]
 Cursor: TypeAlias = psycopg.Cursor[dict[str, Any]]
 
 # What triggers and policies may read, and the permission that the protect_delete trigger asks for.
@@ -49,19 +47,14 @@ class Caller:
 
 
 class Database:
-    """Transactions over connections that are kept open between requests."""
+    """Transactions over connections that are kept open between requests.
 
-    def __init__(self, connect: Connect, *, most: int = 20) -> None:
-        """Make no connection yet.
+    Args:
+        connect: Gives a new connection as ``supabase_storage_admin``, autocommit off.
+    """
 
-        Args:
-            connect: Gives a new connection as ``supabase_storage_admin``, autocommit off.
-            most: How many connections may be in use at a time; further requests wait.
-        """
-        self._connect = connect
-        self._idle: deque[psycopg.Connection] = deque()
-        self._free = threading.BoundedSemaphore(most)
-        self._closed = False
+    def __init__(self, connect: Connect) -> None:
+        self._connections = Connections(connect)
 
     @contextmanager
     def transaction(self, caller: Caller, *, trial: bool = False) -> Iterator[Cursor]:
@@ -70,52 +63,20 @@ class Database:
         Raises:
             StorageError: What a client sees of an error of the database.
         """
-        with self._free:
-            connection: psycopg.Connection | None = None
-            try:
-                connection = self._begin(caller)
-                with connection.cursor(row_factory=dict_row) as cursor:
-                    yield cursor
-                if not trial:
-                    connection.commit()
-            except psycopg.Error as error:
-                raise from_postgres(error) from error
-            finally:
-                if connection is not None:
-                    self._give_back(connection)
+        claims = {"role": caller.role} | ({"sub": caller.sub} if caller.sub else {})
+        scope = {"role": caller.role, "sub": caller.sub or "", "claims": json.dumps(claims)}
+        scope["operation"] = caller.operation
+        try:
+            with (
+                self._connections.transaction(lambda connection: connection.execute(_SCOPE, scope)) as connection,
+                connection.cursor(row_factory=dict_row) as cursor,
+            ):
+                yield cursor
+                if trial:
+                    connection.rollback()
+        except psycopg.Error as error:
+            raise from_postgres(error) from error
 
     def close(self) -> None:
         """Close the connections; transactions under way finish first and then close theirs."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
-
-    def _begin(self, caller: Caller) -> psycopg.Connection:
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                break
-            # An idle connection does not notice the end of its server; a new one leads to the new server.
-            with suppress(psycopg.OperationalError):
-                return _enter(connection, caller)
-        return _enter(self._connect(), caller)
-
-    def _give_back(self, connection: psycopg.Connection) -> None:
-        with suppress(psycopg.Error):
-            connection.rollback()
-        if connection.closed or self._closed:
-            connection.close()
-        else:
-            self._idle.append(connection)
-
-
-def _enter(connection: psycopg.Connection, caller: Caller) -> psycopg.Connection:
-    claims = {"role": caller.role} | ({"sub": caller.sub} if caller.sub else {})
-    scope = {"role": caller.role, "sub": caller.sub or "", "claims": json.dumps(claims)}
-    try:
-        connection.execute(_SCOPE, scope | {"operation": caller.operation})
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        self._connections.close()

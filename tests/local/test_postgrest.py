@@ -56,9 +56,10 @@ def origin(postgres: Postgres) -> Iterator[str]:
     def show(path: str) -> dict[str, str | None]:
         return {"path": path, "role": g.role, "sub": g.sub}
 
-    app = create_app(KEYS, {"/rest/v1": create_blueprint(postgres), "/storage/v1": storage})
-    with Server(app) as server:
+    rest = create_blueprint(postgres)
+    with Server(create_app(KEYS, {"/rest/v1": rest, "/storage/v1": storage})) as server:
         yield server.origin
+    rest.close()
 
 
 @pytest.fixture

@@ -1,0 +1,78 @@
+"""Database connections that a stand-in keeps open between its requests, as the original's pool does."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeAlias
+
+import psycopg
+
+Connect: TypeAlias = Callable[[], psycopg.Connection]
+
+
+class Connections:
+    """Transactions over a few connections; one that has died, with its server, is replaced.
+
+    Args:
+        connect: Gives a new connection, autocommit off.
+        most: How many may be in use at a time; who comes after that waits.
+    """
+
+    def __init__(self, connect: Connect, *, most: int = 20) -> None:
+        self._connect = connect
+        self._idle: deque[psycopg.Connection] = deque()
+        self._free = threading.BoundedSemaphore(most)
+        self._closed = False
+
+    @contextmanager
+    def transaction(self, begin: Callable[[psycopg.Connection], object]) -> Iterator[psycopg.Connection]:
+        """Give a connection in a transaction whose first statement is ``begin``'s; commit at the end of the block.
+
+        Raises:
+            psycopg.Error: From connecting, from ``begin`` or from committing.
+        """
+        with self._free:
+            connection: psycopg.Connection | None = None
+            try:
+                connection = self._begun(begin)
+                yield connection
+                connection.commit()
+            finally:
+                if connection is not None:
+                    self._give_back(connection)
+
+    def close(self) -> None:
+        """Close the connections; transactions under way finish first and then close theirs."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _begun(self, begin: Callable[[psycopg.Connection], object]) -> psycopg.Connection:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return _begun(self._connect(), begin)
+            # An idle connection does not notice the end of its server; a new one leads to the new server.
+            with suppress(psycopg.OperationalError):
+                return _begun(connection, begin)
+
+    def _give_back(self, connection: psycopg.Connection) -> None:
+        with suppress(psycopg.Error):
+            connection.rollback()
+        if connection.closed or self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+
+def _begun(connection: psycopg.Connection, begin: Callable[[psycopg.Connection], object]) -> psycopg.Connection:
+    try:
+        begin(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
