@@ -8,7 +8,6 @@ settings (``pg_net.batch_size`` is 200, ``pg_net.ttl`` 6 hours), and a backgroun
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -59,7 +58,6 @@ class PgNetWorker:
         self._postgres = postgres
         self._disturb = disturb
         self._name = f"pg_net {VERSION}"
-        self._tls = ssl.create_default_context()
         self._stopping = threading.Event()
         self._should_wake = True
         self._batches_to_fail = 0
@@ -143,7 +141,7 @@ class PgNetWorker:
         with connection.transaction(), connection.cursor(row_factory=class_row(Queued)) as cursor:
             batch = cursor.execute(_CONSUME, [BATCH_SIZE]).fetchall()
             if batch:
-                answers = send_batch(self._disturb(batch), self._tls)
+                answers = send_batch(self._disturb(batch))
                 if self._batches_to_fail > 0:
                     self._batches_to_fail -= 1
                     raise _WorkerDiedError

@@ -1,31 +1,26 @@
-"""One batch of HTTP requests as pg_net sends it: all at once, in libcurl's manner and with libcurl's error texts.
+"""One batch of HTTP requests as pg_net sends it: with libcurl, all at once.
 
-Follows pg_net 0.20.4. Leaves out: connections kept open from one batch to the next, international host names, and
-the division of a time-out's duration into name lookup, handshake and answer: all of it is given as the answer's.
+Follows pg_net 0.20.4, whose settings of libcurl these are. Leaves out: connections kept open from one batch to the
+next.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import ssl
-import time
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-import httpx
+import certifi
+import pycurl
 from psycopg.types.json import Jsonb
 
 VERSION: Final = "0.20.4"
-# An error's class, a part of its text, and what libcurl says of the same failure.
-_CURL_SAYS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
-    (httpx.ConnectError, "", "Couldn't connect to server"),
-    (httpx.UnsupportedProtocol, "", "Unsupported protocol"),
-    (httpx.TooManyRedirects, "", "Number of redirects hit maximum amount"),
-    (httpx.RemoteProtocolError, "without sending a response", "Server returned nothing (no headers, no data)"),
-    (httpx.RemoteProtocolError, "complete message body", "Transferred a partial file"),
-    (httpx.ReadError, "", "Failure when receiving data from the peer"),
-)
+_LONGEST_WAIT: Final = 0.1  # seconds for which libcurl is not asked what it has
+# What was recorded, where this libcurl has other words for it.
+_WORDS: Final = {
+    pycurl.E_COULDNT_CONNECT: "Couldn't connect to server",
+    pycurl.E_COULDNT_RESOLVE_HOST: "Couldn't resolve host name",
+}
 
 
 class Queued(NamedTuple):
@@ -51,64 +46,89 @@ class Answer(NamedTuple):
     error_msg: str | None = None
 
 
-def send_batch(batch: Sequence[Queued], tls: ssl.SSLContext) -> list[Answer]:
+class _Exchange:
+    """One request and what came back."""
+
+    def __init__(self, queued: Queued) -> None:
+        self.curl = pycurl.Curl()
+        self._queued = queued
+        self._content = io.BytesIO()
+        self._headers: dict[str, str] = {}
+        curl, body = self.curl, queued.body
+        curl.setopt(pycurl.URL, queued.url)
+        # A header without a value is dropped silently: libcurl takes it for the wish to leave it out.
+        lines = [f"{name}: {'' if value is None else value}" for name, value in (queued.headers or {}).items()]
+        curl.setopt(pycurl.HTTPHEADER, [*lines, f"User-Agent: pg_net/{VERSION}"])
+        if queued.method == "POST":
+            curl.setopt(pycurl.POSTFIELDS, body or b"")
+        elif queued.method == "DELETE":
+            curl.setopt(pycurl.CUSTOMREQUEST, "DELETE")
+            if body is not None:
+                curl.setopt(pycurl.POSTFIELDS, body)
+        curl.setopt(pycurl.TIMEOUT_MS, queued.timeout_milliseconds)
+        curl.setopt(pycurl.FOLLOWLOCATION, 1)
+        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        curl.setopt(pycurl.CAINFO, certifi.where())
+        curl.setopt(pycurl.NOPROXY, "*")
+        curl.setopt(pycurl.NOSIGNAL, 1)
+        curl.setopt(pycurl.WRITEFUNCTION, self._content.write)
+        curl.setopt(pycurl.HEADERFUNCTION, self._read_header)
+
+    def _read_header(self, line: bytes) -> None:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if line.startswith(b"HTTP/"):
+            self._headers.clear()  # of the redirect before it
+        elif colon:
+            self._headers[name] = value.strip()
+
+    def answer(self, error: int | None) -> Answer:
+        """What pg_net makes of it: the response, or the words for libcurl's error."""
+        queued, curl = self._queued, self.curl
+        if error == pycurl.E_OPERATION_TIMEDOUT:
+            return Answer(queued.id, timed_out=True, error_msg=_timed_out(curl, queued.timeout_milliseconds))
+        if error is not None:
+            return Answer(queued.id, error_msg=_WORDS.get(error) or pycurl.easy_strerror(error))
+        return Answer(
+            queued.id,
+            status_code=curl.getinfo(pycurl.RESPONSE_CODE),
+            content_type=curl.getinfo(pycurl.CONTENT_TYPE),
+            headers=Jsonb(self._headers),
+            # The original takes the body for a C string.
+            content=self._content.getvalue().decode(errors="replace").partition("\0")[0] or None,
+        )
+
+
+def send_batch(batch: Sequence[Queued]) -> list[Answer]:
     """Send every request of the batch at once; return when the last one has its answer or its error."""
-    return asyncio.run(_send_all(batch, tls))
-
-
-async def _send_all(batch: Sequence[Queued], tls: ssl.SSLContext) -> list[Answer]:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    async with httpx.AsyncClient(
-        verify=tls, trust_env=False, limits=limits, follow_redirects=True, max_redirects=30
-    ) as client:
-        return await asyncio.gather(*(_exchange(client, queued) for queued in batch))
-
-
-async def _exchange(client: httpx.AsyncClient, queued: Queued) -> Answer:
-    limit = queued.timeout_milliseconds
-    started = time.monotonic()
+    multi = pycurl.CurlMulti()
+    exchanges = [_Exchange(queued) for queued in batch]
+    for exchange in exchanges:
+        multi.add_handle(exchange.curl)
+    errors: dict[pycurl.Curl, int] = {}
     try:
-        async with asyncio.timeout(limit / 1000 if limit > 0 else None):
-            # Made here and not by the client, the request has no header that the original does not send.
-            headers = list(_headers(queued))
-            response = await client.send(httpx.Request(queued.method, queued.url, headers=headers, content=queued.body))
-    except TimeoutError:
-        took = (time.monotonic() - started) * 1000
-        parts = f"DNS time: {0:f} ms, TCP/SSL handshake time: {0:f} ms, HTTP Request/Response time: {took:f} ms"
-        text = f"Timeout of {limit} ms reached. Total time: {took:f} ms ({parts})"
-        return Answer(queued.id, timed_out=True, error_msg=text)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Answer(queued.id, error_msg=_explain(error))
-    fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
-    return Answer(
-        queued.id,
-        status_code=response.status_code,
-        content_type=response.headers.get("content-type"),
-        headers=Jsonb(fields),
-        # The original takes the body for a C string.
-        content=response.content.decode(errors="replace").partition("\0")[0] or None,
+        under_way = len(exchanges)
+        while under_way:
+            _, under_way = multi.perform()
+            left = 1
+            while left:
+                left, _, failed = multi.info_read()
+                errors |= {curl: error for curl, error, _ in failed}
+            due = multi.timeout() / 1000  # negative if nothing is
+            multi.select(min(due, _LONGEST_WAIT) if due >= 0 else _LONGEST_WAIT)
+        return [exchange.answer(errors.get(exchange.curl)) for exchange in exchanges]
+    finally:
+        for exchange in exchanges:
+            multi.remove_handle(exchange.curl)
+            exchange.curl.close()
+        multi.close()
+
+
+def _timed_out(curl: pycurl.Curl, limit: int) -> str:
+    total, names = curl.getinfo(pycurl.TOTAL_TIME), curl.getinfo(pycurl.NAMELOOKUP_TIME)
+    connected = max(curl.getinfo(pycurl.CONNECT_TIME), curl.getinfo(pycurl.APPCONNECT_TIME))
+    handshake = max(0.0, connected - names)
+    parts = (
+        f"DNS time: {names * 1000:f} ms, TCP/SSL handshake time: {handshake * 1000:f} ms,"
+        f" HTTP Request/Response time: {max(0.0, total - names - handshake) * 1000:f} ms"
     )
-
-
-def _headers(queued: Queued) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the headers that libcurl sends: those without a value are dropped silently."""
-    given = {name: value for name, value in (queued.headers or {}).items() if value not in {None, ""}}
-    for name, value in given.items():
-        yield name.encode(), str(value).encode()
-    yield b"User-Agent", f"pg_net/{VERSION}".encode()
-    names = {name.lower() for name in given}
-    if "accept" not in names:
-        yield b"Accept", b"*/*"
-    if "content-type" not in names and (queued.method.upper() == "POST" or queued.body is not None):
-        yield b"Content-Type", b"application/x-www-form-urlencoded"
-
-
-def _explain(error: httpx.HTTPError | httpx.InvalidURL) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, socket.gaierror):
-            return "Couldn't resolve host name"
-        cause = cause.__cause__ or cause.__context__
-    text = str(error)
-    said = (words for kind, part, words in _CURL_SAYS if isinstance(error, kind) and part in text)
-    return next(said, text)
+    return f"Timeout of {limit} ms reached. Total time: {total * 1000:f} ms ({parts})"
