@@ -48,7 +48,10 @@ select rule, name, state, attempt, claimed, reported, doubt_since, due_at - now(
 from ittybit.jobs where due_at is not null order by due_at limit 20
 """
 _EVERY: Final = 0.5  # seconds between two looks
-_REST_AFTER: Final = 3.0  # seconds without a change
+# Seconds without a change until all is brought to rest: soon with nothing left but starts in doubt; while others still
+# move only when they do not, for a batch of messages takes its time, and to end the functions takes it from them.
+_REST_AFTER: Final = 3.0
+_REST_AT_LAST: Final = 20.0
 
 
 class SettlingError(RuntimeError):
@@ -92,7 +95,7 @@ def _finish(stack: Stack, host: Host, deadline: float, say: Callable[[str], None
             raise SettlingError(f"{left} jobs still have something to do:\n{jobs}")
         if (left, in_doubt) != former:
             changed_at, former = now, (left, in_doubt)
-        if in_doubt and now > changed_at + _REST_AFTER:
+        if in_doubt and now > changed_at + (_REST_AFTER if left == in_doubt else _REST_AT_LAST):
             say(f"settling: {in_doubt} starts in doubt; all is brought to rest to end their leases")
             with host.at_rest():
                 stack.sql(_ALL)
