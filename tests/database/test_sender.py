@@ -26,6 +26,20 @@ def test_where_nothing_is_due_nothing_is_sent(database: Project) -> None:
     assert database.messages() == []
 
 
+def test_an_idle_hour_makes_no_call(database: Project) -> None:
+    database.rule()
+    database.rule("task", task=TASK)
+    database.put("done.mp4")
+    database.messages()
+    database.sql("update ittybit.jobs set state = 'succeeded', due_at = null, finished_at = now()")
+    for _ in range(720):
+        assert database.send() == 0
+    for _ in range(360):
+        database.sql("select ittybit.sweep_page(), ittybit.backfill_page()")
+    database.sql("select ittybit.tidy()")
+    assert database.messages() == []
+
+
 def test_a_due_job_is_sent_once_and_leased(waiting: Project) -> None:
     assert waiting.send() == 3
     jobs = waiting.jobs()
