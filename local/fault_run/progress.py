@@ -48,7 +48,7 @@ class Progress:
     def _watch(self) -> None:
         looks = 0
         while not self._ended.wait(_EVERY):
-            with contextlib.suppress(psycopg.OperationalError):  # the database is being killed
+            with contextlib.suppress(psycopg.Error):  # the database is being killed, or the ledger is gone
                 states = self._stack.sql(_STATES)
                 self._open = sum(count for _, _, count in states)
                 looks += 1
