@@ -2,6 +2,12 @@
 --
 -- A rule is data, edited in Studio or by SQL. This file holds the rules, what their patterns mean, and the checks that
 -- refuse a rule which could never work. Everything in the schema is closed to the API's roles; it can run twice.
+--
+-- What this and the following files make means the same whatever else the project holds: names without a schema are
+-- PostgreSQL's own, when a body is bound as it is made and when it is run. Types that are no keywords are written with
+-- pg_catalog inside functions, where a session's temporary types would come before them.
+
+set search_path = '';
 
 create schema if not exists ittybit;
 comment on schema ittybit is 'Supabase Storage x ittybit: rules, the ledger of jobs, and the sender.';
@@ -130,13 +136,15 @@ comment on column ittybit.rules.task is
 alter table ittybit.rules enable row level security;
 
 -- Whether an object of the rule's bucket is one that the rule is for. Bound to its operators here and now instead of by
--- a search_path of its own, so that it is inlined where it is asked of many.
+-- a search_path of its own, so that it is inlined where it is asked of many. No key is longer than S3 lets it be: what
+-- a name costs an upload is bounded with it.
 create or replace function ittybit.fits(rule ittybit.rules, name text, metadata jsonb)
 returns boolean
 language sql
 immutable
 parallel safe
-return name ~ (rule).path_pattern
+return length(name) <= 1024
+  and name ~ (rule).path_pattern
   and ((rule).mimetype_pattern is null or lower(metadata ->> 'mimetype') ~ (rule).mimetype_pattern)
   and ((rule).min_size is null or (metadata ->> 'size')::bigint >= (rule).min_size)
   and ((rule).max_size is null or (metadata ->> 'size')::bigint <= (rule).max_size);
@@ -149,9 +157,9 @@ security definer
 set search_path = ''
 as $$
 declare
-  unknown text;
-  destination text := new.task ->> 'destination';
-  folder text := substring(destination from '^s3://[^/]+/(.*)/');
+  unknown pg_catalog.text;
+  destination pg_catalog.text := new.task ->> 'destination';
+  folder pg_catalog.text := substring(destination from '^s3://[^/]+/(.*)/');
 begin
   -- A glob too complex for a pattern must not be found out by an upload.
   perform '' ~ ittybit.glob_pattern(new.path);
@@ -224,3 +232,5 @@ $$;
 create or replace trigger check_rule
 before insert or update on ittybit.rules
 for each row execute function ittybit.check_rule();
+
+reset search_path;

@@ -3,6 +3,8 @@
 -- `due_at` drives everything. It says when the job must next be sent to its function, by this database's clock: sending
 -- sets it one lease ahead, a report sets it to the next try, the next check, or null. It can run twice.
 
+set search_path = '';
+
 create table if not exists ittybit.jobs (
   id uuid primary key default gen_random_uuid(),
   rule text not null,
@@ -217,3 +219,5 @@ after update of name on ittybit.rules
 for each row when (old.name is distinct from new.name) execute function ittybit.follow_rule();
 
 revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
+
+reset search_path;

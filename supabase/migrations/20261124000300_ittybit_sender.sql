@@ -3,6 +3,8 @@
 -- pg_net is only a nudge. What must not be lost is `due_at`; whatever pg_net drops is sent again when the lease ends.
 -- It can run twice.
 
+set search_path = '';
+
 -- The extensions this needs, where the project does not have them yet.
 do $$
 begin
@@ -46,9 +48,9 @@ security definer
 set search_path = ''
 as $$
 declare
-  secret text;
-  body constant jsonb := jsonb_build_object('job', job, 'attempt', attempt);
-  id constant text := 'job_' || job || '_' || attempt;
+  secret pg_catalog.text;
+  body constant pg_catalog.jsonb := jsonb_build_object('job', job, 'attempt', attempt);
+  id constant pg_catalog.text := 'job_' || job || '_' || attempt;
   -- The transaction may have begun long ago: only clock_timestamp() is inside the verifier's window.
   stamp constant bigint := floor(extract(epoch from clock_timestamp()));
 begin
@@ -67,8 +69,8 @@ begin
     headers := jsonb_build_object(
       'Content-Type', 'application/json',
       'webhook-id', id,
-      'webhook-timestamp', stamp::text,
-      'webhook-signature', ittybit.sign(secret, id, stamp, body::text)
+      'webhook-timestamp', stamp::pg_catalog.text,
+      'webhook-signature', ittybit.sign(secret, id, stamp, body::pg_catalog.text)
     ),
     timeout_milliseconds := 5000
   );
@@ -246,3 +248,5 @@ end;
 $$;
 
 revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
+
+reset search_path;

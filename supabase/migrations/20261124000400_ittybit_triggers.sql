@@ -3,6 +3,8 @@
 -- An upload never fails because of them. Whatever goes wrong in here ends in a warning, waits 200 ms for a lock at the
 -- most, and once only in a transaction. It can run twice.
 
+set search_path = '';
+
 -- The jobs that have reserved a key, or a folder that it lies in, for what they write.
 create or replace function ittybit.reserving_jobs(bucket_id text, name text)
 returns setof uuid
@@ -17,9 +19,9 @@ as $$
     and o.name in (
       select reserving_jobs.name
       union all
-      -- Every folder the key lies in, as `a/` and `a/b/` for a/b/c.
+      -- Every folder the key lies in, as `a/` and `a/b/` for a/b/c. None that is reserved is longer than a safe key.
       select left(reserving_jobs.name, place.at)
-      from generate_series(1, length(reserving_jobs.name) - 1) as place (at)
+      from generate_series(1, least(length(reserving_jobs.name) - 1, 1024)) as place (at)
       where substr(reserving_jobs.name, place.at, 1) = '/'
     );
 $$;
@@ -112,8 +114,8 @@ set search_path = ''
 as $$
 declare
   settings record;
-  action constant jsonb := ittybit.fill_task(rule.task, object);
-  job constant uuid := gen_random_uuid();
+  action constant pg_catalog.jsonb := ittybit.fill_task(rule.task, object);
+  job constant pg_catalog.uuid := gen_random_uuid();
   request bigint;
 begin
   select s.nudge, case when rule.task is null then s.on_upload_url else s.push_back_url end as url into settings
@@ -209,13 +211,13 @@ set search_path = ''
 set lock_timeout = '200ms'
 as $$
 declare
-  object jsonb;
-  former jsonb;
+  object pg_catalog.jsonb;
+  former pg_catalog.jsonb;
   rule record;
   moved boolean := false;
   same_bytes boolean := false;
   carried boolean;
-  skipped text;
+  skipped pg_catalog.text;
   decided boolean := false;
 begin
   if current_setting('ittybit.off', true) = 'on' then
@@ -360,3 +362,5 @@ execute function ittybit.object_stored();
 create or replace trigger ittybit_object_removed
 after delete on storage.objects
 for each row execute function ittybit.object_removed();
+
+reset search_path;

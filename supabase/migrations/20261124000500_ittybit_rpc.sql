@@ -1,6 +1,8 @@
 -- What the functions call: claim a job, and report what became of it. For service_role alone, over PostgREST.
 -- It can run twice.
 
+set search_path = '';
+
 -- What ends a job that has not started, or null while it may still start.
 create or replace function ittybit.reason_to_end(job ittybit.jobs)
 returns text
@@ -66,8 +68,8 @@ set search_path = ''
 as $$
 declare
   mine ittybit.jobs;
-  ends text;
-  waits text;
+  ends pg_catalog.text;
+  waits pg_catalog.text;
 begin
   select j.* into mine from ittybit.jobs as j where j.id = ittybit_claim.job for update;
   if not found then
@@ -346,3 +348,5 @@ grant execute on function public.ittybit_claim(uuid, integer) to service_role;
 grant execute on function public.ittybit_report(
   uuid, integer, text, text, real, jsonb, text, jsonb, integer, boolean
 ) to service_role;
+
+reset search_path;

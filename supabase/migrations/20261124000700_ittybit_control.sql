@@ -1,5 +1,7 @@
 -- What a person does and asks: pause and resume, try again, why, and how things stand. It can run twice.
 
+set search_path = '';
+
 -- Stop starting: uploads go on being recorded, what runs at ittybit is still followed to its end.
 create or replace function ittybit.pause()
 returns void
@@ -141,6 +143,7 @@ as $$
         ', ',
         case when r.bucket_id <> explain.bucket_id then format('the rule is for bucket %s', r.bucket_id) end,
         case when not r.enabled then 'the rule is disabled' end,
+        case when length(explain.name) > 1024 then 'the key is longer than 1024 characters' end,
         case when explain.name !~ r.path_pattern then format('the key does not fit path %s', r.path) end,
         case
           when object.name is null then 'there is no such object'
@@ -263,3 +266,5 @@ comment on view ittybit.status is 'How things stand: select * from ittybit.statu
 
 revoke all on ittybit.status from public, anon, authenticated, service_role;
 revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
+
+reset search_path;

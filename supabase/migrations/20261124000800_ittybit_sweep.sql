@@ -4,6 +4,8 @@
 -- Both go by (bucket_id, name) along the index that storage has, a page at a time, with their place saved in the
 -- transaction that does the page: killed anywhere, they go on where they were. It can run twice.
 
+set search_path = '';
+
 create table if not exists ittybit.sweep (
   singleton boolean primary key default true check (singleton),
   bucket_id text not null default '',
@@ -46,7 +48,7 @@ stable
 set search_path = ''
 as $$
 begin
-  return (metadata ->> 'lastModified')::timestamptz;
+  return (metadata ->> 'lastModified')::pg_catalog.timestamptz;
 exception when others then
   return null;
 end;
@@ -223,7 +225,7 @@ begin
   end if;
 
   return query
-  select b.state, b.files, b.bytes, b.recorded, null::text[]
+  select b.state, b.files, b.bytes, b.recorded, null::pg_catalog.text[]
   from ittybit.backfills as b
   where b.rule = backfill.rule and b.state = 'running';
   if found then
@@ -306,7 +308,7 @@ declare
   walk record;
   missed record;
   page_of record;
-  bucket text;
+  bucket pg_catalog.text;
   room bigint;
   made integer;
   is_over boolean;
@@ -376,3 +378,5 @@ $$;
 revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
 
 select cron.schedule('ittybit-sweep', '10 seconds', 'select ittybit.sweep_page(), ittybit.backfill_page()');
+
+reset search_path;

@@ -1,5 +1,7 @@
 -- Housekeeping: nothing grows for ever while nothing happens. It can run twice.
 
+set search_path = '';
+
 -- Trim what nobody needs any more, a bounded number of rows at a time. Answers how many rows went.
 --
 -- A ledger row goes only when its content has been gone for `keep`: while the content is there, the row is what keeps it
@@ -96,3 +98,5 @@ $$;
 revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
 
 select cron.schedule('ittybit-tidy', '17 * * * *', 'select ittybit.tidy()');
+
+reset search_path;

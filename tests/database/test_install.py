@@ -1,14 +1,7 @@
-"""Installing: as the project's own role, twice, closed to everybody else."""
+"""Installing: as the project's own role, and twice. What is closed to whom is in test_closed.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import psycopg
-import pytest
-from psycopg.sql import SQL, Identifier
-
-from local.postgres import Postgres
 from local.stack import migrate
 from tests.database.project import API_ROLES, Project
 from tests.database.rows import Row
@@ -42,10 +35,6 @@ SCHEMA = {
     "schedule": "select jobname, schedule, command, username, active from cron.job order by 1",
 }
 TABLES = ("rules", "jobs", "outputs", "settings", "starts", "holds", "sweep", "backfills")
-RPCS = (
-    "public.ittybit_claim(uuid,integer)",
-    "public.ittybit_report(uuid,integer,text,text,real,jsonb,text,jsonb,integer,boolean)",
-)
 
 
 def schema(database: Project) -> dict[str, list[Row]]:
@@ -91,78 +80,8 @@ def test_every_function_resolves_names_in_no_schema_but_those_it_names(database:
     assert rows(database, loose) == []
 
 
-def test_every_table_has_row_level_security(database: Project) -> None:
-    tables = rows(
-        database,
-        "select relname, relrowsecurity from pg_class where relnamespace = 'ittybit'::regnamespace and relkind = 'r'",
-    )
-    assert {table["relname"]: table["relrowsecurity"] for table in tables} == dict.fromkeys(TABLES, True)
-
-
 def contents(database: Project) -> dict[str, list[Row]]:
     return {table: database.sql(f"select * from ittybit.{table}") for table in TABLES}  # noqa: S608 - from this file
-
-
-@pytest.fixture(params=API_ROLES)
-def outsider(request: pytest.FixtureRequest, postgres: Postgres) -> Iterator[psycopg.Connection]:
-    """A connection of the API with one of its roles."""
-    with psycopg.connect(postgres.dsn("authenticator"), autocommit=True) as connection:
-        connection.execute(SQL("set role {}").format(Identifier(request.param)))
-        yield connection
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_the_apis_roles_can_do_nothing_with_a_table(outsider: psycopg.Connection, table: str) -> None:
-    name = Identifier("ittybit", table)
-    for statement in (
-        SQL("select from {}").format(name),
-        SQL("insert into {} default values").format(name),
-        SQL("delete from {}").format(name),
-        SQL("truncate {}").format(name),
-    ):
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for schema ittybit"):
-            outsider.execute(statement)
-
-
-def test_the_schema_alone_does_not_keep_them_out(database: Project) -> None:
-    granted = """
-        select role, relname as name from pg_class, unnest(%s::text[]) as role
-        where relnamespace = 'ittybit'::regnamespace and relkind = 'r'
-        and has_table_privilege(role, pg_class.oid, 'select, insert, update, delete, truncate, references, trigger')
-        union all
-        select role, p.oid::regprocedure::text from pg_proc as p, unnest(%s::text[]) as role
-        where p.pronamespace = 'ittybit'::regnamespace and has_function_privilege(role, p.oid, 'execute')"""
-    assert database.superuser.execute(granted, [list(API_ROLES), list(API_ROLES)]).fetchall() == []
-
-
-def test_the_apis_roles_can_execute_no_function_of_the_schema(database: Project, outsider: psycopg.Connection) -> None:
-    functions = rows(
-        database,
-        "select proname, pronargs from pg_proc where pronamespace = 'ittybit'::regnamespace"
-        " and prorettype <> 'trigger'::regtype and not 'record'::regtype = any (proargtypes)",
-    )
-    assert {function["proname"] for function in functions} >= {"send_due", "post", "sign", "starts_left"}
-    for function in functions:
-        call = SQL("select {}({})").format(
-            Identifier("ittybit", function["proname"]), SQL(", ").join([SQL("null")] * function["pronargs"])
-        )
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for schema ittybit"):
-            outsider.execute(call)
-
-
-@pytest.mark.parametrize("role", API_ROLES)
-@pytest.mark.parametrize("rpc", RPCS)
-def test_only_the_service_role_may_claim_and_report(database: Project, role: str, rpc: str) -> None:
-    allowed = database.value("select has_function_privilege(%s, %s, 'execute')", role, rpc)
-    assert allowed == (role == "service_role")
-
-
-@pytest.mark.parametrize("role", ["anon", "authenticated"])
-def test_nobody_else_gets_an_answer_from_a_claim(database: Project, role: str) -> None:
-    with database.connect("authenticator") as connection:
-        connection.execute(SQL("set role {}").format(Identifier(role)))
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for function ittybit_claim"):
-            connection.execute("select public.ittybit_claim(gen_random_uuid(), 1)")
 
 
 def test_uploads_by_the_apis_roles_pass_the_triggers(database: Project) -> None:

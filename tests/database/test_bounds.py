@@ -1,0 +1,121 @@
+"""What an upload costs is bounded, whatever strangers name it, claim of it, and however much waits beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.database.cost import pages, with_kept_plans
+from tests.database.project import TASK, Project
+from tests.database.rows import put
+from tests.database.unseen import store, triggers_off
+
+LONG = 100_000
+# Without a bound they take minutes; with it, a moment.
+NAMES = {
+    "folders": "a/" * (LONG // 2) + "x",
+    "one part": "a" * LONG,
+    "slashes": "/" * LONG,
+    "dots": "a." * (LONG // 2),
+}
+GLOBS = ["**a**a**a**a**a**a**a**a**b", "*a" * 60 + "b", "**/**/**/**/**/**/x", "**" + "a*b" * 40, "**a?" * 60]
+PENDING = """
+insert into ittybit.jobs (rule, bucket_id, name, version, automation_id, due_at)
+select 'clips', 'uploads', 'waiting/' || n, gen_random_uuid(), 'auto_1', now() - n * interval '1 ms'
+from generate_series(%s::integer, %s::integer) as n"""
+UPLOAD = """
+create or replace function pg_temp.upload(key text) returns void language sql as $$
+  insert into storage.objects (bucket_id, name, version, metadata) values
+    ('uploads', key, gen_random_uuid(), jsonb_build_object('size', 1000, 'eTag', key))
+  on conflict (bucket_id, name) do update set version = excluded.version, metadata = excluded.metadata
+$$"""
+
+
+@contextmanager
+def limited(database: Project) -> Iterator[None]:
+    """Refuse storage every statement that takes five seconds."""
+    database.storage.execute("set statement_timeout = '5s'")
+    try:
+        yield
+    finally:
+        database.storage.execute("reset statement_timeout")
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_name_of_any_length_costs_no_more_than_the_longest_key(database: Project, name: str) -> None:
+    database.rule(task=TASK)
+    database.rule("glob", path=GLOBS[0])
+    database.sql("insert into ittybit.outputs values ('uploads', 'made/', gen_random_uuid())")
+    with limited(database):
+        database.put(name)
+        database.put(name)
+        database.move(name, name + "z")
+        database.delete(name + "z")
+    assert database.states() == []
+    store(database, name)
+    database.sql("update ittybit.rules set active_since = '-infinity'")
+    assert database.value("select ittybit.sweep_page()") == 0
+    told = database.sql("select because from ittybit.explain('uploads', %s)", name)
+    assert len(told) == 2
+    assert all("the key is longer than 1024 characters" in row["because"] for row in told)
+
+
+def test_the_longest_key_is_processed(database: Project) -> None:
+    database.rule(task=TASK)
+    database.put("a/" * 509 + "b.mov", "c" * 1025)
+    [job] = database.jobs()
+    assert (len(job["name"]), job["state"]) == (1023, "queued")
+    assert database.outputs() == [("results", "a/" * 509 + "b.mp4")]
+
+
+@pytest.mark.parametrize("glob", GLOBS)
+def test_no_name_makes_a_glob_slow(database: Project, glob: str) -> None:
+    database.rule(path=glob)
+    with limited(database):
+        for piece in ("a", "/", "ab", "a/", "a?"):
+            database.put((piece * 1024)[:1024])
+    assert database.warnings == []
+
+
+def test_what_is_claimed_of_an_object_is_not_copied(database: Project) -> None:
+    database.rule(mimetype="video/*")
+    claims = {"size": 1, "mimetype": "video/" + "x" * 500_000, "mine": "y" * 500_000, "eTag": "e"}
+    with limited(database), database.writing("storage.object.upload") as connection:
+        connection.execute(
+            "insert into storage.objects (bucket_id, name, version, metadata, user_metadata) values"
+            " ('uploads', 'a.mp4', 'v', %s, %s)",
+            [Jsonb(claims), Jsonb({"secret of the user's": "z" * 500_000})],
+        )
+    assert database.value("select octet_length(to_jsonb(j)::text) from ittybit.jobs as j") < 2000
+    assert (
+        database.value("select octet_length(q.headers::text) + octet_length(q.body) from net.http_request_queue q")
+        < 500
+    )
+
+
+def cost_of_uploading(database: Project, prefix: str) -> list[int]:
+    """Pages that an upload, an overwrite and another upload touch, after a session's first ones."""
+    with database.connect("supabase_admin") as connection:
+        with_kept_plans(connection)
+        connection.execute(UPLOAD.encode())
+        for number in range(7):
+            pages(connection, f"select pg_temp.upload('{prefix}/{number}')")
+        return [pages(connection, f"select pg_temp.upload('{prefix}/{key}')") for key in ("a", "a", "b")]
+
+
+def test_jobs_that_wait_do_not_slow_an_upload(database: Project) -> None:
+    database.rule()
+    costs = []
+    for first, last in ((1, 200), (201, 20_000)):
+        with triggers_off(database):
+            database.superuser.execute(PENDING, [first, last])
+            database.superuser.execute("analyze ittybit.jobs")
+        costs.append(cost_of_uploading(database, str(last)))
+    few, many = costs
+    # A level more of an index here and there.
+    assert sum(many) < sum(few) * 1.3
+    assert put(database.storage, "after.mp4")
+    assert database.job("after.mp4")["attempt"] == 1

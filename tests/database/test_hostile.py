@@ -1,0 +1,313 @@
+"""What strangers choose, and what others may have left in the database, is data: it is neither run nor looked up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.database.project import TASK, Project
+from tests.database.rows import Connection, put, rows
+from tests.database.test_closed import install, rolled_back
+from tests.database.unseen import store, triggers_off
+
+# Whoever is caught notes it here, with the rights that it was run with.
+CATCH = """
+create table public.caught (what text, by name default current_user);
+grant insert on public.caught to public;
+"""
+TRAP = "language plpgsql as $$ begin insert into public.caught values ('{0}'); return {1}; end $$"
+# Nearer to what the files say than PostgreSQL's own are, which take any type; and some that are the same.
+IN_PUBLIC = {
+    "format(text, numeric, integer)": ("text", "'x'"),
+    "format(text, numeric, bigint)": ("text", "'x'"),
+    "format(text, text, timestamptz)": ("text", "'x'"),
+    "format(text, bigint, integer)": ("text", "'x'"),
+    "format(text, bigint, text)": ("text", "'x'"),
+    "format(text, timestamptz)": ("text", "'x'"),
+    "to_jsonb(storage.objects)": ("jsonb", "'{}'"),
+    "count(text)": ("bigint", "1"),
+    "num_nonnulls(text, jsonb)": ("integer", "1"),
+    "jsonb_build_object(text, uuid, text, integer)": ("jsonb", "'{}'"),
+    "length(varchar)": ("integer", "1"),
+    "lower(text)": ("text", "'x'"),
+    "now()": ("timestamptz", "null"),
+    "gen_random_uuid()": ("uuid", "null"),
+}
+OPERATORS = {
+    "~": ("text, text", "boolean"),
+    "->>": ("jsonb, text", "text"),
+    "?": ("jsonb, varchar", "boolean"),
+    ">=": ("bigint, integer", "boolean"),
+    "||": ("text, integer", "text"),
+    "=": ("text, varchar", "boolean"),
+}
+# A session's own types come before PostgreSQL's where a search_path does not say otherwise; these are no keywords.
+TYPES = ("text", "jsonb", "json", "uuid", "timestamptz", "bytea", "name", "int4", "int8", "bool", "float4", "numeric")
+TABLES = ("jobs", "rules", "settings", "outputs", "holds", "starts", "objects", "buckets", "http_request_queue")
+
+OTHERS = """
+select oid::regprocedure::text as signature from pg_proc
+where pronamespace in ('net'::regnamespace, 'extensions'::regnamespace, 'cron'::regnamespace)
+and prolang in (select oid from pg_language where lanname in ('sql', 'plpgsql'))"""
+
+
+@contextmanager
+def as_role(connection: Connection, role: str) -> Iterator[Connection]:
+    """Give the connection as storage-api has it while it writes for a caller of this role."""
+    connection.execute(
+        "select set_config('role', %s, true), set_config('storage.operation', 'storage.object.upload', true),"
+        " set_config('storage.allow_delete_query', 'true', true)",
+        [role],
+    )
+    yield connection
+    connection.execute("reset role")
+
+
+def set_traps(connection: Connection, schema: str) -> None:
+    """Make functions and operators in a schema whose run would be noted."""
+    for signature, (result, value) in IN_PUBLIC.items():
+        connection.execute(
+            f"create function {schema}.{signature} returns {result} {TRAP.format(signature, value)}".encode()
+        )
+    for number, (operator, (types, result)) in enumerate(OPERATORS.items()):
+        left, _, right = types.partition(", ")
+        body = TRAP.format(operator, "null")
+        connection.execute(f"create function {schema}.trap_{number}({types}) returns {result} {body}".encode())
+        connection.execute(
+            f"create operator {schema}.{operator}"
+            f" (leftarg = {left}, rightarg = {right}, function = {schema}.trap_{number})".encode()
+        )
+
+
+def set_temporary_traps(connection: Connection) -> None:
+    """Make types in the session's own schema that note who uses them, and tables that would be read for ours."""
+    connection.execute("create temp table placeholder ()")
+    for one in TYPES:
+        trap = TRAP.format(f"pg_temp.{one}", "true")
+        kind = f"pg_catalog.{one}"
+        connection.execute(f"create function pg_temp.trap(value {kind}) returns pg_catalog.bool {trap}".encode())
+        connection.execute(f"create domain pg_temp.{one} as {kind} check (pg_temp.trap(value))".encode())
+    for table in TABLES:
+        connection.execute(f"create temp table {table} ()".encode())
+        connection.execute(f"grant all on pg_temp.{table} to public".encode())
+
+
+def use_everything(connection: Connection) -> None:
+    """Upload, overwrite, move and delete as a signed-in user; then all that runs for the developer and the service."""
+    with as_role(connection, "authenticated"):
+        put(connection, "a.mp4", "b.mp4", "folder/c.mp4", owner_id="somebody")
+        put(connection, "a.mp4")
+        connection.execute("update storage.objects set name = 'd.mp4', version = 'v2' where name = 'b.mp4'")
+        connection.execute("delete from storage.objects where name = 'folder/c.mp4'")
+    work = [
+        "select ittybit.send_due(), ittybit.sweep_page(), ittybit.backfill_page(), ittybit.tidy('0 s')",
+        "select * from ittybit.status",
+        "select ittybit.explain('uploads', 'a.mp4')",
+        "select ittybit.backfill('clips', true)",
+        "select ittybit.backfill_page(), ittybit.pause(), ittybit.resume(), ittybit.stop_backfill('clips')",
+        "select public.ittybit_claim(id, attempt) from ittybit.jobs",
+        "select public.ittybit_report(id, attempt, 'failed', error => '{\"status\": 400}') from ittybit.jobs",
+        "select ittybit.retry(id) from ittybit.jobs where state = 'failed' and task is null",
+        "insert into ittybit.rules (name, bucket_id, task) select 'again', bucket_id, task from ittybit.rules"
+        " where task is not null limit 1",
+        "delete from ittybit.rules where name = 'again'",
+    ]
+    for statement in work:
+        with connection.transaction():
+            connection.execute("set local role postgres")
+            connection.execute(statement.encode())
+
+
+def prepare(connection: Connection) -> None:
+    """Let signed-in users write, and let rules of both kinds see what they write."""
+    connection.execute(CATCH)
+    connection.execute("create policy everybody on storage.objects using (true) with check (true)")
+    connection.execute(
+        "insert into ittybit.settings (on_upload_url, push_back_url) values ('https://f.test/a', 'https://f.test/b')"
+        " on conflict (singleton) do update set on_upload_url = excluded.on_upload_url"
+    )
+    connection.execute(
+        "insert into ittybit.rules (name, bucket_id, automation_id) values ('clips', 'uploads', 'auto_1')"
+    )
+    connection.execute(
+        "insert into ittybit.rules (name, bucket_id, mimetype, min_size, max_size, task)"
+        " values ('task', 'uploads', 'video/*', 1, 9999, %s)",
+        [Jsonb(TASK)],
+    )
+
+
+def caught(connection: Connection) -> list[Any]:
+    return rows(connection, "select distinct what, by::text from public.caught")
+
+
+def test_what_others_left_in_public_before_the_installation_is_not_taken_for_postgresqls_own(
+    database: Project,
+) -> None:
+    with rolled_back(database) as connection:
+        connection.execute("grant create on schema public to authenticated")
+        connection.execute("set local role authenticated")
+        connection.execute("set local search_path = public")
+        connection.execute(CATCH)
+        connection.execute("drop table public.caught")
+        set_traps(connection, "public")
+        connection.execute("reset role")
+        connection.execute("reset search_path")
+        install(connection)
+        prepare(connection)
+        # The traps work, and are nearer than PostgreSQL's own.
+        connection.execute("set local search_path = public")
+        connection.execute("select format('%s of %s', 1::numeric, 2), '{}'::jsonb ? 'a'::varchar")
+        assert len(caught(connection)) == 2
+        connection.execute("delete from public.caught")
+        use_everything(connection)
+        assert caught(connection) == []
+        assert rows(connection, "select count(*) as it from ittybit.jobs")[0]["it"] >= 6
+
+
+def test_nothing_of_the_schema_is_bound_to_anything_in_public(database: Project) -> None:
+    bound = """
+        select pg_describe_object(classid, objid, objsubid) as ours, pg_describe_object(refclassid, refobjid, 0) as it
+        from pg_depend where refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass)
+        and (refobjid in (select oid from pg_proc where pronamespace = 'public'::regnamespace)
+          or refobjid in (select oid from pg_operator where oprnamespace = 'public'::regnamespace)
+          or refobjid in (select oid from pg_type where typnamespace = 'public'::regnamespace))"""
+    assert rows(database.superuser, bound) == []
+
+
+def test_a_sessions_own_types_and_tables_are_not_taken_for_ours(database: Project) -> None:
+    with rolled_back(database) as connection:
+        # What others wrote looks them up all the same: docs/security.md says to whom that matters.
+        for function in rows(connection, OTHERS):
+            connection.execute(f"alter function {function['signature']} set search_path = pg_catalog, pg_temp".encode())
+        prepare(connection)
+        connection.execute("set local role authenticated")
+        connection.execute("set local search_path = ''")
+        set_temporary_traps(connection)
+        # The traps work.
+        connection.execute("select 'x'::text, '{}'::jsonb")
+        connection.execute("reset role")
+        assert len(caught(connection)) == 2
+        connection.execute("delete from public.caught")
+        use_everything(connection)
+        # As itself the session may run what it likes.
+        assert {one["by"] for one in caught(connection)} <= {"authenticated"}
+        assert rows(connection, "select count(*) as it from ittybit.jobs")[0]["it"] >= 6
+
+
+HOSTILE = [
+    "'; drop table public.canary; --",
+    "'); drop table public.canary; select ('",
+    "$$; drop table public.canary; $$",
+    "\\'; drop table public.canary; --",
+    "%s %I %L %1$s %%",
+    '" or ""="',
+    "a\\",
+    "a%' or true --",
+    "_%_%\\%",
+    "{name}{dir}{stem}",
+    "s3://results/../x",
+    "../../other/x",
+    "a\nb\r\tc\x1b[31m\x7f",
+    "a\u2028b\u2029c\u0085d\u202e",
+    "ittybit: forged",
+    "{1,2}",
+    "x" * 400,
+]
+
+
+@pytest.fixture
+def canary(database: Project) -> Iterator[None]:
+    """Fails the test when anything but rows was changed."""
+    shape = "select md5(string_agg(oid::regclass::text, ',' order by oid)) as it from pg_class"
+    database.superuser.execute("create table public.canary as select 1 as alive")
+    before = rows(database.superuser, shape)
+    yield
+    assert rows(database.superuser, "select alive from public.canary") == [{"alive": 1}]
+    assert rows(database.superuser, shape) == before
+    database.superuser.execute("drop table public.canary")
+
+
+@pytest.mark.usefixtures("canary")
+@pytest.mark.parametrize("text", HOSTILE)
+def test_whatever_is_stored_comes_back_as_it_is(database: Project, text: str) -> None:
+    database.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [text, text[:100]])
+    try:
+        database.rule("automation", bucket_id=text)
+        database.rule("task", bucket_id=text, task=TASK | {"options": {text: text}})
+        database.rule("glob", bucket_id=text, path=text.replace("*", ""))
+        for name in (text, f"{text}/{text}", f"{text}.mp4"):
+            with database.writing("storage.object.upload", "supabase_storage_admin") as connection:
+                put(connection, name, bucket=text, mimetype=text, etag=text, owner_id=text)
+            version = f"{text} 2"
+            with database.writing("storage.object.move", "supabase_storage_admin") as connection:
+                connection.execute(
+                    "update storage.objects set version = %s, metadata = metadata || %s where name = %s",
+                    [version, Jsonb({"eTag": text + "2", "lastModified": text}), name],
+                )
+            jobs = database.sql("select * from ittybit.jobs where name = %s and version = %s", name, version)
+            assert {job["rule"] for job in jobs} >= {"automation", "task"}
+            assert {(job["bucket_id"], job["name"], job["etag"]) for job in jobs} == {(text, name, text + "2")}
+            assert {job["task"]["options"] == {text: text} for job in jobs if job["task"]} == {True}
+            places = [job["task"]["destination"] for job in jobs if job["task"] and job["state"] != "skipped"]
+            assert all(re.fullmatch(r"s3://results/[A-Za-z0-9_!.*'() &$@=;:+,?-][^%<>|{}\n]*", one) for one in places)
+            assert not [one for one in places if {"", ".", ".."} & set(one.removeprefix("s3://").split("/"))]
+            assert len(database.sql("select * from ittybit.explain(%s, %s)", text, name)) >= 3
+        assert database.warnings == []
+        assert database.sql("select * from ittybit.jobs where rule = 'glob' and name = %s", text)
+        database.send()
+        database.sql("select ittybit.sweep_page(), ittybit.retry_failed(%s), ittybit.stop_backfill(%s)", text, text)
+        with pytest.raises(psycopg.errors.NoDataFound):
+            database.sql("select ittybit.backfill(%s)", text)
+    finally:
+        with triggers_off(database):
+            database.superuser.execute("delete from storage.objects")
+            database.superuser.execute("delete from storage.buckets where id = %s", [text])
+
+
+@pytest.mark.usefixtures("canary")
+@pytest.mark.parametrize("text", HOSTILE)
+def test_whatever_is_reported_is_kept_as_it_is(claimed: Project, text: str) -> None:
+    job = claimed.job()["id"]
+    error = {"kind": text, "message": text, "status": text}
+    answer = claimed.report(job, 1, "retry", error=error, reason=text, outputs=[text], in_doubt=True)
+    assert answer["applied"]
+    assert claimed.job()["error"] == error
+    assert claimed.job()["reason"] == text
+    claimed.report(job, 1, "succeeded", ittybit_id=text, outputs=[text, text])
+    assert (claimed.job()["ittybit_id"], claimed.job()["outputs"]) == (text, [text, text])
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        claimed.report(job, 1, text)
+
+
+@pytest.mark.usefixtures("canary")
+@pytest.mark.parametrize("text", HOSTILE)
+def test_whatever_a_rule_is_called_or_told_is_refused_or_kept(database: Project, text: str) -> None:
+    refused: list[dict[str, Any]] = [{"automation_id": text}, {"task": TASK | {"kind": text}}, {"mimetype": text}]
+    for columns in refused:
+        with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InvalidParameterValue)):
+            database.rule(**{"name": "a", **columns})
+    try:
+        database.rule("b", task=TASK | {"destination": f"s3://results/{text}"})
+        database.put("a.mp4")
+        task = database.job()["task"]
+        assert task["destination"].startswith("s3://results/")
+        assert ".." not in task["destination"]
+    except psycopg.errors.InvalidParameterValue:
+        assert database.sql("select from ittybit.rules") == []
+
+
+@pytest.mark.usefixtures("canary")
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_folder_is_looked_into_by_its_very_name(database: Project, text: str) -> None:
+    database.sql("insert into ittybit.outputs values ('uploads', %s, gen_random_uuid())", f"{text}/")
+    store(database, f"{text}/a.mp4")
+    assert database.value("select ittybit.tidy()") == 0
+    with triggers_off(database):
+        database.superuser.execute("update storage.objects set name = 'elsewhere/a.mp4'")
+    assert database.value("select ittybit.tidy()") == 1
