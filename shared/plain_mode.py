@@ -37,8 +37,8 @@ class StoredObject(BaseModel):
 
     @property
     def mimetype(self) -> str:
-        """The type that the uploader claims."""
-        return str((self.metadata or {}).get("mimetype") or "")
+        """The type that the uploader claims; none has more than 255 characters (RFC 6838)."""
+        return str((self.metadata or {}).get("mimetype") or "")[:1000]
 
     @property
     def content(self) -> tuple[Any, int]:

@@ -24,6 +24,16 @@ def test_a_media_type_means_what_the_vectors_say(pattern: str, mimetype: str, ex
     assert matches_mimetype(pattern, mimetype) is expected
 
 
+@pytest.mark.timeout(20)  # tried one after another, the ways through these would take for ever
+@pytest.mark.parametrize(
+    "glob", ["**a**a**a**a**a**a**a**a**c", "*a" * 60 + "c", "**/**/**/**/**/c", "**a*b" * 30 + "c"]
+)
+@pytest.mark.parametrize("piece", ["a", "/", "ab", "a/"])
+def test_no_name_makes_a_glob_slow(glob: str, piece: str) -> None:
+    assert matches_path(glob, (piece * 1024)[:1024]) is False
+    assert matches_mimetype(glob, (piece * 1024)[:1024]) is False
+
+
 @given(st.text(st.characters(exclude_characters="*")))
 def test_a_glob_without_a_star_is_the_path_itself(path: str) -> None:
     assert matches_path(path, path)
