@@ -29,6 +29,8 @@ from shared.settings import Settings
 # An invocation answers within this: hosts grant 10 s between SIGTERM and SIGKILL.
 DEADLINE_SECONDS = 8.0
 MAX_BODY_BYTES = 64 * 1024
+# A caller that is still sending hears why it is refused only when it may finish.
+MAX_DISCARDED_BYTES = 16 * MAX_BODY_BYTES
 
 Body = TypeVar("Body")
 
@@ -91,7 +93,7 @@ def endpoint(
                 response = _json(answer.status, answer.body)
                 call.note(**{key: answer.body[key] for key in ("outcome", "reason") if key in answer.body})
             except Exception as error:  # noqa: BLE001 - the edge: whatever happens becomes an answer
-                response = _problem(error, call)
+                response = _without_the_rest(request, _problem(error, call))
             response.headers["X-Correlation-Id"] = call.id
             _log(handler.__name__, response.status_code, call, time.monotonic() - began)
             return response
@@ -128,8 +130,25 @@ def _admit(request: flask.Request, call: Call, adapter: TypeAdapter[Any], max_bo
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """The field's path, without the tag of a union's member."""
-    return ".".join(str(part) for part in location if not str(part).startswith("<")) or "body"
+    """The field's path, without the tag of a union's member; a caller may have made up a name of any length."""
+    return ".".join(str(part) for part in location if not str(part).startswith("<"))[:100] or "body"
+
+
+def _without_the_rest(request: flask.Request, response: flask.Response) -> flask.Response:
+    """Throw away what is left of a refused request's body, or where that is too much, leave it unread.
+
+    Unasked, functions-framework would read all of it into memory (``read_request``), unless the answer is a stream.
+    """
+    try:
+        for _ in range(MAX_DISCARDED_BYTES // MAX_BODY_BYTES):
+            if not request.stream.read(MAX_BODY_BYTES):
+                return response
+    except HTTPException:  # the caller has hung up
+        pass
+    said = response.get_data()
+    response.content_length = len(said)
+    response.response = iter([said])
+    return response
 
 
 def _problem(error: Exception, call: Call) -> flask.Response:
@@ -149,7 +168,7 @@ def _problem(error: Exception, call: Call) -> flask.Response:
             detail = {"detail": error.detail} if error.detail else {}
             return _json(200, {"outcome": "skipped", "reason": error.reason, **detail})
         case ServiceError():
-            message, kind = call.redact(error.message), error.kind and call.redact(error.kind)
+            message, kind = call.redact.brief(error.message), error.kind and call.redact.brief(error.kind, 100)
             told = {"service": error.service, "status": error.status, "kind": kind, "message": message}
             call.note(upstream=told)
             status = 422 if error.effect == "fail" else 503

@@ -25,6 +25,7 @@ MAX_TRIES = 3
 
 _client_made = threading.Lock()
 _client: httpx.Client | None = None
+_sending = threading.local()
 
 
 class Deadline:
@@ -40,18 +41,6 @@ class Deadline:
     def reserving(self, seconds: float) -> Deadline:
         """An earlier deadline, so that ``seconds`` are left for what must still be done after it."""
         return Deadline(max(0.0, self.left() - seconds))
-
-
-class _TimeLeft(dict[str, float]):
-    """httpx's time-outs: each phase of a request is given what is left when it begins, not the whole once more."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        super().__init__()
-        self._deadline = deadline
-
-    def get(self, phase: str, default: object = None) -> float:  # noqa: ARG002 - it is a dict's
-        """Return the seconds for connect, write, read or pool."""
-        return max(0.001, self._deadline.left())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +105,15 @@ def _request(
 def _send_once(service: Service, request: httpx.Request, deadline: Deadline, repeatable: bool) -> Reply:
     if deadline.left() == 0:
         raise Unanswered(service, "no time was left to ask")
-    request.extensions["timeout"] = _TimeLeft(deadline)
+    # Waiting for a place in the pool; whatever is done on a connection asks for itself (shared/network.py).
+    request.extensions["timeout"] = {"pool": deadline.left()}
+    _sending.deadline = deadline
     answer = bytearray()
     try:
         response = _pool().send(request, stream=True)
         with contextlib.closing(response):
-            for chunk in response.iter_bytes():
+            # As it comes: what was compressed although it should not be is not unpacked, however large it would become.
+            for chunk in response.iter_raw():
                 answer += chunk
                 if len(answer) > MAX_ANSWER_BYTES or deadline.left() == 0:
                     raise Unanswered(service, "the answer was too large or too slow", in_doubt=not repeatable)
@@ -155,9 +147,9 @@ def _answered(service: Service, response: httpx.Response, answer: bytes, repeata
     after = response.headers.get("retry-after", "")
     return Answered(
         service,
-        str(message)[:500],
+        str(message),
         status=status,
-        kind=str(kind)[:100] if kind else None,
+        kind=str(kind) if kind else None,
         in_doubt=not repeatable and (status == 408 or status >= 500) and status != 503,
         retry_after=int(after[:9]) if after.isascii() and after.isdigit() else None,
     )
@@ -168,11 +160,18 @@ def _pool() -> httpx.Client:
     global _client  # noqa: PLW0603 - one pool per process is the point
     with _client_made:
         if _client is None:
+            from shared import network  # noqa: PLC0415 - it needs httpcore, which is not imported before
+
             size = max(32, int(os.environ.get("THREADS") or 0))
-            _client = httpx.Client(
-                follow_redirects=False,
-                # Only the configured origins are connected to, not a proxy that the environment happens to name.
-                trust_env=False,
-                limits=httpx.Limits(max_connections=size, max_keepalive_connections=size, keepalive_expiry=30),
-            )
+            limits = httpx.Limits(max_connections=size, max_keepalive_connections=size, keepalive_expiry=30)
+            # Only the configured origins are connected to, not a proxy that the environment happens to name.
+            transport = httpx.HTTPTransport(trust_env=False, limits=limits)
+            transport._pool._network_backend = network.Backend(_left)  # noqa: SLF001 - httpx passes on none
+            _client = httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
         return _client
+
+
+def _left() -> float:
+    """Seconds left for what this thread is sending."""
+    deadline: Deadline = _sending.deadline
+    return deadline.left()

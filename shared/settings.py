@@ -101,8 +101,12 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Settings:
-        if self.functions_token in self.functions_secret:
+        token = self.functions_token
+        bare = {secret.removeprefix("whsec_") for secret in self.functions_secret}
+        if token and token.removeprefix("whsec_") in bare:
             raise ValueError("FUNCTIONS_TOKEN must not be the FUNCTIONS_SECRET: whoever holds one would hold both")
+        if token in {self.ittybit_api_key, self.supabase_secret_key, self.supabase_s3_secret_access_key} - {None}:
+            raise ValueError("FUNCTIONS_TOKEN must be a secret of its own, not one of the keys")
         if (self.ittybit_automation_id is None) != (self.watch_bucket is None):
             raise ValueError("ITTYBIT_AUTOMATION_ID and WATCH_BUCKET go together (plain mode)")
         return self

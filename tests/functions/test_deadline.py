@@ -56,7 +56,9 @@ def speaker(*pieces: bytes, every: float) -> Iterator[str]:
             thread.join()
 
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+HEAD = OK + b"Content-Length: 1000\r\n\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize("pieces", [[HEAD], [HEAD, *[b" "] * 999]])
@@ -65,3 +67,26 @@ def test_an_answer_that_begins_and_does_not_end_ends_at_the_deadline(pieces: lis
         began = time.monotonic()
         assert fails(lambda: start(client(origin, seconds=0.6), "auto_1")).in_doubt
         assert time.monotonic() - began < 0.95
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [OK, *[b"x-more: yes\r\n"] * 90],
+        [b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 90,
+        [CHUNKED, *[b"0"] * 90],
+        [CHUNKED, b"1\r\n{\r\n", *[b"0"] * 90],
+    ],
+    ids=["headers", "interim answers", "a chunk's size", "a later chunk's size"],
+)
+def test_nothing_of_an_answer_may_come_in_drops_until_long_after_the_deadline(pieces: list[bytes]) -> None:
+    # Each drop comes in time for a time-out of its own; all of them take half a minute.
+    with speaker(*pieces, every=0.3) as origin:
+        began = time.monotonic()
+        assert fails(lambda: start(client(origin, seconds=0.6), "auto_1")).in_doubt
+        assert time.monotonic() - began < 6
+
+
+def test_interim_answers_without_end_end_at_the_deadline() -> None:
+    with speaker(*[b"HTTP/1.1 103 Early Hints\r\n\r\n" * 50] * 20_000, every=0) as origin:
+        assert fails(lambda: start(client(origin, seconds=0.3), "auto_1")).in_doubt

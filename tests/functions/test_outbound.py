@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import gzip
 import json
+import socket
+import ssl
 import time
+import tracemalloc
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from werkzeug import Response
 
 from local.server import Server
-from shared import outbound
-from shared.errors import Unanswered
+from shared import objects, outbound
+from shared.errors import ServiceError, Unanswered
+from shared.settings import load
+from tests.functions.calling import NOWHERE
 from tests.functions.ittybit_alone import KEY, Alone, client, fails, start
 
 START = r"/automations/[^/]+/run"
@@ -36,7 +46,7 @@ def test_a_refusal_is_told_in_ittybit_s_words_and_not_asked_again(
     [
         ({"error": {"code": "c", "message": "No."}}, "c", "No."),
         ({"error": "not_found"}, "not_found", "HTTP 404"),
-        ({"message": "m" * 900}, None, "m" * 500),
+        ({"message": "m" * 900}, None, "m" * 900),
         ({"message": ["No."], "kind": {"a": 1}}, "{'a': 1}", "['No.']"),
         ({}, None, "HTTP 404"),
         (None, None, "HTTP 404"),
@@ -145,6 +155,74 @@ def test_a_success_that_cannot_be_read_leaves_a_start_in_doubt(content: bytes) -
         assert (error.status, error.effect, error.in_doubt) == (None, "retry", True)
         error = fails(client(server.origin, seconds=0.3).connections)
         assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
+
+
+def test_what_is_compressed_although_it_should_not_be_is_not_unpacked() -> None:
+    small = gzip.compress(json.dumps({"id": "run_1"}).encode())
+    bomb = gzip.compress(bytes(60_000_000), compresslevel=1)
+    twice = gzip.compress(bomb)
+    for content, coding in ((small, "gzip"), (bomb, "gzip"), (twice, "gzip, gzip"), (zlib.compress(small), "deflate")):
+        with Server(Response(content, headers={"Content-Encoding": coding})) as server:
+            tracemalloc.start()
+            try:
+                error = fails(lambda: start(client(server.origin), "auto_1"))
+                assert tracemalloc.get_traced_memory()[1] < 4 * outbound.MAX_ANSWER_BYTES
+            finally:
+                tracemalloc.stop()
+        assert (error.message, error.in_doubt) == ("the answer was not JSON", True)
+
+
+# Made for this test by openssl, and good for nothing.
+CERTIFICATE = Path(__file__).parent / "self_signed.pem"
+
+
+def test_a_server_that_cannot_prove_who_it_is_is_told_nothing() -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(CERTIFICATE)
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        for _ in range(outbound.MAX_TRIES):
+            connection, _ = listener.accept()
+            with connection, suppress(OSError), tls.wrap_socket(connection, server_side=True) as secure:
+                heard.append(secure.recv(1000))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        served = pool.submit(serve)
+        port = listener.getsockname()[1]
+        error = fails(lambda: start(client(f"https://localhost:{port}"), "auto_1"))
+        served.result(10)
+    assert (error.message, error.in_doubt, error.effect) == ("could not connect (ConnectError)", False, "retry")
+    assert heard == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 300, 304])
+def test_no_address_in_an_answer_is_ever_called(status: int) -> None:
+    called: list[str] = []
+
+    def elsewhere(environ: dict[str, Any], start_response: Any) -> Any:
+        called.append(environ["PATH_INFO"])
+        return Response(b"{}")(environ, start_response)
+
+    with Server(elsewhere) as other:
+        link = f'<{other.origin}/page>; rel="next"'
+        addresses = {"Location": f"{other.origin}/to", "Link": link, "Has-More": "true", "Refresh": f"0;{other.origin}"}
+        page = [{"id": "con_1", "next": f"{other.origin}/next", "url": f"{other.origin}/url"}]
+        for answer in (
+            Response(status=status, headers=addresses),
+            Response(json.dumps({"data": page, "next": f"{other.origin}/more"}), headers={"Link": link}),
+            Response(json.dumps([{"signedURL": f"{other.origin}/object/sign/private/a?token=t"}]), headers=addresses),
+        ):
+            with Server(answer) as server:
+                for act in (lambda: client(server.origin, seconds=0.4).connections(), lambda: signed(server.origin)):
+                    with suppress(ServiceError):
+                        assert other.origin not in str(act())
+    assert called == []
+
+
+def signed(origin: str) -> str:
+    supabase = load(NOWHERE | {"SUPABASE_URL": origin})
+    return objects.signed_address(supabase, "private", "a", "mark", outbound.Deadline(0.4))
 
 
 def test_an_error_page_as_long_as_it_likes_is_still_that_error() -> None:

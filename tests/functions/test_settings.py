@@ -93,6 +93,16 @@ def test_a_token_that_is_one_of_the_secrets_is_refused(position: int) -> None:
     assert SECRET not in message
 
 
+@pytest.mark.parametrize(
+    "token",
+    [SECRET.removeprefix("whsec_"), NOWHERE["ITTYBIT_API_KEY"], NOWHERE["SUPABASE_SECRET_KEY"], "s3-secret-access-key"],
+)
+def test_a_token_that_opens_something_else_is_refused(token: str) -> None:
+    message = refusal(FUNCTIONS_TOKEN=token, SUPABASE_S3_SECRET_ACCESS_KEY="s3-secret-access-key")
+    assert "FUNCTIONS_TOKEN must" in message
+    assert token not in message
+
+
 @pytest.mark.parametrize("key", [b"", b"23 bytes are not enough", b"x" * 65])
 def test_a_secret_is_24_to_64_bytes(key: bytes) -> None:
     assert "FUNCTIONS_SECRET must be whsec_" in refusal(FUNCTIONS_SECRET="whsec_" + base64.b64encode(key).decode())
