@@ -106,7 +106,7 @@ def test_two_rules_on_one_object_make_two_jobs(database: Project) -> None:
     assert (first["automation_id"], first["task"]) == ("one", None)
     assert (second["automation_id"], second["task"]["destination"]) == (None, "s3://results/clips/a.mp4")
     assert second["task"]["options"] == {"height": 720}
-    assert [message["url"] for message in database.messages()] == [ON_UPLOAD, PUSH_BACK]
+    assert {message["url"] for message in database.messages()} == {ON_UPLOAD, PUSH_BACK}
     assert database.outputs() == [("results", "clips/a.mp4")]
 
 
