@@ -5,12 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 FILE ?=
 ENV ?=
+ARGS ?=
 UPLOADS ?= 10000
 SEED ?= 1
 KEY ?= honoured
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test faults lint clean
+.PHONY: help demo serve doctor test faults lint clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +21,9 @@ demo: $(VENV)/installed ## The whole way once: a clip in, results out (FILE=path
 
 serve: $(VENV)/installed ## The embedded stack, staying up (ENV=.env: the functions alone, against real services)
 	@$(BIN)/python -m local serve $(if $(ENV),--env "$(ENV)")
+
+doctor: $(VENV)/installed ## What is wrong with the stack that make serve runs (ARGS=--json)
+	@$(BIN)/python -m deploy.doctor --env-file build/serve.env $(ARGS)
 
 test: $(VENV)/installed ## All tests
 	@$(BIN)/python -m pytest

@@ -7,6 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 source deploy/common.sh
 # shellcheck source=deploy/stage.sh
 source deploy/stage.sh
+# shellcheck source=deploy/doctor.sh
+source deploy/doctor.sh
 
 usage() {
   cat <<'USAGE'
@@ -15,6 +17,8 @@ Usage: ./deploy.sh [options] <verb> [arguments]
 Verbs
   stage [name…]   make build/<name>/ for each function (all of them by default): main.py, shared/ and
                   requirements.txt, which is what every Cloud-Functions-compatible host deploys
+  doctor [--json] look at the whole project, change nothing, and say what is wrong and what to do: a line for each
+                  check; ends with 0 when all is ok, 1 with a warning, 2 with a failure
 
 Options
   --env NAME      read .env.NAME instead of .env, and keep the names in the cloud apart
@@ -49,6 +53,7 @@ main() {
   shift
   case "$verb" in
     stage) stage "$@" ;;
+    doctor) doctor "$@" ;;
     *) fail "unknown verb '$verb'" ;;
   esac
 }

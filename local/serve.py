@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 from dotenv import dotenv_values
+from psycopg.conninfo import conninfo_to_dict
 
-from local.functions import NAMES, FunctionProcess, stage
+from local.functions import NAMES, ROOT, FunctionProcess, stage
 from local.project import BUCKET, Project
 from local.stack import Stack
+
+# Where make doctor finds the stack that make serve runs.
+ENVIRONMENT = ROOT / "build" / "serve.env"
 
 
 def serve() -> None:
@@ -20,8 +26,9 @@ def serve() -> None:
         project = Project(stack)
         project.set_up()
         project.close()
-        print(_guide(stack), flush=True)
-        _wait()
+        with _told_to_the_doctor(stack):
+            print(_guide(stack), flush=True)
+            _wait()
     print("\nStopped.")
 
 
@@ -49,6 +56,32 @@ def serve_functions(env: Path) -> None:
         finally:
             for function in running:
                 function.stop()
+
+
+def environment_of(stack: Stack) -> dict[str, str]:
+    """Return what a developer has of such a project: the functions' variables, the database, and where things are."""
+    socket = urlencode({"host": conninfo_to_dict(stack.postgres.dsn("postgres"))["host"]})
+    return {
+        **stack.environment,
+        "DATABASE_URL": f"postgresql://postgres@/postgres?{socket}",
+        "SUPABASE_PUBLISHABLE_KEY": stack.keys.publishable_key,
+        **{f"{name.replace('-', '_').upper()}_URL": function.url for name, function in stack.functions.items()},
+    }
+
+
+@contextlib.contextmanager
+def _told_to_the_doctor(stack: Stack) -> Iterator[None]:
+    """Leave the stack's variables, for its owner alone, where ``make doctor`` looks for them, until the end."""
+    text = "".join(f"{name}={value}\n" for name, value in environment_of(stack).items())
+    ENVIRONMENT.unlink(missing_ok=True)
+    ENVIRONMENT.touch(mode=0o600)
+    ENVIRONMENT.write_text(text)
+    try:
+        yield
+    finally:
+        # Another one may have been started since.
+        if ENVIRONMENT.is_file() and ENVIRONMENT.read_text() == text:
+            ENVIRONMENT.unlink()
 
 
 def _wait() -> None:
@@ -81,5 +114,6 @@ Try
      curl {storage}/{BUCKET}/processed/clip-720p.mp4 {key} -o clip-720p.mp4
   3. Make a task by hand:
      curl {stack.functions["push-back"].url} {token} -d '{task}'
+  4. See whether all is in order, in another terminal: make doctor
 
 Ctrl-C ends it."""

@@ -15,6 +15,7 @@ import pytest
 from local.demo import RESULTS
 from local.functions import ROOT
 from local.media import make_clip, probe
+from local.serve import ENVIRONMENT
 
 COMMAND = [sys.executable, "-m", "local"]
 
@@ -71,10 +72,17 @@ def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signa
             assert line, printed
             printed += line
         family = psutil.Process(serving.pid).children(recursive=True)
+        assert ENVIRONMENT.stat().st_mode & 0o777 == 0o600
+        command = [sys.executable, "-m", "deploy.doctor", "--env-file", str(ENVIRONMENT)]
+        looked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         serving.send_signal(end)
         serving.stdout.read()
         serving.wait(30)
 
+    # Only pg_cron may not have run yet.
+    assert looked.returncode in (0, 1), looked.stdout + looked.stderr
+    assert looked.stdout.count("\nok ") > 20
+    assert not ENVIRONMENT.exists()
     assert printed.count("curl ") == 3
     assert len(family) > 3  # PostgreSQL and three functions were there
     _, alive = psutil.wait_procs(family, timeout=10)

@@ -1,0 +1,65 @@
+"""``python -m deploy.doctor``: prints the findings; ends with 0, 1 or 2 by the worst of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from deploy.doctor.examination import examine
+from deploy.doctor.finding import Finding, exit_status
+
+_COLOURS = {"ok": "32", "warning": "33", "failure": "31", "skipped": "2"}
+
+
+def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
+    """Examine the project; return the exit status: 0 when all is ok, 1 with a warning, 2 with a failure."""
+    parser = argparse.ArgumentParser(
+        prog="deploy.sh doctor",
+        description="Look at the project from outside and from its database, and say what is wrong and what to do.",
+        epilog="Reads the functions' variables (.env), DATABASE_URL for the database's half, and for what the database"
+        " does not know ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL and SUPABASE_PUBLISHABLE_KEY. Ends with 0"
+        " when all is ok, 1 with a warning, 2 with a failure.",
+    )
+    parser.add_argument("--json", action="store_true", help="a list of {check, verdict, saw, remedy}")
+    parser.add_argument("--env-file", type=Path, metavar="FILE", help="read the variables from this file alone")
+    options = parser.parse_args(arguments)
+    if options.env_file is not None:
+        if not options.env_file.is_file():
+            print(
+                f"There is no {options.env_file}: `make serve` writes build/serve.env while it runs.", file=sys.stderr
+            )
+            return 2
+        read = dotenv_values(options.env_file, interpolate=False)
+        environment = {name: value for name, value in read.items() if value}
+
+    if options.json:
+        findings = list(examine(environment))
+        print(json.dumps([finding.model_dump() for finding in findings], indent=2))
+    else:
+        findings = list(_printed(examine(environment)))
+    return exit_status(findings)
+
+
+def _printed(findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Print each as it comes, and what they come to at the end."""
+    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    counts = dict.fromkeys(_COLOURS, 0)
+    for finding in findings:
+        counts[finding.verdict] += 1
+        verdict = f"{finding.verdict:8}"
+        if is_coloured:
+            verdict = f"\033[{_COLOURS[finding.verdict]}m{verdict}\033[0m"
+        remedy = f" -> {finding.remedy}" if finding.remedy else ""
+        print(f"{verdict}  {finding.check:18}  {finding.saw}{remedy}", flush=True)
+        yield finding
+    print(f"{sum(counts.values())} checks: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

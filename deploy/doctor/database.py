@@ -1,0 +1,180 @@
+"""The database's half: its own findings (``ittybit.doctor()``), and what only a clone of the project can compare."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import re
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import dict_row
+from pydantic import BaseModel, TypeAdapter
+from standardwebhooks import Webhook
+
+from deploy.doctor.finding import Finding, failure, ok, warning
+
+# The checks of ittybit.doctor(), in its order.
+CHECKS = (
+    *("triggers", "rpcs", "addresses", "secret", "pg_net", "pg_cron", "rules", "buckets", "limits", "results"),
+    *("starts", "holds", "waiting", "unanswered"),
+)
+IN_STUDIO = "Run in Studio's SQL editor: select * from ittybit.doctor();"
+MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
+_APPLY = "Apply supabase/migrations: ./deploy.sh database."
+_CONNECT_SECONDS = 10
+_STATEMENT = "set local statement_timeout = '15s'; set local lock_timeout = '2s'; set transaction read only"
+# What ittybit.prove_secret() signs.
+_PROOF = ("doctor", datetime.fromtimestamp(0, UTC), "the secret of ittybit.doctor()")
+
+
+class Rule(BaseModel):
+    """An enabled rule's action; ``bucket`` is where its task writes, if there is such a bucket."""
+
+    name: str
+    automation_id: str | None
+    bucket: str | None
+
+
+class Setup(BaseModel):
+    """What the checks from outside need to know of the database."""
+
+    on_upload_url: str | None
+    push_back_url: str | None
+    rules: tuple[Rule, ...]
+
+
+class Database:
+    """A connection as the project's ``postgres`` role, read only, each statement within a time limit.
+
+    Attributes:
+        ahead: seconds by which the database's clock is ahead of this machine's.
+        saw: who is connected to what.
+    """
+
+    def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
+        self._connection = connection
+        began = time.time()
+        [row] = self._rows(
+            "select clock_timestamp() as now, current_user as login, current_setting('server_version') as version,"
+            " has_schema_privilege(to_regnamespace('ittybit'), 'usage') as may_look"
+        )
+        self.ahead = row["now"].timestamp() - (began + time.time()) / 2
+        self.saw = f"{row['login']} on PostgreSQL {row['version']}"
+        self.may_look: bool = row["may_look"] is not False
+
+    @classmethod
+    @contextlib.contextmanager
+    def connect(cls, url: str) -> Iterator[Self]:
+        """Connect until the end of the block.
+
+        Raises:
+            ValueError: the address is none, without saying it: it holds the password.
+            psycopg.Error: the database does not answer, or refuses.
+        """
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.ProgrammingError:
+            raise ValueError(
+                "DATABASE_URL is not an address such as postgresql://postgres:…@host:5432/postgres"
+            ) from None
+        if not str(given.get("host") or "/").startswith(("/", "localhost", "127.", "::1")):
+            given.setdefault("sslmode", "require")
+        given |= {"connect_timeout": _CONNECT_SECONDS, "application_name": "ittybit-doctor"}
+        # A pooler may give each transaction another session: nothing is prepared, and nothing is set beyond one.
+        with psycopg.connect(
+            make_conninfo("", **given), autocommit=True, prepare_threshold=None, row_factory=dict_row
+        ) as connection:
+            yield cls(connection)
+
+    def _rows(self, query: str) -> list[dict[str, Any]]:
+        with self._connection.transaction():
+            self._connection.execute(_STATEMENT)
+            return self._connection.execute(query.encode()).fetchall()
+
+    def findings(self) -> list[Finding]:
+        """What the database finds itself."""
+        return TypeAdapter(list[Finding]).validate_python(self._rows("select * from ittybit.doctor()"))
+
+    def setup(self) -> Setup:
+        """What the checks from outside need to know."""
+        [row] = self._rows(
+            """
+            select
+              s.on_upload_url,
+              s.push_back_url,
+              coalesce(
+                (
+                  select jsonb_agg(
+                    jsonb_build_object('name', r.name, 'automation_id', r.automation_id, 'bucket', b.id) order by r.name
+                  )
+                  from ittybit.rules as r
+                  left join storage.buckets as b on b.id = substring(r.task ->> 'destination' from '^s3://([^/]+)/')
+                  where r.enabled
+                ),
+                '[]'
+              ) as rules
+            from (select) as always
+            left join ittybit.settings as s on true
+            """
+        )
+        return Setup.model_validate(row)
+
+    def signing_secret(self, secrets: tuple[str, ...]) -> str | None:
+        """The one of the secrets that the database signs with, or None; only a signature leaves the database."""
+        [row] = self._rows("select ittybit.prove_secret() as proof")
+        name, moment, text = _PROOF
+        signed = {secret: Webhook(secret).sign(name, moment, text) for secret in secrets}
+        return next((one for one, proof in signed.items() if hmac.compare_digest(proof, row["proof"] or "")), None)
+
+    def migrations(self) -> Finding:
+        """Compare the functions that are there with those that the migrations of this clone define."""
+        there: dict[str, set[str]] = {}
+        for row in self._rows(
+            "select n.nspname || '.' || p.proname as name, p.prosrc as body"
+            " from pg_catalog.pg_proc as p join pg_catalog.pg_namespace as n on n.oid = p.pronamespace"
+            r" where n.nspname = 'ittybit' or (n.nspname = 'public' and p.proname like 'ittybit\_%')"
+        ):
+            there.setdefault(row["name"], set()).add(row["body"])
+        wanted = defined(MIGRATIONS)
+        missing = [name for name in wanted if name not in there]
+        others = [name for name, body in wanted.items() if name in there and body not in there[name]]
+        if len(missing) == len(wanted):
+            return failure("migrations", "this database has no ledger", _APPLY)
+        if missing:
+            return failure("migrations", f"missing: {_some(missing)}", _APPLY)
+        if others:
+            return warning("migrations", f"other than in this clone: {_some(others)}", _APPLY)
+        newest = max(file.name.partition("_")[0] for file in MIGRATIONS.glob("*.sql"))
+        return ok("migrations", f"all {len(wanted)} functions are those of this clone, up to {newest}")
+
+
+def defined(migrations: Path) -> Mapping[str, str]:
+    """The functions that the migrations define, by their names with the schema: each one's last body."""
+    bodies = {}
+    for file in sorted(migrations.glob("*.sql")):
+        # One that is parsed when it is made (`return …`) has no body to compare.
+        for definition in file.read_text().split("create or replace function ")[1:]:
+            if found := re.match(r"([\w.]+)\(.*?^as \$\$(.*?)\$\$;", definition, re.DOTALL | re.MULTILINE):
+                bodies[found[1]] = found[2]
+    return bodies
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def agree(secret: Finding, signing: str | None, secrets: tuple[str, ...]) -> Finding:
+    """Say of a secret that is in order in Vault whether it is the functions' as well."""
+    if signing is None:
+        remedy = (
+            "Put it there with ./deploy.sh database, or set FUNCTIONS_SECRET to what the functions were deployed with."
+        )
+        return failure("secret", "the secret in Vault is not the FUNCTIONS_SECRET known here", remedy)
+    more = f"; {len(secrets)} are accepted: drop the former ones when a rotation is over" if len(secrets) > 1 else ""
+    return ok("secret", f"{secret.saw}, and it is FUNCTIONS_SECRET{more}")

@@ -1,0 +1,232 @@
+"""The checks in their order. One that needs what an earlier one found missing is skipped, and says so."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from deploy.doctor import functions, ittybit, s3, supabase
+from deploy.doctor.asking import NoAnswerError
+from deploy.doctor.database import CHECKS, IN_STUDIO, Database, Setup, agree
+from deploy.doctor.finding import Finding, failure, ok, skipped, warning
+from shared import settings as environment_settings
+from shared.errors import ServiceError
+from shared.ittybit_shapes import Connection
+from shared.redaction import Redactor
+from shared.settings import Settings
+
+# Where the functions are, for those whose address the database does not say.
+ADDRESSES = {
+    "on-upload": "ON_UPLOAD_URL",
+    "push-back": "PUSH_BACK_URL",
+    "create-connection": "CREATE_CONNECTION_URL",
+}
+_OUTSIDE = (
+    "supabase key",
+    "data api",
+    *functions.NAMES,
+    "clocks",
+    "ittybit key",
+    "automations",
+    "connection",
+    "s3 keys",
+)
+
+
+def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at the project that the variables describe, a finding at a time, without a secret in any."""
+    redact = Redactor(_secrets(environment))
+    for finding in _Examination(environment).findings():
+        remedy = finding.remedy and redact(finding.remedy)
+        yield finding.model_copy(update={"saw": redact(finding.saw), "remedy": remedy})
+
+
+def _secrets(environment: Mapping[str, str]) -> list[str]:
+    """All that must not be said, whether or not the settings are in order."""
+    names = (
+        "ITTYBIT_API_KEY",
+        "SUPABASE_SECRET_KEY",
+        "FUNCTIONS_TOKEN",
+        "SUPABASE_S3_SECRET_ACCESS_KEY",
+        "DATABASE_URL",
+    )
+    secrets = [environment.get(name, "").strip() for name in names]
+    secrets += [secret.strip() for secret in environment.get("FUNCTIONS_SECRET", "").split(",")]
+    # One that cannot be read is never repeated.
+    with contextlib.suppress(psycopg.ProgrammingError):
+        secrets.append(str(conninfo_to_dict(environment.get("DATABASE_URL", "")).get("password") or ""))
+    return secrets
+
+
+class _Examination:
+    """One look at one project; what a check found out, the later ones use."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._settings: Settings | None = None
+        self._setup: Setup | None = None
+        self._signing: str | None = None
+        self._database_ahead: float | None = None
+        self._connections: list[Connection] = []
+
+    def findings(self) -> Iterator[Finding]:
+        yield self._look_at_settings()
+        yield from self._look_at_database()
+        if self._settings is None:
+            yield from (_needs(check, "settings") for check in _OUTSIDE)
+            return
+        yield from self._look_at_supabase(self._settings)
+        yield from self._look_at_functions(self._settings)
+        yield from self._look_at_ittybit(self._settings)
+
+    def _look_at_settings(self) -> Finding:
+        remedy = "Set it in .env or in the environment; .env.example names all."
+        try:
+            self._settings = environment_settings.load(self._environment)
+        except SystemExit as stopped:
+            faults = [line.strip() for line in str(stopped).splitlines()[1:]]
+            return failure("settings", "; ".join(faults), remedy)
+        if not self._settings.functions_secret and not self._settings.functions_token:
+            return failure(
+                "settings", "neither FUNCTIONS_SECRET nor FUNCTIONS_TOKEN is set: every call is refused", remedy
+            )
+        return ok("settings", f"complete, for {self._settings.supabase_url}")
+
+    def _look_at_database(self) -> Iterator[Finding]:
+        url = self._environment.get("DATABASE_URL", "").strip()
+        if not url:
+            yield warning("database", "not looked at: DATABASE_URL is not set", f"Set it, or: {IN_STUDIO}")
+            return
+        remedy = f"Check DATABASE_URL (Dashboard > Connect), or: {IN_STUDIO}"
+        try:
+            with Database.connect(url) as database:
+                yield from self._look_into(database)
+        except ValueError as error:
+            yield failure("database", str(error), remedy)
+        except psycopg.Error as error:
+            yield failure("database", _said(error), remedy)
+        else:
+            return
+        yield from (_needs(check, "database") for check in ("migrations", *CHECKS))
+
+    def _look_into(self, database: Database) -> Iterator[Finding]:
+        self._database_ahead = database.ahead
+        if not database.may_look:
+            yield failure("database", f"{database.saw}, which may not look", "Connect as the project's postgres role.")
+            yield from (_needs(check, "database") for check in ("migrations", *CHECKS))
+            return
+        yield ok("database", database.saw)
+        migrations = _attempt("migrations", database.migrations)
+        yield migrations
+        try:
+            self._setup = database.setup()
+            findings = database.findings()
+        except (psycopg.errors.UndefinedObject, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction):
+            yield from (_needs(check, "migrations") for check in CHECKS)
+            return
+        except psycopg.Error as error:
+            yield failure("database", f"ittybit.doctor() failed: {_said(error)}", f"Try again; or: {IN_STUDIO}")
+            yield from (_needs(check, "database") for check in CHECKS)
+            return
+        for finding in findings:
+            is_secret = finding.check == "secret" and finding.verdict == "ok"
+            yield self._compare(finding, database) if is_secret and self._settings else finding
+
+    def _compare(self, secret: Finding, database: Database) -> Finding:
+        """Hold the secret in Vault against the one known here."""
+        here = self._settings.functions_secret if self._settings else ()
+        self._signing = database.signing_secret(here)
+        return agree(secret, self._signing, here)
+
+    def _look_at_supabase(self, settings: Settings) -> Iterator[Finding]:
+        key = _attempt("supabase key", lambda: supabase.key(settings))
+        yield key
+        if key.verdict == "failure":
+            yield _needs("data api", "supabase key")
+        else:
+            yield _attempt("data api", lambda: supabase.data_api(settings, self._environment))
+
+    def _look_at_functions(self, settings: Settings) -> Iterator[Finding]:
+        signing = self._signing or next(iter(settings.functions_secret), None)
+        if signing is None and settings.functions_token is None:
+            yield from (_needs(check, "settings") for check in (*functions.NAMES, "clocks"))
+            return
+        visits = {}
+        for name in functions.NAMES:
+            url = self._address(name)
+            if url is None:
+                yield skipped(name, "its address is not known", f"Set {ADDRESSES[name]}.")
+                continue
+            visits[name] = functions.visit(name, url, settings, signing)
+            yield visits[name].finding
+        yield functions.clocks(visits, self._database_ahead)
+
+    def _address(self, name: str) -> str | None:
+        """Where the database calls it, or where the environment says it is."""
+        told = self._setup and {"on-upload": self._setup.on_upload_url, "push-back": self._setup.push_back_url}.get(
+            name
+        )
+        return told or self._environment.get(ADDRESSES[name], "").strip() or None
+
+    def _look_at_ittybit(self, settings: Settings) -> Iterator[Finding]:
+        key = _attempt("ittybit key", lambda: self._look_at_key(settings))
+        yield key
+        if key.verdict != "ok":
+            yield from (_needs(check, "ittybit key") for check in ("automations", "connection", "s3 keys"))
+            return
+        users = self._automations(settings)
+        if users is None:
+            yield skipped("automations", "without the database the rules are not known")
+        else:
+            yield _attempt("automations", lambda: ittybit.automations(settings, users))
+
+        rules = self._setup.rules if self._setup else ()
+        is_needed = any(rule.automation_id is None for rule in rules) if self._setup else None
+        connection = ittybit.find(settings, self._connections)
+        yield ittybit.connection(settings, connection, is_needed=is_needed)
+        if connection is None:
+            yield _needs("s3 keys", "connection")
+        else:
+            buckets = sorted({rule.bucket for rule in rules if rule.bucket})
+            yield _attempt("s3 keys", lambda: s3.keys(settings, connection, buckets))
+
+    def _look_at_key(self, settings: Settings) -> Finding:
+        self._connections = ittybit.connections(settings)
+        return ok("ittybit key", f"{settings.ittybit_api_url} takes it")
+
+    def _automations(self, settings: Settings) -> dict[str, list[str]] | None:
+        """The automations in use, each with its rules; None where that is not known."""
+        if self._setup is None:
+            return {settings.ittybit_automation_id: ["plain mode"]} if settings.ittybit_automation_id else None
+        users: dict[str, list[str]] = {}
+        for rule in self._setup.rules:
+            if rule.automation_id:
+                users.setdefault(rule.automation_id, []).append(f"rule {rule.name}")
+        return users
+
+
+def _needs(check: str, other: str) -> Finding:
+    return skipped(check, f"needs {other!r} to be in order")
+
+
+def _attempt(check: str, look: Callable[[], Finding]) -> Finding:
+    """Make one check; what it meets on the way is its finding."""
+    try:
+        return look()
+    except ServiceError as error:
+        remedy = error.remedy
+        if error.status is not None and 300 <= error.status < 400:
+            remedy = "It redirects, and keys are not sent after: set the final address."
+        return failure(check, f"{error.service}: {error.message}", remedy)
+    except NoAnswerError as error:
+        return failure(check, str(error), "Check SUPABASE_URL.")
+    except psycopg.Error as error:
+        return failure(check, _said(error), "Try again; if that does not help, apply supabase/migrations again.")
+
+
+def _said(error: psycopg.Error) -> str:
+    """The first line of what PostgreSQL or libpq says; it never has a password."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,159 @@
+"""The functions from outside: there, without a redirect, open to whoever holds the secret and to nobody else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import uuid
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+from standardwebhooks import Webhook
+
+from deploy.doctor.asking import Answer, NoAnswerError, now, post
+from deploy.doctor.finding import Finding, failure, ok, skipped, warning
+from shared.settings import Settings
+
+NAMES = ("on-upload", "push-back", "create-connection")
+# A signature older or newer than this is refused (Standard Webhooks); the database's clock makes the timestamp.
+WINDOW_SECONDS = 300
+UNEASY_SECONDS = 60
+
+# No function takes this; each says which fields it would have wanted, and by these it is known.
+_NOTHING = b'{"doctor": true}'
+_OWN_FIELD = {"on-upload": "automation_id", "push-back": "destination"}
+
+
+class Fault(BaseModel):
+    """What is read of one field at fault."""
+
+    field: str = ""
+
+
+class Told(BaseModel):
+    """What is read of an answer, a success or a problem."""
+
+    reason: str = ""
+    detail: str = ""
+    errors: list[Fault] = []
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One function, looked at; ``ahead`` is its clock against this machine's, in seconds, where it told."""
+
+    finding: Finding
+    ahead: float | None = None
+
+
+def visit(name: str, url: str, settings: Settings, secret: str | None) -> Visit:
+    """Call a function with a wrong signature, then with a right one, for nothing and for a job that does not exist.
+
+    Args:
+        name: the function's, such as ``on-upload``.
+        url: its address.
+        settings: what it was deployed with, as far as is known here.
+        secret: the one that the database signs with; None where the token is to prove the call.
+    """
+    variable = "FUNCTIONS_SECRET" if secret else "FUNCTIONS_TOKEN"
+    try:
+        stranger = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        answer = post(url, _NOTHING, _signed(stranger, _NOTHING, None))
+        ahead = answer.ahead
+        if fault := _lets_strangers_in(name, answer):
+            return Visit(fault, ahead)
+
+        def ask(message: bytes) -> Answer:
+            # By its own clock: whether that agrees with the database's is another line.
+            return post(url, message, _signed(secret, message, ahead) if secret else _bearer(settings))
+
+        answer = ask(_NOTHING)
+        fault = _is_another(name, answer, variable)
+        if fault is None and name in _OWN_FIELD:
+            answer = ask(json.dumps({"job": str(uuid.uuid4()), "attempt": 1}).encode())
+            fault = _cannot_work(name, answer)
+    except NoAnswerError as error:
+        return Visit(failure(name, str(error), f"See that it runs at {_place(url)}, or correct its address."))
+    saw = f"takes the {variable}, refuses another; answered in {answer.seconds:.1f} s"
+    return Visit(fault or ok(name, saw), ahead)
+
+
+def clocks(visits: dict[str, Visit], database_ahead: float | None) -> Finding:
+    """Compare the functions' clocks with the database's, or with this machine's where the database is not known."""
+    known = {name: visit.ahead for name, visit in visits.items() if visit.ahead is not None}
+    if not known:
+        return skipped("clocks", "no function told the time")
+    whose = "this machine's" if database_ahead is None else "the database's"
+    off = {name: ahead - (database_ahead or 0) for name, ahead in known.items()}
+    told = ", ".join(f"{name} {round(seconds)} s" for name, seconds in off.items())
+    saw, worst = f"against {whose}: {told}", max(abs(seconds) for seconds in off.values())
+    if worst >= WINDOW_SECONDS:
+        return failure("clocks", f"{saw}: signatures are refused", "Set the clock of the functions' host (NTP).")
+    if worst >= UNEASY_SECONDS:
+        return warning("clocks", f"{saw}; from {WINDOW_SECONDS} s on calls are refused", "Set the host's clock (NTP).")
+    return ok("clocks", saw)
+
+
+def _lets_strangers_in(name: str, answer: Answer) -> Finding | None:
+    """What is wrong with the answer to a signature that nobody's secret made, or None when it is our function's 401."""
+    if answer.status == 401 and answer.headers.get("content-type", "").startswith("application/problem+json"):
+        return None
+    if 300 <= answer.status < 400:
+        saw = f"redirects to {_place(answer.headers.get('location', ''))} (HTTP {answer.status})"
+        return failure(name, saw, "Use the final address: pg_net follows a redirect without the message.")
+    if answer.status in (401, 403):
+        remedy = "Switch the host's own check of callers off (--no-invoker-iam-check): the function checks them itself."
+        return failure(name, f"its host refuses callers before the function sees them (HTTP {answer.status})", remedy)
+    if answer.status == 404:
+        return failure(name, "there is no function at its address (HTTP 404)", "Deploy it, or correct its address.")
+    if answer.status < 500:
+        saw = f"does not refuse a wrong signature (HTTP {answer.status})"
+        return failure(name, saw, f"It is not a function of this project: correct the address of {name}.")
+    return failure(name, f"HTTP {answer.status}", "See its log: it does not start, or its host is out of order.")
+
+
+def _is_another(name: str, answer: Answer, variable: str) -> Finding | None:
+    """Whether it is not the function that it should be, or does not take our proof."""
+    if answer.status == 401:
+        saw = f"refuses the {variable} that is known here"
+        return failure(name, saw, f"Deploy it with this {variable}, or set the one that it has.")
+    fields = {fault.field for fault in _told(answer).errors}
+    found = next((other for other, own in _OWN_FIELD.items() if own in fields), "create-connection")
+    if answer.status == 422 and "doctor" in fields and found == name:
+        return None
+    what = f"{found} is at its address" if answer.status == 422 else f"HTTP {answer.status} {_told(answer).detail}"
+    return failure(name, what, f"Correct the address of {name}, or deploy it again.")
+
+
+def _cannot_work(name: str, answer: Answer) -> Finding | None:
+    """What is wrong with the answer to a job that does not exist: it takes the ledger to know that."""
+    told = _told(answer)
+    if answer.status == 200 and told.reason == "unknown":
+        return None
+    saw = f"it runs, but cannot work: HTTP {answer.status} {told.detail or told.reason}"
+    return failure(name, saw, "Mend what it says; the variables are those that it was deployed with.")
+
+
+def _signed(secret: str, message: bytes, ahead: float | None) -> dict[str, str]:
+    moment, name = now(ahead), f"doctor_{uuid.uuid4()}"
+    signature = Webhook(secret).sign(name, moment, message.decode())
+    return {"webhook-id": name, "webhook-timestamp": str(int(moment.timestamp())), "webhook-signature": signature}
+
+
+def _bearer(settings: Settings) -> dict[str, str]:
+    return {"authorization": f"Bearer {settings.functions_token}"}
+
+
+def _told(answer: Answer) -> Told:
+    try:
+        return Told.model_validate_json(answer.body)
+    except ValidationError:
+        return Told()
+
+
+def _place(url: str) -> str:
+    """An address without what may be secret in it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"

@@ -1,0 +1,115 @@
+"""The ittybit account: its key, the automations that rules run, the connection that results are written through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from deploy.doctor.asking import LIMIT_SECONDS
+from deploy.doctor.finding import Finding, failure, ok, warning
+from shared.errors import Answered
+from shared.ittybit import Ittybit
+from shared.ittybit_shapes import Connection, bare
+from shared.outbound import Deadline, send
+from shared.settings import Settings
+
+
+class Automation(BaseModel):
+    """What is read of an automation; the documents agree on its status alone (``active`` or ``paused``)."""
+
+    status: str = ""
+
+
+def connections(settings: Settings) -> list[Connection]:
+    """All connections of the account, which also shows that the key is valid.
+
+    Raises:
+        ServiceError: ittybit does not take the key, or does not answer.
+    """
+    return Ittybit(settings, Deadline(LIMIT_SECONDS)).connections()
+
+
+def automations(settings: Settings, users: Mapping[str, Sequence[str]]) -> Finding:
+    """Look at each automation.
+
+    Args:
+        settings: the key's.
+        users: the automations' ids, each with the rules that run it.
+
+    Raises:
+        ServiceError: ittybit does not answer.
+    """
+    if not users:
+        return ok("automations", "no rule runs one")
+    faults = []
+    for automation_id, rules in users.items():
+        try:
+            status = _automation(settings, automation_id).status
+        except Answered as error:
+            if error.effect != "fail":
+                raise
+            faults.append(f"{automation_id} ({', '.join(rules)}): {error.message}")
+            continue
+        # Whoever answers without a status, or with a word that no document has, is not doubted.
+        if status in ("paused", "disabled"):
+            faults.append(f"{automation_id} ({', '.join(rules)}) is {status}")
+    if faults:
+        remedy = (
+            "Activate it at ittybit, or correct the rule's automation_id; then: select ittybit.retry_failed('<rule>');"
+        )
+        return failure("automations", "; ".join(faults), remedy)
+    return ok("automations", f"all {len(users)} that rules run are there and active")
+
+
+def _automation(settings: Settings, automation_id: str) -> Automation:
+    reply = send(
+        "ittybit",
+        "GET",
+        f"{settings.ittybit_api_url}/automations/{quote(automation_id, safe='')}",
+        deadline=Deadline(LIMIT_SECONDS),
+        headers={"authorization": f"Bearer {settings.ittybit_api_key}"},
+        repeatable=True,
+    )
+    try:
+        return Automation.model_validate(bare(reply.data))
+    except ValidationError:
+        return Automation()
+
+
+def find(settings: Settings, there: Sequence[Connection]) -> Connection | None:
+    """The connection that push-back uses, or None."""
+    if settings.ittybit_connection_id:
+        return next((one for one in there if one.id == settings.ittybit_connection_id), None)
+    return next((one for one in there if one.name == f"supabase-{settings.project_ref}"), None)
+
+
+def connection(settings: Settings, found: Connection | None, *, is_needed: bool | None) -> Finding:
+    """Say whether it is there, and for this project.
+
+    Args:
+        settings: what it should hold.
+        found: the connection that push-back uses.
+        is_needed: whether a rule makes a task; None where the rules are not known.
+    """
+    called = settings.ittybit_connection_id or f"supabase-{settings.project_ref}"
+    make = "Call create-connection once: ./deploy.sh connection."
+    if found is None:
+        if is_needed is False:
+            return ok("connection", "there is none, and no rule needs one")
+        saw = f"there is no connection {called}"
+        return failure("connection", saw, make) if is_needed else warning("connection", saw, make)
+    wanted = {
+        "endpoint": settings.s3_endpoint,
+        "region": settings.supabase_s3_region,
+        "access_key_id": settings.supabase_s3_access_key_id,
+    }
+    # What ittybit does not show cannot be compared.
+    others = [field for field, value in wanted.items() if value and getattr(found, field) not in (value, "")]
+    if others and settings.ittybit_connection_id:
+        # Somebody chose it by its id: it may well lead elsewhere.
+        return warning("connection", f"{called} has another {' and '.join(others)} than this project", make)
+    if others:
+        return failure("connection", f"{called} has another {' and '.join(others)} than this project", make)
+    return ok("connection", f"{called} leads to {found.endpoint}, region {found.region}")

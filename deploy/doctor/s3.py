@@ -1,0 +1,51 @@
+"""The connection's S3 keys: whether ittybit can still write with them."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from deploy.doctor.asking import LIMIT_SECONDS
+from deploy.doctor.finding import Finding, failure, ok, skipped, warning
+from shared.ittybit_shapes import Connection
+from shared.outbound import Deadline
+from shared.settings import Settings
+
+_MASKED = re.compile(r"^$|\*|…|\.\.\.")
+
+
+def keys(settings: Settings, connection: Connection, buckets: Sequence[str]) -> Finding:
+    """Try the connection's keys: list, write, read back and delete a probe in each bucket that results go to.
+
+    Args:
+        settings: this project's; its secret is tried where ittybit does not show the connection's.
+        connection: whose keys they are.
+        buckets: ids of buckets that are there; without any, a listing alone is tried.
+    """
+    try:
+        probing: Any = importlib.import_module("shared.s3_probe")
+    except ModuleNotFoundError:
+        return skipped("s3 keys", "this clone has nothing to try them with")
+    if connection.endpoint != settings.s3_endpoint:
+        return skipped("s3 keys", "not tried: the connection leads to another endpoint than this project's")
+    secret = connection.secret_access_key
+    if _MASKED.search(secret):
+        if connection.access_key_id != settings.supabase_s3_access_key_id:
+            return skipped("s3 keys", "not tried: ittybit does not show the secret, and SUPABASE_S3_… are other keys")
+        secret = settings.supabase_s3_secret_access_key or ""
+    faults = probing.probe(
+        endpoint=connection.endpoint,
+        region=connection.region,
+        access_key_id=connection.access_key_id,
+        secret_access_key=secret,
+        buckets=buckets,
+        deadline=Deadline(LIMIT_SECONDS),
+    )
+    if faults:
+        saw = " ".join(f"{fault.field}: {fault.detail}" for fault in faults)
+        remedy = "When it is mended, call create-connection again: ./deploy.sh connection."
+        return (warning if all(fault.passing for fault in faults) else failure)("s3 keys", saw, remedy)
+    where = f"in {', '.join(buckets)}" if buckets else "(a listing; no rule writes into a bucket)"
+    return ok("s3 keys", f"the connection's keys work {where}")

@@ -1,0 +1,84 @@
+"""The Supabase project over HTTP: its key, and the ledger's functions at its Data API."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+
+import jwt
+
+from deploy.doctor.asking import LIMIT_SECONDS, post
+from deploy.doctor.finding import Finding, failure, ok, warning
+from shared import ledger
+from shared.ledger import Message, Refusal
+from shared.outbound import Deadline, send
+from shared.settings import Settings
+
+# The RPC that is called for a job that does not exist.
+_CLAIM = "/rest/v1/rpc/ittybit_claim"
+
+
+def key(settings: Settings) -> Finding:
+    """Look at the key's kind, and use it with Storage.
+
+    Raises:
+        ServiceError: Storage does not take it, or does not answer.
+    """
+    kind, fault = _kind(settings)
+    if fault:
+        return fault
+    reply = send(
+        "storage",
+        "GET",
+        f"{settings.supabase_url}/storage/v1/bucket",
+        deadline=Deadline(LIMIT_SECONDS),
+        headers=settings.supabase_headers,
+        repeatable=True,
+    )
+    buckets = len(reply.data) if isinstance(reply.data, list) else 0
+    saw = f"{kind}, sent in {' and '.join(settings.supabase_headers)}; Storage shows {buckets} buckets"
+    if kind.startswith("legacy") and settings.supabase_url.endswith(".supabase.co"):
+        return warning(
+            "supabase key", saw, "Supabase retires legacy keys: make an sb_secret_ key (Settings > API keys)."
+        )
+    return ok("supabase key", saw)
+
+
+def _kind(settings: Settings) -> tuple[str, Finding | None]:
+    """What sort of key it is, and what is wrong with its being that."""
+    given, secret = settings.supabase_secret_key, "Use the secret key, sb_secret_… (Settings > API keys)."
+    if given.startswith("sb_secret_"):
+        return "a secret key", None
+    if given.startswith("sb_"):
+        return "", failure("supabase key", "a publishable key, which may not read the ledger", secret)
+    try:
+        claims = jwt.decode(given, options={"verify_signature": False})
+    except jwt.InvalidTokenError:
+        return "a key of unknown kind", None
+    if claims.get("role") != "service_role":
+        return "", failure("supabase key", f"a legacy key for role {claims.get('role')!s:.40}", secret)
+    if claims.get("ref", settings.project_ref) != settings.project_ref:
+        return "", failure("supabase key", f"a key of another project, {claims['ref']!s:.40}", secret)
+    return "legacy service_role key", None
+
+
+def data_api(settings: Settings, environment: Mapping[str, str]) -> Finding:
+    """Call the claim as the functions do, and as those who must not.
+
+    Raises:
+        ServiceError: the Data API refuses the functions' key, knows no such function, or does not answer.
+        NoAnswerError: it did not answer the others.
+    """
+    message = Message(job=uuid.uuid4(), attempt=1)
+    answer = ledger.claim(settings, message, Deadline(LIMIT_SECONDS))
+    if not isinstance(answer, Refusal) or answer.reason != "unknown":
+        return failure("data api", "a job that does not exist was claimed", "Apply supabase/migrations again.")
+
+    public = environment.get("SUPABASE_PUBLISHABLE_KEY") or environment.get("SUPABASE_ANON_KEY")
+    others = {"nobody's key": {}, **({"the publishable key": {"apikey": public}} if public else {})}
+    for whose, headers in others.items():
+        told = post(f"{settings.supabase_url}{_CLAIM}", message.model_dump_json().encode(), headers)
+        if told.status not in (401, 403):
+            saw = f"ittybit_claim answers HTTP {told.status} to {whose}"
+            return failure("data api", saw, "Apply …_ittybit_rpc.sql again: it revokes by name.")
+    return ok("data api", f"ittybit_claim answers the secret key and refuses {' and '.join(others)}")

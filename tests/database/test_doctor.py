@@ -1,0 +1,167 @@
+"""The database's half of the doctor, on each PostgreSQL; tests/deploy/test_doctor.py makes every fault."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from psycopg.types.json import Jsonb
+from standardwebhooks import Webhook
+
+from deploy.doctor.database import CHECKS, MIGRATIONS, defined
+from tests.database.project import SECRET, TASK, Project
+from tests.database.rows import Row
+
+
+def examine(database: Project) -> dict[str, Row]:
+    return {row["check"]: row for row in database.sql("select * from ittybit.doctor()")}
+
+
+def found(database: Project) -> dict[str, str]:
+    """What is wrong, but for pg_net and pg_cron, which do not run here."""
+    rows = examine(database).values()
+    return {row["check"]: row["verdict"] for row in rows if row["verdict"] != "ok" and row["check"][:2] != "pg"}
+
+
+def test_it_makes_each_check_once_and_finds_a_project_in_order_so(database: Project) -> None:
+    database.rule(task=TASK)
+    rows = database.sql("select * from ittybit.doctor()")
+    assert [row["check"] for row in rows] == list(CHECKS)
+    assert found(database) == {}
+    assert {row["remedy"] for row in rows if row["verdict"] == "ok"} == {None}
+    assert all(row["saw"] for row in rows)
+
+
+def test_it_only_reads(database: Project) -> None:
+    with database.connect("postgres") as connection:
+        connection.execute("set default_transaction_read_only = on")
+        assert len(connection.execute("select * from ittybit.doctor()").fetchall()) == len(CHECKS)
+
+
+def test_a_check_that_cannot_be_made_holds_up_no_other(database: Project) -> None:
+    database.rule()
+    database.sql("alter function ittybit.doctor_holds() rename to gone")
+    try:
+        rows = examine(database)
+    finally:
+        database.sql("alter function ittybit.gone() rename to doctor_holds")
+    assert list(rows) == list(CHECKS)
+    assert rows["holds"]["verdict"] == "failure"
+    assert "could not be looked at: function ittybit.doctor_holds() does not exist" in rows["holds"]["saw"]
+    assert found(database) == {}
+
+
+def test_no_secret_is_in_it(database: Project) -> None:
+    assert SECRET not in str(examine(database))
+    assert SECRET.removeprefix("whsec_") not in str(examine(database))
+
+
+def test_whoever_holds_the_secret_can_tell_it_by_a_signature_that_no_function_accepts(database: Project) -> None:
+    proof = database.value("select ittybit.prove_secret()")
+    signed = Webhook(SECRET).sign("doctor", datetime.fromtimestamp(0, UTC), "the secret of ittybit.doctor()")
+    assert proof == signed
+
+
+def test_the_functions_of_the_migrations_are_those_that_are_there(database: Project) -> None:
+    there = database.sql(
+        "select n.nspname || '.' || p.proname as name, p.prosrc as body, p.prosqlbody is null as has_body"
+        " from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace"
+        " where n.nspname = 'ittybit' or p.proname like 'ittybit%%'"
+    )
+    assert defined(MIGRATIONS) == {row["name"]: row["body"] for row in there if row["has_body"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "ending", "types"),
+    [
+        ("video", {}, "{name}", ["video/mp4"]),
+        ("video", {"format": "WebM"}, "{stem}.bin", ["video/webm"]),
+        ("image", {}, "{stem}.JPG", ["image/jpeg"]),
+        ("audio", {}, "{stem}.mp3", ["audio/mpeg", "audio/mp3"]),
+        ("audio", {}, "{name}", None),
+        ("subtitles", {}, "{stem}.xyz", None),
+    ],
+)
+def test_the_type_of_a_result_is_known_by_its_format_its_ending_or_its_kind(
+    database: Project, kind: str, options: dict[str, str], ending: str, types: list[str] | None
+) -> None:
+    task = {"kind": kind, "options": options, "destination": f"s3://results/{ending}"}
+    assert database.value("select ittybit.result_types(%s)", Jsonb(task)) == types
+
+
+@pytest.mark.parametrize(
+    ("allowed", "limit", "verdict"),
+    [
+        (None, None, None),
+        ([], 0, None),
+        (["video/*"], None, None),
+        (["image/png", "video/mp4"], None, None),
+        (["*/*"], None, None),
+        (["image/*"], None, "failure"),
+        (["video/mp4v"], None, "failure"),
+        (None, 999, "warning"),
+        (None, 1000, None),
+        (["image/*"], 999, "failure"),
+    ],
+)
+def test_a_bucket_must_accept_what_a_rule_declares(
+    database: Project, allowed: list[str] | None, limit: int | None, verdict: str | None
+) -> None:
+    database.rule(task=TASK, max_size=1000)
+    change = "update storage.buckets set allowed_mime_types = %s, file_size_limit = %s where id = 'results'"
+    database.superuser.execute(change, [allowed, limit])
+    try:
+        assert found(database).get("limits") == verdict
+    finally:
+        database.superuser.execute(change, [None, None])
+
+
+@pytest.mark.parametrize(
+    ("destination", "other", "is_fed"),
+    [
+        ("s3://uploads/out/{name}", {}, True),
+        ("s3://results/{name}", {}, False),  # another bucket
+        ("s3://uploads/processed/{name}", {}, False),  # an output prefix
+        ("s3://uploads/made/{name}", {}, False),  # another rule's output prefix
+        ("s3://uploads/out/{name}", {"path": "in/**"}, False),
+        ("s3://uploads/out/{name}", {"path": "out/clips/*"}, True),
+        ("s3://uploads/out/{name}", {"mimetype": "image/*"}, False),
+        ("s3://uploads/out/{name}", {"mimetype": "video/*", "min_size": 10, "max_size": 10}, True),
+        ("s3://uploads/out/{name}", {"enabled": False}, False),
+    ],
+)
+def test_a_declared_result_that_another_rule_takes_for_an_upload(
+    database: Project, destination: str, other: dict[str, object], is_fed: bool
+) -> None:
+    database.rule("maker", path="clips/**", task=TASK | {"destination": destination})
+    database.rule("taker", **other)
+    database.rule("declared", path="nothing/*", output_prefix="made/")
+    assert found(database) == ({"results": "warning"} if is_fed else {})
+
+
+def test_what_is_kept_back_by_intention_is_not_late(database: Project) -> None:
+    database.rule()
+    database.put_unsent(2)
+    database.sql("update ittybit.jobs set due_at = now() - interval '5 minutes'")
+    assert found(database) == {"waiting": "warning"}
+
+    database.sql("select ittybit.pause()")
+    assert found(database) == {"starts": "warning"}
+    database.sql("select ittybit.resume()")
+
+    database.sql("update ittybit.rules set enabled = false")
+    assert found(database) == {"rules": "warning"}
+    database.sql("update ittybit.rules set enabled = true")
+
+    database.sql("insert into ittybit.holds (scope, probe_at) values ('rule:clips', now() + interval '1 minute')")
+    assert found(database) == {"holds": "failure"}
+    database.sql("delete from ittybit.holds")
+
+    database.sql("update ittybit.jobs set backfill = true")
+    assert found(database) == {}
+
+
+def test_without_its_row_of_settings_nothing_starts(database: Project) -> None:
+    database.rule()
+    database.sql("delete from ittybit.settings")
+    assert found(database) == {"addresses": "failure", "starts": "failure"}

@@ -1,0 +1,189 @@
+"""The doctor on a project in order, and on the same with one fault after the other."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.doctor.__main__ import main
+from deploy.doctor.finding import exit_status
+from local.functions import ROOT
+from tests.deploy.examined import Examined
+from tests.deploy.faults_of_a_project import FAULTS, INSIDE, OUTSIDE, Fault
+from tests.waiting import until
+
+ALL = {"settings", "database", "migrations", *INSIDE, *OUTSIDE}
+# What tries the keys is another part, which may not be there.
+UNTRIED = set() if importlib.util.find_spec("shared.s3_probe") else {"s3_keys"}
+
+
+@pytest.fixture(scope="module")
+def examined() -> Iterator[Examined]:
+    """A project in order; each test leaves it so."""
+    with Examined.project() as one:
+        until(one.is_in_order)
+        yield one
+
+
+def name_of(check: str) -> str:
+    return check.replace(" ", "_").replace("-", "_")
+
+
+def test_a_project_in_order_is_found_so(examined: Examined) -> None:
+    found = examined.look()
+    assert {name_of(check) for check in found} == ALL
+    assert {name_of(check) for check, one in found.items() if one.verdict != "ok"} == UNTRIED
+    assert {one.remedy for one in found.values()} == {None}
+    assert exit_status(found.values()) == 0
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: re.sub(r"[^a-z0-9]+", "-", fault.name.lower()))
+def test_a_fault_is_found_and_nothing_else_until_it_is_mended(examined: Examined, fault: Fault) -> None:
+    with fault.make(examined) as changes:
+        found = {name_of(check): one for check, one in examined.look(changes).items()}
+
+    told = {check: one for check, one in found.items() if one.verdict in ("warning", "failure")}
+    assert told.keys() == fault.expected.keys(), told
+    for check, (verdict, saw, remedy) in fault.expected.items():
+        assert (told[check].verdict, saw in told[check].saw) == (verdict, True), told[check]
+        assert remedy in (told[check].remedy or ""), told[check]
+    skipped = {check for check, one in found.items() if one.verdict == "skipped"}
+    assert skipped == fault.skips | UNTRIED
+    worst = max([("warning", "failure").index(verdict) + 1 for verdict, _, _ in fault.expected.values()], default=0)
+    assert exit_status(found.values()) == worst
+    if changes is None:
+        # pg_cron may need a second for its next run.
+        until(lambda: examined.is_in_order(inside_only=not fault.expected.keys() & OUTSIDE))
+
+
+def test_every_check_has_a_fault() -> None:
+    assert {check for fault in FAULTS for check in fault.expected} == ALL - UNTRIED
+
+
+def test_what_a_developer_may_choose_is_no_fault(examined: Examined) -> None:
+    examined.sql("update ittybit.rules set enabled = false where task is not null")
+    examined.sql("update ittybit.settings set push_back_url = null")
+    try:
+        found = examined.look(
+            {
+                "SUPABASE_SECRET_KEY": examined.stack.keys.service_role_jwt,
+                "FUNCTIONS_SECRET": "whsec_" + "A" * 32 + "," + examined.environment["FUNCTIONS_SECRET"],
+                "PUSH_BACK_URL": "",
+            }
+        )
+    finally:
+        examined.sql("update ittybit.settings set push_back_url = %s", examined.environment["PUSH_BACK_URL"])
+        examined.sql("update ittybit.rules set enabled = true")
+
+    assert exit_status(found.values()) == 0
+    assert "authorization" in found["supabase key"].saw
+    assert "2 are accepted" in found["secret"].saw
+    assert (found["push-back"].verdict, found["push-back"].remedy) == ("skipped", "Set PUSH_BACK_URL.")
+
+
+def test_the_token_alone_proves_the_calls(examined: Examined) -> None:
+    found = examined.look({"DATABASE_URL": "", "FUNCTIONS_SECRET": ""})
+
+    assert "takes the FUNCTIONS_TOKEN" in found["on-upload"].saw
+    assert {found[name].verdict for name in ("on-upload", "push-back", "create-connection", "clocks")} == {"ok"}
+
+
+def test_looking_changes_nothing(examined: Examined) -> None:
+    def contents() -> list[object]:
+        tables = ("rules", "jobs", "outputs", "settings", "starts", "holds")
+        return [examined.sql(f"select * from ittybit.{table} order by 1") for table in tables]  # noqa: S608
+
+    before, connections, started = (
+        contents(),
+        examined.ittybit("GET", "connections"),
+        len(examined.stack.ittybit.journal),
+    )
+    examined.look()
+    assert (contents(), examined.ittybit("GET", "connections")) == (before, connections)
+    assert len(examined.stack.ittybit.journal) == started
+
+
+def test_findings_are_printed_a_line_each_and_end_with_their_worst(
+    examined: Examined, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([], {**examined.environment, "DATABASE_URL": ""}) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(
+        "warning   database            not looked at: DATABASE_URL is not set -> Set it, or: Run in"
+    )
+    assert lines[0].startswith("ok        settings            complete, for http://127.0.0.1:")
+    assert re.fullmatch(r"12 checks: \d+ ok, 1 warning, 0 failure, \d skipped", lines[-1])
+    assert len(lines) == 13
+
+    assert main(["--json"], {**examined.environment, "ITTYBIT_API_KEY": ""}) == 2
+    findings = json.loads(capsys.readouterr().out)
+    assert findings[0] == {
+        "check": "settings",
+        "verdict": "failure",
+        "saw": "ITTYBIT_API_KEY is missing",
+        "remedy": "Set it in .env or in the environment; .env.example names all.",
+    }
+    assert {name_of(finding["check"]) for finding in findings} == ALL
+
+
+def test_without_make_serve_one_sentence_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--env-file", str(tmp_path / "serve.env")]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert "`make serve` writes build/serve.env while it runs" in printed.err
+
+
+@pytest.fixture
+def clone(tmp_path: Path, examined: Examined) -> Path:
+    """A clone of the project with the examined one's .env, and a `make` that has nothing to install."""
+    for part in ("deploy", "shared", "supabase"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    shutil.copy(ROOT / "deploy.sh", tmp_path)
+    lines = (f"{name}={value}\n" for name, value in examined.environment.items())
+    (tmp_path / ".env").write_text("".join(lines))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "make").write_text('#!/bin/sh\necho "make $*"\n')
+    (tmp_path / "bin" / "make").chmod(0o755)
+    return tmp_path
+
+
+def deploy(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    path = f"{clone / 'bin'}:{os.environ['PATH']}"
+    environment = {"PATH": path, "VENV": sys.prefix, "HOME": str(clone)}
+    command = [str(clone / "deploy.sh"), *words]
+    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+
+
+def test_deploy_sh_doctor_examines_the_project_that_env_describes(clone: Path) -> None:
+    done = deploy(clone, "doctor", "--json")
+    assert (done.returncode, done.stderr) == (0, f"make --quiet {sys.prefix}/installed VENV={sys.prefix}\n")
+    assert {name_of(finding["check"]) for finding in json.loads(done.stdout)} == ALL
+
+    with (clone / ".env").open("a") as file:
+        file.write("SUPABASE_SECRET_KEY=sb_secret_of_nobody_0000\n")
+    done = deploy(clone, "doctor")
+    assert done.returncode == 2
+    assert re.search(r"^failure +supabase key +storage: Invalid API key -> ", done.stdout, re.MULTILINE)
+
+
+def test_a_dry_run_of_the_doctor_prints_what_would_run(clone: Path) -> None:
+    done = deploy(clone, "--dry-run", "doctor", "--json")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f"make --quiet {sys.prefix}/installed VENV={sys.prefix}",
+        f"{sys.prefix}/bin/python -m deploy.doctor --json",
+    ]
+
+
+def test_help_names_the_doctor(clone: Path) -> None:
+    assert "doctor [--json]" in deploy(clone, "--help").stdout
+    assert "--env-file" in deploy(clone, "doctor", "--help").stdout
