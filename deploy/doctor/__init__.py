@@ -1,7 +1,7 @@
 """The doctor: looks at a project from outside and from its database, and says what is wrong and what to do about it.
 
-``python -m deploy.doctor`` prints one line for each check. Nothing is changed: what it stores to try the S3 keys it
-deletes again, and the jobs that it asks the functions for do not exist.
+``python -m deploy.doctor`` prints one line for each check. Nothing is changed: the probe that tries the S3 keys is
+deleted again (a rule that it fits notes it as skipped), and the jobs that the functions are asked for do not exist.
 
 The database's half is SQL (``ittybit.doctor()``, supabase/migrations/*_doctor.sql) and may be called from any editor.
 """

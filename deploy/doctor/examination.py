@@ -186,8 +186,9 @@ class _Examination:
         rules = self._setup.rules if self._setup else ()
         is_needed = any(rule.automation_id is None for rule in rules) if self._setup else None
         connection = ittybit.find(settings, self._connections)
-        yield ittybit.connection(settings, connection, is_needed=is_needed)
-        if connection is None:
+        finding = ittybit.connection(settings, connection, is_needed=is_needed)
+        yield finding
+        if connection is None or finding.verdict != "ok":
             yield _needs("s3 keys", "connection")
         else:
             buckets = sorted({rule.bucket for rule in rules if rule.bucket})

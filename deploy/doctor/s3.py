@@ -20,25 +20,25 @@ def keys(settings: Settings, connection: Connection, buckets: Sequence[str]) -> 
     """Try the connection's keys: list, write, read back and delete a probe in each bucket that results go to.
 
     Args:
-        settings: this project's; its secret is tried where ittybit does not show the connection's.
-        connection: whose keys they are.
+        settings: this project's; they stand in for what ittybit does not show of the connection.
+        connection: the one of this project, which has been compared with the settings.
         buckets: ids of buckets that are there; without any, a listing alone is tried.
     """
     try:
         probing: Any = importlib.import_module("shared.s3_probe")
     except ModuleNotFoundError:
         return skipped("s3 keys", "this clone has nothing to try them with")
-    if connection.endpoint != settings.s3_endpoint:
-        return skipped("s3 keys", "not tried: the connection leads to another endpoint than this project's")
     secret = connection.secret_access_key
     if _MASKED.search(secret):
-        if connection.access_key_id != settings.supabase_s3_access_key_id:
-            return skipped("s3 keys", "not tried: ittybit does not show the secret, and SUPABASE_S3_… are other keys")
         secret = settings.supabase_s3_secret_access_key or ""
+    key_id = connection.access_key_id or settings.supabase_s3_access_key_id
+    region = connection.region or settings.supabase_s3_region
+    if not (secret and key_id and region):
+        return skipped("s3 keys", "not tried: ittybit does not show them", "Set SUPABASE_S3_… to try them.")
     faults = probing.probe(
-        endpoint=connection.endpoint,
-        region=connection.region,
-        access_key_id=connection.access_key_id,
+        endpoint=settings.s3_endpoint,
+        region=region,
+        access_key_id=key_id,
         secret_access_key=secret,
         buckets=buckets,
         deadline=Deadline(LIMIT_SECONDS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from tests.deploy.examined import Examined
 
 Changes = Mapping[str, str] | None
+# What tries the connection's keys is another part, which may not be there.
+TRIES_KEYS = importlib.util.find_spec("shared.s3_probe") is not None
 OTHER_SECRET = "whsec_" + base64.b64encode(b"a secret that nobody else knows.").decode()
 
 
@@ -636,7 +639,7 @@ def there_is_no_connection(on: Examined) -> Iterator[Changes]:
     on.ittybit("PATCH", path, json={"name": name})
 
 
-@fault(connection=("failure", "has another region than this project", "Call create-connection"))
+@fault({"s3_keys"}, connection=("failure", "has another region than this project", "Call create-connection"))
 def the_connection_has_another_region(on: Examined) -> Iterator[Changes]:
     path = f"connections/{on.connection}"
     on.ittybit("PATCH", path, json={"region": "elsewhere"})
@@ -646,8 +649,29 @@ def the_connection_has_another_region(on: Examined) -> Iterator[Changes]:
 
 in_environment(
     "the keys here are others than the connection's",
+    {"s3_keys"},
     connection=("failure", "has another access_key_id than this project", "Call create-connection"),
 )(SUPABASE_S3_ACCESS_KEY_ID="0123456789abcdef")
+if TRIES_KEYS:
+
+    @fault(s3_keys=("failure", "secret_access_key: it does not belong to the access key id", "./deploy.sh connection"))
+    def the_connection_s_keys_no_longer_work(on: Examined) -> Iterator[Changes]:
+        path = f"connections/{on.connection}"
+        secret = on.ittybit("GET", path)["secret_access_key"]
+        on.ittybit("PATCH", path, json={"secret_access_key": "0123456789abcdef"})
+        yield None
+        on.ittybit("PATCH", path, json={"secret_access_key": secret})
+
+    @fault(
+        s3_keys=("failure", "bucket 'media' takes none of", "./deploy.sh connection"),
+        limits=("failure", "bucket media does not accept", "Allow the type"),
+    )
+    def a_bucket_takes_no_media(on: Examined) -> Iterator[Changes]:
+        on.root("update storage.buckets set allowed_mime_types = '{text/plain}'")
+        yield None
+        on.root("update storage.buckets set allowed_mime_types = null")
+
+
 in_environment(
     "the connection's id is wrong",
     {"s3_keys"},

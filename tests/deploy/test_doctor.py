@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -18,12 +17,11 @@ from deploy.doctor.__main__ import main
 from deploy.doctor.finding import exit_status
 from local.functions import ROOT
 from tests.deploy.examined import Examined
-from tests.deploy.faults_of_a_project import FAULTS, INSIDE, OUTSIDE, Fault
+from tests.deploy.faults_of_a_project import FAULTS, INSIDE, OUTSIDE, TRIES_KEYS, Fault
 from tests.waiting import until
 
 ALL = {"settings", "database", "migrations", *INSIDE, *OUTSIDE}
-# What tries the keys is another part, which may not be there.
-UNTRIED = set() if importlib.util.find_spec("shared.s3_probe") else {"s3_keys"}
+UNTRIED: set[str] = set() if TRIES_KEYS else {"s3_keys"}
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +97,10 @@ def test_the_token_alone_proves_the_calls(examined: Examined) -> None:
 
 def test_looking_changes_nothing(examined: Examined) -> None:
     def contents() -> list[object]:
-        tables = ("rules", "jobs", "outputs", "settings", "starts", "holds")
-        return [examined.sql(f"select * from ittybit.{table} order by 1") for table in tables]  # noqa: S608
+        tables = ("rules", "outputs", "settings", "starts", "holds")
+        jobs = examined.sql("select * from ittybit.jobs where reason is distinct from 'probe' order by 1")
+        objects = examined.sql("select * from storage.objects")
+        return [jobs, objects, *(examined.sql(f"select * from ittybit.{table} order by 1") for table in tables)]  # noqa: S608
 
     before, connections, started = (
         contents(),
