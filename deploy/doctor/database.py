@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import unquote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -29,8 +30,14 @@ MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 _APPLY = "Apply supabase/migrations: ./deploy.sh database."
 _CONNECT_SECONDS = 10
 _STATEMENT = "set local statement_timeout = '15s'; set local lock_timeout = '2s'; set transaction read only"
+# Parameters that other programs put into such an address for themselves.
+_OF_OTHERS = re.compile(r"(?<=[?&])(?:pgbouncer|connection_limit|pool_timeout)=[^&]*&?")
 # What ittybit.prove_secret() signs.
 _PROOF = ("doctor", datetime.fromtimestamp(0, UTC), "the secret of ittybit.doctor()")
+
+
+class AddressError(Exception):
+    """DATABASE_URL cannot be read; the message does not repeat it, as it holds the password."""
 
 
 class Rule(BaseModel):
@@ -74,16 +81,11 @@ class Database:
         """Connect until the end of the block.
 
         Raises:
-            ValueError: the address is none, without saying it: it holds the password.
+            AddressError: the address is none.
             psycopg.Error: the database does not answer, or refuses.
         """
-        try:
-            given = conninfo_to_dict(url)
-        except psycopg.ProgrammingError:
-            raise ValueError(
-                "DATABASE_URL is not an address such as postgresql://postgres:…@host:5432/postgres"
-            ) from None
-        if not str(given.get("host") or "/").startswith(("/", "localhost", "127.", "::1")):
+        given = read_address(url)
+        if not _is_near(str(given.get("host") or "")):
             given.setdefault("sslmode", "require")
         given |= {"connect_timeout": _CONNECT_SECONDS, "application_name": "ittybit-doctor"}
         # A pooler may give each transaction another session: nothing is prepared, and nothing is set beyond one.
@@ -152,6 +154,29 @@ class Database:
             return warning("migrations", f"other than in this clone: {_some(others)}", _APPLY)
         newest = max(file.name.partition("_")[0] for file in MIGRATIONS.glob("*.sql"))
         return ok("migrations", f"all {len(wanted)} functions are those of this clone, up to {newest}")
+
+
+def read_address(url: str) -> dict[str, str | int | None]:
+    """Return the parameters of an address such as ``postgresql://postgres:…@host:5432/postgres``.
+
+    Raises:
+        AddressError: it is none, or what stands in its password makes it another.
+    """
+    try:
+        given = conninfo_to_dict(_OF_OTHERS.sub("", url))
+    except psycopg.ProgrammingError:
+        raise AddressError(
+            "DATABASE_URL is not an address such as postgresql://postgres:…@host:5432/postgres"
+        ) from None
+    meant = re.match(r"postgres(?:ql)?://[^:/?@]*:(.*)@", url)
+    if meant and unquote(meant[1]) != given.get("password"):
+        raise AddressError("DATABASE_URL has a password that is not percent-encoded (@ as %40, / as %2F, ? as %3F)")
+    return dict(given)
+
+
+def _is_near(host: str) -> bool:
+    """Whether it is this machine, or a container beside it: there the connection need not be encrypted."""
+    return "." not in host or host == "host.docker.internal" or host.startswith(("/", "127."))
 
 
 def defined(migrations: Path) -> Mapping[str, str]:

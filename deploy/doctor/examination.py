@@ -6,11 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from deploy.doctor import functions, ittybit, s3, supabase
 from deploy.doctor.asking import NoAnswerError
-from deploy.doctor.database import CHECKS, IN_STUDIO, Database, Setup, agree
+from deploy.doctor.database import CHECKS, IN_STUDIO, AddressError, Database, Setup, agree, read_address
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
 from shared import settings as environment_settings
 from shared.errors import ServiceError
@@ -56,8 +55,8 @@ def _secrets(environment: Mapping[str, str]) -> list[str]:
     secrets = [environment.get(name, "").strip() for name in names]
     secrets += [secret.strip() for secret in environment.get("FUNCTIONS_SECRET", "").split(",")]
     # One that cannot be read is never repeated.
-    with contextlib.suppress(psycopg.ProgrammingError):
-        secrets.append(str(conninfo_to_dict(environment.get("DATABASE_URL", "")).get("password") or ""))
+    with contextlib.suppress(AddressError):
+        secrets.append(str(read_address(environment.get("DATABASE_URL", "")).get("password") or ""))
     return secrets
 
 
@@ -104,7 +103,7 @@ class _Examination:
         try:
             with Database.connect(url) as database:
                 yield from self._look_into(database)
-        except ValueError as error:
+        except AddressError as error:
             yield failure("database", str(error), remedy)
         except psycopg.Error as error:
             yield failure("database", _said(error), remedy)

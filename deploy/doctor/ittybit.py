@@ -60,7 +60,7 @@ def automations(settings: Settings, users: Mapping[str, Sequence[str]]) -> Findi
             "Activate it at ittybit, or correct the rule's automation_id; then: select ittybit.retry_failed('<rule>');"
         )
         return failure("automations", "; ".join(faults), remedy)
-    return ok("automations", f"all {len(users)} that rules run are there and active")
+    return ok("automations", f"{len(users)} in use, all there and active")
 
 
 def _automation(settings: Settings, automation_id: str) -> Automation:

@@ -36,7 +36,7 @@ def key(settings: Settings) -> Finding:
         repeatable=True,
     )
     buckets = len(reply.data) if isinstance(reply.data, list) else 0
-    saw = f"{kind}, sent in {' and '.join(settings.supabase_headers)}; Storage shows {buckets} buckets"
+    saw = f"{kind}, sent in {' and '.join(settings.supabase_headers)}; it opens Storage (buckets: {buckets})"
     if kind.startswith("legacy") and settings.supabase_url.endswith(".supabase.co"):
         return warning(
             "supabase key", saw, "Supabase retires legacy keys: make an sb_secret_ key (Settings > API keys)."

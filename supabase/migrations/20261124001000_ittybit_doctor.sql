@@ -240,8 +240,8 @@ begin
     from ittybit.doctor_line(
       'pg_net',
       'warning',
-      case when waiting >= 1000 then format('%s requests of this project wait in its queue', waiting) end,
-      format('its worker is running, %s requests wait in its queue', waiting),
+      case when waiting >= 1000 then format('requests that wait in its queue: %s', waiting) end,
+      format('its worker is running; requests that wait in its queue: %s', waiting),
       'It sends 200 a second at the most and waits for the slowest of each batch:'
         ' see who fills it, select url, count(*) from net.http_request_queue group by url;'
     ) as line;
@@ -350,7 +350,7 @@ as $$
     'rules',
     'warning',
     case
-      when seen.enabled = 0 then format('no rule is enabled (%s are disabled): uploads start nothing', seen.disabled)
+      when seen.enabled = 0 then format('no rule is enabled (disabled: %s): uploads start nothing', seen.disabled)
     end,
     format('%s enabled, %s disabled', seen.enabled, seen.disabled),
     'Add one to ittybit.rules.'
@@ -385,7 +385,7 @@ as $$
     'buckets',
     'failure',
     'there is no bucket ' || s.missing,
-    format('all %s that rules use are there', s.used),
+    format('%s in use, all there', s.used),
     'Make the bucket, or correct the rule.'
   ) as line;
 $$;
@@ -643,7 +643,7 @@ as $$
   cross join lateral ittybit.doctor_line(
     'waiting',
     case when o.since < now() - interval '10 minutes' then 'failure' else 'warning' end,
-    case when o.jobs > 0 then format('%s jobs should have been sent, the first at %s', o.jobs, o.since) end,
+    case when o.jobs > 0 then format('jobs that should have been sent: %s, the first at %s', o.jobs, o.since) end,
     'no job is late',
     'pg_cron and pg_net send it to the functions'' addresses: mend what their lines say; it then goes on by itself.'
   ) as line;
@@ -678,7 +678,7 @@ as $$
     case
       when u.jobs > 0
         then format(
-          '%s jobs were sent and never claimed, up to %s times; the last answer: %s',
+          'jobs that were sent and never claimed: %s, up to %s times each; the last answer: %s',
           u.jobs,
           u.calls,
           coalesce(ittybit.last_answer(u.request_id), 'none')

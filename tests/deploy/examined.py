@@ -77,6 +77,7 @@ class Examined:
         environment = {**self.environment, **(changes or {})}
         found = {finding.check: finding for finding in examine(environment)}
         said = " ".join(f"{finding.saw} {finding.remedy}" for finding in found.values())
+        assert "of-mine" not in said  # what the faults' passwords end with
         for name in SECRETS:
             for secret in (environment[name], self.environment[name]):
                 assert not secret or secret not in said, f"{name} is told"

@@ -98,6 +98,11 @@ in_environment(
     database=("failure", "DATABASE_URL is not an address", "Dashboard > Connect"),
 )(DATABASE_URL="postgresql//postgres:a-password-of-mine@host/postgres")
 in_environment(
+    "the database's password is not encoded",
+    {"migrations", "automations", *INSIDE},
+    database=("failure", "a password that is not percent-encoded", "Dashboard > Connect"),
+)(DATABASE_URL="postgresql://postgres:a-password/of-mine@host:5432/postgres?pgbouncer=true")
+in_environment(
     "the database does not answer",
     {"migrations", "automations", *INSIDE},
     database=("failure", "connection failed", "Check DATABASE_URL"),
@@ -264,7 +269,7 @@ def there_is_no_pg_net(on: Examined) -> Iterator[Changes]:
     on.root("alter function net.gone rename to http_post")
 
 
-@fault(pg_net=("warning", "1000 requests of this project wait", "group by url"))
+@fault(pg_net=("warning", "requests that wait in its queue: 1000", "group by url"))
 def pg_net_does_not_keep_up(on: Examined) -> Iterator[Changes]:
     # Put there by hand they do not wake the worker.
     on.root(
@@ -353,7 +358,7 @@ def _rule(on: Examined, task: str, bucket: str = "media", path: str = "**") -> I
         on.sql("delete from ittybit.rules where name = 'faulty'")
 
 
-@fault(rules=("warning", "no rule is enabled (3 are disabled)", "Add one to ittybit.rules"))
+@fault(rules=("warning", "no rule is enabled (disabled: 3)", "Add one to ittybit.rules"))
 def no_rule_is_enabled(on: Examined) -> Iterator[Changes]:
     on.sql("update ittybit.rules set enabled = false")
     yield None
@@ -457,21 +462,19 @@ def _job(on: Examined, **columns: str) -> Iterator[None]:
         on.sql("delete from ittybit.jobs")
 
 
-@fault(waiting=("warning", "1 jobs should have been sent", "mend what their lines say"))
+@fault(waiting=("warning", "jobs that should have been sent: 1", "mend what their lines say"))
 def a_job_is_late(on: Examined) -> Iterator[Changes]:
     with _job(on, due_at="now() - interval '2 minutes'"):
         yield None
 
 
-@fault(waiting=("failure", "1 jobs should have been sent", "mend what their lines say"))
+@fault(waiting=("failure", "jobs that should have been sent: 1", "mend what their lines say"))
 def a_job_is_very_late(on: Examined) -> Iterator[Changes]:
     with _job(on, due_at="now() - interval '1 hour'"):
         yield None
 
 
-@fault(
-    unanswered=("warning", "1 jobs were sent and never claimed, up to 3 times; the last answer: none", "functions run")
-)
+@fault(unanswered=("warning", "never claimed: 1, up to 3 times each; the last answer: none", "functions run"))
 def calls_are_not_answered(on: Examined) -> Iterator[Changes]:
     with _job(on, due_at="now() + interval '50 seconds'", attempt="3"):
         yield None
