@@ -3,34 +3,40 @@
 Called by   people and schedulers
 Proof       FUNCTIONS_TOKEN as a bearer token, or a Standard Webhooks signature with FUNCTIONS_SECRET
 Takes       {} for the keys in the environment, or any of
-            {"access_key_id", "secret_access_key", "region", "is_default"}; the endpoint is always this project's own
+            {"access_key_id", "secret_access_key", "region", "is_default"}; the endpoint is always this project's own.
+            {"buckets": ["…"]} are those to try the keys in, by default DESTINATION_BUCKETS: a probe is written under
+            .ittybit/, read back and deleted. With neither, a listing alone proves the keys
 Answers     200 {"outcome": "created" | "unchanged" | "replaced", "connection": {…}}, never with the secret;
-            4xx and 503 as application/problem+json
+            4xx and 503 as application/problem+json; if the keys do not work, 422 says why and ittybit is not called
 Deployed    ./deploy.sh stage create-connection; target create_connection
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import functions_framework
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared import settings
+from shared import objects, settings
 from shared.edge import Answer, Call, endpoint
-from shared.errors import Answered, Refused
+from shared.errors import Answered, Refused, Unanswered
 from shared.ittybit import Ittybit
 from shared.ittybit_shapes import Connection
 from shared.redaction import Redactor
+from shared.s3_probe import probe
 
 SETTINGS = settings.load()
+# Kept back from the deadline while the keys are tried, for ittybit.
+REGISTERING_SECONDS = 3.0
 
 Key = Annotated[str, Field(pattern=r"^[!-~]{1,512}$")]
 
 
 class ConnectionRequest(BaseModel):
-    """The keys to register; what is left out comes from the environment."""
+    """The keys to register, and where to try them; what is left out comes from the environment."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -38,15 +44,17 @@ class ConnectionRequest(BaseModel):
     secret_access_key: Key | None = Field(default=None, repr=False)
     region: Key | None = None
     is_default: bool | None = None
+    buckets: Annotated[list[objects.Bucket], Field(max_length=20)] | None = None
 
 
 @functions_framework.http
 @endpoint(SETTINGS, ConnectionRequest)
 def create_connection(body: ConnectionRequest, call: Call) -> Answer:
-    """Make the project's connection what the keys say: create it, leave it, or replace it."""
+    """Make the project's connection what the keys say: create it, leave it, or replace it; keys that work alone."""
     wanted = _fields(body)
     # A secret of the request's own is not among the settings'.
     call.redact = Redactor((*SETTINGS.secrets, wanted["secret_access_key"]))
+    _try_keys(wanted, SETTINGS.destination_buckets if body.buckets is None else body.buckets, call)
     ittybit = Ittybit(call.settings, call.deadline)
     existing = next((c for c in ittybit.connections() if c.name == wanted["name"]), None)
     if existing is None:
@@ -74,6 +82,24 @@ def _fields(body: ConnectionRequest) -> dict[str, Any]:
     default = {} if body.is_default is None else {"is_default": body.is_default}
     name = f"supabase-{SETTINGS.project_ref}"
     return {"name": name, "kind": "s3", "endpoint": SETTINGS.s3_endpoint, **keys, **default}
+
+
+def _try_keys(wanted: dict[str, Any], buckets: Sequence[str], call: Call) -> None:
+    """Refuse keys that do not work, with all that is wrong; raise ServiceError for what may pass by itself."""
+    findings = probe(
+        endpoint=wanted["endpoint"],
+        region=wanted["region"],
+        access_key_id=wanted["access_key_id"],
+        secret_access_key=wanted["secret_access_key"],
+        buckets=tuple(dict.fromkeys(buckets)),
+        deadline=call.deadline.reserving(REGISTERING_SECONDS),
+    )
+    lasting = [finding for finding in findings if not finding.passing]
+    if lasting:
+        detail = " ".join(f"{one.field} ({one.variable}): {one.detail}" for one in lasting)
+        raise Refused(422, detail, fields=tuple((one.field, one.detail) for one in lasting))
+    if findings:
+        raise Unanswered("s3", " ".join(finding.detail for finding in findings))
 
 
 def _same(existing: Connection, wanted: dict[str, Any]) -> bool:

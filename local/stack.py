@@ -43,6 +43,7 @@ class Stack:
         functions: the function processes by name; empty when started without.
         supabase, ittybit_api: faults on demand in front of the two origins.
         ittybit: the stand-in, with its journal of what it started.
+        s3: the project's S3 keys and settings.
     """
 
     def __init__(self) -> None:
@@ -111,13 +112,12 @@ class Stack:
         say(f"PostgreSQL {version}, with the ledger")
 
         self.keys = ProjectKeys.make()
+        self.s3 = storage_server.S3Access({self.keys.s3_access_key_id: self.keys.s3_secret_access_key}, REGION)
         storage = storage_server.create_blueprint(
             connect=lambda: psycopg.connect(self.postgres.dsn("supabase_storage_admin")),
             directory=self.directory / "objects",
             jwt_secret=self.keys.jwt_secret,
-            s3_access_key_id=self.keys.s3_access_key_id,
-            s3_secret_access_key=self.keys.s3_secret_access_key,
-            region=REGION,
+            s3=self.s3,
         )
         self._stopping.callback(storage.close)
         rest = postgrest.create_blueprint(self.postgres)

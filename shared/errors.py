@@ -8,14 +8,14 @@ Error                  base of all below
     ├── Unanswered     there was no answer: never connected, timed out, cut off, unreadable
     └── Undecided      there are answers, but whether a start took effect cannot be found out from them
 
-No exception of httpx or pydantic leaves the module that met it.
+No exception of httpx, obstore or pydantic leaves the module that met it.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-Service = Literal["ittybit", "storage", "ledger"]
+Service = Literal["ittybit", "storage", "s3", "ledger"]
 Effect = Literal["retry", "fail", "hold"]
 
 
@@ -110,14 +110,20 @@ class ServiceError(Error):
         if known:
             return known
         if self.status is None and self.effect == "retry":
-            address = "ITTYBIT_API_URL" if self.service == "ittybit" else "SUPABASE_URL"
-            return f"Try again later; if that does not help, check {address}."
+            return f"Try again later; if that does not help, check {_ADDRESSES[self.service]}."
         if self.effect == "hold":
             return "It goes on by itself when that is mended."
         if self.effect == "fail":
             return "The request can never work as it is: change what was asked for."
         return "Nothing is wrong with the request: try again later."
 
+
+_ADDRESSES: dict[Service, str] = {
+    "ittybit": "ITTYBIT_API_URL",
+    "storage": "SUPABASE_URL",
+    "s3": "SUPABASE_S3_ENDPOINT",
+    "ledger": "SUPABASE_URL",
+}
 
 _REMEDIES: dict[tuple[Service, int | None], str] = {
     ("ittybit", 401): "ittybit does not accept the key: check ITTYBIT_API_KEY.",

@@ -6,5 +6,6 @@ updating and emptying buckets, object versioning, its own webhooks, and analytic
 """
 
 from local.storage_server.blueprint import StorageServer, create_blueprint
+from local.storage_server.s3_access import S3Access
 
-__all__ = ["StorageServer", "create_blueprint"]
+__all__ = ["S3Access", "StorageServer", "create_blueprint"]

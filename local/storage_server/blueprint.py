@@ -16,6 +16,7 @@ from local.storage_server import rest_buckets, rest_listing, rest_objects, rest_
 from local.storage_server.database import Database
 from local.storage_server.errors import StorageError
 from local.storage_server.files import Files
+from local.storage_server.s3_access import S3Access
 from local.storage_server.s3_routes import create_s3_blueprint
 from local.storage_server.s3_signatures import Verifier
 from local.storage_server.signed_urls import UrlSigner
@@ -50,9 +51,7 @@ def create_blueprint(
     connect: Connect,
     directory: Path,
     jwt_secret: str,
-    s3_access_key_id: str,
-    s3_secret_access_key: str,
-    region: str = "local",
+    s3: S3Access,
     clock: Callable[[], datetime] = _now,
 ) -> StorageServer:
     """Return the storage server, to be mounted at ``/storage/v1``.
@@ -64,9 +63,7 @@ def create_blueprint(
         connect: Gives a new connection as ``supabase_storage_admin``, autocommit off.
         directory: Where the bytes are kept; made if it is not there.
         jwt_secret: Signs the tokens of signed URLs (HS256, at least 32 bytes).
-        s3_access_key_id: The one S3 key that is accepted.
-        s3_secret_access_key: Its secret.
-        region: What the S3 protocol calls the bucket's region.
+        s3: The S3 protocol's keys and settings.
         clock: The time now, with a timezone.
     """
     database = Database(connect)
@@ -78,8 +75,7 @@ def create_blueprint(
     rest_objects.add_routes(blueprint, store)
     rest_listing.add_routes(blueprint, store)
     rest_signing.add_routes(blueprint, store, UrlSigner(jwt_secret, clock))
-    verifier = Verifier(s3_access_key_id, s3_secret_access_key, clock)
-    blueprint.register_blueprint(create_s3_blueprint(store, verifier, region), url_prefix="/s3")
+    blueprint.register_blueprint(create_s3_blueprint(store, Verifier(s3, clock), s3), url_prefix="/s3")
     return blueprint
 
 

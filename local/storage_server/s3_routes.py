@@ -1,4 +1,4 @@
-"""The S3 protocol, at ``/s3``, for the one key pair, which may do everything.
+"""The S3 protocol, at ``/s3``, for the project's keys, each of which may do everything.
 
 Leaves out, besides what the original leaves out: creating and deleting buckets, ListObjects version 1,
 tagging, POST forms and session tokens. Like the original it ignores what it does not support,
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import unquote
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, jsonify, request
 
 from local.storage_server import buckets, s3_chunked, s3_multipart
 from local.storage_server.bodies import Incoming
@@ -19,6 +19,7 @@ from local.storage_server.errors import StorageError, no_such_key
 from local.storage_server.keys import FOLDER_PLACEHOLDER
 from local.storage_server.moments import iso_milliseconds
 from local.storage_server.objects import Target
+from local.storage_server.s3_access import S3Access
 from local.storage_server.s3_buckets import delete_objects, list_objects
 from local.storage_server.s3_signatures import Verifier
 from local.storage_server.s3_xml import answer
@@ -28,20 +29,25 @@ from local.storage_server.store import Store
 _METADATA: Final = "x-amz-meta-"
 
 
-def create_s3_blueprint(store: Store, verifier: Verifier, region: str) -> Blueprint:
+def create_s3_blueprint(store: Store, verifier: Verifier, access: S3Access) -> Blueprint:
     """Return the routes of the S3 protocol, to be mounted at ``/s3``.
 
     Args:
         store: The objects.
         verifier: Checks the signature of every request.
-        region: What GetBucketLocation and HeadBucket say; requests signed for another one are accepted.
+        access: Whether S3 is on, and the region that GetBucketLocation and HeadBucket say.
     """
     blueprint = Blueprint("s3", __name__)
     uploads = s3_multipart.Uploads(store)
 
     @blueprint.before_request
-    def check_signature() -> None:
+    def admit() -> tuple[Response, int] | None:
+        if not access.enabled:
+            # JSON and no XML: after storage-api's source (tenant-feature), not recorded.
+            message = "feature not enabled for this tenant"
+            return jsonify(StorageError(403, "FeatureNotEnabled", message).body()), 403
         verifier.verify(request)
+        return None
 
     @blueprint.errorhandler(StorageError)
     def refuse(error: StorageError) -> Response:
@@ -60,10 +66,10 @@ def create_s3_blueprint(store: Store, verifier: Verifier, region: str) -> Bluepr
     def get_bucket(bucket: str) -> Response:
         if request.method == "HEAD":
             store.bucket(_caller("bucket.head"), bucket)
-            return Response(headers={"x-amz-bucket-region": region})
+            return Response(headers={"x-amz-bucket-region": access.region})
         if "location" in request.args:
             store.bucket(_caller("bucket.get_location"), bucket)
-            return answer("LocationConstraint", {"LocationConstraint": region})
+            return answer("LocationConstraint", {"LocationConstraint": access.region})
         return list_objects(store, _caller("object.list"), bucket)
 
     @blueprint.post("/<bucket>", strict_slashes=False)

@@ -2,8 +2,8 @@
 
 After the AWS documents "Signature Calculations for the Authorization Header" and "Authenticating Requests:
 Using Query Parameters". Like storage-api v1.70.6 it takes the payload's hash as the client states it, takes
-any region, and does not compare the request's date with the clock, except for a presigned URL's expiry.
-Leaves out session tokens.
+any region unless told otherwise, and does not compare the request's date with the clock, except for a presigned
+URL's expiry. Leaves out session tokens.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from werkzeug.wrappers import Request
 
 from local.storage_server.errors import StorageError
+from local.storage_server.s3_access import S3Access
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 _TIMESTAMP: Final = "%Y%m%dT%H%M%SZ"
@@ -37,25 +38,28 @@ class _Claim:
 
 
 class Verifier:
-    """Checks requests against the one key pair that is accepted."""
+    """Checks requests against the project's keys."""
 
-    def __init__(self, access_key_id: str, secret_access_key: str, clock: Callable[[], datetime]) -> None:
-        self._access_key_id = access_key_id
-        self._secret = secret_access_key
+    def __init__(self, access: S3Access, clock: Callable[[], datetime]) -> None:
+        self._access = access
         self._clock = clock
 
     def verify(self, request: Request) -> None:
-        """Do nothing if the request is signed with the key pair.
+        """Do nothing if the request is signed with one of the keys.
 
         Raises:
-            StorageError: ``AccessDenied`` (no signature), ``InvalidSignature`` (not of the documented form),
-                ``InvalidAccessKeyId``, ``ExpiredToken`` or ``SignatureDoesNotMatch``.
+            StorageError: ``AccessDenied`` (no signature, or a region that is refused; the latter as storage-api's
+                source says, not recorded), ``InvalidSignature`` (not of the documented form), ``InvalidAccessKeyId``,
+                ``ExpiredToken`` or ``SignatureDoesNotMatch``.
         """
         claim = self._claim(request)
-        if claim.access_key_id != self._access_key_id:
+        secret = self._access.keys.get(claim.access_key_id)
+        if secret is None:
             text = "The Access Key Id you provided does not exist in our records."
             raise StorageError(403, "InvalidAccessKeyId", text)
-        if not hmac.compare_digest(self._signature(request, claim).encode(), claim.signature.encode()):
+        if self._access.enforce_region and claim.scope.split("/")[1] != self._access.region:
+            raise StorageError(403, "AccessDenied", "Invalid Region", error="Unauthorized")
+        if not hmac.compare_digest(_signature(request, claim, secret).encode(), claim.signature.encode()):
             text = (
                 "The request signature we calculated does not match the signature you provided. "
                 "Check your key and signing method."
@@ -83,13 +87,14 @@ class Verifier:
         if ends < self._clock():
             raise StorageError(400, "ExpiredToken", "The provided token has expired.")
 
-    def _signature(self, request: Request, claim: _Claim) -> str:
-        hashed = hashlib.sha256(_canonical(request, claim).encode()).hexdigest()
-        key = f"AWS4{self._secret}".encode()
-        for part in claim.scope.split("/"):
-            key = hmac.digest(key, part.encode(), "sha256")
-        text = "\n".join([_ALGORITHM, claim.timestamp, claim.scope, hashed])
-        return hmac.digest(key, text.encode(), "sha256").hex()
+
+def _signature(request: Request, claim: _Claim, secret: str) -> str:
+    hashed = hashlib.sha256(_canonical(request, claim).encode()).hexdigest()
+    key = f"AWS4{secret}".encode()
+    for part in claim.scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    text = "\n".join([_ALGORITHM, claim.timestamp, claim.scope, hashed])
+    return hmac.digest(key, text.encode(), "sha256").hex()
 
 
 def _claim(fields: Mapping[str, str], payload: str) -> _Claim:

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
+from local.storage_server import S3Access
 from tests.functions.calling import Function
 from tests.functions.project import Project
 
 KEYS = {"access_key_id": "another-key-id", "secret_access_key": "another-secret-value", "region": "eu-central-1"}
+S3 = "/storage/v1/s3/"
 Logged = Callable[[], list[dict[str, Any]]]
 
 
@@ -24,6 +28,16 @@ def none_yet(project: Project) -> Iterator[Project]:
         project.ittybit("DELETE", f"connections/{one['id']}")
     fields = {name: value for name, value in connection.items() if name not in ("id", "object")}
     project.connection = str(project.ittybit("POST", "connections", json=fields)["id"])
+
+
+@pytest.fixture(autouse=True)
+def access(project: Project) -> Iterator[S3Access]:
+    """The project's S3 keys and settings, with a second pair of keys; as before afterwards."""
+    access = project.stack.s3
+    before = replace(access, keys=dict(access.keys))
+    access.keys[KEYS["access_key_id"]] = KEYS["secret_access_key"]
+    yield access
+    access.keys, access.enabled, access.enforce_region = before.keys, before.enabled, before.enforce_region
 
 
 def told(function: Function, body: dict[str, Any], expected: str) -> dict[str, Any]:
@@ -51,8 +65,12 @@ def test_the_project_s_keys_are_registered_once(none_yet: Project, create_connec
 
 
 @pytest.mark.parametrize("changed", [["access_key_id", "secret_access_key"], ["secret_access_key"], ["region"]])
-def test_changed_keys_are_replaced_in_place(none_yet: Project, create_connection: Function, changed: list[str]) -> None:
+def test_changed_keys_are_replaced_in_place(
+    none_yet: Project, create_connection: Function, access: S3Access, changed: list[str]
+) -> None:
     made = told(create_connection, {}, "created")
+    if "access_key_id" not in changed and "secret_access_key" in changed:
+        access.keys[none_yet.stack.keys.s3_access_key_id] = KEYS["secret_access_key"]
     replaced = told(create_connection, {name: KEYS[name] for name in changed}, "replaced")
     [kept] = none_yet.ittybit("GET", "connections")
     assert replaced["id"] == made["id"] == kept["id"]
@@ -113,10 +131,13 @@ def test_where_the_keys_go_is_not_for_the_caller_to_say(create_connection: Funct
 
 
 def test_no_secret_is_in_an_answer_or_a_line_of_the_log(
-    none_yet: Project, create_connection: Function, logged: Logged
+    none_yet: Project, create_connection: Function, access: S3Access, logged: Logged
 ) -> None:
     faults = none_yet.stack.ittybit_api
     answers = [create_connection.ask({}), create_connection.ask({}), create_connection.ask(KEYS)]
+    access.keys[none_yet.stack.keys.s3_access_key_id] = KEYS["secret_access_key"]
+    answers.append(create_connection.ask({}))
+    access.keys[none_yet.stack.keys.s3_access_key_id] = none_yet.stack.keys.s3_secret_access_key
     secrets = (none_yet.stack.keys.s3_secret_access_key, KEYS["secret_access_key"])
     for secret, body in zip(secrets, ({}, KEYS), strict=True):
         for method in ("GET", "PATCH"):
@@ -124,7 +145,113 @@ def test_no_secret_is_in_an_answer_or_a_line_of_the_log(
             faults.add(method, "/connections.*", times=3, status=403, body=said)
             answers.append(create_connection.ask(body | {"region": "a-new-one"}))
             faults.clear()
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 503, 503, 503, 503]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 422, 503, 503, 503, 503]
     text = json.dumps([answer.text for answer in answers]) + json.dumps(logged())
     assert "secret_access_key *** is not one" in text
     assert not [secret for secret in secrets if secret in text]
+
+
+def test_the_keys_are_tried_and_nothing_is_left_or_started(none_yet: Project, create_connection: Function) -> None:
+    stack = none_yet.stack
+    task = Jsonb({"kind": "video", "options": {}, "destination": "s3://private/processed/{name}"})
+    stack.sql(
+        "insert into ittybit.rules (name, bucket_id, path, accept_s3, task) values"
+        " ('all', 'private', '**', true, %s), ('probes', 'private', '.ittybit/**', true, %s)",
+        (task, task),
+    )
+    stack.supabase.requests = []
+    told(create_connection, {"buckets": ["private", "open", "private"]}, "created")
+
+    asked = [(one.method, one.path.replace("/probe-", " ").split(" ")[0]) for one in stack.supabase.requests]
+    for bucket in ("private", "open"):
+        of_bucket = [(method, path) for method, path in asked if path.startswith(S3 + bucket)]
+        probe = f"{S3}{bucket}/.ittybit"
+        assert of_bucket == [("GET", S3 + bucket), ("PUT", probe), ("GET", probe), ("DELETE", probe)]
+    assert stack.sql("select count(*) from storage.objects where name like '.ittybit/%%'") == [(0,)]
+    assert stack.sql("select distinct state, reason from ittybit.jobs") == [("skipped", "probe")]
+    assert stack.sql("select count(*) from net.http_request_queue") == [(0,)]
+
+
+def test_without_buckets_only_a_listing_is_tried(none_yet: Project, create_connection: Function) -> None:
+    none_yet.stack.supabase.requests = []
+    told(create_connection, {}, "created")
+    [asked] = none_yet.stack.supabase.requests
+    assert (asked.method, asked.path.startswith(f"{S3}probe-")) == ("GET", True)
+
+
+@pytest.mark.usefixtures("none_yet")
+def test_the_buckets_are_by_default_those_of_the_environment(create_connection: Function) -> None:
+    function = Function.make("create-connection", create_connection.environment, DESTINATION_BUCKETS="open,gone")
+    answer = function.ask({})
+    assert answer.status_code == 422
+    assert answer.get_json()["detail"] == "buckets (DESTINATION_BUCKETS): the project has no bucket 'gone'."
+    told(function, {"buckets": ["open"]}, "created")
+    told(function, {"buckets": []}, "unchanged")
+
+
+def test_everything_that_is_wrong_is_named(none_yet: Project, create_connection: Function) -> None:
+    none_yet.storage("POST", "bucket", json={"id": "pdf", "name": "pdf", "allowed_mime_types": ["application/pdf"]})
+    answer = create_connection.ask({"buckets": ["gone", "open", "pdf"]})
+    none_yet.storage("DELETE", "bucket/pdf")
+    assert answer.status_code == 422
+    assert answer.get_json()["errors"] == [
+        {"field": "buckets", "message": "the project has no bucket 'gone'."},
+        {
+            "field": "buckets",
+            "message": "bucket 'pdf' takes none of video/mp4, image/jpeg, audio/mpeg. Widen its allowed MIME types.",
+        },
+    ]
+    assert none_yet.ittybit("GET", "connections") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"access_key_id": "revoked"}, "access_key_id"),
+        ({"secret_access_key": "mistyped"}, "secret_access_key"),
+        ({"region": "elsewhere"}, "region"),
+        ({"buckets": ["gone"]}, "buckets"),
+    ],
+)
+def test_keys_that_do_not_work_are_not_registered(
+    none_yet: Project, create_connection: Function, access: S3Access, body: dict[str, Any], field: str
+) -> None:
+    access.enforce_region = True
+    calls = none_yet.stack.ittybit_api.add(None, ".*", times=99, hang=0)
+    answer = create_connection.ask(body)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.get_json()["errors"]] == [field]
+    variable = "DESTINATION_BUCKETS" if field == "buckets" else f"SUPABASE_S3_{field.upper()}"
+    assert answer.get_json()["detail"].startswith(f"{field} ({variable}): ")
+    assert "mistyped" not in answer.text
+    assert calls.seen == 0
+
+
+@pytest.mark.usefixtures("none_yet")
+def test_a_connection_that_exists_is_tried_as_well(create_connection: Function, access: S3Access) -> None:
+    told(create_connection, {}, "created")
+    access.enabled = False
+    answer = create_connection.ask({})
+    assert answer.status_code == 422
+    assert answer.get_json()["detail"] == (
+        "endpoint (SUPABASE_S3_ENDPOINT): S3 is not enabled for the project. Switch it on in Dashboard > Storage > S3."
+    )
+
+
+def test_what_may_pass_by_itself_is_to_be_tried_again(none_yet: Project, create_connection: Function) -> None:
+    none_yet.stack.supabase.add("PUT", f"{S3}.*", status=503)
+    answer = create_connection.ask({"buckets": ["open"]})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "15")
+    assert answer.get_json()["detail"] == (
+        "s3: S3 did not answer as it should in bucket 'open': HTTP 503. "
+        "Try again later; if that does not help, check SUPABASE_S3_ENDPOINT."
+    )
+    assert none_yet.ittybit("GET", "connections") == []
+
+
+@pytest.mark.usefixtures("nobody_called")
+@pytest.mark.parametrize("buckets", [["a/b"], [".."], ["a%"], ["b"] * 21, "open", [1]])
+def test_buckets_that_cannot_be_are_refused(create_connection: Function, buckets: Any) -> None:
+    answer = create_connection.ask({"buckets": buckets})
+    assert answer.status_code == 422
+    assert {error["field"].partition(".")[0] for error in answer.get_json()["errors"]} == {"buckets"}

@@ -199,7 +199,7 @@ def test_an_unexpected_exception_gets_500_that_says_nothing_of_it(
 
     function = nowhere(name)
     monkeypatch.setattr(Settings, "supabase_headers", property(fail))
-    monkeypatch.setattr("shared.ittybit.Ittybit.__init__", lambda *_: fail(None))
+    monkeypatch.setattr(Settings, "s3_endpoint", property(fail))
     answer = function.ask(TAKEN[name] or KEYS)
     fault = problem(answer, 500)
     [line] = logged()

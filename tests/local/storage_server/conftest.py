@@ -16,7 +16,7 @@ from flask import Flask, g, request
 
 from local.postgres import Postgres
 from local.server import Server
-from local.storage_server import create_blueprint
+from local.storage_server import S3Access, create_blueprint
 
 KEY_ID = "625729a08b95bf1b7ff351a663f3a23c"
 SECRET = "850181e4652dd023b7a98c58ae0d2d34bd487ee0cc3254aed6eda37307425907"
@@ -54,6 +54,7 @@ class Site:
     directory: Path
     connections: list[psycopg.Connection] = field(default_factory=list)
     noticed: list[dict[str, Any]] = field(default_factory=list)
+    s3: S3Access = field(default_factory=lambda: S3Access({KEY_ID: SECRET}))
 
     @property
     def url(self) -> str:
@@ -101,8 +102,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             connect=connect,
             directory=site.directory,
             jwt_secret=JWT_SECRET,
-            s3_access_key_id=KEY_ID,
-            s3_secret_access_key=SECRET,
+            s3=site.s3,
         )
         app = Flask(__name__)
 

@@ -80,6 +80,40 @@ def test_another_key_pair_is_refused(pair: dict[str, str], code: str, site: Site
     assert site.stored_files() == []
 
 
+def test_a_key_is_made_and_revoked_while_it_runs(site: Site, bucket: str) -> None:
+    client = s3_client(site, key_id="a-new-one", secret="its-own")
+    with pytest.raises(ClientError) as unknown:
+        client.list_objects_v2(Bucket=bucket)
+    assert unknown.value.response["Code"] == "InvalidAccessKeyId"
+    site.s3.keys["a-new-one"] = "its-own"
+    assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+    del site.s3.keys["a-new-one"]
+    with pytest.raises(ClientError):
+        client.list_objects_v2(Bucket=bucket)
+    client.close()
+
+
+def test_a_project_may_not_speak_s3(site: Site, s3: Any, bucket: str, client: httpx.Client) -> None:
+    site.s3.enabled = False
+    answer = client.get(f"/s3/{bucket}")
+    with pytest.raises(ClientError) as refused:
+        s3.list_objects_v2(Bucket=bucket)
+    site.s3.enabled = True
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == answer.status_code == 403
+    assert answer.json()["code"] == "FeatureNotEnabled"
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_another_region_is_taken_unless_it_is_told_otherwise(site: Site, s3: Any, bucket: str) -> None:
+    site.s3.region = "elsewhere"
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+    site.s3.enforce_region = True
+    with pytest.raises(ClientError) as refused:
+        s3.list_objects_v2(Bucket=bucket)
+    site.s3.region, site.s3.enforce_region = "local", False
+    assert (refused.value.response["Code"], refused.value.response["Message"]) == ("AccessDenied", "Invalid Region")
+
+
 def test_a_request_changed_after_signing_is_refused(site: Site, bucket: str) -> None:
     request = AWSRequest("PUT", f"{site.url}/s3/{bucket}/a", headers={"x-amz-meta-k": "v"}, data=b"x")
     S3SigV4Auth(Credentials(KEY_ID, SECRET), "s3", "local").add_auth(request)
