@@ -1,0 +1,57 @@
+"""The project's documents as the tests read them: blocks of code, sections, tables."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+from local.functions import ROOT
+
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+# What a reader puts in.
+_PLACEHOLDERS = {
+    "auto_…": "auto_1",
+    "<FUNCTIONS_SECRET>": "whsec_" + base64.b64encode(b"a secret of the tests, 32 bytes.").decode(),
+}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Every block of code in a language, its placeholders filled in."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [filled(block) for block in found]
+
+
+def filled(text: str) -> str:
+    """The text with what a reader puts in."""
+    for placeholder, value in _PLACEHOLDERS.items():
+        text = text.replace(placeholder, value)
+    return text
+
+
+def sections(text: str) -> dict[str, str]:
+    """Each section's text by its heading, of whatever level; what comes before the first is under the empty one."""
+    parts = re.split(r"^#+ (.*)\n", "\n" + text, flags=re.MULTILINE)
+    return dict(zip(["", *parts[1::2]], parts[::2], strict=True))
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Every table, as rows of cells; the first row is the head."""
+    found = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    return [[_cells(line) for line in table.splitlines() if not line.startswith("|---")] for table in found]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def code(cell: str) -> list[str]:
+    """What stands in backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def name(path: Path) -> str:
+    """A document's name in a test's."""
+    return path.name

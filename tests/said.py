@@ -1,0 +1,107 @@
+"""What the code can say to a person, read out of its source: each message with ``…`` for what is filled in."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local.functions import ROOT
+
+CODE = sorted([*(ROOT / "functions").glob("*.py"), *(ROOT / "shared").glob("*.py")])
+MIGRATIONS = "\n".join(path.read_text() for path in sorted((ROOT / "supabase" / "migrations").glob("*.sql")))
+
+
+@dataclass
+class Call:
+    """One call in the source.
+
+    Attributes:
+        file: such as ``edge.py``.
+        called: the name without what it is an attribute of, such as ``Refused``.
+        arguments: the positional ones, as messages.
+    """
+
+    file: str
+    called: str
+    arguments: list[str] = field(default_factory=list)
+
+
+def calls(*names: str) -> list[Call]:
+    """Every call of one of the names in what is deployed."""
+    found = []
+    for path in CODE:
+        tree = ast.parse(path.read_text())
+        constants = dict(_constants(tree))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (called := ast.unparse(node.func).rpartition(".")[2]) in names:
+                found.append(Call(path.name, called, [_message(each, constants) for each in node.args]))
+    return found
+
+
+def assigned(path: Path, variable: str) -> set[str]:
+    """Every message that a file puts into a variable of this name."""
+    return {
+        _message(node.value, {})
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == variable
+    }
+
+
+def returned(path: Path, function: str) -> set[str]:
+    """Every message that a function of a file returns, but for what it only passes on."""
+    [found] = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    ]
+    values = [node.value for node in ast.walk(found) if isinstance(node, ast.Return) and node.value]
+    return {_message(value, {}) for value in values} - {"…"}
+
+
+def reasons() -> dict[str, set[str]]:
+    """The words that each SQL function can put into a job's ``reason``, or give for refusing a claim."""
+    found: dict[str, set[str]] = {}
+    for name, body in re.findall(r"create or replace function ([\w.]+)\(.*?as \$\$(.*?)\$\$;", MIGRATIONS, re.DOTALL):
+        source = re.sub(r"--.*|->> '\w+'", "", body)
+        words = set(re.findall(r"\breason\s*:?=\s*'(\w+)'|'reason',\s*'(\w+)'|\.reason,\s*'(\w+)'", source))
+        said = {word for alternatives in words for word in alternatives if word}
+        for arguments in re.findall(r"end_content\((.*?)\);", source, re.DOTALL):
+            said |= set(re.findall(r"'(\w+)'", arguments))
+        if ".reason_" in name:
+            said |= set(re.findall(r"(?:then|select|else)\s+'(\w+)'", source))
+        if said:
+            found[name.rpartition(".")[2]] = said
+    return found
+
+
+def states() -> set[str]:
+    """The states that a job can have."""
+    table = MIGRATIONS.partition("create table if not exists ittybit.jobs (")[2]
+    [allowed] = re.findall(r"check \(state in \((.*?)\)\)", table.partition(");")[0])
+    return set(re.findall(r"'(\w+)'", allowed))
+
+
+def raised(level: str) -> set[str]:
+    """What the migrations raise at a level: ``exception`` or ``warning``."""
+    texts = re.findall(rf"raise {level}\s+'((?:[^']|'')*)'", MIGRATIONS)
+    return {text.replace("''", "'").replace("%", "…") for text in texts}
+
+
+def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield ast.unparse(node.targets[0]), node.value.value
+
+
+def _message(node: ast.expr, constants: dict[str, str]) -> str:
+    match node:
+        case ast.Constant(value=value):
+            return str(value)
+        case ast.JoinedStr(values=parts):
+            return "".join(_message(part, constants) for part in parts)
+        case ast.Name(id=name) if name in constants:
+            return constants[name]
+    return "…"

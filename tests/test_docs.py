@@ -1,0 +1,193 @@
+"""What the documents say is so: their SQL runs and does what they say, their commands exist, their links lead on."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from local.functions import ROOT
+from local.ittybit_server.options import read_options
+from local.postgres import Postgres
+from local.stack import migrate
+from shared import proof, settings
+from tests import documents
+from tests.database.project import ON_UPLOAD, PUSH_BACK, SECRET, Project
+from tests.database.rows import Row
+from tests.functions.calling import NOWHERE
+
+RULES = (ROOT / "docs" / "rules.md").read_text()
+OWNER, ANOTHER = "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e", str(uuid.uuid4())
+HEAD = re.compile(r"stored in `(?P<bucket>[^`]+)`(?: by `(?P<owner>[^`]+)`)?(?P<s3> through S3)?")
+CELL = re.compile(r"`(?P<name>[^`]+)`(?: of (?P<size>\d+) bytes)?")
+
+
+def start(*buckets: str) -> Iterator[Project]:
+    """A project with the migrations and these buckets."""
+    with Postgres.start() as postgres:
+        postgres.prepare()
+        migrate(postgres)
+        project = Project(postgres)
+        for bucket in buckets:
+            project.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [bucket, bucket])
+        yield project
+        project.close()
+
+
+def run(project: Project, block: str) -> None:
+    # A hosted project lets `postgres` make policies on storage.objects (supautils.policy_grants); plain PostgreSQL
+    # wants their owner for that.
+    connection = project.superuser if "create policy" in block else project.developer
+    connection.execute(block.encode())
+
+
+@pytest.mark.parametrize("document", documents.DOCUMENTS, ids=documents.name)
+def test_the_sql_runs_in_the_order_given(document: Path) -> None:
+    blocks = documents.blocks(document.read_text(), "sql")
+    if not blocks:
+        return
+    for project in start():
+        for block in blocks:
+            run(project, block)
+
+
+@pytest.mark.parametrize("document", documents.DOCUMENTS, ids=documents.name)
+def test_the_commands_exist(document: Path) -> None:
+    text = document.read_text()
+    for block in documents.blocks(text, "sh"):
+        subprocess.run(["bash", "-n"], input=block.encode(), check=True)
+    for target in sorted(set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))):
+        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+    told = subprocess.run(["./deploy.sh", "--help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    verbs = set(re.findall(r"^  ([a-z-]+)", told.partition("Verbs\n")[2].partition("\n\n")[0], re.MULTILINE))
+    used = set(re.findall(r"\./deploy\.sh (?:--env \S+ |--[a-z-]+ )*([a-z][a-z-]*)", text))
+    assert used <= verbs
+
+
+@pytest.mark.parametrize("document", documents.DOCUMENTS, ids=documents.name)
+def test_the_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def cookbook() -> Iterator[Project]:
+    """A project that all of docs/rules.md was pasted into."""
+    for project in start("media"):
+        project.sql("select vault.create_secret(%s, 'ittybit_functions_secret')", SECRET)
+        project.settings(on_upload_url=ON_UPLOAD, push_back_url=PUSH_BACK)
+        for block in documents.blocks(RULES, "sql"):
+            run(project, block)
+        yield project
+
+
+def cases() -> list[tuple[str, str]]:
+    return [(heading, text) for heading, text in documents.sections(RULES).items() if "becomes |" in text]
+
+
+@pytest.mark.parametrize(("heading", "text"), cases(), ids=[heading for heading, _ in cases()])
+def test_what_is_stored_becomes_what_the_table_says(cookbook: Project, heading: str, text: str) -> None:
+    ours = re.findall(r"^ {2,4}'([a-z0-9-]+)', 'media'", text, re.MULTILINE)
+    assert ours, heading
+    for head, *rows in documents.tables(text):
+        place = HEAD.fullmatch(head[0])
+        assert place, head
+        for cell, becomes in rows:
+            stored = CELL.fullmatch(cell)
+            assert stored, cell
+            version = cookbook.put(
+                stored["name"],
+                bucket=place["bucket"],
+                owner_id=place["owner"],
+                operation="storage.s3.upload" if place["s3"] else "storage.object.upload",
+                mimetype=mimetypes.guess_type(stored["name"])[0] or "application/octet-stream",
+                size=int(stored["size"] or 1000),
+            )
+            jobs = [job for job in cookbook.jobs(stored["name"]) if job["version"] == version and job["rule"] in ours]
+            assert [came_of(job) for job in jobs] == expected(becomes, version), (heading, cell)
+
+
+def came_of(job: Row) -> str:
+    return f"skipped {job['reason']}" if job["state"] == "skipped" else str(job["task"]["destination"])
+
+
+def expected(becomes: str, version: str) -> list[str]:
+    if becomes == "nothing":
+        return []
+    return [becomes.replace("`", "").replace("{version}", version)]
+
+
+def test_ittybit_takes_the_options(cookbook: Project) -> None:
+    tasks = [row["task"] for row in cookbook.sql("select task from ittybit.rules")]
+    assert len(tasks) >= 10
+    for task in tasks:
+        read_options(task["kind"], task["options"])
+
+
+def as_user(project: Project, role: str, user: str | None, statement: str) -> list[Row]:
+    """What a statement gives over the API."""
+    connection = project.connect("authenticator")
+    with connection, connection.transaction():
+        claims = f'{{"role": "{role}", "sub": "{user}"}}' if user else f'{{"role": "{role}"}}'
+        connection.execute(
+            "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)", [role, claims]
+        )
+        return connection.execute(statement.encode()).fetchall()
+
+
+def test_users_see_their_own_status_and_nothing_else(cookbook: Project) -> None:
+    cookbook.put("inbox/mine.mp4", bucket="media", owner_id=OWNER)
+    cookbook.put("inbox/theirs.mp4", bucket="media", owner_id=ANOTHER)
+    cookbook.put("inbox/nobodys.mp4", bucket="media")
+    see = "select name, state from public.my_media where name like 'inbox/%' order by name"
+    states = {(row["name"], row["state"]) for row in as_user(cookbook, "authenticated", OWNER, see)}
+    assert ("inbox/mine.mp4", "queued") in states
+    assert {name for name, _ in states} <= {"inbox/mine.mp4", "inbox/a.mp4"}
+    assert {row["name"] for row in as_user(cookbook, "authenticated", ANOTHER, see)} == {"inbox/theirs.mp4"}
+    assert as_user(cookbook, "authenticated", str(uuid.uuid4()), see) == []
+    assert as_user(cookbook, "authenticated", None, see) == []
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
+def test_the_window_opens_nothing_more(cookbook: Project, role: str) -> None:
+    may = "select privilege from unnest('{select,insert,update,delete}'::text[]) as privilege where "
+    may += f"has_table_privilege('{role}', 'public.my_media', privilege)"
+    assert [row["privilege"] for row in cookbook.sql(may)] == (["select"] if role == "authenticated" else [])
+    for closed in ("ittybit.jobs", "ittybit.rules", "ittybit.status"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            as_user(cookbook, role, OWNER, f"select from {closed}")
+
+
+def test_users_read_their_own_results_alone(cookbook: Project) -> None:
+    for user in (OWNER, ANOTHER):
+        cookbook.put(f"processed/{user}/result.mp4", bucket="media")
+    see = "select name from storage.objects where name like '%/result.mp4'"
+    for user in (OWNER, ANOTHER):
+        assert as_user(cookbook, "authenticated", user, see) == [{"name": f"processed/{user}/result.mp4"}]
+    assert as_user(cookbook, "anon", None, see) == []
+
+
+def scheduled(project: Project, name: str) -> list[Row]:
+    return project.sql(project.value("select command from cron.job where jobname = %s", name))
+
+
+def test_the_nightly_schedule_asks_for_a_backfill(cookbook: Project) -> None:
+    [row] = scheduled(cookbook, "media-nightly")
+    assert (row["retry_failed"], row["state"]) == (0, "plan")
+
+
+def test_the_scheduled_call_is_one_that_the_function_takes(cookbook: Project) -> None:
+    cookbook.messages()
+    scheduled(cookbook, "media-digest")
+    [call] = cookbook.superuser.execute("delete from net.http_request_queue returning *").fetchall()
+    assert (call["url"], call["timeout_milliseconds"]) == (ON_UPLOAD, 15000)
+    assert json.loads(call["body"]) == {"bucket": "media", "name": "news/latest.mp4", "automation_id": "auto_1"}
+    environment = NOWHERE | {"FUNCTIONS_SECRET": SECRET}
+    proof.check_signature(call["headers"], bytes(call["body"]), settings.load(environment))
