@@ -5,6 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # shellcheck source=deploy/common.sh
 source deploy/common.sh
+# shellcheck source=deploy/secret.sh
+source deploy/secret.sh
 # shellcheck source=deploy/stage.sh
 source deploy/stage.sh
 # shellcheck source=deploy/doctor.sh

@@ -102,6 +102,41 @@ load_environment() {
     [[ "$name" =~ ^[A-Z][A-Z0-9_]*$ && "$line" == *=* ]] ||
       fail "$file has a line that is not NAME=value: $name" 'Comments start with #; values are not quoted.'
     line="${line#*=}"
+    case "$line" in
+      \"*\" | \'*\') fail "$file has $name in quotes" 'Take them off: a value is read as it stands.' ;;
+    esac
     [[ -z "$line" ]] || export "$name=$line"
-  done <"$file"
+  done < <(tr -d '\r' <"$file")
 }
+
+# Put NAME=value into the environment's file, in the place of an earlier line, and export it. The file is replaced whole:
+# whoever reads it sees the old or the new. Nobody but its owner may read it, as it holds keys.
+keep() {
+  local name="$1" value="$2" file line is_written=false
+  file="$(env_file)"
+  while [[ -L "$file" ]]; do
+    line="$(readlink "$file")"
+    [[ "$line" == /* ]] || line="$(dirname "$file")/$line"
+    file="$line"
+  done
+  ASIDE="$(umask 077 && mktemp "$file.XXXXXX")" || fail "$file cannot be written" 'Make its folder writable.'
+  {
+    if [[ -f "$file" ]]; then
+      while IFS= read -r line || [[ -n "$line" ]]; do
+        if [[ "$line" != "$name="* ]]; then
+          printf '%s\n' "$line"
+        elif ! $is_written; then
+          printf '%s=%s\n' "$name" "$value" && is_written=true
+        fi
+      done <"$file"
+    fi
+    $is_written || printf '%s=%s\n' "$name" "$value"
+  } >"$ASIDE"
+  mv -f "$ASIDE" "$file"
+  ASIDE=''
+  export "$name=$value"
+}
+
+# What keep had begun when it was interrupted.
+ASIDE=''
+trap '[[ -z "$ASIDE" ]] || rm -f "$ASIDE"' EXIT

@@ -1,0 +1,114 @@
+"""A developer's clone of the project with an environment of its own, where deploy.sh runs on fakes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from local.functions import ROOT
+from tests.deploy.fakes import FakeCommands
+
+PARTS = ("deploy.sh", "deploy", "functions", "shared", "supabase", "requirements.txt", ".env.example")
+# Whatever deploy.sh calls besides the fakes: nothing else of this machine is on its PATH.
+TOOLS = (
+    *("awk", "base64", "basename", "bash", "cat", "chmod", "cp", "cut", "date", "diff", "dirname", "env", "grep"),
+    *(
+        "head",
+        "ls",
+        "mkdir",
+        "mktemp",
+        "mv",
+        "od",
+        "readlink",
+        "rm",
+        "sed",
+        "sleep",
+        "sort",
+        "tail",
+        "tr",
+        "uname",
+        "wc",
+    ),
+)
+
+
+class Clone:
+    """The project's files in a folder, with ``.env`` files, and the commands that its deploy.sh finds.
+
+    Attributes:
+        root: the folder.
+        commands: the fakes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "a clone"
+        self.root.mkdir(parents=True)
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, self.root / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(source, self.root / part)
+        self.commands = FakeCommands(directory / "fakes")
+        self.home = directory / "home"
+        self.home.mkdir()
+        self._tools = directory / "tools"
+        self._tools.mkdir()
+        self.give(*TOOLS)
+        (self._tools / "python3").symlink_to(sys.executable)
+
+    def give(self, *tools: str) -> None:
+        """Put real commands of this machine on the PATH."""
+        for tool in tools:
+            found = shutil.which(tool)
+            assert found, f"no {tool} here"
+            (self._tools / tool).symlink_to(found)
+
+    def take(self, tool: str) -> None:
+        """Take a command off the PATH, be it real or a fake."""
+        (self._tools / tool).unlink(missing_ok=True)
+        (self.commands.bin / tool).unlink(missing_ok=True)
+
+    def write_env(self, values: Mapping[str, str], environment: str = "") -> None:
+        """Write ``.env``, or ``.env.<environment>``."""
+        text = "".join(f"{name}={value}\n" for name, value in values.items())
+        self.env_file(environment).write_text(text)
+
+    def read_env(self, environment: str = "") -> dict[str, str]:
+        """Read it back; {} when there is none."""
+        file = self.env_file(environment)
+        lines = file.read_text().splitlines() if file.exists() else []
+        return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+    def env_file(self, environment: str = "") -> Path:
+        """Where an environment's settings are."""
+        return self.root / (f".env.{environment}" if environment else ".env")
+
+    def deploy(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``deploy.sh`` from another folder, as a job without a terminal does."""
+        return self._run([str(self.root / "deploy.sh"), *arguments], environment or {}, stdin)
+
+    def bash(self, script: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run lines of bash in the clone, with deploy.sh's common part loaded as deploy.sh loads it."""
+        head = f"set -euo pipefail\ncd {str(self.root)!r}\nsource deploy/common.sh\nsource deploy/secret.sh\n"
+        return self._run(["bash", "-c", head + script], environment or {}, None)
+
+    def _run(
+        self, command: Sequence[str], environment: Mapping[str, str], stdin: str | None
+    ) -> subprocess.CompletedProcess[str]:
+        path = f"{self.commands.bin}:{self._tools}"
+        return subprocess.run(
+            command,
+            cwd=self.home,
+            env={"PATH": path, "HOME": str(self.home), **environment},
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
