@@ -7,6 +7,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 source deploy/common.sh
 # shellcheck source=deploy/secret.sh
 source deploy/secret.sh
+# shellcheck source=deploy/psql.sh
+source deploy/psql.sh
+# shellcheck source=deploy/vault.sh
+source deploy/vault.sh
 # shellcheck source=deploy/stage.sh
 source deploy/stage.sh
 # shellcheck source=deploy/doctor.sh
