@@ -94,7 +94,11 @@ create table if not exists ittybit.settings (
   unanswered_calls integer not null default 100 check (unanswered_calls > 0),
   paused boolean not null default false,
   tripped_at timestamptz,
-  nudge boolean not null default true
+  nudge boolean not null default true,
+  project text check (project ~ '^https?://[!-~]+$'),
+  home text,
+  copied_at timestamptz,
+  migrations text
 );
 
 comment on table ittybit.settings is 'One row. The secret that signs the calls is in Vault: ittybit_functions_secret.';
@@ -103,6 +107,10 @@ comment on column ittybit.settings.starts_per_day is 'Reaching it trips tripped_
 comment on column ittybit.settings.unanswered_calls is 'How many calls to one function may be under way without a claim.';
 comment on column ittybit.settings.paused is 'Uploads go on being recorded; nothing starts.';
 comment on column ittybit.settings.nudge is 'Kept by the sender: whether the trigger may send a job at once.';
+comment on column ittybit.settings.project is 'The address of the project that this was set up for, by deploy.sh.';
+comment on column ittybit.settings.home is 'The database this was set up in: any other is a copy, which sends nothing.';
+comment on column ittybit.settings.copied_at is 'Kept by the sender: when it first found this to be a copy.';
+comment on column ittybit.settings.migrations is 'Which state of the migrations deploy.sh last applied.';
 
 insert into ittybit.settings (singleton) values (true) on conflict do nothing;
 
@@ -133,6 +141,37 @@ alter table ittybit.starts enable row level security;
 alter table ittybit.holds enable row level security;
 
 revoke all on all tables in schema ittybit from public, anon, authenticated, service_role;
+
+
+-- The database that this is: its cluster's identifier, which a restored dump does not bring along, and its number.
+create or replace function ittybit.here()
+returns text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  cluster text := '-';
+begin
+  -- Where it may not be asked for, the number alone must do.
+  if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
+    select c.system_identifier into cluster from pg_catalog.pg_control_system() as c;
+  end if;
+  return cluster || '/' || (select d.oid from pg_catalog.pg_database as d where d.datname = current_database());
+end;
+$$;
+
+-- Whether this can tell that it is not the database it was set up in; see the migration ittybit_origin.
+create or replace function ittybit.is_copy()
+returns boolean
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select coalesce((select s.home <> ittybit.here() from ittybit.settings as s), false);
+$$;
 
 
 -- Reserve what a task writes: the key, or the whole folder for kinds that write many files.

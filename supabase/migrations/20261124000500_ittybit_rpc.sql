@@ -71,6 +71,10 @@ declare
   ends pg_catalog.text;
   waits pg_catalog.text;
 begin
+  if ittybit.is_copy() then
+    return jsonb_build_object('claimed', false, 'reason', 'copy');
+  end if;
+
   select j.* into mine from ittybit.jobs as j where j.id = ittybit_claim.job for update;
   if not found then
     return jsonb_build_object('claimed', false, 'reason', 'unknown');

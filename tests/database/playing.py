@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from tests.database.project import Project
+from tests.database.project import ON_UPLOAD, Project
 from tests.database.rows import Row
 
 NAME = "clips/a.mp4"
@@ -208,6 +208,28 @@ def _deleted_rule(play: Play) -> None:
     play.database.sql("delete from ittybit.rules")
 
 
+def _restored(play: Play) -> None:
+    """What happened since the dump is as if it had not: the state is that of the dump."""
+    _quiet(play)
+    play.database.sql("select ittybit.adopt(as_copy => false)")
+
+
+def _copied(play: Play) -> None:
+    """Everything is the copy's from here on, the journal too."""
+    play.journal.clear()
+    _quiet(play)
+    play.database.sql("select ittybit.adopt(as_copy => true)")
+    play.database.settings(on_upload_url=ON_UPLOAD)
+
+
+def _quiet(play: Play) -> None:
+    """Be another database than the one it was set up in: nothing is sent, and what was sent wins no claim."""
+    play.database.settings(home="elsewhere/5", on_upload_url=ON_UPLOAD)
+    assert play.send() == []
+    for message in play.last:
+        assert play.database.claim(message["job"], message["attempt"]) == {"claimed": False, "reason": "copy"}
+
+
 EVENTS: dict[str, Callable[[Play], None]] = {
     "nudge lost, or the claim before it took effect": _nudge_lost,
     "nudge delivered twice": _delivered_twice,
@@ -237,6 +259,8 @@ EVENTS: dict[str, Callable[[Play], None]] = {
         "update ittybit.settings set starts_per_hour = 0", "update ittybit.settings set starts_per_hour = 1000"
     ),
     "clock of the function's host wrong": _refused_for_the_clock,
+    "database restored or moved, and gone on with": _restored,
+    "database copied, and the copy adopted": _copied,
 }
 
 

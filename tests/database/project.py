@@ -39,21 +39,26 @@ update ittybit.sweep set bucket_id = '', name = '', rounds = 0, healed = 0;
 delete from net.http_request_queue;
 delete from net._http_response;
 delete from cron.job_run_details;
-insert into ittybit.settings (on_upload_url, push_back_url) values ('{ON_UPLOAD}', '{PUSH_BACK}');
+insert into ittybit.settings (on_upload_url, push_back_url, home) values ('{ON_UPLOAD}', '{PUSH_BACK}', ittybit.here());
 reset session_replication_role;
 """  # noqa: S608 - constants of this file
 
 
 class Project:
-    """One database with the migrations applied; every statement is its own transaction.
+    """One database with the migrations applied, ``name``; every statement is its own transaction.
 
     Attributes:
         warnings: what the storage server's statements warned of since ``reset``.
     """
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, name: str = "postgres") -> None:
         self.postgres = postgres
+        self.name = name
         self.warnings: list[str] = []
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Connect as each of the roles, again after ``close``."""
         self.developer = self.connect("postgres")
         self.superuser = self.connect("supabase_admin")
         self.storage = self.connect("supabase_storage_admin")
@@ -62,7 +67,7 @@ class Project:
         self.service.execute("set role service_role")
 
     def connect(self, login: str) -> Connection:
-        return psycopg.connect(self.postgres.dsn(login), autocommit=True, row_factory=dict_row)
+        return psycopg.connect(self.postgres.dsn(login, self.name), autocommit=True, row_factory=dict_row)
 
     def close(self) -> None:
         for connection in (self.developer, self.superuser, self.storage, self.service):

@@ -1,0 +1,67 @@
+-- Where this was set up: a database restored or branched from another starts nothing at the other's functions.
+--
+-- Three things keep it so, each by itself:
+--
+-- 1. A message is {job, attempt} and nothing else, and a function claims it at the SUPABASE_URL of its own environment.
+--    What a copy sends is claimed in the original's ledger: a job of the copy's own is unknown there, and one that both
+--    have is won only at the attempt that the original itself has sent, which does what the original asked for.
+-- 2. settings.home says where it was set up. In a database that is another, the trigger does not nudge, the sender does
+--    not send, and no claim is won; uploads go on being recorded, and ittybit.status says why nothing happens. A dump
+--    that was restored, a database made from a template and one that pg_upgrade made are another; a copy of the
+--    cluster's files cannot be told from the original, and is kept safe by the first.
+-- 3. A branch that only has the migrations has no addresses and no rules.
+--
+-- `./deploy.sh database` asks which it is and calls ittybit.adopt. It can run twice.
+
+-- Make this the database that the ledger belongs to. Answers how many jobs it changed.
+--
+-- As a copy, what was open at the copying is skipped: the original does it, and no file is paid for twice. The addresses
+-- are the original's functions', and go. Otherwise the original is no more and this goes on in its place: what had not
+-- started when it was saved may have started since, and is looked for at ittybit first.
+create or replace function ittybit.adopt(as_copy boolean)
+returns bigint
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  changed bigint;
+begin
+  if as_copy then
+    -- What was uploaded since the sender found this to be a copy is its own.
+    update ittybit.jobs as j
+    set state = 'skipped', reason = 'copied', due_at = null, doubt_since = null, finished_at = now()
+    where j.state in ('queued', 'started')
+      and j.created_at < coalesce((select s.copied_at from ittybit.settings as s), 'infinity');
+    get diagnostics changed = row_count;
+
+    update ittybit.backfills as b set state = 'stopped', ended_at = now() where b.state = 'running';
+    delete from ittybit.holds;
+    delete from ittybit.starts;
+    update ittybit.settings as s set on_upload_url = null, push_back_url = null where s.singleton;
+  else
+    -- Counted as any start in doubt is: what turns out not to have started is given back.
+    with doubted as (
+      update ittybit.jobs as j
+      set doubt_since = j.created_at
+      where j.state = 'queued' and j.doubt_since is null and j.restart is null
+      returning j.created_at
+    )
+    insert into ittybit.starts as c (hour, claimed, towards_day)
+    select date_trunc('hour', d.created_at), count(*), count(*)
+    from doubted as d
+    group by 1
+    on conflict (hour) do update
+    set claimed = c.claimed + excluded.claimed, towards_day = c.towards_day + excluded.towards_day;
+
+    select count(*) into changed from ittybit.jobs as j where j.state = 'queued' and j.doubt_since is not null;
+  end if;
+
+  update ittybit.settings as s set home = ittybit.here(), copied_at = null where s.singleton;
+  return changed;
+end;
+$$;
+
+update ittybit.settings as s set home = ittybit.here() where s.home is null;
+
+revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;

@@ -1,0 +1,211 @@
+"""A database that was restored or branched from another starts nothing at the other's functions."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from local.postgres import Postgres
+from tests.database.playing import Play
+from tests.database.project import ON_UPLOAD, PUSH_BACK, TASK, Project
+
+
+@contextmanager
+def copied_elsewhere(database: Project) -> Iterator[Project]:
+    """Another database with the same contents, as a restored dump or a branch with data has them."""
+    admin = psycopg.connect(database.postgres.dsn("supabase_admin", "template1"), autocommit=True)
+    with admin:
+        database.close()
+        try:
+            admin.execute("create database branch template postgres owner postgres")
+            admin.execute(SQL("alter database branch set search_path = {}").format(SQL('"$user", public, extensions')))
+        finally:
+            database.reconnect()
+        branch = Project(database.postgres, "branch")
+        try:
+            yield branch
+        finally:
+            branch.close()
+            admin.execute(SQL("drop database {}").format(Identifier("branch")))
+
+
+@contextmanager
+def copied_files(database: Project, directory: Path) -> Iterator[Project]:
+    """A server on a copy of the cluster's files, as a restored physical backup is."""
+    server = database.postgres
+    copy = server._home / directory.name
+    command = [server._program("pg_basebackup"), "--pgdata", str(copy), "--dbname", server.dsn("supabase_admin")]
+    command += ["--checkpoint", "fast", "--wal-method", "fetch", "--no-sync"]
+    subprocess.run(command, check=True, capture_output=True, **server._as_user())
+    with Postgres.start(copy, binaries=server._binaries) as other:
+        project = Project(other)
+        yield project
+        project.close()
+
+
+def test_an_installation_knows_where_it_is(database: Project) -> None:
+    here = database.value("select ittybit.here()")
+    cluster = database.value("select system_identifier from pg_control_system()")
+    number = database.value("select oid from pg_database where datname = 'postgres'")
+    assert here == f"{cluster}/{number}"
+    assert database.value("select home from ittybit.settings") == here
+    assert database.value("select ittybit.is_copy()") is False
+
+
+def test_where_the_cluster_may_not_be_asked_for_the_databases_number_must_do(database: Project) -> None:
+    database.superuser.execute("revoke execute on function pg_control_system() from public")
+    try:
+        assert database.value("select ittybit.here()").startswith("-/")
+    finally:
+        database.superuser.execute("grant execute on function pg_control_system() to public")
+
+
+def test_a_dump_restored_elsewhere_is_quiet_until_it_is_adopted(database: Project) -> None:
+    database.settings(project="https://ref.supabase.co")
+    database.rule()
+    database.put("a.mp4")
+    [sent] = database.messages()
+    database.settings(nudge=False)
+    database.put("b.mp4")
+    database.settings(nudge=True)
+
+    with copied_elsewhere(database) as branch:
+        # An upload is recorded, and nobody is called.
+        branch.put("early.mp4")
+        branch.make_due()
+        assert branch.send() == 0
+        branch.put("c.mp4")
+        branch.sql("select ittybit.sweep_page()")
+        assert branch.messages() == []
+        assert branch.warnings == []
+        # Nor does it win what the original sent.
+        before = branch.jobs("a.mp4")
+        assert branch.claim(sent["body"]["job"], 1) == {"claimed": False, "reason": "copy"}
+        assert branch.jobs("a.mp4") == before
+        assert branch.value("select value from ittybit.status where what = 'starting'") == (
+            "COPY, restored or moved from where it was set up (https://ref.supabase.co): nothing is sent."
+            " ./deploy.sh database goes on"
+        )
+        assert (
+            branch.value("select because from ittybit.explain('uploads', 'c.mp4')")
+            == "this database is a copy of the one it was set up in, and sends nothing"
+        )
+
+        assert branch.value("select ittybit.adopt(as_copy => true)") == 3
+        assert sorted(branch.states()) == [
+            ("a.mp4", "skipped", "copied"),
+            ("b.mp4", "skipped", "copied"),
+            ("c.mp4", "queued", None),
+            ("early.mp4", "skipped", "copied"),
+        ]
+        [settings] = branch.sql("select on_upload_url, push_back_url, copied_at from ittybit.settings")
+        assert settings == {"on_upload_url": None, "push_back_url": None, "copied_at": None}
+        assert branch.send() == 0
+
+        # With functions of its own it goes on; what was skipped can be asked for.
+        branch.settings(on_upload_url=ON_UPLOAD)
+        assert branch.send() == 1
+        branch.sql("select ittybit.retry(id) from ittybit.jobs where reason = 'copied'")
+        assert branch.send() == 3
+
+    # The original has noticed nothing.
+    assert database.claim(sent["body"]["job"], 1)["claimed"]
+    assert database.send() == 1
+
+
+def test_a_copy_of_the_files_starts_nothing_that_the_original_does_not(database: Project, tmp_path: Path) -> None:
+    database.rule(path="*")
+    database.rule("stills", path="stills/*", task=TASK)
+    database.put("sent.mp4")
+    database.put("started.mp4")
+    database.started("started.mp4", "run_1")
+    database.put("claimed.mp4")
+    claimed = database.job("claimed.mp4")
+    assert database.claim(claimed["id"], 1)["claimed"]
+    database.settings(nudge=False)
+    database.put("queued.mp4")
+    database.settings(nudge=True)
+    database.messages()
+
+    with copied_files(database, tmp_path) as copy:
+        # It cannot tell, and sends as the original would.
+        assert copy.value("select ittybit.is_copy()") is False
+        copy.put("new.mp4", "stills/new.mp4")
+        for _ in range(3):
+            copy.make_due()
+            copy.send()
+        messages = [message["body"] for message in copy.messages()]
+        new = {job["id"] for job in copy.jobs() if "new" in job["name"]}
+    assert len(messages) == 2 + 3 * 6
+
+    # Its functions are the original's, which claim in the original's ledger.
+    before = database.jobs()
+    for message in messages:
+        reason = "unknown" if message["job"] in map(str, new) else "lost"
+        assert database.claim(message["job"], message["attempt"]) == {"claimed": False, "reason": reason}
+    assert database.jobs() == before
+
+    # Late or early, what the copy sent wins at most what the original has sent as well, once.
+    database.make_due()
+    assert database.send() == 4
+    own = [message["body"] for message in database.messages()]
+    answers = [database.claim(message["job"], message["attempt"]) for message in messages + own]
+    won = [answer["step"] for answer in answers if answer["claimed"]]
+    assert sorted(won) == ["check", "start", "start", "start"]
+    looked_for = [answer["look_since"] is not None for answer in answers if answer.get("step") == "start"]
+    assert sorted(looked_for) == [False, False, True]
+
+    # And the original goes on from there by itself.
+    database.make_due()
+    assert database.send() == 4
+    assert all(
+        database.claim(message["body"]["job"], message["body"]["attempt"])["claimed"] for message in database.messages()
+    )
+
+
+def test_what_had_started_since_it_was_saved_is_not_started_again(database: Project) -> None:
+    play = Play(database)
+    # After the backup was made.
+    mark = f"{play.job}.1"
+    play.begin(mark)
+
+    database.settings(home="elsewhere/5")
+    assert database.value("select ittybit.adopt(as_copy => false)") == 1
+    assert database.value("select ittybit.is_copy()") is False
+    play.settle()
+    assert (play.state(), play.journal) == ("succeeded", [mark])
+    assert database.counted_starts() == 1
+
+
+def test_going_on_keeps_the_addresses_and_a_second_time_changes_nothing(database: Project) -> None:
+    Play(database)
+    database.sql("select ittybit.adopt(as_copy => false)")
+    before = database.jobs(), database.counted_starts(), database.sql("select * from ittybit.settings")
+    database.sql("select ittybit.adopt(as_copy => false)")
+    assert (database.jobs(), database.counted_starts(), database.sql("select * from ittybit.settings")) == before
+    assert before[2][0]["on_upload_url"] == ON_UPLOAD
+    assert before[2][0]["push_back_url"] == PUSH_BACK
+
+
+def test_a_copys_backfill_stops(database: Project) -> None:
+    database.settings(nudge=False)
+    database.put("a.mp4", "b.mp4")
+    database.rule()
+    database.sql("delete from ittybit.jobs")
+    database.sql("select ittybit.backfill('clips', run => true)")
+    database.sql("select ittybit.adopt(as_copy => true)")
+    database.settings(on_upload_url=ON_UPLOAD)
+    assert database.value("select ittybit.backfill_page()") == 0
+    assert database.value("select state from ittybit.backfills") == "stopped"
+    assert database.jobs() == []
+
+
+def test_only_the_developer_may_adopt(database: Project) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        database.service.execute("select ittybit.adopt(true)")
