@@ -11,6 +11,8 @@ source deploy/secret.sh
 source deploy/psql.sh
 # shellcheck source=deploy/vault.sh
 source deploy/vault.sh
+# shellcheck source=deploy/database.sh
+source deploy/database.sh
 # shellcheck source=deploy/stage.sh
 source deploy/stage.sh
 # shellcheck source=deploy/doctor.sh
@@ -25,6 +27,9 @@ Verbs
                   requirements.txt, which is what every Cloud-Functions-compatible host deploys
   doctor [--json] look at the whole project, change nothing, and say what is wrong and what to do: a line for each
                   check; ends with 0 when all is ok, 1 with a warning, 2 with a failure
+
+  database        apply the migrations to DATABASE_URL, put the signing secret into Vault and the functions' addresses
+                  into ittybit.settings; or --to-project DIR: copy them for `supabase db push`
 
 Options
   --env NAME      read .env.NAME instead of .env, and keep the names in the cloud apart
@@ -60,6 +65,7 @@ main() {
   case "$verb" in
     stage) stage "$@" ;;
     doctor) doctor "$@" ;;
+    database) database "$@" ;;
     *) fail "unknown verb '$verb'" ;;
   esac
 }

@@ -4,8 +4,8 @@
 # Neither the password nor any other secret is on a command line or in the text of a statement: the address goes into
 # the variables that psql reads, a secret into psql's standard input.
 
-# How long a statement may wait for a lock, and an upload behind it; and how often all is tried again.
-readonly LOCK_TIMEOUT='500ms' LOCK_TRIES=30
+# How often is tried again what could not have its lock in the time of deploy/gently.sql: for about two minutes.
+readonly LOCK_TRIES=30
 
 # Split DATABASE_URL into psql's variables. Without an sslmode, a host that is not near is only spoken to over TLS.
 connect_to_database() {
@@ -120,16 +120,14 @@ is_near() {
 
 # Run a file of SQL as one transaction: sql FILE [name=value…]; the values are psql's variables, never part of its text.
 # What it reads from pstdin is the caller's variable `given`. Where it would have to wait for a lock it gives way
-# and tries again: nothing that comes behind it in the lock's queue waits longer than LOCK_TIMEOUT.
+# and tries again: nothing that comes behind it in the lock's queue waits for long.
 sql() {
   local errors status try pair file="$1"
-  local words=(psql --no-psqlrc --quiet --no-password --no-align --tuples-only --set ON_ERROR_STOP=1)
+  # No psqlrc, quiet, no question for a password, values alone; one transaction.
+  local words=(psql -XqwAt1 -v ON_ERROR_STOP=1 -v VERBOSITY=verbose)
   shift
-  words+=(--set VERBOSITY=verbose)
-  for pair in "$@"; do words+=(--set "$pair"); done
-  words+=(--single-transaction)
-  words+=(--command "set local lock_timeout = '$LOCK_TIMEOUT'; set local client_min_messages = warning")
-  words+=(--file "$file")
+  for pair in "$@"; do words+=(-v "$pair"); done
+  words+=(-f deploy/gently.sql -f "$file")
   if $DRY_RUN; then
     run "${words[@]}"
     return

@@ -31,7 +31,9 @@ SCHEMA = {
     "triggers": """
         select tgrelid::regclass::text, tgname, pg_get_triggerdef(oid), tgenabled
         from pg_trigger where not tgisinternal order by 1, 2""",
-    "schemas": "select nspname, nspowner::regrole::text, nspacl::text from pg_namespace order by 1",
+    "schemas": """
+        select nspname, nspowner::regrole::text, nspacl::text
+        from pg_namespace where nspname !~ '^pg_(toast_)?temp_' order by 1""",
     "schedule": "select jobname, schedule, command, username, active from cron.job order by 1",
 }
 TABLES = ("rules", "jobs", "outputs", "settings", "starts", "holds", "sweep", "backfills")

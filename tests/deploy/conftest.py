@@ -1,13 +1,44 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from local.postgres import Postgres
+from tests.database.conftest import BINARIES
 from tests.deploy.clone import Clone
+from tests.deploy.developer import Developer
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
     """A clone of the project, with no settings and no commands yet."""
     return Clone(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[int], Postgres]]:
+    """Gives the n-th of BINARIES as a server with the roles and schemas of a hosted project."""
+    with ExitStack() as running:
+
+        @cache
+        def start(which: int) -> Postgres:
+            server = running.enter_context(Postgres.start(binaries=BINARIES[which]))
+            server.prepare()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def developer(request: pytest.FixtureRequest, servers: Callable[[int], Postgres], clone: Clone) -> Iterator[Developer]:
+    """A developer with a Supabase project that knows nothing of ittybit, and a clone whose .env is for it.
+
+    On the newest PostgreSQL, or on the one that ``parametrize("developer", …, indirect=True)`` says.
+    """
+    developer = Developer(servers(getattr(request, "param", 0)), clone)
+    yield developer
+    developer.close()

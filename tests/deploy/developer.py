@@ -1,0 +1,157 @@
+"""A Supabase developer: a project's database that knows nothing of ittybit yet, and a clone with the real psql."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
+
+from local.postgres import SUPERUSER, Postgres
+from tests.database.conftest import BINARIES
+from tests.database.project import ON_UPLOAD, PUSH_BACK, SECRET, Project
+from tests.deploy.clone import Clone
+
+PROJECT = "https://ref.supabase.co"
+# The real one, and a note of what ps would show.
+_PSQL = """#!/bin/bash
+printf '%s\\n' "$*" >>{log}
+exec {real} "$@"
+"""
+# For tests of what psql and the server have to do with: on the newest of both, and on 15.
+EVERY_POSTGRES = pytest.mark.parametrize("developer", range(len(BINARIES)), indirect=True)
+_numbers = itertools.count(1)
+
+
+class Deploying:
+    """A deploy.sh that is at work.
+
+    Attributes:
+        said: what it has said until now.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said = ""
+        self._reader = threading.Thread(target=self._listen)
+        self._reader.start()
+
+    def _listen(self) -> None:
+        assert self.process.stderr
+        with self.process.stderr as lines:
+            for line in lines:
+                self.said += line
+
+    def end(self) -> int:
+        """Wait for its end, and return its exit code."""
+        code = self.process.wait(60)
+        self._reader.join(60)
+        return code
+
+
+class Developer:
+    """One project and one clone; ``deploy`` runs the clone's deploy.sh.
+
+    Attributes:
+        env: what ``.env`` says at first.
+        project: the database as its users see it.
+    """
+
+    def __init__(self, server: Postgres, clone: Clone) -> None:
+        self.server = server
+        self.clone = clone
+        self._made: list[Project] = []
+        self.project = self.another("postgres")
+        self.env = {
+            "DATABASE_URL": self.address(self.project),
+            "SUPABASE_URL": PROJECT,
+            "FUNCTIONS_SECRET": SECRET,
+            "ON_UPLOAD_URL": ON_UPLOAD,
+            "PUSH_BACK_URL": PUSH_BACK,
+        }
+        clone.write_env(self.env)
+        clone.give("cksum", "cmp")
+        self._command_lines = clone.root.parent / "command lines"
+        self._command_lines.touch()
+        psql = clone.commands.bin / "psql"
+        psql.write_text(_PSQL.format(log=shlex.quote(str(self._command_lines)), real=server._binaries / "psql"))
+        psql.chmod(0o755)
+
+    def another(self, template: str) -> Project:
+        """Make a database of the same contents, as a restored dump has them."""
+        name = f"project{next(_numbers)}"
+        with psycopg.connect(self.server.dsn(SUPERUSER, "template1"), autocommit=True) as admin:
+            admin.execute(
+                SQL("create database {} template {} owner postgres").format(Identifier(name), Identifier(template))
+            )
+            admin.execute(
+                SQL('alter database {} set search_path = "$user", public, extensions').format(Identifier(name))
+            )
+        self._made.append(Project(self.server, name))
+        return self._made[-1]
+
+    def address(self, project: Project) -> str:
+        """DATABASE_URL of a database, through the server's socket."""
+        socket = quote(str(conninfo_to_dict(self.server.dsn("postgres"))["host"]), safe="")
+        return f"postgresql://postgres@/{project.name}?host={socket}"
+
+    def command_lines(self) -> str:
+        """How psql was called until now, a line each."""
+        return self._command_lines.read_text()
+
+    def deploy(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a verb that must succeed."""
+        result = self.clone.deploy(*arguments, stdin=stdin)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def refused(self, *arguments: str) -> str:
+        """Run a verb that must be refused, and return what it says."""
+        result = self.clone.deploy(*arguments)
+        assert result.returncode == 2, result.stdout + result.stderr
+        return result.stderr
+
+    @contextmanager
+    def deploying(self, *arguments: str) -> Iterator[Deploying]:
+        """Begin a verb, and go on meanwhile."""
+        process = subprocess.Popen(
+            [str(self.clone.root / "deploy.sh"), *arguments],
+            env={"PATH": f"{self.clone.commands.bin}:{self.clone._tools}", "HOME": str(self.clone.home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deploying = Deploying(process)
+        try:
+            yield deploying
+        finally:
+            process.kill()
+            deploying.end()
+
+    def add_bucket(self, name: str) -> None:
+        """Make a bucket."""
+        self.project.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [name, name])
+
+    @contextmanager
+    def slow_upload(self, name: str) -> Iterator[psycopg.Connection]:
+        """Give the storage server's transaction in which an upload has written its row and does not come to its end."""
+        with psycopg.connect(self.server.dsn("supabase_storage_admin", self.project.name)) as connection:
+            connection.execute("insert into storage.objects (bucket_id, name) values ('uploads', %s)", [name])
+            yield connection
+
+    def close(self) -> None:
+        """Drop the databases."""
+        for project in self._made:
+            project.close()
+        with psycopg.connect(self.server.dsn(SUPERUSER, "template1"), autocommit=True) as admin:
+            for project in self._made:
+                admin.execute(SQL("drop database {}").format(Identifier(project.name)))

@@ -1,0 +1,274 @@
+"""./deploy.sh database, on a real database that knows nothing of ittybit yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.database.project import ON_UPLOAD, PUSH_BACK, SECRET
+from tests.database.test_install import contents, schema
+from tests.deploy.clone import Clone
+from tests.deploy.developer import EVERY_POSTGRES, PROJECT, Deploying, Developer
+from tests.waiting import until
+
+OTHER_SECRET = "whsec_" + "b" * 43 + "="
+MIGRATIONS = sorted(path.name for path in (Path(__file__).parents[2] / "supabase" / "migrations").glob("*.sql"))
+
+
+@EVERY_POSTGRES
+def test_from_nothing_to_a_first_signed_call(developer: Developer) -> None:
+    project = developer.project
+    result = developer.deploy("database")
+    assert result.stdout.splitlines() == [
+        "stored",
+        f"on-upload at {ON_UPLOAD}",
+        f"push-back at {PUSH_BACK}",
+        "starting: yes",
+    ]
+    assert [line for line in result.stderr.splitlines() if line.endswith(".sql")] == MIGRATIONS
+    [settings] = project.sql("select on_upload_url, push_back_url, output_prefixes, project from ittybit.settings")
+    assert settings == {
+        "on_upload_url": ON_UPLOAD,
+        "push_back_url": PUSH_BACK,
+        "output_prefixes": ["processed/"],
+        "project": PROJECT,
+    }
+    assert {job["jobname"] for job in project.sql("select jobname from cron.job")} >= {"ittybit-send-due"}
+
+    developer.add_bucket("uploads")
+    project.rule()
+    project.put("a.mp4")
+    [message] = project.messages()
+    assert message["headers"]["webhook-signature"].startswith("v1,")
+
+
+def test_run_again_it_changes_nothing_and_applies_nothing(developer: Developer) -> None:
+    developer.deploy("database")
+    developer.project.rule()
+    before = schema(developer.project), contents(developer.project)
+
+    result = developer.deploy("database")
+
+    assert result.stdout.startswith("unchanged\n")
+    assert result.stderr.splitlines()[0] == "The migrations: unchanged"
+    assert (schema(developer.project), contents(developer.project)) == before
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "drop trigger ittybit_object_removed on storage.objects",
+        "alter table storage.objects disable trigger ittybit_object_stored",
+        "delete from cron.job where jobname = 'ittybit-sweep'",
+    ],
+)
+def test_what_was_lost_is_put_back(developer: Developer, lost: str) -> None:
+    developer.deploy("database")
+    before = schema(developer.project)
+    developer.project.superuser.execute(lost.encode())
+    developer.deploy("database")
+    assert schema(developer.project) == before
+
+
+def test_a_changed_migration_is_applied(developer: Developer) -> None:
+    developer.deploy("database")
+    last = developer.clone.root / "supabase" / "migrations" / MIGRATIONS[-1]
+    last.write_text(last.read_text() + "comment on schema ittybit is 'changed';\n")
+    assert MIGRATIONS[-1] in developer.deploy("database").stderr
+    assert developer.project.value("select obj_description('ittybit'::regnamespace, 'pg_namespace')") == "changed"
+
+
+def test_a_migration_that_fails_says_why_and_leaves_nothing_of_itself(developer: Developer) -> None:
+    second = developer.clone.root / "supabase" / "migrations" / MIGRATIONS[1]
+    failing = "do $$ begin raise exception 'no room' using hint = 'Make some.'; end $$;\n"
+    second.write_text(second.read_text() + failing)
+    said = developer.refused("database")
+    assert said.splitlines()[-2:] == ["deploy.sh: no room", "  Make some."]
+    tables = developer.project.sql("select relname from pg_class where relnamespace = 'ittybit'::regnamespace")
+    assert "jobs" not in {table["relname"] for table in tables}
+    assert developer.project.sql("select from cron.job") == []
+
+
+# Secrets -------------------------------------------------------------------------------------------------------------
+
+
+def stored_secret(developer: Developer) -> str:
+    return str(developer.project.value("select decrypted_secret from vault.decrypted_secrets"))
+
+
+def test_the_secret_is_made_on_first_use(developer: Developer) -> None:
+    del developer.env["FUNCTIONS_SECRET"]
+    developer.clone.write_env(developer.env)
+    developer.deploy("database")
+    assert stored_secret(developer) == developer.clone.read_env()["FUNCTIONS_SECRET"]
+
+
+def test_another_secret_replaces_it_and_one_of_several_that_is_in_use_stays(developer: Developer) -> None:
+    developer.deploy("database")
+    for secrets, outcome, stored in (
+        (f"{OTHER_SECRET},{SECRET}", "unchanged", SECRET),
+        (OTHER_SECRET, "replaced", OTHER_SECRET),
+        (f"{OTHER_SECRET}, {SECRET}", "unchanged", OTHER_SECRET),
+    ):
+        developer.clone.write_env(developer.env | {"FUNCTIONS_SECRET": secrets})
+        assert developer.deploy("database").stdout.splitlines()[0] == outcome
+        assert stored_secret(developer) == stored
+    assert developer.project.value("select count(*) from vault.secrets") == 1
+
+
+def test_no_secret_is_on_a_command_line_in_a_statement_in_the_log_or_in_what_is_said(developer: Developer) -> None:
+    developer.project.superuser.execute(f"alter database {developer.project.name} set log_statement = 'all'".encode())
+    address = developer.env["DATABASE_URL"].replace("postgres@", "postgres:pass%2Fword%25@")
+    developer.clone.write_env(developer.env | {"DATABASE_URL": address, "FUNCTIONS_SECRET": OTHER_SECRET})
+    result = developer.deploy("database")
+    developer.clone.write_env(developer.env | {"DATABASE_URL": address})
+    result.stdout += developer.deploy("database").stdout
+    log = developer.server._log.read_text()
+    assert "vault.create_secret(" in log
+    assert "vault.update_secret(" in log
+    for told in (developer.command_lines(), log, result.stdout, result.stderr):
+        for secret in (SECRET, OTHER_SECRET, "pass/word", "pass%2F"):
+            assert secret not in told
+
+
+def test_what_is_not_a_secret_is_not_stored(developer: Developer) -> None:
+    developer.clone.write_env(developer.env | {"FUNCTIONS_SECRET": "whsec_tooshort"})
+    assert "FUNCTIONS_SECRET is not a signing secret" in developer.refused("database")
+    assert developer.project.sql("select from vault.secrets") == []
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_given_stays(developer: Developer) -> None:
+    developer.clone.write_env(developer.env | {"OUTPUT_PREFIXES": "out/, made by ittybit/"})
+    developer.deploy("database")
+    del developer.env["PUSH_BACK_URL"]
+    developer.clone.write_env(developer.env | {"ON_UPLOAD_URL": "https://elsewhere.test/on-upload"})
+    developer.deploy("database")
+    [settings] = developer.project.sql("select on_upload_url, push_back_url, output_prefixes from ittybit.settings")
+    assert settings == {
+        "on_upload_url": "https://elsewhere.test/on-upload",
+        "push_back_url": PUSH_BACK,
+        "output_prefixes": ["out/", "made by ittybit/"],
+    }
+
+
+def test_without_addresses_it_says_what_is_missing(developer: Developer) -> None:
+    del developer.env["ON_UPLOAD_URL"], developer.env["PUSH_BACK_URL"]
+    developer.clone.write_env(developer.env)
+    assert developer.deploy("database").stdout.splitlines()[1:] == [
+        "on-upload at (no address yet: ./deploy.sh functions)",
+        "push-back at (no address yet: ./deploy.sh functions)",
+        "starting: NOT SET UP: the functions' addresses are missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"OUTPUT_PREFIXES": "processed/,/"}, "OUTPUT_PREFIXES has '/'"),
+        ({"OUTPUT_PREFIXES": "processed"}, "OUTPUT_PREFIXES has 'processed'"),
+        ({"SUPABASE_URL": ""}, "SUPABASE_URL is not set"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
+        ({"DATABASE_URL": "host=db user=postgres"}, "DATABASE_URL is not an address"),
+        ({"DATABASE_URL": "postgresql://postgres:[YOUR-PASSWORD]@db/postgres"}, "still says [YOUR-PASSWORD]"),
+        ({"DATABASE_URL": "postgresql://postgres:50%@db/postgres"}, "has a % that encodes nothing"),
+        ({"DATABASE_URL": "postgresql://postgres:a/b@c:5d/postgres"}, "has a port that is not a number"),
+        ({"DATABASE_URL": "postgresql://localhost/postgres?sslcrl=x"}, "a parameter that is not known here: sslcrl"),
+        ({"DATABASE_URL": "postgresql:///postgres?host=/nowhere"}, 'connection to server on socket "/nowhere'),
+        ({"ON_UPLOAD_URL": "ftp://functions.test"}, 'violates check constraint "settings_on_upload_url_check"'),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(developer: Developer, variables: dict[str, str], said: str) -> None:
+    developer.clone.write_env(developer.env | variables)
+    refusal = developer.refused("database")
+    assert said in refusal
+    assert "psql:" not in refusal
+
+
+def test_without_psql_it_says_how_to_get_it(developer: Developer) -> None:
+    developer.clone.take("psql")
+    assert "apt-get install postgresql-client" in developer.refused("database")
+
+
+def test_a_dry_run_needs_no_tool_and_no_variable(clone: Clone) -> None:
+    clone.give("cksum")
+    result = clone.deploy("--dry-run", "database")
+    assert (result.returncode, clone.commands.calls()) == (0, [])
+    lines = result.stdout.splitlines()
+    assert [line.rsplit("/", 1)[1] for line in lines] == [*MIGRATIONS, "store_secret.sql", "settings.sql"]
+    assert all(line.startswith("psql -XqwAt1 -v ON_ERROR_STOP=1") for line in lines)
+    assert "-v project=<SUPABASE_URL> " in lines[-1]
+    assert "FUNCTIONS_SECRET is not set: it would be made" in result.stderr
+
+
+def test_a_dry_run_touches_nothing(developer: Developer) -> None:
+    result = developer.deploy("--dry-run", "database")
+    assert SECRET not in result.stdout + result.stderr
+    assert developer.command_lines() == ""
+    assert developer.project.value("select to_regnamespace('ittybit')") is None
+
+
+# Addresses of databases ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "variables"),
+    [
+        (
+            "postgresql://postgres:p%40ss%5Cw%2F@db.ref.supabase.co:5432/postgres",
+            {"HOST": "db.ref.supabase.co", "PASSWORD": "p@ss\\w/", "SSLMODE": "require"},
+        ),
+        (
+            # A password as it was given, not encoded.
+            "postgresql://postgres.ref:a/b?c#d:e@aws-0.pooler.supabase.com:6543/postgres",
+            {"HOST": "aws-0.pooler.supabase.com", "PORT": "6543", "USER": "postgres.ref", "PASSWORD": "a/b?c#d:e"},
+        ),
+        ("postgres://u@[2001:db8::1]:5433/x", {"HOST": "2001:db8::1", "PORT": "5433", "DATABASE": "x"}),
+        ("postgres://u@a.test:1,b.test/x", {"HOST": "a.test,b.test", "PORT": "1,5432", "SSLMODE": "require"}),
+        ("postgres://u@a.test?sslmode=verify-full&sslrootcert=/ca", {"SSLMODE": "verify-full", "SSLROOTCERT": "/ca"}),
+        ("postgres://localhost/x", {"HOST": "localhost", "SSLMODE": ""}),
+        ("postgres://[::1]/x", {"HOST": "::1", "SSLMODE": ""}),
+        ("postgres://db:5432", {"HOST": "db", "DATABASE": "postgres", "SSLMODE": ""}),
+        ("postgres:///x?host=%2Frun%2Fpg", {"HOST": "/run/pg", "PORT": "", "SSLMODE": ""}),
+        ("postgres://u:p@%2Frun%2Fpg/x", {"HOST": "/run/pg", "PASSWORD": "p", "SSLMODE": ""}),
+    ],
+)
+def test_an_address_becomes_psqls_variables(clone: Clone, address: str, variables: dict[str, str]) -> None:
+    clone.commands.add("psql")
+    script = "source deploy/psql.sh\nconnect_to_database\n"
+    script += "\n".join(f'printf "%s\\n" "${{PG{name}:-}}"' for name in variables)
+    shell = {"DATABASE_URL": address, "PGHOST": "other", "PGSERVICE": "other", "PGPASSWORD": "other", "PGPORT": ""}
+    assert clone.bash(script, shell).stdout.splitlines() == list(variables.values())
+
+
+# Uploads in the middle of it -----------------------------------------------------------------------------------------
+
+
+def gives_way(deploying: Deploying) -> Callable[[], bool]:
+    return lambda: "giving way" in deploying.said
+
+
+def test_an_installation_gives_way_to_uploads(developer: Developer) -> None:
+    developer.add_bucket("uploads")
+    with developer.slow_upload("slow.mp4") as slow, developer.deploying("database") as deploying:
+        until(gives_way(deploying))
+        # The slow upload is still at it, others go through, and nothing is half there.
+        developer.project.put("a.mp4", "b.mp4")
+        assert developer.project.sql("select from pg_trigger where tgname like 'ittybit%'") == []
+        slow.commit()
+        assert deploying.end() == 0
+    assert developer.project.value("select value from ittybit.status where what = 'starting'") == "yes"
+
+
+def test_interrupted_it_leaves_nothing_that_a_second_run_does_not_mend(developer: Developer) -> None:
+    developer.add_bucket("uploads")
+    with developer.slow_upload("slow.mp4"), developer.deploying("database") as deploying:
+        until(gives_way(deploying))
+        deploying.process.terminate()
+        assert deploying.end() != 0
+    developer.deploy("database")
+    assert developer.project.value("select value from ittybit.status where what = 'starting'") == "yes"
