@@ -13,6 +13,12 @@ source deploy/psql.sh
 source deploy/vault.sh
 # shellcheck source=deploy/database.sh
 source deploy/database.sh
+# shellcheck source=deploy/rule.sh
+source deploy/rule.sh
+# shellcheck source=deploy/connection.sh
+source deploy/connection.sh
+# shellcheck source=deploy/remove.sh
+source deploy/remove.sh
 # shellcheck source=deploy/stage.sh
 source deploy/stage.sh
 # shellcheck source=deploy/doctor.sh
@@ -30,6 +36,13 @@ Verbs
 
   database        apply the migrations to DATABASE_URL, put the signing secret into Vault and the functions' addresses
                   into ittybit.settings; or --to-project DIR: copy them for `supabase db push`
+
+  connection      register the project's S3 keys at ittybit, so that results can be written back
+
+  rule add|list|explain|enable|disable|remove
+                  what becomes of which object, without writing SQL
+
+  remove          take all of it out again, and list what is left; no file in a bucket is touched
 
 Options
   --env NAME      read .env.NAME instead of .env, and keep the names in the cloud apart
@@ -66,6 +79,9 @@ main() {
     stage) stage "$@" ;;
     doctor) doctor "$@" ;;
     database) database "$@" ;;
+    connection) connection "$@" ;;
+    rule) rule "$@" ;;
+    remove) remove "$@" ;;
     *) fail "unknown verb '$verb'" ;;
   esac
 }

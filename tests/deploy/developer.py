@@ -103,6 +103,14 @@ class Developer:
         socket = quote(str(conninfo_to_dict(self.server.dsn("postgres"))["host"]), safe="")
         return f"postgresql://postgres@/{project.name}?host={socket}"
 
+    def install(self) -> None:
+        """Make the database side be there, as ``deploy.sh database`` does, in less time."""
+        for migration in sorted((self.clone.root / "supabase" / "migrations").glob("*.sql")):
+            with psycopg.connect(self.server.dsn("postgres", self.project.name)) as connection:
+                connection.execute(migration.read_bytes())
+        self.project.sql("select vault.create_secret(%s, 'ittybit_functions_secret')", SECRET)
+        self.project.settings(on_upload_url=ON_UPLOAD, push_back_url=PUSH_BACK, project=PROJECT)
+
     def command_lines(self) -> str:
         """How psql was called until now, a line each."""
         return self._command_lines.read_text()

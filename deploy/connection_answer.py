@@ -1,0 +1,62 @@
+"""What create-connection answered, in words: the answer on standard input, its HTTP status and the env file's name."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+OUTCOMES = {
+    "created": "ittybit has it now",
+    "unchanged": "ittybit had it already",
+    "replaced": "the keys had changed, and ittybit has the new ones",
+}
+
+
+def main(status: str, env_file: str) -> int:
+    """Say it; 0 when the connection is there, else 2."""
+    try:
+        answer = json.load(sys.stdin)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        _fail(f"what answers with {status} at CREATE_CONNECTION_URL is not create-connection", _at_the_host(status))
+        return 2
+    if status != "200":
+        _fail(*_problem(status, answer, env_file))
+        return 2
+    connection = answer["connection"]
+    print(f"{connection['name']} ({connection['id']}): {OUTCOMES[answer['outcome']]}")
+    print(f"  endpoint {connection['endpoint']}, region {connection['region']}")
+    return 0
+
+
+def _at_the_host(status: str) -> str:
+    """The remedy for an answer of the host's own."""
+    if status.startswith("3"):
+        return "It redirects: set the final https address, as a redirected POST loses its body."
+    if status in {"401", "403"}:
+        return "The host wants callers to sign in; the functions check them. ./deploy.sh functions switches that off."
+    return "./deploy.sh functions says where create-connection is; its log says why it does not start."
+
+
+def _problem(status: str, problem: dict[str, Any], env_file: str) -> tuple[str, str]:
+    """What is wrong, and what to do."""
+    faults = [f"{fault.get('field')}: {fault.get('message')}" for fault in problem.get("errors") or []]
+    what = "\n  ".join([str(problem.get("detail") or problem.get("title") or f"it answers {status}"), *faults])
+    if status == "401":
+        return (
+            what,
+            f"FUNCTIONS_TOKEN in {env_file} is not the function's: ./deploy.sh functions gives it this one.",
+        )
+    if status == "503":
+        return what, "Run the same again in a while."
+    return what, f"Then run the same again. The function's log has it under {problem.get('id')}."
+
+
+def _fail(what: str, remedy: str) -> None:
+    print(f"deploy.sh: {what}\n  {remedy}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

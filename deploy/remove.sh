@@ -1,0 +1,87 @@
+# shellcheck shell=bash
+# remove: all of it out again, but for the files.
+
+remove_usage() {
+  cat <<'USAGE'
+Usage: ./deploy.sh [options] remove [--database-only]
+
+Takes out what ./deploy.sh database and ./deploy.sh functions made: the triggers on storage.objects, the schedule, the
+schema ittybit with its rules and jobs, the two functions in public, Vault's secret, and the functions with their
+secrets at the runtime. Asks first, says what else hangs on the schema, and lists what is left. No file in a bucket is
+touched. Safe to run again.
+
+Uploads go on meanwhile: removing the triggers locks storage.objects for milliseconds, and gives way when it would have
+to wait for that longer than half a second.
+
+  --database-only   leave the functions where they run
+USAGE
+}
+
+# Take everything out.
+remove() {
+  local with_functions=true
+  while (($#)); do
+    case "$1" in
+      --database-only) with_functions=false ;;
+      -h | --help) remove_usage && return ;;
+      *) fail "remove does not take '$1'" 'See ./deploy.sh remove --help' ;;
+    esac
+    shift
+  done
+  load_environment
+  connect_to_database
+  say_removal_plan
+  confirm 'Remove all this?'
+
+  say 'The schedule'
+  sql deploy/remove_schedule.sql
+  say 'The triggers'
+  sql deploy/remove_triggers.sql
+  say 'The schema, the functions in public, the secret'
+  sql deploy/remove_schema.sql
+  if $with_functions && declare -F remove_functions >/dev/null; then remove_functions; fi
+  say_what_is_left
+}
+
+# Say what goes, and what hangs on it without being of it.
+say_removal_plan() {
+  local answer project rules jobs queued started others
+  if $DRY_RUN; then return; fi
+  answer="$(query deploy/removal_plan.sql)"
+  if [[ -z "$answer" ]]; then
+    say 'The database has no schema ittybit.'
+    return
+  fi
+  {
+    read -r project && read -r rules && read -r jobs && read -r queued && read -r started
+    others="$(cat)"
+  } <<<"$answer"
+  say "This goes out of the database${project:+ of $project}:"
+  say '  the triggers ittybit_object_… on storage.objects, the schedule, and what it signs with in Vault'
+  say "  schema ittybit: $rules rules and $jobs jobs"
+  if ((queued)); then say "    $queued of them have not started, and never will"; fi
+  if ((started)); then say "    $started are at ittybit, which ends them; nobody will know here"; fi
+  if [[ -n "$project" && "$project" != "${SUPABASE_URL%/}" ]]; then
+    say "$(env_file) is for ${SUPABASE_URL:-no project}: make sure that DATABASE_URL is the one that you mean."
+  fi
+  if [[ -n "$others" ]]; then
+    say 'These are not ours, need the schema, and go with it:'
+    say "$(printf '%s\n' "$others" | sed 's/^/  /')"
+  fi
+  say 'No file in a bucket is touched.'
+}
+
+# Say what is left: nothing in the database, or what should not be there; and what others may use.
+say_what_is_left() {
+  local answer left extensions
+  if $DRY_RUN; then return; fi
+  answer="$(query deploy/left.sql; echo .)"
+  left="$(printf '%s\n' "${answer%.}" | sed '/^$/,$d')"
+  extensions="$(printf '%s\n' "${answer%.}" | sed '1,/^$/d' | tr '\n' ' ')"
+  [[ -z "$left" ]] || fail "this is left in the database: $(printf '%s' "$left" | tr '\n' ',')" 'Run the same again.'
+  say 'Nothing is left in the database.'
+  say "Extensions stay, as others may use them: $(printf '%s' "${extensions:-none}" | sed -E 's/ +$//')"
+  say "At ittybit: your automations, and the connection with the project's S3 keys; delete it there, and the keys in"
+  say 'Dashboard > Storage > S3 if nothing else uses them.'
+  say "Here: $(env_file), with your keys in it."
+}

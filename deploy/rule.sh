@@ -1,0 +1,167 @@
+# shellcheck shell=bash
+# rule: what becomes of which object, without writing SQL. Every value goes to psql as a variable.
+
+rule_usage() {
+  cat <<'USAGE'
+Usage: ./deploy.sh [options] rule add NAME --bucket BUCKET <which objects> <what becomes of them> [--replace]
+       ./deploy.sh [options] rule list
+       ./deploy.sh [options] rule explain BUCKET OBJECT      why it was or was not processed
+       ./deploy.sh [options] rule enable|disable NAME
+       ./deploy.sh [options] rule remove NAME
+
+Which objects
+  --path GLOB         over the whole key: * stops at /, ** does not (default: **)
+  --type TYPE         such as 'video/*' or image/png (default: any)
+  --min-size SIZE, --max-size SIZE    bytes, or 500kB, 20MB, 2GB (of 1024)
+  --accept-s3         also what is uploaded through the S3 protocol; ittybit itself writes that way
+
+What becomes of them
+  --automation ID     run this ittybit automation
+    --output-prefix P   where it writes by itself, such as made/: what is stored there starts nothing
+  --task KIND         or make this task: video, image, audio …
+    --options JSON      such as '{"height": 720}'
+    --destination s3://BUCKET/KEY     with {dir} {stem} {ext} {name} {version} {owner_id}, such as
+                        's3://media/processed/{dir}{stem}-720p.mp4'
+
+  --sample OBJECT     say whether an object of this name would match, and where its result would go
+    --sample-type TYPE, --sample-size SIZE, --sample-owner ID    (default: a type that its ending suggests)
+
+Adding the same rule again changes nothing. With other values it shows what differs and asks; --replace says yes.
+A change concerns later uploads; what is stored already is processed by select ittybit.backfill('NAME', run => true).
+USAGE
+}
+
+rule() {
+  local what="${1:-}"
+  if (($#)); then shift; fi
+  case "$what $*" in *' --help'* | *' -h') rule_usage && return ;; esac
+  case "$what" in
+    add) rule_add "$@" ;;
+    list) check_arguments 0 "$@" && rule_list ;;
+    explain) check_arguments 2 "$@" && rule_explain "$@" ;;
+    enable) check_arguments 1 "$@" && rule_switch "$1" true ;;
+    disable) check_arguments 1 "$@" && rule_switch "$1" false ;;
+    remove) check_arguments 1 "$@" && rule_remove "$1" ;;
+    -h | --help | help) rule_usage ;;
+    *) fail "rule takes add, list, explain, enable, disable or remove" 'See ./deploy.sh rule --help' ;;
+  esac
+}
+
+check_arguments() {
+  (($# - 1 == $1)) || fail "that takes $1 arguments, and there are $(($# - 1))" 'See ./deploy.sh rule --help'
+}
+
+# Read the flags into psql's variables, and add the rule.
+rule_add() {
+  local name='' bucket='' path='**' type='' min_size='' max_size='' accept_s3=false output_prefix=''
+  local automation='' task='' options='' destination='' replace=false
+  local sample='' sample_type='' sample_size='' sample_owner='' outcome variable
+  while (($#)); do
+    case "$1" in
+      --accept-s3) accept_s3=true && shift && continue ;;
+      --replace) replace=true && shift && continue ;;
+      --bucket | --path | --type | --min-size | --max-size | --output-prefix | --automation | --task | --options | \
+        --destination | --sample | --sample-type | --sample-size | --sample-owner)
+        [[ -n "${2:-}" ]] || fail "$1 takes a value" 'See ./deploy.sh rule --help'
+        variable="${1#--}"
+        printf -v "${variable//-/_}" '%s' "$2"
+        shift 2
+        ;;
+      -*) fail "rule add does not take '$1'" 'See ./deploy.sh rule --help' ;;
+      *)
+        [[ -z "$name" ]] || fail "a rule has one name, and this is another: $1" "Put quotes around '$name $1' if that is one value."
+        name="$1"
+        shift
+        ;;
+    esac
+  done
+  [[ -n "$name" && -n "$bucket" ]] || fail 'rule add takes a name and --bucket' 'See ./deploy.sh rule --help'
+  [[ -n "$automation" || -n "$task" ]] ||
+    fail "nothing is said to become of the objects" 'Say --automation ID, or --task KIND --destination s3://…'
+  [[ -z "$automation" || -z "$task$options$destination" ]] ||
+    fail '--automation and --task do not go together' 'An automation has its own tasks: make two rules for both.'
+  [[ -n "$sample" || -z "$sample_type$sample_size$sample_owner" ]] ||
+    fail "--sample-… says more about --sample" 'Say --sample OBJECT as well.'
+  [[ -n "$sample_type" ]] || sample_type="$(type_of "$sample")"
+  load_environment
+  connect_to_database
+
+  set -- "name=$name" "bucket=$bucket" "path=$path" "type=$type" "min_size=$min_size" "max_size=$max_size" \
+    "accept_s3=$accept_s3" "output_prefix=$output_prefix" "automation=$automation" "task=$task" "options=$options" \
+    "destination=$destination" "sample=$sample" "sample_type=$sample_type" "sample_size=$sample_size" \
+    "sample_owner=$sample_owner"
+  if $DRY_RUN; then
+    sql deploy/rule_add.sql "$@" "replace=$replace"
+    return
+  fi
+  outcome="$(sql deploy/rule_add.sql "$@" "replace=$replace")"
+  if [[ "$outcome" == differs* ]]; then
+    say "There is a rule $name already, with other values:"
+    say "${outcome#*$'\n'}"
+    confirm 'Replace it? What is queued keeps its own copy of the action.'
+    outcome="$(sql deploy/rule_add.sql "$@" replace=true)"
+  fi
+  printf '%s\n' "$outcome"
+}
+
+# The type that a browser would give an object of this name.
+type_of() {
+  case "$(printf '%s' "${1##*.}" | tr '[:upper:]' '[:lower:]')" in
+    mp4 | m4v) echo video/mp4 ;;
+    mov) echo video/quicktime ;;
+    mkv) echo video/x-matroska ;;
+    webm) echo video/webm ;;
+    mp3) echo audio/mpeg ;;
+    m4a) echo audio/mp4 ;;
+    wav) echo audio/wav ;;
+    jpg | jpeg) echo image/jpeg ;;
+    png) echo image/png ;;
+    gif) echo image/gif ;;
+    webp) echo image/webp ;;
+    *) echo application/octet-stream ;;
+  esac
+}
+
+rule_list() {
+  load_environment
+  connect_to_database
+  sql deploy/rule_list.sql
+}
+
+rule_explain() {
+  load_environment
+  connect_to_database
+  sql deploy/rule_explain.sql "bucket=$1" "object=$2"
+}
+
+rule_switch() {
+  local outcome
+  load_environment
+  connect_to_database
+  if $DRY_RUN; then
+    sql deploy/rule_switch.sql "name=$1" "enabled=$2"
+    return
+  fi
+  outcome="$(sql deploy/rule_switch.sql "name=$1" "enabled=$2")"
+  [[ -n "$outcome" ]] || fail_without_rule "$1"
+  printf '%s\n' "$outcome"
+}
+
+rule_remove() {
+  local answer
+  load_environment
+  connect_to_database
+  if ! $DRY_RUN; then
+    answer="$(query deploy/rule_jobs.sql "name=$1")"
+    [[ -n "$answer" ]] || fail_without_rule "$1"
+    say "${answer#*$'\n'}"
+  fi
+  confirm "Remove rule $1?"
+  sql deploy/rule_remove.sql "name=$1"
+}
+
+fail_without_rule() {
+  local names
+  names="$(query deploy/rule_names.sql)"
+  fail "there is no rule $1" "There are: ${names:-none yet}"
+}

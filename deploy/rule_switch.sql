@@ -1,0 +1,16 @@
+-- Enable or disable a rule; nothing is answered where there is none.
+select exists (
+  select from ittybit.rules as r where r.name = :'name' and r.enabled <> :'enabled'::boolean
+) as is_changed
+\gset
+
+update ittybit.rules as r set enabled = :'enabled'::boolean where :'is_changed' and r.name = :'name';
+
+select case
+  when not :'is_changed' then 'unchanged'
+  when r.enabled
+    then 'enabled; what was stored meanwhile is processed by select ittybit.backfill(''' || r.name || ''', run => true)'
+  else 'disabled; what is queued waits, and what is at ittybit is followed to its end'
+end
+from ittybit.rules as r
+where r.name = :'name';

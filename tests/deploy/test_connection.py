@@ -1,0 +1,141 @@
+"""./deploy.sh connection: what is sent to create-connection, and its answers in words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.deploy.clone import Clone
+
+URL = "https://create-connection.test"
+TOKEN = 'a "token\\ of 20 chars'.replace(" ", "-")
+FLAGS = ["--disable", "--silent", "--show-error", "--max-time=", "--write-out=", "--header=*", "--data="]
+CONNECTION = {
+    "id": "conn_1",
+    "name": "supabase-ref",
+    "kind": "s3",
+    "endpoint": "https://ref.storage.supabase.co/storage/v1/s3",
+    "region": "eu-central-1",
+    "is_default": False,
+}
+
+
+@pytest.fixture
+def ready(clone: Clone) -> Clone:
+    """A clone that knows where create-connection is."""
+    clone.write_env({"CREATE_CONNECTION_URL": URL, "FUNCTIONS_TOKEN": TOKEN})
+    answers(clone, 200, {"outcome": "created", "connection": CONNECTION})
+    return clone
+
+
+def answers(clone: Clone, status: int, body: Any) -> None:
+    """Let create-connection answer so."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    clone.commands.add("curl", answer=f"{text}\n{status}", accepts={"": FLAGS})
+
+
+def test_the_token_goes_over_standard_input_and_no_argument(ready: Clone) -> None:
+    result = ready.deploy("connection")
+    assert result.returncode == 0
+    assert result.stdout.splitlines() == [
+        "supabase-ref (conn_1): ittybit has it now",
+        "  endpoint https://ref.storage.supabase.co/storage/v1/s3, region eu-central-1",
+    ]
+    [call] = ready.commands.calls("curl")
+    assert call.argv == [
+        *("--disable", "--silent", "--show-error", "--max-time", "60", "--write-out", "\\n%{http_code}"),
+        *("--header", "@-", "--header", "Content-Type: application/json", "--data", "{}", URL),
+    ]
+    assert call.stdin == f"Authorization: Bearer {TOKEN}\n"
+    assert TOKEN not in result.stdout + result.stderr
+
+
+def test_what_is_asked_for_goes_into_the_body(ready: Clone) -> None:
+    ready.deploy("connection", "--region", 'eu"1', "--bucket", "media", "--bucket", "a\\b", "--default")
+    [call] = ready.commands.calls("curl")
+    assert json.loads(call.argv[-2]) == {"region": 'eu"1', "buckets": ["media", "a\\b"], "is_default": True}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [("unchanged", "ittybit had it already"), ("replaced", "the keys had changed, and ittybit has the new ones")],
+)
+def test_each_outcome_has_its_words(ready: Clone, outcome: str, said: str) -> None:
+    answers(ready, 200, {"outcome": outcome, "connection": CONNECTION})
+    assert said in ready.deploy("connection").stdout
+
+
+def problem(status: int, detail: str, **more: Any) -> dict[str, Any]:
+    return {"type": "about:blank", "title": "T", "status": status, "detail": detail, "id": "abc", **more}
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "said"),
+    [
+        (
+            422,
+            problem(
+                422,
+                "Missing: region (or SUPABASE_S3_REGION). Dashboard > Storage > S3 has them.",
+                errors=[{"field": "region", "message": "missing, and not in the environment either"}],
+            ),
+            "deploy.sh: Missing: region (or SUPABASE_S3_REGION). Dashboard > Storage > S3 has them.\n"
+            "  region: missing, and not in the environment either\n"
+            "  Then run the same again. The function's log has it under abc.\n",
+        ),
+        (401, problem(401, "No."), "FUNCTIONS_TOKEN in .env is not the function's: ./deploy.sh functions gives"),
+        (
+            503,
+            problem(503, "ittybit: no credit."),
+            "deploy.sh: ittybit: no credit.\n  Run the same again in a while.\n",
+        ),
+        (403, "<html>Forbidden</html>", "The host wants callers to sign in"),
+        (301, "", "It redirects: set the final https address"),
+        (404, "[]", "what answers with 404 at CREATE_CONNECTION_URL is not create-connection"),
+    ],
+)
+def test_an_error_is_said_with_its_remedy(ready: Clone, status: int, answer: Any, said: str) -> None:
+    answers(ready, status, answer)
+    result = ready.deploy("connection")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+def test_no_answer_is_said_with_curls_reason(ready: Clone) -> None:
+    ready.commands.fail("curl", code=6, message="curl: (6) Could not resolve host: create-connection.test")
+    result = ready.deploy("connection")
+    assert result.returncode == 2
+    assert "create-connection did not answer: curl: (6) Could not resolve host" in result.stderr
+    assert "Is CREATE_CONNECTION_URL in .env its address?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--region",), "--region takes a value"), (("now",), "connection does not take 'now'")],
+)
+def test_what_is_not_understood_is_not_sent(ready: Clone, arguments: tuple[str, ...], said: str) -> None:
+    result = ready.deploy("connection", *arguments)
+    assert (result.returncode, ready.commands.calls()) == (2, [])
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("missing", ["CREATE_CONNECTION_URL", "FUNCTIONS_TOKEN"])
+def test_what_is_missing_is_named(ready: Clone, missing: str) -> None:
+    ready.write_env({name: value for name, value in ready.read_env().items() if name != missing})
+    result = ready.deploy("connection")
+    assert (result.returncode, ready.commands.calls()) == (2, [])
+    assert f"{missing} is not set" in result.stderr
+
+
+def test_a_dry_run_needs_nothing_and_shows_no_token(clone: Clone) -> None:
+    bare = clone.deploy("--dry-run", "connection", "--default")
+    assert bare.returncode == 0
+    assert bare.stdout.rstrip().endswith("<CREATE_CONNECTION_URL>")
+    assert '"is_default": true'.replace(" ", "\\ ").replace('"', '\\"') in bare.stdout
+
+    clone.write_env({"CREATE_CONNECTION_URL": URL, "FUNCTIONS_TOKEN": TOKEN})
+    told = clone.deploy("--dry-run", "connection")
+    assert TOKEN not in told.stdout + told.stderr
+    assert clone.commands.calls() == []
