@@ -152,7 +152,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  cluster text := '-';
+  cluster pg_catalog.text := '-';
 begin
   -- Where it may not be asked for, the number alone must do.
   if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then

@@ -148,7 +148,7 @@ begin
   select s.* into settings from ittybit.settings as s;
   if settings.home <> ittybit.here() then
     -- The functions that it knows are another's: see the migration ittybit_origin.
-    update ittybit.settings as s set copied_at = now() where s.copied_at is null;
+    update ittybit.settings as s set copied_at = now(), nudge = false where s.copied_at is null;
     return 0;
   end if;
   if exists (select from ittybit.holds as h where h.scope = 'all' and h.probe_at > now()) then

@@ -118,16 +118,14 @@ declare
   job constant pg_catalog.uuid := gen_random_uuid();
   request bigint;
 begin
-  select s.nudge, s.home, case when rule.task is null then s.on_upload_url else s.push_back_url end as url into settings
+  select s.nudge, case when rule.task is null then s.on_upload_url else s.push_back_url end as url into settings
   from ittybit.settings as s;
 
   skipped := coalesce(skipped, ittybit.reason_against_task(action, object));
 
   if nudge and settings.nudge and settings.url is not null and skipped is null then
     begin
-      if coalesce(settings.home = ittybit.here(), true) then
-        request := ittybit.post(settings.url, job, 1);
-      end if;
+      request := ittybit.post(settings.url, job, 1);
     exception when others then
       -- The row is written all the same: the sender sends it within seconds of the cause being mended.
       raise warning 'ittybit: no nudge for %/%: % (%)', object ->> 'bucket_id', object ->> 'name', sqlerrm, sqlstate;

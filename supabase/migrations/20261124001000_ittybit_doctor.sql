@@ -3,6 +3,8 @@
 -- One line for each check: ok, warning (it works, and will not for ever or not as somebody expects) or failure (uploads
 -- are not processed). It only reads, and shows no secret. It can run twice.
 
+set search_path = '';
+
 -- One line. Without a fault it is ok and says what is fine.
 create or replace function ittybit.doctor_line("check" text, verdict text, fault text, fine text, remedy text)
 returns table ("check" text, verdict text, saw text, remedy text)
@@ -727,3 +729,5 @@ $$;
 comment on function ittybit.doctor is 'What is wrong, and what to do about it: select * from ittybit.doctor().';
 
 revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
+
+reset search_path;

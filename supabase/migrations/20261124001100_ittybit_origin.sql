@@ -5,13 +5,16 @@
 -- 1. A message is {job, attempt} and nothing else, and a function claims it at the SUPABASE_URL of its own environment.
 --    What a copy sends is claimed in the original's ledger: a job of the copy's own is unknown there, and one that both
 --    have is won only at the attempt that the original itself has sent, which does what the original asked for.
--- 2. settings.home says where it was set up. In a database that is another, the trigger does not nudge, the sender does
---    not send, and no claim is won; uploads go on being recorded, and ittybit.status says why nothing happens. A dump
+-- 2. settings.home says where it was set up. In a database that is another, the sender does not send, nor, once it has run
+--    for the first time, does the trigger nudge, and no claim is won; uploads go on being recorded, and ittybit.status
+--    says why nothing happens. To ask at each upload would cost each upload of every project. A dump
 --    that was restored, a database made from a template and one that pg_upgrade made are another; a copy of the
 --    cluster's files cannot be told from the original, and is kept safe by the first.
 -- 3. A branch that only has the migrations has no addresses and no rules.
 --
 -- `./deploy.sh database` asks which it is and calls ittybit.adopt. It can run twice.
+
+set search_path = '';
 
 -- Make this the database that the ledger belongs to. Answers how many jobs it changed.
 --
@@ -65,3 +68,5 @@ $$;
 update ittybit.settings as s set home = ittybit.here() where s.home is null;
 
 revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
+
+reset search_path;

@@ -76,10 +76,14 @@ def test_a_dump_restored_elsewhere_is_quiet_until_it_is_adopted(database: Projec
     database.settings(nudge=True)
 
     with copied_elsewhere(database) as branch:
-        # An upload is recorded, and nobody is called.
+        # Until the sender has run once, an upload calls the original's function, which knows nothing of the job.
         branch.put("early.mp4")
+        [early] = branch.messages()
+        assert database.claim(early["body"]["job"], 1) == {"claimed": False, "reason": "unknown"}
         branch.make_due()
         assert branch.send() == 0
+
+        # From then on an upload is recorded, and nobody is called.
         branch.put("c.mp4")
         branch.sql("select ittybit.sweep_page()")
         assert branch.messages() == []

@@ -168,9 +168,9 @@ def test_a_sample_is_judged_as_an_upload_would_be(developer: Developer, sample: 
 
 def test_a_sample_without_an_owner_has_no_place_in_an_owners_folder(developer: Developer) -> None:
     arguments = ("rule", "add", "own", "--bucket", "media", "--task", "image", "--destination")
-    arguments = (*arguments, "s3://media/processed/{owner_id}/{version}", "--sample", "a.png")
-    assert "{owner_id} needs an owner" in developer.deploy(*arguments).stdout
-    said = developer.deploy(*arguments, "--sample-owner", "user-1").stdout.splitlines()
+    sample = ("s3://media/processed/{owner_id}/{version}", "--sample", "a.png")
+    assert "{owner_id} needs an owner" in developer.deploy(*arguments, *sample).stdout
+    said = developer.deploy(*arguments, *sample, "--sample-owner", "user-1").stdout.splitlines()
     assert said == [
         "unchanged",
         "a.png (image/png) matches, and its result goes to s3://media/processed/user-1/VERSION",
