@@ -42,7 +42,7 @@ def has_bearer(headers: Headers, settings: Settings) -> bool:
         raise Unproven("bearer sent, but FUNCTIONS_TOKEN is not set")
     scheme, _, token = sent.partition(" ")
     # On bytes: compare_digest refuses non-ASCII text, and a header may hold any.
-    same = hmac.compare_digest(token.strip().encode(), settings.functions_token.encode())
+    same = hmac.compare_digest(token.strip(" \t").encode(), settings.functions_token.encode())
     if scheme.lower() != "bearer" or not same:
         raise Unproven("wrong bearer token")
     return True

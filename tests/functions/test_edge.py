@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -232,6 +234,67 @@ def test_a_key_in_what_is_noted_does_not_reach_the_log(project: Project, logged:
     function.ask({"bucket": "private", "name": name, "automation_id": project.automation})
     [line] = logged()
     assert line["name"] == "a/***.mp4"
+
+
+HOSTILE = ["\n", "\r\n", "\u2028", "\u2029", "\x85", "\x1b[2J", "\0", "\x7f", '"}', '\\"', "\U0001f600"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_that_is_sent_begins_a_line_of_the_log_or_hides_one(name_: str, text: str, logged: Logged) -> None:
+    function = nowhere(name_)
+    forged = f'{text}{{"severity": "INFO", "message": "forged"}}'
+    raw = [
+        function.ask({forged: 1}),
+        function.ask(TAKEN[name_] | {"name": forged, "bucket": forged, "destination": forged, "region": forged}),
+        function.client.post(
+            "/" + quote(forged, errors="surrogatepass"), headers=function.bearer, data=forged.encode()
+        ),
+        function.send(b"{}", {"Authorization": "Bearer " + quote(forged)}),
+    ]
+    lines = logged()
+    assert [line["id"] for line in lines] == [answer.headers["X-Correlation-Id"] for answer in raw]
+    assert {line["severity"] for line in lines} == {"WARNING"}
+
+
+def test_no_line_of_the_log_is_longer_than_a_screen(capfd: pytest.CaptureFixture[str], name_: str) -> None:
+    function = nowhere(name_)
+    long = "\x01" * 9000
+    function.ask({long: 1, **{f"{number}{long[:100]}": 1 for number in range(30)}})
+    function.ask(
+        TAKEN[name_] | dict.fromkeys(("name", "bucket", "destination", "kind", "region", "automation_id"), long)
+    )
+    function.client.open("/" + "x" * 9000, method="X" * 3000)
+    function.send(b"{}", {"Authorization": "Bearer " + "x" * 60000})
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert max(map(len, lines)) < 20_000
+
+
+@pytest.fixture(params=NAMES)
+def name_(request: pytest.FixtureRequest) -> str:
+    """Each function's name, without the stack."""
+    name: str = request.param
+    return name
+
+
+def test_secrets_are_compared_in_constant_time_and_as_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[object, object]] = []
+
+    def compare(left: bytes, right: bytes) -> bool:
+        compared.append((left, right))
+        return compare_digest(left, right)
+
+    compare_digest = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    function, body = nowhere("on-upload"), b"[]"
+    signed = sign(NOWHERE["FUNCTIONS_SECRET"], body)
+    wrong = signed | {"webhook-signature": "v1," + base64.b64encode(bytes(32)).decode()}
+    wrongs = [{"Authorization": f"Bearer {token}"} for token in ("x", "é", NOWHERE["FUNCTIONS_TOKEN"][:-1])]
+    statuses = [function.send(body, headers).status_code for headers in (*wrongs, function.bearer, wrong, signed)]
+    assert statuses == [401, 401, 401, 422, 401, 422]
+    # What is not equal was found out by the comparison, and by nothing before it.
+    assert len(compared) == len(statuses)
+    assert all(isinstance(left, bytes) and isinstance(right, bytes) for left, right in compared)
 
 
 @cache

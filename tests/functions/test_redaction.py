@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import pytest
+
+from shared.redaction import Redactor
+
+SECRET = 'a "secret"\\ with+all/of=it'
+
+
+@pytest.mark.parametrize(
+    "form", [SECRET, json.dumps(SECRET), quote(SECRET, safe=""), f"?key={quote(SECRET, safe='')}&x"]
+)
+def test_a_secret_is_taken_out_in_every_form(form: str) -> None:
+    told = Redactor([SECRET])(f"before {form} after")
+    assert "***" in told
+    assert not [part for part in ("secret", "all", "of") if part in told]
+
+
+@pytest.mark.parametrize("place", range(480, 501))
+def test_a_cut_leaves_no_half_of_a_secret(place: int) -> None:
+    told = Redactor([SECRET]).brief("." * place + SECRET + " and more")
+    assert "secr" not in told
+    assert len(told) <= 500
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://a/b?token=eyJx.y-z&job=1", "https://a/b?X-Amz-Signature=0f0f&x=1", '{"url": "https://a/b?TOKEN=eyJx"}'],
+)
+def test_a_signed_address_opens_nothing_any_more(address: str) -> None:
+    told = Redactor([])(address)
+    assert not [part for part in ("eyJx", "0f0f") if part in told]
+
+
+def test_of_two_secrets_that_share_a_beginning_neither_is_left_in_part() -> None:
+    assert Redactor(["secret-one", "secret-one-and-more"])("secret-one-and-more, secret-one") == "***, ***"

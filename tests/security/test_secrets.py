@@ -1,0 +1,342 @@
+"""One run of everything, well and badly, and then a search for its secrets wherever they could have got to."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from local.functions import ROOT, FunctionError, FunctionProcess
+from local.project import BUCKET, Project
+from local.stack import Stack
+from shared.ittybit import Ittybit
+from tests.database.rows import Connection, rows
+from tests.functions.calling import JSON, Function, sign
+from tests.security.searching import ALLOWED, Places, files, processes, tables
+from tests.waiting import until
+
+# Every call that pg_net was ever given, which it deletes when it has made it.
+KEEP_CALLS = """
+create table public.calls (call text);
+create function public.keep_call() returns trigger language plpgsql as
+  $$ begin insert into public.calls values (new::text || convert_from(new.body, 'UTF8')); return null; end $$;
+create trigger keep after insert on net.http_request_queue for each row execute function public.keep_call();
+"""
+TASK = {"kind": "video", "options": {"height": 240}, "destination": f"s3://{BUCKET}/processed/{{name}}"}
+# What a run leaves something in; the rest may be empty.
+FILLED = {
+    "answers",
+    "command lines",
+    "environments",
+    "functions' code",
+    "functions' output",
+    "files of the stack",
+    "staged files",
+    "the server's log",
+    "a fault of ours",
+    "comments",
+    "statements",
+    "settings",
+    "triggers",
+    "cron.job",
+    "cron.job_run_details",
+    "ittybit.jobs",
+    "ittybit.outputs",
+    "ittybit.rules",
+    "ittybit.settings",
+    "ittybit.starts",
+    "ittybit.status",
+    "net._http_response",
+    "public.calls",
+    "storage.buckets",
+    "storage.objects",
+}
+
+
+@dataclass
+class Run:
+    """A stack on which everything happens, and what is to be kept of it to be searched.
+
+    Attributes:
+        other: an S3 secret that is registered in the place of the first.
+        echo: every secret, as a service might say it in an error, so placed that a cut to 500 characters halves one.
+    """
+
+    stack: Stack
+    home: Path
+    other: str = field(default_factory=lambda: secrets.token_hex(32))
+    answers: list[str] = field(default_factory=list)
+    fault: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.http = httpx.Client(trust_env=False, timeout=20)
+        self.project = Project(self.stack)
+        self.bearer = {"Authorization": f"Bearer {self.stack.token}", **JSON}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        self.project.close()
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """What must be found nowhere, by name, without what all secrets of the kind begin with."""
+        told = self.stack.environment
+        keys = self.stack.keys
+        return {
+            "ittybit's key": told["ITTYBIT_API_KEY"].removeprefix("ittybit_local_"),
+            "Supabase's secret key": told["SUPABASE_SECRET_KEY"].removeprefix("sb_secret_"),
+            "the signing secret": told["FUNCTIONS_SECRET"].removeprefix("whsec_"),
+            "the token": told["FUNCTIONS_TOKEN"],
+            "the S3 secret": told["SUPABASE_S3_SECRET_ACCESS_KEY"],
+            "the other S3 secret": self.other,
+            "the JWT secret": keys.jwt_secret,
+            "the service_role key": keys.service_role_jwt.rpartition(".")[2],
+        }
+
+    @property
+    def echo(self) -> dict[str, str]:
+        place = f"{self.stack.supabase_url}/storage/v1/object/sign/{BUCKET}/a.mp4"
+        told = [*self.stack.environment.values(), self.other, f"{place}?token=eyJhbGciOiJIUzI1NiJ9.e30.{'s' * 43}"]
+        return {"kind": f"bad_{told[0]}", "message": f"{'.' * 480}{told[0]} {' '.join(told)} {json.dumps(told)}"}
+
+    def ask(self, name: str, body: Any, **headers: str) -> httpx.Response:
+        """Call a function as a person does, and keep the answer."""
+        answer = self.http.post(self.stack.functions[name].url, json=body, headers=self.bearer | headers)
+        self.answers.append(f"{answer.status_code} {answer.headers} {answer.text}")
+        return answer
+
+    @contextmanager
+    def failing(self, service: str, method: str, path: str, **fault: Any) -> Iterator[None]:
+        """Let a service do badly meanwhile."""
+        faults = self.stack.ittybit_api if service == "ittybit" else self.stack.supabase
+        made = faults.add(method, path, times=10**6, **fault)
+        yield
+        assert made.seen > 0, path
+        faults.clear()
+
+    def upload(self, name: str) -> None:
+        clip = self.home / "clip"
+        clip.write_bytes(secrets.token_bytes(200))
+        self.project.upload(BUCKET, name, clip, "video/mp4")
+
+    def jobs(self, name: str, where: str) -> bool:
+        """Whether both jobs of an object are like this."""
+        [(count,)] = self.stack.sql(f"select count(*) from ittybit.jobs where name = '{name}' and ({where})")  # noqa: S608
+        return bool(count == 2)
+
+    def uploaded(self, name: str, where: str) -> None:
+        """Upload an object and wait until its jobs are like this."""
+        self.upload(name)
+        until(lambda: self.jobs(name, where), seconds=20)
+
+    def sent_now(self) -> bool:
+        """Let every wait end now."""
+        self.stack.sql("update ittybit.jobs set due_at = now() where due_at is not null")
+        return bool(self.stack.sql("select ittybit.send_due()"))
+
+
+def happen(run: Run) -> None:
+    """Let everything happen."""
+    register(run)
+    automation = run.project.create_automation({"name": "Copy", "workflow": [{"kind": "video"}]})
+    run.project.add_rule("automation", automation_id=automation)
+    run.project.add_rule("task", task=TASK)
+    run.upload("well.mp4")
+    until(lambda: run.sent_now() and run.jobs("well.mp4", "state = 'succeeded'"), seconds=20, every=0.7)
+    fail(run)
+    people(run, automation)
+    exception(run)
+    malformed_start(run)
+
+
+def register(run: Run) -> None:
+    """create-connection: refused with an echo, created, unchanged, replaced in place and anew."""
+    run.project.create_bucket(BUCKET)
+    with run.failing("ittybit", "GET", "/connections", status=403, body=run.echo):
+        assert run.ask("create-connection", {}).status_code == 503
+    assert run.ask("create-connection", {}).json()["outcome"] == "created"
+    assert run.ask("create-connection", {}).json()["outcome"] == "unchanged"
+    # ittybit says the secret to whoever holds its key.
+    told = run.http.get(
+        f"{run.stack.ittybit_url}/connections", headers={"authorization": f"Bearer {run.stack.ittybit_key}"}
+    )
+    assert run.stack.keys.s3_secret_access_key in told.text
+    changed = {"secret_access_key": run.other}
+    with run.failing("ittybit", "PATCH", "/connections/.*", status=500, body=run.echo):
+        assert run.ask("create-connection", changed).status_code == 503
+    with run.failing("ittybit", "PATCH", "/connections/.*", status=405, body=run.echo):
+        assert run.ask("create-connection", changed).json()["outcome"] == "replaced"
+    assert run.ask("create-connection", {}).json()["outcome"] == "replaced"
+
+
+def fail(run: Run) -> None:
+    """Let each step of jobs go badly, with an echo of all secrets wherever a service has something to say."""
+    start = r"/tasks|/automations/[^/]+/run"
+    with run.failing("ittybit", "POST", start, status=400, body=run.echo):
+        run.uploaded("refused.mp4", "state = 'failed' and error is not null")
+    with run.failing("ittybit", "POST", start, status=401, body=run.echo):
+        run.uploaded("held.mp4", "error ->> 'status' = '401'")
+    run.stack.sql("delete from ittybit.holds")
+    with run.failing("ittybit", "POST", start, status=500, body=run.echo):
+        run.uploaded("doubt.mp4", "error ->> 'status' = '500' and doubt_since is not null")
+    with run.failing("ittybit", "GET", "/tasks", status=502, body=run.echo):
+        run.sent_now()
+        until(lambda: run.jobs("doubt.mp4", "error ->> 'status' = '502'"), seconds=20)
+    with run.failing("supabase", "POST", "/storage/v1/object/sign/.*", status=500, body=run.echo):
+        run.uploaded("unsigned.mp4", "error ->> 'service' = 'storage'")
+    with run.failing("supabase", "POST", "/rest/v1/rpc/ittybit_report", status=400, body=run.echo):
+        run.uploaded("unreported.mp4", "claimed > 0")
+        until(lambda: answered(run, "ledger: "))
+    with run.failing("supabase", "POST", "/rest/v1/rpc/ittybit_claim", status=401, body=run.echo):
+        run.upload("unclaimed.mp4")
+        until(lambda: answered(run, "does not accept the key"))
+    ended = {"id": "x", "status": "failed", "error": run.echo}
+    with run.failing("ittybit", "GET", "/(runs|tasks)/.*", status=200, body=ended):
+        run.uploaded("ended.mp4", "state in ('started', 'failed')")
+        until(lambda: run.sent_now() and run.jobs("ended.mp4", "state = 'failed'"), seconds=20, every=0.7)
+
+
+def answered(run: Run, words: str) -> bool:
+    """Whether pg_net has heard these words."""
+    return bool(run.stack.sql("select 1 from net._http_response where content like '%%' || %s || '%%'", [words]))
+
+
+def people(run: Run, automation: str) -> None:
+    """Let people ask for what works, for what cannot, and without being allowed to."""
+    on_upload = {"bucket": BUCKET, "name": "well.mp4", "automation_id": automation}
+    push_back = {"bucket": BUCKET, "name": "well.mp4", "kind": "video", "destination": f"s3://{BUCKET}/processed/p.mp4"}
+    for name, body in (("on-upload", on_upload), ("push-back", push_back)):
+        assert run.ask(name, body).status_code == 202
+        for status in (400, 401, 402, 403, 404, 429, 500, 503):
+            with run.failing("ittybit", "POST", ".*", status=status, body=run.echo):
+                run.ask(name, body)
+        with run.failing("supabase", "POST", "/storage/.*", status=403, body=run.echo):
+            assert run.ask(name, body).status_code == 503
+        with run.failing("ittybit", "POST", ".*", drop="after"):
+            assert run.ask(name, body).status_code == 503
+        wrongs: list[Any] = [body | {"name": "../x"}, body | {"more": 1}, [], {"job": "x", "attempt": 1}]
+        for refused in wrongs:
+            assert run.ask(name, refused).status_code == 422
+        for wrong in (run.stack.environment["FUNCTIONS_SECRET"], "x" * 5000):
+            assert run.ask(name, body, Authorization=f"Bearer {wrong}").status_code == 401
+        raw = json.dumps(body).encode()
+        signed = sign(run.stack.environment["FUNCTIONS_SECRET"], raw, at=0)
+        answer = run.http.post(run.stack.functions[name].url, content=raw, headers=signed | JSON)
+        run.answers.append(answer.text)
+        assert answer.status_code == 401
+
+
+def exception(run: Run) -> None:
+    """Let something happen that nobody has thought of, which says all it knows."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryFile("w+") as said:
+        patch.setattr("sys.stdout", said)
+        patch.setattr(Ittybit, "__init__", lambda *_: (_ for _ in ()).throw(LookupError(json.dumps(run.echo))))
+        function = Function.make("on-upload", run.stack.environment)
+        answer = function.ask({"bucket": BUCKET, "name": "well.mp4", "automation_id": "auto_1"})
+        assert answer.status_code == 500
+        said.seek(0)
+        run.fault += [answer.text, said.read()]
+        assert "LookupError" in run.fault[-1]
+
+
+def malformed_start(run: Run) -> None:
+    """Let a function be given what it cannot start with."""
+    keys = {name: value + " é" for name, value in run.stack.environment.items() if "URL" not in name}
+    process = FunctionProcess("on-upload", keys, log=run.stack.directory / "malformed.log")
+    with pytest.raises(FunctionError) as caught:
+        process.wait_until_ready()
+    run.fault.append(str(caught.value))
+
+
+def search(run: Run, connection: Connection) -> Places:
+    """Look everywhere."""
+    places = Places(run.secrets)
+    places.look("answers", run.answers)
+    places.look("a fault of ours", run.fault)
+    for name, texts in tables(connection):
+        if name not in ALLOWED:
+            places.look(name, texts)
+    for path, text in files(run.home):
+        places.look("functions' output" if path.suffix == ".log" else "files of the stack", text.splitlines())
+    for _, text in files(ROOT / "build"):
+        places.look("staged files", [text])
+    places.look("the server's log", [run.stack.postgres._log.read_text(errors="replace")])
+    for what, text in processes(run.stack):
+        places.look(what, [text])
+    return places
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """The run, when everything has happened and all is still up."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        # Whatever is written, wherever programs write by default, is found.
+        patch.setattr(tempfile, "tempdir", str(home))
+        patch.setitem(os.environ, "TMPDIR", str(home))
+        patch.setitem(os.environ, "HOME", str(home))
+        with Stack.start(encode=False, honour_idempotency=False) as stack:
+            stack.sql("update ittybit.settings set output_prefixes = '{processed/}'")
+            with Run(stack, home) as one:
+                with superuser(one) as connection:
+                    connection.execute(KEEP_CALLS.encode())
+                happen(one)
+                until(lambda: stack.sql("select 1 from cron.job_run_details"))
+                yield one
+
+
+@contextmanager
+def superuser(run: Run) -> Iterator[Connection]:
+    """Give a connection that sees everything."""
+    with psycopg.connect(run.stack.postgres.dsn("supabase_admin"), autocommit=True, row_factory=dict_row) as connection:
+        yield connection
+
+
+def test_no_secret_is_anywhere_but_where_it_belongs(run: Run) -> None:
+    with superuser(run) as connection:
+        places = search(run, connection)
+        assert places.findings == {}
+        assert not {place for place in FILLED if not places.counts[place]}
+        assert sum(places.counts.values()) > 1000
+        # They were there to be found.
+        vault = [text for name, texts in tables(connection) if name in ALLOWED for text in texts]
+        assert any(run.secrets["the signing secret"] in text for text in vault)
+        errors = rows(connection, "select count(*) as it from ittybit.jobs where error ->> 'message' like '%%***%%'")
+        assert errors[0]["it"] >= 6
+    assert sum("***" in answer for answer in run.answers) >= 10
+
+
+@pytest.mark.parametrize("place", ["public.planted", "files of the stack", "functions' output", "answers"])
+def test_the_search_finds_what_is_planted(run: Run, place: str) -> None:
+    secret = run.secrets["the S3 secret"][5:25]
+    with superuser(run) as connection:
+        try:
+            match place:
+                case "public.planted":
+                    connection.execute("create table public.planted as select %s::text as note", [secret])
+                case "files of the stack":
+                    (run.stack.directory / "planted").write_text(secret)
+                case "functions' output":
+                    (run.stack.directory / "planted.log").write_text(f'{{"at": "?token=eyJ{secret}"}}')
+                case _:
+                    run.answers.append(secret)
+            assert set(search(run, connection).findings) >= {place}
+        finally:
+            connection.execute("drop table if exists public.planted")
+            for file in run.stack.directory.glob("planted*"):
+                file.unlink()
+            run.answers = [answer for answer in run.answers if answer != secret]
