@@ -48,57 +48,64 @@ as $$
   select '^' || replace(regexp_replace(lower(mimetype), '[][\\.^$+?(){}|]', '\\\&', 'g'), '*', '[^/; ]+') || ' *(;.*)?$';
 $$;
 
--- Whether Supabase Storage accepts the key and no part of it climbs, repeats a slash or starts with one.
--- The characters are those of storage-api's isValidKey.
-create or replace function ittybit.is_safe_key(key text)
-returns boolean
+-- What a glob, of a path or of a media type, lets through by LIKE: all that it matches, and where it has a single `*`
+-- more. LIKE costs a tenth of a regular expression, and nothing is compiled: of these a session keeps only 32.
+create or replace function ittybit.glob_like(glob text)
+returns text
 language sql
 immutable
 strict
 parallel safe
 set search_path = ''
 as $$
-  select length(key) between 1 and 1024
+  select regexp_replace(regexp_replace(glob, '[\\%_]', '\\\&', 'g'), '\*+', '%', 'g');
+$$;
+
+-- Whether Supabase Storage accepts the key and no part of it climbs, repeats a slash or starts with one.
+-- The characters are those of storage-api's isValidKey.
+create or replace function ittybit.is_safe_key(key text)
+returns boolean
+language plpgsql
+immutable
+strict
+parallel safe
+set search_path = ''
+as $$
+begin
+  return length(key) between 1 and 1024
     and key ~ '^[A-Za-z0-9_/!.*''() &$@=;:+,?-]+$'
     and key !~ '(^/|//|(^|/)\.\.?(/|$))';
+end;
 $$;
 
 -- The address a template gives for one object, or null when the object has no place there: an owner is missing, or
 -- the key would not be a safe one. Each placeholder is replaced once: a name that looks like a template stays a name.
 create or replace function ittybit.render_destination(template text, name text, version text, owner_id text)
 returns text
-language sql
+language plpgsql
 immutable
 parallel safe
 set search_path = ''
 as $$
-  with part as (
-    select
-      coalesce(substring(render_destination.name from '^.*/'), '') as dir,
-      regexp_replace(render_destination.name, '^.*/', '') as base
-  ),
-  piece as (
-    select
-      p.n,
-      case p.m[1]
-        when '{dir}' then part.dir
-        when '{stem}' then regexp_replace(part.base, '(.)\.[^.]*$', '\1')
-        when '{ext}' then coalesce(substring(part.base from '.\.([^.]*)$'), '')
-        when '{name}' then render_destination.name
-        when '{version}' then render_destination.version
-        when '{owner_id}' then case when owner_id ~ '^[A-Za-z0-9_-]+$' then owner_id end
-        else p.m[1]
-      end as value
-    from part, regexp_matches(template, '\{[a-z_]*\}|[^{]+|\{', 'g') with ordinality as p (m, n)
-  ),
-  address as (
-    select string_agg(piece.value, '' order by piece.n) as value
-    from piece
-    having bool_and(piece.value is not null)
-  )
-  select address.value
-  from address
-  where ittybit.is_safe_key(substring(address.value from '^s3://[^/]+/(.*[^/])$'));
+declare
+  dir constant pg_catalog.text := coalesce(substring(name from '^.*/'), '');
+  base constant pg_catalog.text := substr(name, length(dir) + 1);
+  piece pg_catalog.text;
+  address pg_catalog.text := '';
+begin
+  foreach piece in array regexp_split_to_array(template, '(?={)|(?<=})') loop
+    address := address || case piece
+      when '{dir}' then dir
+      when '{stem}' then regexp_replace(base, '(.)\.[^.]*$', '\1')
+      when '{ext}' then coalesce(substring(base from '.\.([^.]*)$'), '')
+      when '{name}' then name
+      when '{version}' then version
+      when '{owner_id}' then case when owner_id ~ '^[A-Za-z0-9_-]+$' then owner_id end
+      else piece
+    end;
+  end loop;
+  return case when ittybit.is_safe_key(substring(address from '^s3://[^/]+/(.*[^/])$')) then address end;
+end;
 $$;
 
 
@@ -118,7 +125,9 @@ create table if not exists ittybit.rules (
   automation_id text check (automation_id ~ '^[A-Za-z0-9_-]{1,128}$'),
   task jsonb,
   path_pattern text not null generated always as (ittybit.glob_pattern(path)) stored,
+  path_like text not null generated always as (ittybit.glob_like(path)) stored,
   mimetype_pattern text generated always as (ittybit.mimetype_pattern(mimetype)) stored,
+  mimetype_like text generated always as (ittybit.glob_like(lower(mimetype)) || '%') stored,
   constraint one_action check (num_nonnulls(automation_id, task) = 1)
 );
 
@@ -133,6 +142,8 @@ comment on column ittybit.rules.task is
   'The ittybit task to make (by push-back): {"kind", "options", "destination": "s3://bucket/key"} where the key may use '
   '{dir} {stem} {ext} {name} {version} {owner_id}.';
 
+create index if not exists rules_bucket on ittybit.rules (bucket_id);
+
 alter table ittybit.rules enable row level security;
 
 -- Whether an object of the rule's bucket is one that the rule is for. Bound to its operators here and now instead of by
@@ -144,6 +155,8 @@ language sql
 immutable
 parallel safe
 return length(name) <= 1024
+  and name like (rule).path_like
+  and ((rule).mimetype_like is null or lower(metadata ->> 'mimetype') like (rule).mimetype_like)
   and name ~ (rule).path_pattern
   and ((rule).mimetype_pattern is null or lower(metadata ->> 'mimetype') ~ (rule).mimetype_pattern)
   and ((rule).min_size is null or (metadata ->> 'size')::bigint >= (rule).min_size)

@@ -177,10 +177,11 @@ $$;
 -- Reserve what a task writes: the key, or the whole folder for kinds that write many files.
 create or replace function ittybit.reserve_output(job uuid, task jsonb)
 returns void
-language sql
+language plpgsql
 security definer
 set search_path = ''
 as $$
+begin
   insert into ittybit.outputs (bucket_id, name, job)
   select
     place.part[1],
@@ -189,6 +190,7 @@ as $$
   from regexp_match(task ->> 'destination', '^s3://([^/]+)/(.*)$') as place (part)
   where place.part is not null
   on conflict do nothing;
+end;
 $$;
 
 -- A job that ended writes nothing more: what it reserved and never wrote is free again. Not so where it was given up

@@ -24,13 +24,14 @@ $$;
 -- `secret` is whsec_<base64>; `body` is the text that goes over the wire.
 create or replace function ittybit.sign(secret text, id text, stamp bigint, body text)
 returns text
-language sql
+language plpgsql
 immutable
 strict
 parallel safe
 set search_path = ''
 as $$
-  select 'v1,' || encode(
+begin
+  return 'v1,' || encode(
     extensions.hmac(
       convert_to(id || '.' || stamp || '.' || body, 'UTF8'),
       decode(regexp_replace(secret, '^whsec_', ''), 'base64'),
@@ -38,6 +39,7 @@ as $$
     ),
     'base64'
   );
+end;
 $$;
 
 -- Hand one message to pg_net and answer its number. Raises when the secret is not in Vault: an unsigned call would only be refused.
@@ -83,10 +85,7 @@ returns interval
 language sql
 immutable
 parallel safe
-set search_path = ''
-as $$
-  select interval '60 seconds';
-$$;
+return interval '60 seconds';
 
 -- The scopes a refusal by ittybit can have for a job; see ittybit.holds.
 create or replace function ittybit.hold_scopes(rule text, automation_id text)
@@ -94,14 +93,11 @@ returns text[]
 language sql
 immutable
 parallel safe
-set search_path = ''
-as $$
-  select array[
-    'all',
-    'function:' || case when automation_id is null then 'push-back' else 'on-upload' end,
-    'rule:' || rule
-  ];
-$$;
+return array[
+  'all',
+  'function:' || case when automation_id is null then 'push-back' else 'on-upload' end,
+  'rule:' || rule
+];
 
 -- How many more jobs may be started now: 0 when paused or tripped, else what the ceilings leave.
 create or replace function ittybit.starts_left()

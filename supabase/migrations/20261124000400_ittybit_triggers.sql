@@ -5,44 +5,49 @@
 
 set search_path = '';
 
--- The jobs that have reserved a key, or a folder that it lies in, for what they write.
-create or replace function ittybit.reserving_jobs(bucket_id text, name text)
-returns setof uuid
-language sql
-stable
-security definer
+-- What an upload goes through is in PL/pgSQL, which keeps its plans: before PostgreSQL 18 a function in SQL is parsed and
+-- planned anew at each call, which took most of an upload's time.
+
+-- The places in which a reservation covers a key: the key, and every folder it lies in, as `a/` and `a/b/` for a/b/c.
+-- No reservation is longer than a safe key.
+create or replace function ittybit.places(name text)
+returns text[]
+language plpgsql
+immutable
+strict
+parallel safe
 set search_path = ''
 as $$
-  select o.job
-  from ittybit.outputs as o
-  where o.bucket_id = reserving_jobs.bucket_id
-    and o.name in (
-      select reserving_jobs.name
-      union all
-      -- Every folder the key lies in, as `a/` and `a/b/` for a/b/c. None that is reserved is longer than a safe key.
-      select left(reserving_jobs.name, place.at)
-      from generate_series(1, least(length(reserving_jobs.name) - 1, 1024)) as place (at)
-      where substr(reserving_jobs.name, place.at, 1) = '/'
-    );
+declare
+  head constant pg_catalog.text := left(name, 1024);
+  folder pg_catalog.text := '';
+  places pg_catalog.text[] := array[name];
+begin
+  for depth in 1 .. length(head) - length(replace(head, '/', '')) loop
+    folder := folder || split_part(head, '/', depth) || '/';
+    places := places || folder;
+  end loop;
+  return places;
+end;
 $$;
 
 -- Whether a key lies where results are declared to be written: in whichever bucket, for an automation may write to any.
 create or replace function ittybit.is_under_output_prefix(name text)
 returns boolean
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
-  select exists (
+begin
+  return exists (
     select
-    from (
-      select unnest(s.output_prefixes) from ittybit.settings as s
-      union all
-      select r.output_prefix from ittybit.rules as r
-    ) as declared (prefix)
+    from ittybit.settings as s, unnest(s.output_prefixes) as declared (prefix)
     where starts_with(is_under_output_prefix.name, declared.prefix)
+    union all
+    select from ittybit.rules as r where starts_with(is_under_output_prefix.name, r.output_prefix)
   );
+end;
 $$;
 
 -- Why an object starts nothing although a rule matches it, or null when it may.
@@ -54,48 +59,58 @@ create or replace function ittybit.reason_to_skip(
   through_s3 boolean
 )
 returns text
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when is_delete_marker then 'delete_marker'
-    when reason_to_skip.name ~ '(^|/)\.emptyFolderPlaceholder$' or reason_to_skip.name like '%/' then 'folder'
-    when reason_to_skip.name like '.ittybit/%' then 'probe'
-    when exists (select from ittybit.reserving_jobs(reason_to_skip.bucket_id, reason_to_skip.name)) then 'output'
-    when ittybit.is_under_output_prefix(reason_to_skip.name) then 'output_prefix'
-    when coalesce(reason_to_skip.size, 0) = 0 then 'empty'
+    when name ~ '(^|/)\.emptyFolderPlaceholder$' or name like '%/' then 'folder'
+    when name like '.ittybit/%' then 'probe'
+    when exists (
+      select
+      from ittybit.outputs as o
+      where o.bucket_id = reason_to_skip.bucket_id and o.name = any (ittybit.places(reason_to_skip.name))
+    ) then 'output'
+    when ittybit.is_under_output_prefix(name) then 'output_prefix'
+    when coalesce(size, 0) = 0 then 'empty'
     when through_s3 then 's3_write'
   end;
+end;
 $$;
 
 -- A rule's task for one object, with the destination filled in: null where the object has no place there.
 create or replace function ittybit.fill_task(task jsonb, object jsonb)
 returns jsonb
-language sql
+language plpgsql
 immutable
 strict
 set search_path = ''
 as $$
-  select jsonb_set(task, '{destination}', coalesce(to_jsonb(ittybit.render_destination(
+begin
+  return jsonb_set(task, '{destination}', coalesce(to_jsonb(ittybit.render_destination(
     task ->> 'destination', object ->> 'name', object ->> 'version', object ->> 'owner_id'
   )), 'null'));
+end;
 $$;
 
 -- Why a filled-in task cannot be made of its object, or null when it can.
 create or replace function ittybit.reason_against_task(task jsonb, object jsonb)
 returns text
-language sql
+language plpgsql
 immutable
 strict
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when task ->> 'destination' is null then 'no_destination'
     when task ->> 'destination' = 's3://' || (object ->> 'bucket_id') || '/' || (object ->> 'name')
       then 'destination_is_source'
   end;
+end;
 $$;
 
 -- Record what one rule makes of one stored object, and nudge the function if that is wanted and possible.
@@ -113,19 +128,21 @@ security definer
 set search_path = ''
 as $$
 declare
-  settings record;
   action constant pg_catalog.jsonb := ittybit.fill_task(rule.task, object);
   job constant pg_catalog.uuid := gen_random_uuid();
+  url pg_catalog.text;
   request bigint;
 begin
-  select s.nudge, case when rule.task is null then s.on_upload_url else s.push_back_url end as url into settings
-  from ittybit.settings as s;
-
   skipped := coalesce(skipped, ittybit.reason_against_task(action, object));
 
-  if nudge and settings.nudge and settings.url is not null and skipped is null then
+  if nudge and skipped is null then
     begin
-      request := ittybit.post(settings.url, job, 1);
+      select case when action is null then s.on_upload_url else s.push_back_url end into url
+      from ittybit.settings as s
+      where s.nudge;
+      if url is not null then
+        request := ittybit.post(url, job, 1);
+      end if;
     exception when others then
       -- The row is written all the same: the sender sends it within seconds of the cause being mended.
       raise warning 'ittybit: no nudge for %/%: % (%)', object ->> 'bucket_id', object ->> 'name', sqlerrm, sqlstate;
@@ -169,24 +186,27 @@ $$;
 -- Give up the reservation of a key that no object has any more, unless an open job may still write it.
 create or replace function ittybit.release_output(bucket_id text, name text)
 returns void
-language sql
+language plpgsql
 security definer
 set search_path = ''
 as $$
+begin
   delete from ittybit.outputs as o
   where o.bucket_id = release_output.bucket_id
     and o.name = release_output.name
     and not exists (select from ittybit.jobs as j where j.id = o.job and j.state in ('queued', 'started'));
+end;
 $$;
 
 -- A stored content is no more: what waits for it never starts, and its rows may go one day. A start in doubt is left
 -- to be looked for.
 create or replace function ittybit.end_content(bucket_id text, name text, version text, reason text)
 returns void
-language sql
+language plpgsql
 security definer
 set search_path = ''
 as $$
+begin
   update ittybit.jobs as j
   set state = 'skipped', reason = end_content.reason, due_at = null, finished_at = clock_timestamp()
   where j.bucket_id = end_content.bucket_id
@@ -200,6 +220,7 @@ as $$
   where j.bucket_id = end_content.bucket_id
     and j.name = end_content.name
     and coalesce(j.version, '') = coalesce(end_content.version, '');
+end;
 $$;
 
 -- An object was stored, overwritten, moved or copied.
@@ -225,8 +246,8 @@ begin
   end if;
 
   begin
-    object := to_jsonb(new);
     if tg_op = 'UPDATE' then
+      object := to_jsonb(new);
       former := to_jsonb(old);
       moved := (old.bucket_id, old.name) is distinct from (new.bucket_id, new.name);
       same_bytes := moved
@@ -241,8 +262,9 @@ begin
         decided := true;
       end if;
       insert into ittybit.outputs (bucket_id, name, job)
-      select new.bucket_id, new.name, reserving.job
-      from ittybit.reserving_jobs(old.bucket_id, old.name) as reserving (job)
+      select new.bucket_id, new.name, o.job
+      from ittybit.outputs as o
+      where o.bucket_id = old.bucket_id and o.name = any (ittybit.places(old.name))
       on conflict do nothing;
       perform ittybit.release_output(old.bucket_id, old.name);
     end if;
@@ -250,9 +272,10 @@ begin
     for rule in
       select r.*
       from ittybit.rules as r
-      where r.bucket_id = new.bucket_id and r.enabled and ittybit.fits(r, new.name, object -> 'metadata')
+      where r.bucket_id = new.bucket_id and r.enabled and ittybit.fits(r, new.name, new.metadata)
     loop
       begin
+        object := to_jsonb(new);
         carried := false;
         if same_bytes then
           -- What was or may have been bought for these bytes stays bought under the new name and version.

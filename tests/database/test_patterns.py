@@ -69,6 +69,19 @@ def test_a_glob_matches_as_its_definition_does(database: Project, glob: str, pat
     assert matches(database, "glob_pattern", glob, path) == reference(glob, path)
 
 
+STRANGE = st.lists(st.sampled_from(["a", "b", "/", "*", "**", "%", "_", "\\", "."]), min_size=1, max_size=8).map("".join)
+
+
+@EXAMPLES
+@given(glob=STRANGE, path=st.text("ab/%_\\.", max_size=8))
+def test_what_a_glob_matches_gets_past_the_like_in_front_of_it(database: Project, glob: str, path: str) -> None:
+    passes = database.value("select %s::text like ittybit.glob_like(%s)", path, glob)
+    if "*" in glob.replace("**", ""):
+        assert passes or not reference(glob, path)
+    else:
+        assert passes == reference(glob, path)
+
+
 @EXAMPLES
 @given(path=st.text(SAFE + UNSAFE, min_size=1, max_size=12))
 def test_a_path_without_stars_matches_itself_alone(database: Project, path: str) -> None:
