@@ -1,18 +1,111 @@
-"""The sockets beneath httpx, on which nothing lasts longer than the invocation has left.
+"""What leaves goes through here: one pool of connections, on which nothing lasts longer than the invocation has left.
+
+This is the only module that knows httpx, and it is imported when something is first sent: a call that is refused pays
+nothing for it. Of httpx it uses the transport, whose pool is all that is wanted: a Client adds cookies, redirects and
+authentication, and takes another quarter of a request's processor time for them.
 
 httpx's own time-outs are for one read of a socket: headers that come a byte at a time, or interim answers without end,
-would keep it waiting for ever. Imported when the first connection is needed, as httpcore is.
+would keep it waiting for ever. So the sockets ask at each step how much time is left.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import ssl
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import httpcore
+import httpx
+
+from shared.errors import Service, Unanswered
+from shared.outbound import MAX_ANSWER_BYTES, Deadline
+
+_pool_made = threading.Lock()
+_pool: httpx.HTTPTransport | None = None
+_sending = threading.local()
 
 
-class Backend(httpcore.NetworkBackend):
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, whatever it is. Header names are in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def exchange(
+    service: Service,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    content: bytes | None,
+    deadline: Deadline,
+    in_doubt: bool,
+) -> Answer:
+    """Send one request, once, and return the answer.
+
+    Args:
+        service: who is called, for errors.
+        method: HTTP method.
+        url: the whole address; redirects are not followed.
+        headers: all but Host and Content-Length.
+        content: the body's bytes.
+        deadline: the invocation's.
+        in_doubt: whether a request that arrived and got no answer may have taken effect.
+
+    Raises:
+        Unanswered: an address that cannot be called, no connection, no time left, a broken or too large answer.
+    """
+    try:
+        request = httpx.Request(method, url, headers=dict(headers), content=content)
+    except (httpx.InvalidURL, UnicodeError):  # UnicodeError: a host that is no domain name
+        raise Unanswered(service, "the address cannot be called", effect="fail") from None
+    if deadline.left() == 0:
+        raise Unanswered(service, "no time was left to ask")
+    # Waiting for a place in the pool; whatever is done on a connection asks for itself.
+    request.extensions["timeout"] = {"pool": deadline.left()}
+    _sending.deadline = deadline
+    answer = bytearray()
+    try:
+        response = _connections().handle_request(request)
+        with contextlib.closing(response):
+            # As it comes: what was compressed although it should not be is not unpacked, however large it would become.
+            for chunk in response.iter_raw():
+                answer += chunk
+                if len(answer) > MAX_ANSWER_BYTES or deadline.left() == 0:
+                    raise Unanswered(service, "the answer was too large or too slow", in_doubt=in_doubt)
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, UnicodeError) as error:
+        raise Unanswered(service, f"could not connect ({type(error).__name__})") from None
+    except (httpx.HTTPError, httpx.StreamError) as error:
+        raise Unanswered(service, f"no answer ({type(error).__name__})", in_doubt=in_doubt) from None
+    return Answer(response.status_code, response.headers, bytes(answer))
+
+
+def _connections() -> httpx.HTTPTransport:
+    """Return the process's connections, made on first use."""
+    global _pool  # noqa: PLW0603 - one pool per process is the point
+    with _pool_made:
+        if _pool is None:
+            size = max(32, int(os.environ.get("THREADS") or 0))
+            limits = httpx.Limits(max_connections=size, max_keepalive_connections=size, keepalive_expiry=30)
+            # Only the configured origins are connected to, not a proxy that the environment happens to name.
+            _pool = httpx.HTTPTransport(trust_env=False, limits=limits)
+            _pool._pool._network_backend = _Backend(_left)  # noqa: SLF001 - httpx passes on none
+        return _pool
+
+
+def _left() -> float:
+    """Seconds left for what this thread is sending."""
+    deadline: Deadline = _sending.deadline
+    return deadline.left()
+
+
+class _Backend(httpcore.NetworkBackend):
     """Opens connections each of whose steps waits no longer than ``left()`` seconds, asked for at that step."""
 
     def __init__(self, left: Callable[[], float]) -> None:

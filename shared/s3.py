@@ -115,7 +115,7 @@ def _store(keys: Keys, bucket: str, time: timedelta) -> S3Store:
         "proxy_excludes": parts.hostname or "",
     }
     if parts.scheme == "https":
-        # The roots that shared/outbound.py trusts: a slim image has none of its own.
+        # The roots that shared/network.py trusts: a slim image has none of its own.
         client["root_certificate"] = Path(certifi.where()).read_bytes()
 
     def credential() -> S3Credential:

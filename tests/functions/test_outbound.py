@@ -16,7 +16,7 @@ import pytest
 from werkzeug import Response
 
 from local.server import Server
-from shared import objects, outbound
+from shared import network, objects, outbound
 from shared.errors import ServiceError, Unanswered
 from shared.settings import load
 from tests.functions.calling import NOWHERE
@@ -238,9 +238,9 @@ def test_an_address_that_leads_nowhere_is_no_doubt(url: str) -> None:
 def test_a_proxy_of_the_environment_is_not_used(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setattr(outbound, "_client", None)
+    monkeypatch.setattr(network, "_pool", None)
     assert ittybit.client.connections() == []
-    outbound._pool().close()
+    network._connections().close()
 
 
 def test_what_is_sent_says_who_we_are_and_goes_uncompressed() -> None:
