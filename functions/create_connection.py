@@ -96,8 +96,9 @@ def _try_keys(wanted: dict[str, Any], buckets: Sequence[str], call: Call) -> Non
     )
     lasting = [finding for finding in findings if not finding.passing]
     if lasting:
-        detail = " ".join(f"{one.field} ({one.variable}): {one.detail}" for one in lasting)
-        raise Refused(422, detail, fields=tuple((one.field, one.detail) for one in lasting))
+        # A code of S3's own is in there.
+        detail = call.redact(" ".join(f"{one.field} ({one.variable}): {one.detail}" for one in lasting))
+        raise Refused(422, detail, fields=tuple((one.field, call.redact(one.detail)) for one in lasting))
     if findings:
         raise Unanswered("s3", " ".join(finding.detail for finding in findings))
 

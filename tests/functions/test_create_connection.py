@@ -228,6 +228,16 @@ def test_keys_that_do_not_work_are_not_registered(
 
 
 @pytest.mark.usefixtures("none_yet")
+def test_a_secret_that_s3_says_itself_is_not_repeated(create_connection: Function, project: Project) -> None:
+    project.stack.supabase.add("GET", f"{S3}.*", status=403, body={"code": "mistyped_by_hand"})
+    answer = create_connection.ask({"secret_access_key": "mistyped_by_hand"})
+    assert answer.status_code == 422
+    [error] = answer.get_json()["errors"]
+    assert error == {"field": "access_key_id", "message": "S3 refuses the probe: HTTP 403 ***."}
+    assert "mistyped_by_hand" not in answer.text
+
+
+@pytest.mark.usefixtures("none_yet")
 def test_a_connection_that_exists_is_tried_as_well(create_connection: Function, access: S3Access) -> None:
     told(create_connection, {}, "created")
     access.enabled = False
