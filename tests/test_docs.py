@@ -66,7 +66,7 @@ def test_the_commands_exist(document: Path) -> None:
     for target in sorted(set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))):
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
     told = subprocess.run(["./deploy.sh", "--help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    verbs = set(re.findall(r"^  ([a-z-]+)", told.partition("Verbs\n")[2].partition("\n\n")[0], re.MULTILINE))
+    verbs = set(re.findall(r"^  ([a-z-]+)", told.partition("Verbs\n")[2].partition("\nOptions")[0], re.MULTILINE))
     used = set(re.findall(r"\./deploy\.sh (?:--env \S+ |--[a-z-]+ )*([a-z][a-z-]*)", text))
     assert used <= verbs
 

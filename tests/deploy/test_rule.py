@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
 
+from local.functions import ROOT
+from tests import documents
 from tests.database.rows import Row
 from tests.deploy.clone import Clone
 from tests.deploy.developer import EVERY_POSTGRES, Developer
@@ -253,3 +256,16 @@ def test_a_dry_run_prints_the_values_as_they_are_given(clone: Clone) -> None:
 def test_help_needs_nothing(clone: Clone) -> None:
     for arguments in (("--help",), ("add", "--help"), ("remove", "-h")):
         assert "rule add NAME --bucket BUCKET" in clone.deploy("rule", *arguments).stdout
+
+
+def test_the_cookbook_s_command_makes_the_rule_that_its_sql_makes(developer: Developer) -> None:
+    text = (ROOT / "docs" / "rules.md").read_text()
+    [command] = [block for block in documents.blocks(text, "sh") if block.startswith("./deploy.sh rule add")]
+    result = developer.deploy(*shlex.split(command.replace("\\\n", ""))[1:])
+    assert result.stdout.endswith("goes to s3://media/processed/shorts/cats/a-720p.mp4\n")
+    [made] = rules(developer)
+
+    developer.project.sql("delete from ittybit.rules")
+    [statement] = [block for block in documents.blocks(text, "sql") if f"'{made['name']}', 'media'" in block]
+    developer.project.sql(statement)
+    assert made in rules(developer)
