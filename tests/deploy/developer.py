@@ -6,8 +6,8 @@ import itertools
 import shlex
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from urllib.parse import quote
 
 import psycopg
@@ -69,7 +69,7 @@ class Developer:
         self.server = server
         self.clone = clone
         self._made: list[Project] = []
-        self.project = self.another("postgres")
+        self.project = self._make("postgres")
         self.env = {
             "DATABASE_URL": self.address(self.project),
             "SUPABASE_URL": PROJECT,
@@ -85,8 +85,15 @@ class Developer:
         psql.write_text(_PSQL.format(log=shlex.quote(str(self._command_lines)), real=server._binaries / "psql"))
         psql.chmod(0o755)
 
-    def another(self, template: str) -> Project:
-        """Make a database of the same contents, as a restored dump has them."""
+    def copy(self) -> Project:
+        """Make another database with the contents of ``project``, as a restored dump has them."""
+        self.project.close()
+        try:
+            return self._make(self.project.name)
+        finally:
+            self.project.reconnect()
+
+    def _make(self, template: str) -> Project:
         name = f"project{next(_numbers)}"
         with psycopg.connect(self.server.dsn(SUPERUSER, "template1"), autocommit=True) as admin:
             admin.execute(
@@ -127,11 +134,19 @@ class Developer:
         assert result.returncode == 2, result.stdout + result.stderr
         return result.stderr
 
-    @contextmanager
-    def deploying(self, *arguments: str) -> Iterator[Deploying]:
+    def deploying(self, *arguments: str) -> AbstractContextManager[Deploying]:
         """Begin a verb, and go on meanwhile."""
+        return self._begin([str(self.clone.root / "deploy.sh"), *arguments])
+
+    def bash(self, script: str) -> AbstractContextManager[Deploying]:
+        """Begin lines of bash with deploy.sh's common part, and go on meanwhile."""
+        return self._begin(["bash", "-c", f"set -euo pipefail\nsource deploy/common.sh\n{script}"])
+
+    @contextmanager
+    def _begin(self, command: Sequence[str]) -> Iterator[Deploying]:
         process = subprocess.Popen(
-            [str(self.clone.root / "deploy.sh"), *arguments],
+            command,
+            cwd=self.clone.root,
             env={"PATH": f"{self.clone.commands.bin}:{self.clone._tools}", "HOME": str(self.clone.home)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -150,10 +165,11 @@ class Developer:
         self.project.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [name, name])
 
     @contextmanager
-    def slow_upload(self, name: str) -> Iterator[psycopg.Connection]:
+    def slow_upload(self, name: str, metadata: str | None = None) -> Iterator[psycopg.Connection]:
         """Give the storage server's transaction in which an upload has written its row and does not come to its end."""
         with psycopg.connect(self.server.dsn("supabase_storage_admin", self.project.name)) as connection:
-            connection.execute("insert into storage.objects (bucket_id, name) values ('uploads', %s)", [name])
+            row = "insert into storage.objects (bucket_id, name, version, metadata) values ('uploads', %s, 'v', %s)"
+            connection.execute(row, [name, metadata])
             yield connection
 
     def close(self) -> None:

@@ -272,3 +272,133 @@ def test_interrupted_it_leaves_nothing_that_a_second_run_does_not_mend(developer
         assert deploying.end() != 0
     developer.deploy("database")
     assert developer.project.value("select value from ittybit.status where what = 'starting'") == "yes"
+
+
+# Into a Supabase project's folder ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A Supabase project's folder with a migration of its own."""
+    folder = tmp_path / "my app"
+    (folder / "supabase" / "migrations").mkdir(parents=True)
+    (folder / "supabase" / "migrations" / "20260101000000_mine.sql").write_text("select 1;")
+    return folder
+
+
+def copied(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (folder / "supabase" / "migrations").iterdir()}
+
+
+def test_the_migrations_are_copied_for_supabase_db_push(developer: Developer, folder: Path) -> None:
+    del developer.env["DATABASE_URL"]
+    developer.clone.write_env(developer.env)
+    said = developer.deploy("database", "--to-project", str(folder)).stderr
+    assert sorted(copied(folder)) == ["20260101000000_mine.sql", *MIGRATIONS]
+    assert f"Then, from {folder}: supabase db push --include-all" in said
+    assert "set DATABASE_URL" in said
+    assert developer.command_lines() == ""
+
+    # As db push does; then the rest, which needs the secret.
+    developer.install()
+    developer.project.sql("delete from vault.secrets")
+    developer.clone.write_env(developer.env | {"DATABASE_URL": developer.address(developer.project)})
+    result = developer.deploy("database", "--to-project", str(folder))
+    assert result.stdout.splitlines()[0] == "stored"
+    assert "supabase/migrations" not in developer.command_lines()
+
+
+def test_before_the_push_it_says_what_comes_first(developer: Developer, folder: Path) -> None:
+    said = developer.deploy("database", "--to-project", str(folder)).stderr
+    assert f"Then, from {folder}: supabase db push, and after it ./deploy.sh database" in said
+    assert developer.project.value("select to_regnamespace('ittybit')") is None
+
+
+def test_a_file_that_differs_is_not_written_over_unasked(developer: Developer, folder: Path) -> None:
+    mine = folder / "supabase" / "migrations" / MIGRATIONS[3]
+    mine.write_text("-- mine")
+    before = copied(folder)
+    said = developer.refused("database", "--to-project", str(folder))
+    assert f"has these with another content:\n  {MIGRATIONS[3]}\n" in said
+    assert copied(folder) == before
+
+    developer.deploy("--yes", "database", "--to-project", str(folder))
+    assert copied(folder)[MIGRATIONS[3]] != "-- mine"
+
+
+def test_a_folder_without_supabase_in_it_is_refused(developer: Developer, tmp_path: Path) -> None:
+    assert "takes a folder with supabase/ in it" in developer.refused("database", "--to-project", str(tmp_path))
+
+
+# Copies --------------------------------------------------------------------------------------------------------------
+
+
+def with_open_jobs(developer: Developer) -> None:
+    developer.install()
+    developer.add_bucket("uploads")
+    developer.project.rule()
+    developer.project.put("queued.mp4", "started.mp4")
+    developer.project.started("started.mp4", "run_1")
+    developer.project.messages()
+
+
+def test_a_copy_is_adopted_on_purpose_and_calls_its_own_functions_only(developer: Developer) -> None:
+    with_open_jobs(developer)
+    copy = developer.copy()
+    own = {"ON_UPLOAD_URL": "https://staging.test/on-upload", "PUSH_BACK_URL": ""}
+    env = developer.env | own | {"SUPABASE_URL": "https://copy.supabase.co", "FUNCTIONS_SECRET": OTHER_SECRET}
+    developer.clone.write_env(env | {"DATABASE_URL": developer.address(copy)}, "staging")
+    staging = ("--env", "staging", "database")
+
+    for arguments in (staging, ("--yes", *staging)):
+        said = developer.refused(*arguments)
+        assert f"set up for {PROJECT}, and .env.staging is for https://copy.supabase.co." in said
+        assert "restored, branched or upgraded since, and sends nothing" in said
+        assert "its 2 open jobs are skipped" in said
+        assert "Say --adopt copy or --adopt move." in said
+    assert "needs an answer" in developer.refused(*staging, "--adopt", "copy")
+    assert [job["state"] for job in copy.jobs()] == ["queued", "started"]
+
+    said = developer.deploy("--yes", *staging, "--adopt", "copy").stdout
+    assert "adopted as a copy: 2 open jobs are skipped" in said
+    assert [(job["state"], job["reason"]) for job in copy.jobs()] == [("skipped", "copied")] * 2
+    copy.put("new.mp4")
+    copy.send()
+    assert {message["url"] for message in copy.messages()} == {"https://staging.test/on-upload"}
+    assert copy.value("select push_back_url from ittybit.settings") is None
+    # Asked once.
+    assert "starting: yes" in developer.deploy(*staging).stdout
+    # The original goes on.
+    assert developer.project.value("select decrypted_secret from vault.decrypted_secrets") == SECRET
+    assert [job["state"] for job in developer.project.jobs()] == ["queued", "started"]
+
+
+def test_a_copy_is_not_pointed_at_the_originals_functions(developer: Developer) -> None:
+    with_open_jobs(developer)
+    copy = developer.copy()
+    env = developer.env | {"SUPABASE_URL": "https://copy.supabase.co", "DATABASE_URL": developer.address(copy)}
+    developer.clone.write_env(env, "staging")
+    said = developer.refused("--yes", "--env", "staging", "database", "--adopt", "copy")
+    assert "the functions' addresses in .env.staging are those of the original's functions" in said
+    assert copy.value("select ittybit.is_copy()")
+
+
+def test_a_restored_database_goes_on_when_it_is_said_to(developer: Developer) -> None:
+    with_open_jobs(developer)
+    restored = developer.copy()
+    developer.clone.write_env(developer.env | {"DATABASE_URL": developer.address(restored)})
+    assert "only you can tell which" in developer.refused("database")
+    said = developer.deploy("database", "--adopt", "move").stdout
+    assert "goes on here: 1 jobs are looked for first" in said
+    restored.make_due()
+    assert restored.send() == 2
+    job = restored.job("queued.mp4")
+    assert restored.claim(job["id"], job["attempt"])["look_since"] is not None
+
+
+def test_a_copy_of_the_files_is_known_by_its_project(developer: Developer) -> None:
+    # Same identifier, same number: only the address tells.
+    with_open_jobs(developer)
+    developer.clone.write_env(developer.env | {"SUPABASE_URL": "https://copy.supabase.co"})
+    assert "only you can tell which" in developer.refused("database")
+    assert developer.project.value("select project from ittybit.settings") == PROJECT

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import pytest
 
-from local.functions import ROOT
-from tests import documents
 from tests.database.rows import Row
 from tests.deploy.clone import Clone
 from tests.deploy.developer import EVERY_POSTGRES, Developer
@@ -170,10 +167,11 @@ def test_a_sample_is_judged_as_an_upload_would_be(developer: Developer, sample: 
 
 
 def test_a_sample_without_an_owner_has_no_place_in_an_owners_folder(developer: Developer) -> None:
-    arguments = ("rule", "add", "own", "--bucket", "media", "--task", "image", "--destination")
-    sample = ("s3://media/processed/{owner_id}/{version}", "--sample", "a.png")
-    assert "{owner_id} needs an owner" in developer.deploy(*arguments, *sample).stdout
-    said = developer.deploy(*arguments, *sample, "--sample-owner", "user-1").stdout.splitlines()
+    destination = "s3://media/processed/{owner_id}/{version}"
+    rule = ("rule", "add", "own", "--bucket", "media", "--task", "image", "--destination", destination)
+    arguments = (*rule, "--sample", "a.png")
+    assert "{owner_id} needs an owner" in developer.deploy(*arguments).stdout
+    said = developer.deploy(*arguments, "--sample-owner", "user-1").stdout.splitlines()
     assert said == [
         "unchanged",
         "a.png (image/png) matches, and its result goes to s3://media/processed/user-1/VERSION",
@@ -256,16 +254,3 @@ def test_a_dry_run_prints_the_values_as_they_are_given(clone: Clone) -> None:
 def test_help_needs_nothing(clone: Clone) -> None:
     for arguments in (("--help",), ("add", "--help"), ("remove", "-h")):
         assert "rule add NAME --bucket BUCKET" in clone.deploy("rule", *arguments).stdout
-
-
-def test_the_cookbook_s_command_makes_the_rule_that_its_sql_makes(developer: Developer) -> None:
-    text = (ROOT / "docs" / "rules.md").read_text()
-    [command] = [block for block in documents.blocks(text, "sh") if block.startswith("./deploy.sh rule add")]
-    result = developer.deploy(*shlex.split(command.replace("\\\n", ""))[1:])
-    assert result.stdout.endswith("goes to s3://media/processed/shorts/cats/a-720p.mp4\n")
-    [made] = rules(developer)
-
-    developer.project.sql("delete from ittybit.rules")
-    [statement] = [block for block in documents.blocks(text, "sql") if f"'{made['name']}', 'media'" in block]
-    developer.project.sql(statement)
-    assert made in rules(developer)
