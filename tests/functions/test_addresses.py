@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import httpx
 import pytest
@@ -188,3 +188,33 @@ def test_no_destination_that_is_accepted_climbs(text: str, whole: bool) -> None:
         bucket, key = objects.split_destination(destination)
         assert f"s3://{bucket}/{key}" == destination
         assert not {"", ".", ".."} & {bucket, *key.removesuffix("/").split("/")}
+
+
+@pytest.mark.parametrize("name", ["..", "../a", "a/../b", "a/..", "./a", "a/.", "a/./b"])
+def test_a_name_that_would_lead_to_another_object_has_no_address(supabase: Settings, name: str) -> None:
+    with pytest.raises(Skipped, match="cannot be addressed"):
+        objects.public_address(supabase.supabase_url, "open", name, MARK)
+    with pytest.raises(Skipped) as caught:
+        objects.signed_address(supabase, "private", name, MARK, Deadline(5))
+    assert caught.value.reason == "not_addressable"
+
+
+@given(bucket=st.text(st.characters(exclude_categories=["Cs"]), min_size=1), name=st.text(min_size=1))
+@example("a", "?token=x&job=y#z")
+@example("a", "//evil.example.com/x")
+@example("@evil.example.com", ":80/\r\nHost: evil")
+@example("a", "{name}%2e%2e/\u2028")
+def test_no_name_leads_an_address_anywhere_else(bucket: str, name: str) -> None:
+    with suppress(Skipped, UnicodeEncodeError):  # half a character is in no row
+        address = objects.public_address("https://abcd.supabase.co", bucket, name, MARK)
+        parts = urlsplit(address)
+        assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == (
+            "https",
+            "abcd.supabase.co",
+            f"job={MARK}",
+            "",
+        )
+        assert unquote(parts.path) == f"/storage/v1/object/public/{bucket}/{name}"
+        assert parts.path.removeprefix("/storage/v1/object/public/").partition("/")[0] == quote(bucket, safe="")
+        assert address.isascii()
+        assert address.isprintable()

@@ -7,6 +7,7 @@ import ssl
 import time
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -223,6 +224,26 @@ def test_no_address_in_an_answer_is_ever_called(status: int) -> None:
 def signed(origin: str) -> str:
     supabase = load(NOWHERE | {"SUPABASE_URL": origin})
     return objects.signed_address(supabase, "private", "a", "mark", outbound.Deadline(0.4))
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_without_end_is_given_up(status: int) -> None:
+    pieces = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal pieces
+        while pieces < 1000:
+            pieces += 1
+            yield b" " * 65536
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        return Response(endless(), status=status)(environ, start_response)
+
+    with Server(app) as server:
+        error = fails(lambda: start(client(server.origin), "auto_1"))
+    assert (error.message, error.in_doubt) == ("the answer was too large or too slow", True)
+    # What was read, and what waits in the sockets' buffers.
+    assert pieces * 65536 < 4 * outbound.MAX_ANSWER_BYTES
 
 
 def test_an_error_page_as_long_as_it_likes_is_still_that_error() -> None:
