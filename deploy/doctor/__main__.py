@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
 
     if options.json:
         findings = list(examine(environment))
-        print(json.dumps([finding.model_dump() for finding in findings], indent=2))
+        print(json.dumps([finding.model_dump() for finding in findings], indent=2, ensure_ascii=False))
     else:
         findings = list(_printed(examine(environment)))
     return exit_status(findings)

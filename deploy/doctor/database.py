@@ -22,7 +22,7 @@ from deploy.doctor.finding import Finding, failure, ok, warning
 
 # The checks of ittybit.doctor(), in its order.
 CHECKS = (
-    *("triggers", "rpcs", "addresses", "secret", "pg_net", "pg_cron", "rules", "buckets", "limits", "results"),
+    *("home", "triggers", "rpcs", "addresses", "secret", "pg_net", "pg_cron", "rules", "buckets", "limits", "results"),
     *("starts", "holds", "waiting", "unanswered"),
 )
 IN_STUDIO = "Run in Studio's SQL editor: select * from ittybit.doctor();"
@@ -51,6 +51,7 @@ class Rule(BaseModel):
 class Setup(BaseModel):
     """What the checks from outside need to know of the database."""
 
+    project: str | None
     on_upload_url: str | None
     push_back_url: str | None
     rules: tuple[Rule, ...]
@@ -108,6 +109,7 @@ class Database:
         [row] = self._rows(
             """
             select
+              s.project,
               s.on_upload_url,
               s.push_back_url,
               coalesce(
@@ -180,13 +182,16 @@ def _is_near(host: str) -> bool:
 
 
 def defined(migrations: Path) -> Mapping[str, str]:
-    """The functions that the migrations define, by their names with the schema: each one's last body."""
+    """The functions that the migrations define, by their names with the schema: each one's last body.
+
+    One that is parsed when it is made (``return …``) has none to compare: its body is empty, as ``pg_proc.prosrc`` is.
+    """
     bodies = {}
     for file in sorted(migrations.glob("*.sql")):
-        # One that is parsed when it is made (`return …`) has no body to compare.
         for definition in file.read_text().split("create or replace function ")[1:]:
-            if found := re.match(r"([\w.]+)\(.*?^as \$\$(.*?)\$\$;", definition, re.DOTALL | re.MULTILINE):
-                bodies[found[1]] = found[2]
+            name = definition.partition("(")[0]
+            body = re.search(r"^as \$\$(.*?)\$\$;", definition, re.DOTALL | re.MULTILINE)
+            bodies[name] = body[1] if body else ""
     return bodies
 
 

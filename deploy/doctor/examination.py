@@ -131,14 +131,19 @@ class _Examination:
             yield from (_needs(check, "database") for check in CHECKS)
             return
         for finding in findings:
-            is_secret = finding.check == "secret" and finding.verdict == "ok"
-            yield self._compare(finding, database) if is_secret and self._settings else finding
+            yield self._compare(finding, database, self._settings) if self._settings else finding
 
-    def _compare(self, secret: Finding, database: Database) -> Finding:
-        """Hold the secret in Vault against the one known here."""
-        here = self._settings.functions_secret if self._settings else ()
-        self._signing = database.signing_secret(here)
-        return agree(secret, self._signing, here)
+    def _compare(self, finding: Finding, database: Database, settings: Settings) -> Finding:
+        """Hold what is in order in the database against what is known here."""
+        if finding.verdict == "ok" and finding.check == "secret":
+            self._signing = database.signing_secret(settings.functions_secret)
+            return agree(finding, self._signing, settings.functions_secret)
+        if finding.verdict == "ok" and finding.check == "home":
+            project = self._setup and self._setup.project
+            if project and project != settings.supabase_url:
+                saw = f"{finding.saw}, but SUPABASE_URL is {settings.supabase_url}"
+                return failure("home", saw, "Set SUPABASE_URL and DATABASE_URL to the same project's.")
+        return finding
 
     def _look_at_supabase(self, settings: Settings) -> Iterator[Finding]:
         key = _attempt("supabase key", lambda: supabase.key(settings))

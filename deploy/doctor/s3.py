@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from deploy.doctor.asking import LIMIT_SECONDS
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
 from shared.ittybit_shapes import Connection
 from shared.outbound import Deadline
+from shared.s3_probe import probe
 from shared.settings import Settings
 
 _MASKED = re.compile(r"^$|\*|…|\.\.\.")
@@ -24,10 +23,6 @@ def keys(settings: Settings, connection: Connection, buckets: Sequence[str]) -> 
         connection: the one of this project, which has been compared with the settings.
         buckets: ids of buckets that are there; without any, a listing alone is tried.
     """
-    try:
-        probing: Any = importlib.import_module("shared.s3_probe")
-    except ModuleNotFoundError:
-        return skipped("s3 keys", "this clone has nothing to try them with")
     secret = connection.secret_access_key
     if _MASKED.search(secret):
         secret = settings.supabase_s3_secret_access_key or ""
@@ -35,7 +30,7 @@ def keys(settings: Settings, connection: Connection, buckets: Sequence[str]) -> 
     region = connection.region or settings.supabase_s3_region
     if not (secret and key_id and region):
         return skipped("s3 keys", "not tried: ittybit does not show them", "Set SUPABASE_S3_… to try them.")
-    faults = probing.probe(
+    faults = probe(
         endpoint=settings.s3_endpoint,
         region=region,
         access_key_id=key_id,

@@ -71,7 +71,8 @@ def data_api(settings: Settings, environment: Mapping[str, str]) -> Finding:
     """
     message = Message(job=uuid.uuid4(), attempt=1)
     answer = ledger.claim(settings, message, Deadline(LIMIT_SECONDS))
-    if not isinstance(answer, Refusal) or answer.reason != "unknown":
+    # In a copied database no job is claimed, which is another line's finding.
+    if not isinstance(answer, Refusal) or answer.reason not in ("unknown", "copy"):
         return failure("data api", "a job that does not exist was claimed", "Apply supabase/migrations again.")
 
     public = environment.get("SUPABASE_PUBLISHABLE_KEY") or environment.get("SUPABASE_ANON_KEY")

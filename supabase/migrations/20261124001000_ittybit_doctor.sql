@@ -75,6 +75,29 @@ as $$
   ) as line;
 $$;
 
+-- Whether this is the database that was set up: in a copy of it nothing is sent.
+create or replace function ittybit.doctor_home()
+returns table ("check" text, verdict text, saw text, remedy text)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select line.*
+  from (select) as always
+  left join ittybit.settings as s on true
+  cross join lateral ittybit.doctor_line(
+    'home',
+    'failure',
+    case
+      when ittybit.is_copy()
+        then format('a copy of the database set up for %s: it sends nothing', coalesce(s.project, 'another project'))
+    end,
+    'the database that was set up' || coalesce(' for ' || s.project, ''),
+    'Say whether it goes on in the original''s place or is a copy of its own: ./deploy.sh database asks.'
+  ) as line;
+$$;
+
 -- The two functions of the API: there, open to service_role, closed to everybody else.
 create or replace function ittybit.doctor_rpcs()
 returns table ("check" text, verdict text, saw text, remedy text)
@@ -614,7 +637,8 @@ as $$
   ) as line;
 $$;
 
--- Whether anything is due and not sent. What a person, a ceiling or a hold keeps back waits by intention.
+-- Whether anything is due and not sent. What a person, a ceiling or a hold keeps back waits by intention, and so does a
+-- copy's all.
 create or replace function ittybit.doctor_waiting()
 returns table ("check" text, verdict text, saw text, remedy text)
 language sql
@@ -626,7 +650,8 @@ as $$
     select count(*) as jobs, min(j.due_at) as since
     from ittybit.jobs as j
     cross join (select coalesce(ittybit.starts_left(), 0) > 0 as go_on) as starts
-    where j.due_at < now() - interval '1 minute'
+    where not ittybit.is_copy()
+      and j.due_at < now() - interval '1 minute'
       and (
         j.state = 'started'
         or j.doubt_since is not null
@@ -707,7 +732,7 @@ declare
   name text;
 begin
   foreach name in array array[
-    'triggers', 'rpcs', 'addresses', 'secret', 'pg_net', 'pg_cron', 'rules', 'buckets', 'limits', 'results',
+    'home', 'triggers', 'rpcs', 'addresses', 'secret', 'pg_net', 'pg_cron', 'rules', 'buckets', 'limits', 'results',
     'starts', 'holds', 'waiting', 'unanswered'
   ]
   loop

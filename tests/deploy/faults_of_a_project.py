@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ from dataclasses import dataclass
 from tests.deploy.examined import Examined
 
 Changes = Mapping[str, str] | None
-# What tries the connection's keys is another part, which may not be there.
-TRIES_KEYS = importlib.util.find_spec("shared.s3_probe") is not None
 OTHER_SECRET = "whsec_" + base64.b64encode(b"a secret that nobody else knows.").decode()
 
 
@@ -65,7 +62,7 @@ OUTSIDE = {
     *("ittybit_key", "automations", "connection", "s3_keys"),
 }
 INSIDE = {
-    *("triggers", "rpcs", "addresses", "secret", "pg_net", "pg_cron", "rules", "buckets", "limits", "results"),
+    *("home", "triggers", "rpcs", "addresses", "secret", "pg_net", "pg_cron", "rules", "buckets", "limits", "results"),
     *("starts", "holds", "waiting", "unanswered"),
 }
 
@@ -143,6 +140,22 @@ def a_function_is_of_an_older_migration(on: Examined) -> Iterator[Changes]:
     )
     yield None
     on.apply("sender")
+
+
+@fault(home=("failure", "a copy of the database set up for another project", "./deploy.sh database asks"))
+def the_database_is_a_copy(on: Examined) -> Iterator[Changes]:
+    on.sql("update ittybit.settings set home = 'elsewhere/1'")
+    yield None
+    on.sql("select ittybit.adopt(as_copy => false)")
+
+
+@fault(
+    home=("failure", "set up for https://other.supabase.co, but SUPABASE_URL is http://127.0.0.1", "the same project")
+)
+def the_database_is_another_project_s(on: Examined) -> Iterator[Changes]:
+    on.sql("update ittybit.settings set project = 'https://other.supabase.co'")
+    yield None
+    on.sql("update ittybit.settings set project = null")
 
 
 @fault(triggers=("failure", "ittybit_object_stored is missing", "…_ittybit_triggers.sql again"))
@@ -655,24 +668,25 @@ in_environment(
     {"s3_keys"},
     connection=("failure", "has another access_key_id than this project", "Call create-connection"),
 )(SUPABASE_S3_ACCESS_KEY_ID="0123456789abcdef")
-if TRIES_KEYS:
 
-    @fault(s3_keys=("failure", "secret_access_key: it does not belong to the access key id", "./deploy.sh connection"))
-    def the_connection_s_keys_no_longer_work(on: Examined) -> Iterator[Changes]:
-        path = f"connections/{on.connection}"
-        secret = on.ittybit("GET", path)["secret_access_key"]
-        on.ittybit("PATCH", path, json={"secret_access_key": "0123456789abcdef"})
-        yield None
-        on.ittybit("PATCH", path, json={"secret_access_key": secret})
 
-    @fault(
-        s3_keys=("failure", "bucket 'media' takes none of", "./deploy.sh connection"),
-        limits=("failure", "bucket media does not accept", "Allow the type"),
-    )
-    def a_bucket_takes_no_media(on: Examined) -> Iterator[Changes]:
-        on.root("update storage.buckets set allowed_mime_types = '{text/plain}'")
-        yield None
-        on.root("update storage.buckets set allowed_mime_types = null")
+@fault(s3_keys=("failure", "secret_access_key: it does not belong to the access key id", "./deploy.sh connection"))
+def the_connection_s_keys_no_longer_work(on: Examined) -> Iterator[Changes]:
+    path = f"connections/{on.connection}"
+    secret = on.ittybit("GET", path)["secret_access_key"]
+    on.ittybit("PATCH", path, json={"secret_access_key": "0123456789abcdef"})
+    yield None
+    on.ittybit("PATCH", path, json={"secret_access_key": secret})
+
+
+@fault(
+    s3_keys=("failure", "bucket 'media' takes none of", "./deploy.sh connection"),
+    limits=("failure", "bucket media does not accept", "Allow the type"),
+)
+def a_bucket_takes_no_media(on: Examined) -> Iterator[Changes]:
+    on.root("update storage.buckets set allowed_mime_types = '{text/plain}'")
+    yield None
+    on.root("update storage.buckets set allowed_mime_types = null")
 
 
 in_environment(

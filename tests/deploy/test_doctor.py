@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +12,12 @@ import pytest
 
 from deploy.doctor.__main__ import main
 from deploy.doctor.finding import exit_status
-from local.functions import ROOT
+from tests.deploy.clone import Clone
 from tests.deploy.examined import Examined
-from tests.deploy.faults_of_a_project import FAULTS, INSIDE, OUTSIDE, TRIES_KEYS, Fault
+from tests.deploy.faults_of_a_project import FAULTS, INSIDE, OUTSIDE, Fault
 from tests.waiting import until
 
 ALL = {"settings", "database", "migrations", *INSIDE, *OUTSIDE}
-UNTRIED: set[str] = set() if TRIES_KEYS else {"s3_keys"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +35,7 @@ def name_of(check: str) -> str:
 def test_a_project_in_order_is_found_so(examined: Examined) -> None:
     found = examined.look()
     assert {name_of(check) for check in found} == ALL
-    assert {name_of(check) for check, one in found.items() if one.verdict != "ok"} == UNTRIED
+    assert {one.verdict for one in found.values()} == {"ok"}
     assert {one.remedy for one in found.values()} == {None}
     assert exit_status(found.values()) == 0
 
@@ -55,7 +51,7 @@ def test_a_fault_is_found_and_nothing_else_until_it_is_mended(examined: Examined
         assert (told[check].verdict, saw in told[check].saw) == (verdict, True), told[check]
         assert remedy in (told[check].remedy or ""), told[check]
     skipped = {check for check, one in found.items() if one.verdict == "skipped"}
-    assert skipped == fault.skips | UNTRIED
+    assert skipped == fault.skips
     worst = max([("warning", "failure").index(verdict) + 1 for verdict, _, _ in fault.expected.values()], default=0)
     assert exit_status(found.values()) == worst
     if changes is None:
@@ -64,7 +60,7 @@ def test_a_fault_is_found_and_nothing_else_until_it_is_mended(examined: Examined
 
 
 def test_every_check_has_a_fault() -> None:
-    assert {check for fault in FAULTS for check in fault.expected} == ALL - UNTRIED
+    assert {check for fault in FAULTS for check in fault.expected} == ALL
 
 
 def test_what_a_developer_may_choose_is_no_fault(examined: Examined) -> None:
@@ -142,48 +138,42 @@ def test_without_make_serve_one_sentence_says_so(tmp_path: Path, capsys: pytest.
     assert "`make serve` writes build/serve.env while it runs" in printed.err
 
 
-@pytest.fixture
-def clone(tmp_path: Path, examined: Examined) -> Path:
-    """A clone of the project with the examined one's .env, and a `make` that has nothing to install."""
-    for part in ("deploy", "shared", "supabase"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    shutil.copy(ROOT / "deploy.sh", tmp_path)
-    lines = (f"{name}={value}\n" for name, value in examined.environment.items())
-    (tmp_path / ".env").write_text("".join(lines))
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "make").write_text('#!/bin/sh\necho "make $*"\n')
-    (tmp_path / "bin" / "make").chmod(0o755)
-    return tmp_path
+# Its python is the virtual environment that `make` would have made.
+VENV = {"VENV": sys.prefix}
+INSTALL = f"make --quiet {sys.prefix}/installed VENV={sys.prefix}"
 
 
-def deploy(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    path = f"{clone / 'bin'}:{os.environ['PATH']}"
-    environment = {"PATH": path, "VENV": sys.prefix, "HOME": str(clone)}
-    command = [str(clone / "deploy.sh"), *words]
-    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
-
-
-def test_deploy_sh_doctor_examines_the_project_that_env_describes(clone: Path) -> None:
-    done = deploy(clone, "doctor", "--json")
-    assert (done.returncode, done.stderr) == (0, f"make --quiet {sys.prefix}/installed VENV={sys.prefix}\n")
+def test_deploy_sh_doctor_examines_the_project_that_env_describes(clone: Clone, examined: Examined) -> None:
+    clone.commands.add("make", answer="installing\n")
+    clone.write_env(examined.environment)
+    done = clone.deploy("doctor", "--json", environment=VENV)
+    assert (done.returncode, done.stderr) == (0, "installing\n")
     assert {name_of(finding["check"]) for finding in json.loads(done.stdout)} == ALL
+    assert [call.line for call in clone.commands.calls()] == [INSTALL]
 
-    with (clone / ".env").open("a") as file:
-        file.write("SUPABASE_SECRET_KEY=sb_secret_of_nobody_0000\n")
-    done = deploy(clone, "doctor")
+    clone.write_env({**examined.environment, "SUPABASE_SECRET_KEY": "sb_secret_of_nobody_0000"}, "staging")
+    done = clone.deploy("--env", "staging", "doctor", environment=VENV)
     assert done.returncode == 2
     assert re.search(r"^failure +supabase key +storage: Invalid API key -> ", done.stdout, re.MULTILINE)
 
 
-def test_a_dry_run_of_the_doctor_prints_what_would_run(clone: Path) -> None:
-    done = deploy(clone, "--dry-run", "doctor", "--json")
+def test_a_doctor_that_cannot_be_installed_says_so(clone: Clone) -> None:
+    clone.commands.add("make")
+    clone.commands.fail("make", message="no network")
+    done = clone.deploy("doctor", environment=VENV)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "no network\ndeploy.sh: the doctor could not be installed\n  Mend what it says above.\n"
+
+
+def test_a_dry_run_of_the_doctor_prints_what_would_run(clone: Clone) -> None:
+    clone.commands.add("make")
+    done = clone.deploy("--dry-run", "doctor", "--json", environment=VENV)
     assert done.returncode == 0
-    assert done.stdout.splitlines() == [
-        f"make --quiet {sys.prefix}/installed VENV={sys.prefix}",
-        f"{sys.prefix}/bin/python -m deploy.doctor --json",
-    ]
+    assert done.stdout.splitlines() == [INSTALL, f"{sys.prefix}/bin/python -m deploy.doctor --json"]
+    assert clone.commands.calls() == []
 
 
-def test_help_names_the_doctor(clone: Path) -> None:
-    assert "doctor [--json]" in deploy(clone, "--help").stdout
-    assert "--env-file" in deploy(clone, "doctor", "--help").stdout
+def test_help_names_the_doctor(clone: Clone) -> None:
+    clone.commands.add("make")
+    assert "doctor [--json]" in clone.deploy("--help").stdout
+    assert "--env-file" in clone.deploy("doctor", "--help", environment=VENV).stdout
