@@ -98,14 +98,28 @@ class Clone:
         head = f"set -euo pipefail\ncd {str(self.root)!r}\nsource deploy/common.sh\nsource deploy/secret.sh\n"
         return self._run(["bash", "-c", head + script], environment or {}, None)
 
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Begin ``deploy.sh``, whose words on stderr can be read meanwhile."""
+        return subprocess.Popen(
+            [str(self.root / "deploy.sh"), *arguments],
+            cwd=self.home,
+            env=self._environment(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def _environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        return {"PATH": f"{self.commands.bin}:{self._tools}", "HOME": str(self.home), **environment}
+
     def _run(
         self, command: Sequence[str], environment: Mapping[str, str], stdin: str | None
     ) -> subprocess.CompletedProcess[str]:
-        path = f"{self.commands.bin}:{self._tools}"
         return subprocess.run(
             command,
             cwd=self.home,
-            env={"PATH": path, "HOME": str(self.home), **environment},
+            env=self._environment(environment),
             input=stdin if stdin is not None else "",
             capture_output=True,
             text=True,

@@ -10,13 +10,17 @@ import pytest
 from local.postgres import Postgres
 from tests.database.conftest import BINARIES
 from tests.deploy.clone import Clone
+from tests.deploy.clouds import Cloud, Host
 from tests.deploy.developer import Developer
+from tests.deploy.hosted import GOOGLE, KUBERNETES, SETTINGS
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Clone:
+def clone(tmp_path: Path) -> Iterator[Clone]:
     """A clone of the project, with no settings and no commands yet."""
-    return Clone(tmp_path)
+    clone = Clone(tmp_path)
+    yield clone
+    clone.commands.close()
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +46,16 @@ def developer(request: pytest.FixtureRequest, servers: Callable[[int], Postgres]
     developer = Developer(servers(getattr(request, "param", 0)), clone)
     yield developer
     developer.close()
+
+
+@pytest.fixture
+def host(clone: Clone) -> Host:
+    """Every runtime's commands, for a clone with all settings."""
+    clone.write_env(SETTINGS | GOOGLE | KUBERNETES)
+    return Host(clone.commands)
+
+
+@pytest.fixture
+def cloud(host: Host) -> Cloud:
+    """Google's part of it."""
+    return host.cloud

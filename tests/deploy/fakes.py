@@ -1,30 +1,64 @@
 """Fake commands, to be put first on PATH: each records how it was called, and takes only the flags it knows.
 
-What a fake does is a program: a Python file with ``main(command, flags, rest, stdin, state)``, which prints the answer
-and may keep files in the folder ``state``; see fake_command.py for how it is called.
+The command is a script that hands its arguments and its standard input to the test's own process and prints what comes
+back: what a fake does is a function here, and starting it costs no interpreter.
 """
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
+import shutil
+import socketserver
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).resolve().parent
+_SCRIPT = """#!{bash}
+IFS= read -r -d '' stdin
+exec 3<>/dev/tcp/127.0.0.1/{port}
+{{
+  printf '%s\\0' {name} "$PWD" "$#" "$@" "$stdin"
+  for variable in $(compgen -e); do printf '%s=%s\\0' "$variable" "${{!variable}}"; done
+  printf '\\0'
+}} >&3
+IFS= read -r -d '' code <&3
+IFS= read -r -d '' out <&3
+IFS= read -r -d '' err <&3
+printf '%s' "$out"
+printf '%s' "$err" >&2
+exit "$code"
+"""
+
+
+class CommandError(Exception):
+    """What a fake ends with when it fails: the message and the exit code."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
 class CommandCall:
-    """One call of a fake command."""
+    """One call of a fake command.
+
+    Attributes:
+        argv: the words after the command's name.
+        command: the subcommand, such as ``run deploy``; empty where flags are not checked.
+        flags: the flags with their values; one that was given several times has them a line each.
+        rest: the other words.
+    """
 
     name: str
     argv: list[str]
     stdin: str
-    cwd: str
+    cwd: Path
     environment: dict[str, str]
+    command: str
+    flags: dict[str, str]
+    rest: list[str]
 
     @property
     def line(self) -> str:
@@ -32,28 +66,44 @@ class CommandCall:
         return shlex.join([self.name, *self.argv])
 
 
+Program = Callable[[CommandCall], str]
+
+
+@dataclass(frozen=True)
+class _Command:
+    program: Program
+    accepts: Mapping[str, Sequence[str]] | None
+
+
+@dataclass
+class _Fault:
+    name: str
+    words: set[str]
+    error: CommandError
+    after: int
+
+
 class FakeCommands:
-    """A folder of fake commands.
+    """A folder of fake commands, until ``close``.
 
     Attributes:
         bin: the folder for PATH.
-        state: where the programs keep what they are told.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
         self.bin = directory / "bin"
-        self.state = directory / "state"
-        for folder in (self.bin, self.state, directory / "programs"):
-            folder.mkdir(parents=True)
-        (directory / "accepts.json").write_text("{}")
-        (directory / "faults.json").write_text("[]")
+        self.bin.mkdir(parents=True)
+        self._commands: dict[str, _Command] = {}
+        self._faults: list[_Fault] = []
+        self._calls: list[CommandCall] = []
+        self._lock = threading.Lock()
+        self._server: socketserver.ThreadingTCPServer | None = None
 
     def add(
         self,
         name: str,
+        program: Program | None = None,
         *,
-        program: Path | None = None,
         answer: str = "",
         accepts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
@@ -61,34 +111,122 @@ class FakeCommands:
 
         Args:
             name: such as ``gcloud``.
-            program: what it does; without one it prints ``answer``.
+            program: returns what it prints, or raises CommandError; without one it prints ``answer``.
             answer: what it prints.
-            accepts: its flags by subcommand, as fake_command.parse takes them; None takes anything.
+            accepts: its flags by subcommand, as ``parse`` takes them; None takes anything.
         """
-        source = program.read_text() if program else f"def main(**_):\n    print({answer!r}, end='')\n"
-        (self._directory / "programs" / f"{name}.py").write_text(source)
-        known = json.loads((self._directory / "accepts.json").read_text())
-        (self._directory / "accepts.json").write_text(json.dumps(known | {name: accepts}))
+        self._commands[name] = _Command(program or (lambda _: answer), accepts)
         script = self.bin / name
-        script.write_text(
-            f"#!{sys.executable} -ISB\nimport sys, pathlib\nsys.path.insert(0, {str(HERE)!r})\n"
-            f"import fake_command\nsys.exit(fake_command.main({name!r}, pathlib.Path({str(self._directory)!r})))\n"
-        )
+        script.write_text(_SCRIPT.format(bash=shutil.which("bash"), name=name, port=self._port()))
         script.chmod(0o755)
 
     def fail(self, name: str, *words: str, code: int = 1, message: str = "told to fail", after: int = 0) -> None:
         """Let the command fail once, at a call with all these words; ``after`` so many such calls that go through."""
-        faults = json.loads((self._directory / "faults.json").read_text())
-        faults.append({"name": name, "words": words, "code": code, "message": message, "after": after})
-        (self._directory / "faults.json").write_text(json.dumps(faults))
+        self._faults.append(_Fault(name, set(words), CommandError(message, code), after))
 
     def calls(self, name: str | None = None) -> list[CommandCall]:
         """How the commands were called, or one of them, in order."""
-        log = self._directory / "calls.jsonl"
-        lines = log.read_text().splitlines() if log.exists() else []
-        calls = [CommandCall(**json.loads(line)) for line in lines]
-        return [call for call in calls if name in (None, call.name)]
+        return [call for call in self._calls if name in (None, call.name)]
 
     def forget(self) -> None:
-        """Forget the calls until now; what the programs keep stays."""
-        (self._directory / "calls.jsonl").unlink(missing_ok=True)
+        """Forget the calls until now."""
+        self._calls.clear()
+
+    def close(self) -> None:
+        """End what answers for the commands."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def _port(self) -> int:
+        if self._server is None:
+            commands = self
+
+            class Handler(socketserver.StreamRequestHandler):
+                def handle(self) -> None:
+                    commands._answer(self)
+
+            self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+            threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        port: int = self._server.server_address[1]
+        return port
+
+    def _answer(self, connection: socketserver.StreamRequestHandler) -> None:
+        name, cwd, count = (_field(connection) for _ in range(3))
+        argv = [_field(connection) for _ in range(int(count))]
+        stdin = _field(connection)
+        environment = dict(line.split("=", 1) for line in iter(lambda: _field(connection), ""))
+        # One at a time: commands may be called side by side, and a program keeps state.
+        with self._lock:
+            try:
+                out, err, code = self._run(name, argv, stdin, Path(cwd), environment), "", 0
+            except CommandError as error:
+                out, err, code = "", f"{error}\n", error.code
+        connection.wfile.write(f"{code}\0{out}\0{err}\0".encode())
+
+    def _run(self, name: str, argv: list[str], stdin: str, cwd: Path, environment: dict[str, str]) -> str:
+        known = self._commands[name]
+        wrong = ""
+        command, flags, rest = "", dict[str, str](), argv
+        if known.accepts is not None:
+            try:
+                command, flags, rest = parse(argv, known.accepts)
+            except ValueError as error:
+                wrong = f"{name}: {error}"
+        call = CommandCall(name, argv, stdin, cwd, environment, command, flags, rest)
+        self._calls.append(call)
+        if wrong:
+            raise CommandError(wrong, 64)
+        for fault in self._faults:
+            if fault.name == name and fault.words <= set(argv):
+                fault.after -= 1
+                if fault.after < 0:
+                    self._faults.remove(fault)
+                    raise fault.error
+                break
+        return known.program(call)
+
+
+def _field(connection: socketserver.StreamRequestHandler) -> str:
+    """Read up to the next NUL."""
+    read: Any = connection.rfile.read
+    return b"".join(iter(lambda: read(1), b"\0")).decode()
+
+
+def parse(argv: Sequence[str], accepts: Mapping[str, Sequence[str]]) -> tuple[str, dict[str, str], list[str]]:
+    """Take a command line apart: the subcommand, its flags with their values, and the other words.
+
+    Args:
+        argv: the words after the command's name.
+        accepts: flags by subcommand ("run deploy"); one that takes a value ends in ``=``, one that may be given again
+            in ``=*``. Those under "" fit all.
+
+    Raises:
+        ValueError: no such subcommand, no such flag, a value missing or too much, a flag given twice.
+    """
+    words = [word for word in argv if not word.startswith("-")]
+    fitting = [sub for sub in accepts if sub.split() == words[: len(sub.split())]]
+    if not fitting or (fitting == [""] and len(accepts) > 1):
+        raise ValueError(f"no such subcommand: {words}")
+    command = max(fitting, key=lambda sub: len(sub.split()))
+    known = {*accepts[command], *accepts.get("", [])}
+    flags: dict[str, str] = {}
+    rest: list[str] = []
+    remaining = iter(argv)
+    for word in remaining:
+        if not word.startswith("-") or word == "-":
+            rest.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        if flag in known and not equals:
+            flags[flag] = ""
+        elif {f"{flag}=", f"{flag}=*"} & known:
+            if not equals and (value := next(remaining, "")) == "":
+                raise ValueError(f"{flag} takes a value")
+            if flag in flags and f"{flag}=*" not in known:
+                raise ValueError(f"{flag} is given twice")
+            flags[flag] = f"{flags[flag]}\n{value}" if flag in flags else value
+        else:
+            raise ValueError(f"{command}: unknown flag {word}")
+    return command, flags, rest[len(command.split()) :]
