@@ -35,7 +35,7 @@ lint: $(VENV)/installed ## ruff, mypy --strict and shellcheck
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
-	@$(BIN)/shellcheck -x deploy.sh deploy/*.sh .ci/run
+	@$(BIN)/shellcheck -x deploy.sh deploy/*.sh deploy/runtimes/*.sh .ci/run
 
 clean: ## Remove what these commands made
 	@rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis

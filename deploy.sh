@@ -5,24 +5,28 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # shellcheck source=deploy/common.sh
 source deploy/common.sh
+# shellcheck source=deploy/settings.sh
+source deploy/settings.sh
 # shellcheck source=deploy/secret.sh
 source deploy/secret.sh
 # shellcheck source=deploy/psql.sh
 source deploy/psql.sh
 # shellcheck source=deploy/vault.sh
 source deploy/vault.sh
-# shellcheck source=deploy/database.sh
-source deploy/database.sh
-# shellcheck source=deploy/rule.sh
-source deploy/rule.sh
-# shellcheck source=deploy/connection.sh
-source deploy/connection.sh
-# shellcheck source=deploy/remove.sh
-source deploy/remove.sh
 # shellcheck source=deploy/stage.sh
 source deploy/stage.sh
+# shellcheck source=deploy/functions.sh
+source deploy/functions.sh
+# shellcheck source=deploy/database.sh
+source deploy/database.sh
+# shellcheck source=deploy/connection.sh
+source deploy/connection.sh
+# shellcheck source=deploy/rule.sh
+source deploy/rule.sh
 # shellcheck source=deploy/doctor.sh
 source deploy/doctor.sh
+# shellcheck source=deploy/remove.sh
+source deploy/remove.sh
 
 usage() {
   cat <<'USAGE'
@@ -31,8 +35,10 @@ Usage: ./deploy.sh [options] <verb> [arguments]
 Verbs
   stage [name…]   make build/<name>/ for each function (all of them by default): main.py, shared/ and
                   requirements.txt, which is what every Cloud-Functions-compatible host deploys
-  doctor [--json] look at the whole project, change nothing, and say what is wrong and what to do: a line for each
-                  check; ends with 0 when all is ok, 1 with a warning, 2 with a failure
+
+  functions --to RUNTIME [name…]
+                  deploy to cloud-run, cloud-functions, knative or container, or print what a Procfile host needs
+                  (process); secrets go through the runtime's own store
 
   database        apply the migrations to DATABASE_URL, put the signing secret into Vault and the functions' addresses
                   into ittybit.settings; or --to-project DIR: copy them for `supabase db push`
@@ -41,6 +47,9 @@ Verbs
 
   rule add|list|explain|enable|disable|remove
                   what becomes of which object, without writing SQL
+
+  doctor [--json] look at the whole project, change nothing, and say what is wrong and what to do: a line for each
+                  check; ends with 0 when all is ok, 1 with a warning, 2 with a failure
 
   remove          take all of it out again, and list what is left; no file in a bucket is touched
 
@@ -77,10 +86,11 @@ main() {
   shift
   case "$verb" in
     stage) stage "$@" ;;
-    doctor) doctor "$@" ;;
+    functions) functions "$@" ;;
     database) database "$@" ;;
     connection) connection "$@" ;;
     rule) rule "$@" ;;
+    doctor) doctor "$@" ;;
     remove) remove "$@" ;;
     *) fail "unknown verb '$verb'" ;;
   esac

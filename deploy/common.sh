@@ -24,14 +24,55 @@ say() {
 # No secret is ever an argument: whoever may list processes sees them.
 run() {
   if $DRY_RUN; then
-    printf '%s' "$(quoted "$1")"
-    shift
-    local word
-    for word in "$@"; do printf ' %s' "$(quoted "$word")"; done
-    printf '\n'
+    show "$@"
   else
     "$@" || fail "'$1' failed, and nothing was done after it" "Mend what it says above, and run the same again."
   fi
+}
+
+# Print a command as a shell reads it.
+show() {
+  local word
+  printf '%s' "$(quoted "$1")"
+  shift
+  for word in "$@"; do printf ' %s' "$(quoted "$word")"; done
+  printf '\n'
+}
+
+# Say what comes next: a dry run's output is a script, and this its comment.
+step() {
+  if $DRY_RUN; then printf '# %s\n' "$*"; else say "$*"; fi
+}
+
+# As run(), with the value of a variable on the command's standard input: run_with NAME command…
+run_with() {
+  local name="$1"
+  shift
+  if $DRY_RUN; then
+    printf 'printf %%s "$%s" | ' "$name"
+    run "$@"
+  else
+    printf '%s' "${!name}" | run "$@"
+  fi
+}
+
+# Stop unless these commands are there; a dry run needs none.
+check_tools() {
+  local tool
+  if $DRY_RUN; then return; fi
+  for tool in "$@"; do
+    command -v "$tool" >/dev/null || fail "$tool is not installed, or not on PATH" "Install it, and run the same again."
+  done
+}
+
+# Stop unless these variables are set; all that are missing are named at once.
+check_settings() {
+  local name missing=''
+  for name in "$@"; do
+    [[ -n "${!name:-}" ]] || missing="$missing${missing:+, }$name"
+  done
+  if $DRY_RUN || [[ -z "$missing" ]]; then return; fi
+  fail "not set: $missing" "Set them in $(env_file); .env.example says what each is."
 }
 
 # A word as a shell reads it; a placeholder such as <REGION> stays readable.

@@ -10,16 +10,37 @@ from tests import documents
 
 # Read by the runtime and by shared/network.py, not by the settings.
 OF_THE_RUNTIME = {"THREADS"}
+# How long deploy.sh pauses before it looks again, which tests shorten; and make's.
+NO_SETTINGS = {"DEPLOY_PAUSE", "VENV"}
+SETTINGS = {name.upper() for name in Settings.model_fields}
+SECTIONS = documents.sections(documents.README.read_text())
+EXAMPLE = (ROOT / ".env.example").read_text()
+
+
+def documented(table: str) -> set[str]:
+    """The variables in a table's first column."""
+    rows = re.findall(r"^\| (`[A-Z0-9_`, ]+`) \|", table, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"[A-Z0-9_]+", row)}
+
+
+def named(example: str) -> set[str]:
+    return set(re.findall(r"^#? ?([A-Z0-9_]+)=", example, re.MULTILINE))
 
 
 def test_every_variable_is_documented_and_every_documented_one_is_read() -> None:
-    section = documents.sections(documents.README.read_text())["Environment"]
-    documented = set(re.findall(r"^\| `([A-Z0-9_]+)` \|", section, re.MULTILINE))
-
-    assert documented == {name.upper() for name in Settings.model_fields} | OF_THE_RUNTIME
+    assert documented(SECTIONS["Environment"]) == SETTINGS | OF_THE_RUNTIME
 
 
 def test_the_example_environment_names_every_setting() -> None:
-    named = set(re.findall(r"^#? ?([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert named(EXAMPLE.partition("# ----")[0]) == SETTINGS
 
-    assert named == {name.upper() for name in Settings.model_fields}
+
+def test_every_variable_of_deploy_sh_is_documented_and_every_documented_one_is_read() -> None:
+    scripts = "".join(path.read_text() for path in (ROOT / "deploy").rglob("*.sh"))
+    read = set(re.findall(r"\$\{([A-Z][A-Z0-9_]*):-", scripts))
+    for words in re.findall(r"\b(?:value|check_settings) ([A-Z][A-Z0-9_ ]+)", scripts):
+        read |= set(words.split())
+    read = {name for name in read if not name.startswith("PG")} - SETTINGS - OF_THE_RUNTIME - NO_SETTINGS
+
+    assert read == documented(SECTIONS["deploy.sh"])
+    assert read == named(EXAMPLE.partition("# ----")[2]) - OF_THE_RUNTIME

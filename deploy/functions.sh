@@ -1,0 +1,204 @@
+# shellcheck shell=bash
+# functions: the staged functions onto a runtime, and off it again.
+#
+# A runtime is a file of deploy/runtimes/ with these bash functions; those that change something go through run():
+#   runtime_check NAME…     stop unless its tools and settings are there; changes nothing
+#   runtime_question NAME…  what is asked before anything is changed
+#   runtime_prepare         what all functions need: APIs, an image
+#   runtime_store SECRET…   these variables into its store
+#   runtime_holds SECRET    where in its store it is; nothing where it is not
+#   runtime_deploy NAME     one function; deployed again it is replaced, and callers notice nothing
+#   runtime_roll NAME       restart one with the FUNCTIONS_SECRET that was stored, and nothing else changed; where
+#                           RUNTIME_ROLLS is false, the person does that
+#   runtime_address NAME    where it answers; nothing where that is not known
+#   runtime_log NAME        the command that shows what it says
+#   runtime_remove          all functions and their secrets
+#   runtime_left            what is still there after that, a line each
+
+functions_usage() {
+  cat <<'USAGE'
+Usage: ./deploy.sh [options] functions [--to RUNTIME] [name…]
+
+Stages the functions, puts their secrets into the runtime's store, deploys, and sees that each answers a stranger with
+401. Without names, all three. Run again, it replaces what is there and stores only what has changed.
+
+Runtimes, with the variables that each takes from the environment's file (DEPLOY_TO there, once there is one, stands for
+--to):
+  cloud-run         gcloud run deploy --function        GOOGLE_CLOUD_PROJECT, REGION
+  cloud-functions   gcloud functions deploy --gen2      GOOGLE_CLOUD_PROJECT, REGION
+  knative           docker and kubectl                  IMAGE, KUBE_CONTEXT (kubectl's), KUBE_NAMESPACE (default)
+  container         docker; you start it yourself       IMAGE (supabase-ittybit), PLATFORM (docker's)
+  process           Procfile hosts: prints the lines
+
+What is set, and why
+  no invoker check  the database's pg_net cannot sign in to a cloud, so the host must let everybody in: each function
+                    verifies its callers by a signature (FUNCTIONS_SECRET) or a token (FUNCTIONS_TOKEN)
+  concurrency       THREADS (16), the threads of an instance: more would queue inside it, unseen by the autoscaler
+  CPU               1, as more than one call at a time needs; with a boost while it starts
+  memory            512 MiB, which is the least that Cloud Run's second generation takes; it uses about 60
+  time-out          30 s; a call ends by itself within 8
+  instances         0 to MAX_INSTANCES (10): a fence around what a flood of uploads can cost
+  SERVICE_ACCOUNT   who the functions run as at Google (the project's default one); it is let read their secrets
+
+FUNCTIONS_SECRET and FUNCTIONS_TOKEN are made when they are missing. create-connection alone gets the S3 keys. The
+addresses are written into the environment's file, as ON_UPLOAD_URL, PUSH_BACK_URL and CREATE_CONNECTION_URL.
+USAGE
+}
+
+# deploy.sh functions
+functions() {
+  local name to=''
+  while (($#)); do
+    case "$1" in
+      --to) to="${2:-}" && shift $(($# > 1 ? 2 : 1)) ;;
+      --to=*) to="${1#--to=}" && shift ;;
+      -h | --help) functions_usage && return ;;
+      -*) fail "unknown option '$1'" 'See ./deploy.sh functions --help' ;;
+      *) break ;;
+    esac
+  done
+  check_functions "$@"
+  (($#)) || set -- "${FUNCTIONS[@]}"
+  load_environment
+  load_runtime "$to"
+
+  check_function_settings "$@"
+  runtime_check "$@"
+  check_source "$@"
+  confirm "$(runtime_question "$@")"
+
+  ensure_proofs
+  runtime_prepare
+  # shellcheck disable=SC2046 # names of variables
+  runtime_store $(secrets_of_all "$@")
+  for name in "$@"; do
+    step "$name: deploying as $(deployed_name "$name")"
+    runtime_deploy "$name"
+  done
+  for name in "$@"; do check_deployed "$name"; done
+  keep_runtime
+  say_what_is_next
+}
+
+# Take in the runtime that is named, or else the one that DEPLOY_TO names. `load_runtime [name]`
+load_runtime() {
+  RUNTIME="${1:-${DEPLOY_TO:-}}"
+  case "$RUNTIME" in
+    cloud-run | cloud-functions | knative | container | process) ;;
+    '') fail 'where to?' "Say --to cloud-run (or cloud-functions, knative, container, process), or set DEPLOY_TO in $(env_file)." ;;
+    *) fail "no runtime '$RUNTIME'" 'There are: cloud-run, cloud-functions, knative, container, process' ;;
+  esac
+  # shellcheck source=/dev/null
+  source "deploy/runtimes/${RUNTIME//-/_}.sh"
+}
+
+# Let the other verbs find it: DEPLOY_TO into the environment's file, where that names none.
+keep_runtime() {
+  if [[ -z "${DEPLOY_TO:-}" ]] && ! $DRY_RUN; then keep DEPLOY_TO "$RUNTIME"; fi
+}
+
+# Make what opens the functions, unless the runtime has it already: it may come from a colleague's clone, and another
+# one would lock the database out.
+ensure_proofs() {
+  local name place
+  for name in FUNCTIONS_SECRET FUNCTIONS_TOKEN; do
+    if [[ -n "${!name:-}" ]] || $DRY_RUN; then continue; fi
+    place="$(runtime_holds "$name")"
+    [[ -z "$place" ]] || fail "$(env_file) has no $name, and $RUNTIME has one already" \
+      "Put that one into $(env_file): $place. To begin anew, delete it there."
+  done
+  ensure_functions_secret
+  ensure_functions_token
+}
+
+# Stage, and stop at what Python cannot compile: a host's build takes minutes to say the same.
+check_source() {
+  check_tools python3
+  if $DRY_RUN; then
+    run ./deploy.sh stage "$@"
+  else
+    stage "$@" >&2
+  fi
+  # Its .pyc files go elsewhere: the host makes its own.
+  run env PYTHONPYCACHEPREFIX=build/.pycache python3 -m compileall -q -f "${@/#/build/}"
+}
+
+# See that a function answers a stranger with 401, and keep its address. A host may need a while to let callers in.
+check_deployed() {
+  local name="$1" address status='' try
+  address="$(runtime_address "$name")" || fail "$name has no address" 'See above what the host says.'
+  if [[ -z "$address" ]]; then return; fi
+  step "$name: a call that proves nothing must be answered 401"
+  if $DRY_RUN; then
+    run curl --disable --silent --output /dev/null --write-out '%{http_code}' --max-time 30 \
+      --header 'Content-Type: application/json' --data '{}' "$address"
+    return
+  fi
+  for try in 1 2 3 4 5 6; do
+    status="$(ask_stranger "$address")"
+    if [[ "$status" == 401 ]]; then break; fi
+    ((try == 6)) || sleep "${DEPLOY_PAUSE:-5}"
+  done
+  case "$status" in
+    401) ;;
+    403) fail "$name is up, but its host refuses callers before it (403)" \
+      'pg_net cannot sign in to a cloud: an organization policy may forbid what lets everybody in. Ask for an exception.' ;;
+    3??) fail "$name answers with a redirect ($status) at $address" 'pg_net would follow it, and the call be lost: deploy where it answers itself.' ;;
+    000) fail "$name cannot be reached at $address" "Is the name known and the host open to the internet? $(runtime_log "$name")" ;;
+    *) fail "$name answers $status, not 401, at $address" "What it says: $(runtime_log "$name")" ;;
+  esac
+  keep_address "$name" "$address"
+}
+
+# The status that a call without any proof is answered with; 000 where nobody answers. No redirect is followed.
+ask_stranger() {
+  curl --disable --silent --output /dev/null --write-out '%{http_code}' --max-time 30 \
+    --header 'Content-Type: application/json' --data '{}' "$1" || true
+}
+
+# The variable with a function's address: ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL.
+address_variable() {
+  printf '%s_URL' "$(printf '%s' "$1" | tr 'a-z-' 'A-Z_')"
+}
+
+# Write an address into the environment's file. One that a person put there, such as a domain in front, stays.
+keep_address() {
+  local variable
+  variable="$(address_variable "$1")"
+  if [[ -z "${!variable:-}" ]]; then
+    keep "$variable" "$2"
+    say "$1: answers at $2 ($variable in $(env_file))"
+  elif [[ "${!variable}" == "$2" ]]; then
+    say "$1: answers at $2"
+  else
+    say "$1: answers at $2, but $(env_file) has $variable=${!variable}, which stays: change it if calls are to go here"
+  fi
+}
+
+say_what_is_next() {
+  local option="${ENVIRONMENT:+--env $ENVIRONMENT }"
+  if $DRY_RUN; then return; fi
+  say 'Next:'
+  if [[ -z "${ON_UPLOAD_URL:-}" || -z "${PUSH_BACK_URL:-}" ]]; then
+    say "  when they answer, put their addresses into $(env_file): ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL"
+  fi
+  say "  ./deploy.sh ${option}database      the database side, told where they are"
+  say "  ./deploy.sh ${option}connection    ittybit may write into the project's storage"
+}
+
+# Take the functions and their secrets off the runtime that DEPLOY_TO names, and print what is left there. Safe when
+# all of it is gone already. Whoever calls it has asked.
+remove_functions() {
+  local left
+  if [[ -z "${DEPLOY_TO:-}" ]]; then
+    say "functions: $(env_file) names no runtime (DEPLOY_TO), so that none were looked for"
+    return
+  fi
+  load_runtime
+  runtime_check
+  step "functions: removing from $RUNTIME"
+  runtime_remove
+  if $DRY_RUN; then return; fi
+  left="$(runtime_left)"
+  if [[ -z "$left" ]]; then say "functions: nothing is left on $RUNTIME"; else printf '%s\n' "$left"; fi
+}

@@ -1,0 +1,26 @@
+# shellcheck shell=bash
+# The container's image: one for all functions, which of them it is decided at start.
+
+# Build it from a folder that holds what is deployed and nothing else: build_image NAME PLATFORM, which is empty for
+# docker's own.
+build_image() {
+  local image="$1" platform="$2"
+  check_tools docker
+  step "the image $image"
+  if $DRY_RUN; then
+    step 'in build/container: functions/, shared/, requirements.txt and the Dockerfile'
+  else
+    rm -rf build/container && mkdir -p build/container/functions build/container/shared
+    cp functions/*.py build/container/functions/
+    cp shared/*.py build/container/shared/
+    cp requirements.txt deploy/Dockerfile build/container/
+  fi
+  run docker build --pull --tag "$image" ${platform:+--platform "$platform"} build/container
+}
+
+# Push it, where its name says whereto: me/name, ghcr.io/me/name.
+push_image() {
+  if [[ "$1" != */* ]]; then return; fi
+  step "the image into its registry"
+  run docker push "$1"
+}

@@ -1,0 +1,34 @@
+# shellcheck shell=bash
+# Hosts that start a process from a Procfile (Heroku, Render, Railway and their like), or a machine of one's own.
+
+# shellcheck disable=SC2034 # for rotate.sh
+RUNTIME_ROLLS=false
+
+runtime_check() { :; }
+
+runtime_question() {
+  printf 'Stage the functions, and print what a host needs?'
+}
+
+runtime_prepare() { :; }
+runtime_store() { :; }
+runtime_holds() { :; }
+
+# The folder, the line, and what to set. Of secrets the names: their values go from the environment's file into the
+# host's own store, not onto a command line.
+runtime_deploy() {
+  local name
+  printf '%s\n  folder    build/%s\n' "$(deployed_name "$1")" "$1"
+  printf '  Procfile  web: python -m functions_framework --source=main.py --target=%s\n' "${1//-/_}"
+  for name in $(variables_of "$1"); do printf '  set       %s=%s\n' "$name" "$(value "$name")"; done
+  for name in $(secrets_of "$1"); do printf '  secret    %s\n' "$name"; done
+}
+
+runtime_roll() { :; }
+runtime_address() { :; }
+runtime_log() { printf "the host's own log of %s" "$(deployed_name "$1")"; }
+runtime_remove() { :; }
+
+runtime_left() {
+  echo 'left: the processes at your host, and the variables that you gave it'
+}

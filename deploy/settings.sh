@@ -1,0 +1,60 @@
+# shellcheck shell=bash
+# What each function is given: the settings that it reads, and no key that it does not use.
+
+# The variables that hold a secret: they go through the runtime's store.
+secrets_of() {
+  printf '%s\n' ITTYBIT_API_KEY SUPABASE_SECRET_KEY FUNCTIONS_SECRET FUNCTIONS_TOKEN
+  if [[ "$1" == create-connection ]]; then echo SUPABASE_S3_SECRET_ACCESS_KEY; fi
+}
+
+# The other variables that it reads and that are set; of those that it cannot do without, a dry run has a placeholder.
+variables_of() {
+  local name needed=' SUPABASE_URL SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_REGION '
+  local names=(THREADS SUPABASE_URL ITTYBIT_API_URL)
+  case "$1" in
+    on-upload) names+=(OUTPUT_PREFIXES ITTYBIT_AUTOMATION_ID WATCH_BUCKET WATCH_PATH WATCH_TYPE) ;;
+    push-back) names+=(OUTPUT_PREFIXES DESTINATION_BUCKETS ITTYBIT_CONNECTION_ID) ;;
+    create-connection) names+=(SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_REGION SUPABASE_S3_ENDPOINT) ;;
+  esac
+  for name in "${names[@]}"; do
+    if [[ -n "${!name:-}" || "$needed" == *" $name "* ]]; then echo "$name"; fi
+  done
+}
+
+# The secrets of all the named functions, each once, of those that are set; in a dry run all of them.
+secrets_of_all() {
+  local name target
+  for target in "$@"; do
+    for name in $(secrets_of "$target"); do
+      if [[ -n "${!name:-}" ]] || $DRY_RUN; then echo "$name"; fi
+    done
+  done | awk '!seen[$0]++'
+}
+
+# Stop unless the named functions could start with what is set.
+check_function_settings() {
+  local name secret names=(ITTYBIT_API_KEY SUPABASE_URL SUPABASE_SECRET_KEY) secrets="${FUNCTIONS_SECRET:-}" anew
+  anew="Take its line out of $(env_file), and one is made."
+  for name in "$@"; do
+    if [[ "$name" == create-connection ]]; then
+      names+=(SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_SECRET_ACCESS_KEY SUPABASE_S3_REGION)
+    fi
+  done
+  check_settings "${names[@]}"
+  [[ -z "${SUPABASE_URL:-}" || "$SUPABASE_URL" =~ ^https://[^[:space:]]+$ && "$SUPABASE_URL" != *your-project-ref* ]] ||
+    fail 'SUPABASE_URL is not the address of a project' "It looks like https://<ref>.supabase.co: mend it in $(env_file)."
+
+  for secret in ${secrets//,/ }; do
+    [[ "$secret" =~ ^whsec_[A-Za-z0-9+/]{32,86}={0,2}$ ]] || fail 'FUNCTIONS_SECRET is not a signing secret' \
+      "It is whsec_ and the base64 of 24 to 64 random bytes. $anew"
+    [[ "$secret" != "${FUNCTIONS_TOKEN:-}" ]] || fail 'FUNCTIONS_TOKEN is the FUNCTIONS_SECRET' "$anew"
+  done
+  [[ -z "${FUNCTIONS_TOKEN:-}" || "$FUNCTIONS_TOKEN" =~ ^[^[:space:]]{16,}$ ]] ||
+    fail 'FUNCTIONS_TOKEN is too short, or has spaces' "$anew"
+
+  # Threads of an instance, and how many calls at a time a host gives it.
+  THREADS="${THREADS:-16}" MAX_INSTANCES="${MAX_INSTANCES:-10}"
+  for name in THREADS MAX_INSTANCES; do
+    [[ "${!name}" =~ ^[1-9][0-9]{0,2}$ ]] || fail "$name is not a number from 1 to 999" "Mend it in $(env_file)."
+  done
+}
