@@ -25,6 +25,8 @@ source deploy/connection.sh
 source deploy/rule.sh
 # shellcheck source=deploy/doctor.sh
 source deploy/doctor.sh
+# shellcheck source=deploy/rotate.sh
+source deploy/rotate.sh
 # shellcheck source=deploy/remove.sh
 source deploy/remove.sh
 
@@ -50,6 +52,8 @@ Verbs
 
   doctor [--json] look at the whole project, change nothing, and say what is wrong and what to do: a line for each
                   check; ends with 0 when all is ok, 1 with a warning, 2 with a failure
+
+  rotate-secret   replace FUNCTIONS_SECRET while uploads go on: no call is refused at any moment
 
   remove          take all of it out again, and list what is left; no file in a bucket is touched
 
@@ -91,6 +95,7 @@ main() {
     connection) connection "$@" ;;
     rule) rule "$@" ;;
     doctor) doctor "$@" ;;
+    rotate-secret) rotate_secret "$@" ;;
     remove) remove "$@" ;;
     *) fail "unknown verb '$verb'" ;;
   esac

@@ -489,7 +489,7 @@ def test_without_a_runtime_nothing_is_looked_for(clone: Clone) -> None:
 # Help.
 
 
-@pytest.mark.parametrize("verb", ["functions"])
+@pytest.mark.parametrize("verb", ["functions", "rotate-secret"])
 def test_a_verb_has_its_own_help(clone: Clone, verb: str) -> None:
     result = clone.deploy(verb, "--help")
     assert result.returncode == 0

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+
+import pytest
+
+from tests.deploy.clone import Clone
+from tests.deploy.clouds import Cloud, Host, Secret, Service
+from tests.deploy.fakes import CommandCall, CommandError
+from tests.deploy.hosted import GOOGLE, KUBERNETES, NAMES, SECRETS, SETTINGS, changing, see_no_secret
+
+OLD = SETTINGS["FUNCTIONS_SECRET"]
+DATABASE = {"DATABASE_URL": "postgresql://postgres:made-up@127.0.0.1:5432/postgres"}
+NOW = {"DEPLOY_PAUSE": "0"}
+
+
+class Vault:
+    """The database, as far as psql is asked: the secret it signs with, and how many calls are on their way."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+        self.history = [secret]
+        self.calls_left = 0
+
+    def psql(self, call: CommandCall) -> str:
+        """Answer as the file of SQL would."""
+        match call.argv[-1]:
+            case "deploy/store_secret.sql":
+                [secret] = call.stdin.split()
+                if secret == self.secret:
+                    return "unchanged\n"
+                self.secret = secret
+                self.history.append(secret)
+                return "replaced\n"
+            case "deploy/calls_now.sql":
+                return "1700000000|-\n"
+            case "deploy/calls_left.sql":
+                self.calls_left -= 1
+                return f"{max(self.calls_left + 1, 0)}\n"
+        raise CommandError("ERROR:  no such file")
+
+
+@pytest.fixture
+def vault(clone: Clone, cloud: Cloud) -> Vault:
+    """The database of a project whose functions are on Cloud Run."""
+    addresses = {}
+    account = "serviceAccount:1234-compute@developer.gserviceaccount.com"
+    for variable, value in SECRETS.items():
+        cloud.secrets[secret_id(variable)] = Secret([value], [account])
+    for name in NAMES:
+        cloud.services[name] = Service(f"https://{name}.example.com", dict(SECRETS))
+        addresses[f"{name.upper().replace('-', '_')}_URL"] = cloud.services[name].url
+    clone.write_env(SETTINGS | GOOGLE | KUBERNETES | DATABASE | addresses | {"DEPLOY_TO": "cloud-run"})
+    vault = Vault(OLD)
+    clone.commands.add("psql", vault.psql)
+    return vault
+
+
+def secret_id(variable: str, environment: str = "") -> str:
+    return f"supabase-ittybit-{variable.lower().replace('_', '-')}{environment and '-'}{environment}"
+
+
+def rotate(clone: Clone, environment: Mapping[str, str] = NOW) -> subprocess.CompletedProcess[str]:
+    return clone.deploy("--yes", "rotate-secret", environment=environment)
+
+
+def of(cloud: Cloud) -> set[str]:
+    """The FUNCTIONS_SECRET of all functions."""
+    return {service.secrets["FUNCTIONS_SECRET"] for service in cloud.services.values()}
+
+
+def test_the_functions_the_database_and_the_file_have_the_new_one(clone: Clone, cloud: Cloud, vault: Vault) -> None:
+    seen: list[tuple[str, str, str]] = []
+    cloud.rolled = lambda name, secrets: seen.append((name, secrets["FUNCTIONS_SECRET"], vault.secret))
+    vault.calls_left = 2
+
+    result = rotate(clone, {"DEPLOY_PAUSE": "0"})
+
+    assert result.returncode == 0, result.stderr
+    new = clone.read_env()["FUNCTIONS_SECRET"]
+    assert new.startswith("whsec_")
+    assert new != OLD
+    assert of(cloud) == {new}
+    assert vault.history == [OLD, new]
+    # Both at all functions while the database signs with the old one; the new one alone when it signs with that.
+    names = list(cloud.services)
+    assert seen == [(name, f"{new},{OLD}", OLD) for name in names] + [(name, new, new) for name in names]
+    assert vault.calls_left < 0, "it did not wait for the calls on their way"
+    see_no_secret(clone, result.stdout + result.stderr)
+    assert OLD not in result.stdout + result.stderr
+    assert [call.line for call in clone.commands.calls() if OLD in call.line or new in call.line] == []
+
+
+@pytest.mark.usefixtures("vault")
+def test_nothing_but_the_secret_is_changed(clone: Clone, cloud: Cloud) -> None:
+    clone.write_env(clone.read_env() | {"ITTYBIT_API_KEY": "itt_not-deployed-yet", "THREADS": "99"})
+
+    assert rotate(clone).returncode == 0
+
+    changes = {line.split(" --")[0] for line in changing(clone) if line.startswith("gcloud")}
+    assert changes == {
+        "gcloud secrets versions add supabase-ittybit-functions-secret",
+        *(f"gcloud run services update {name}" for name in cloud.services),
+    }
+
+
+STEPS = [
+    ("gcloud", ("versions", "add"), 0),
+    ("gcloud", ("services", "update", "on-upload"), 0),
+    ("gcloud", ("services", "update", "push-back"), 0),
+    ("psql", ("deploy/store_secret.sql",), 0),
+    ("psql", ("deploy/calls_now.sql",), 0),
+    ("psql", ("deploy/calls_left.sql",), 0),
+    ("gcloud", ("versions", "add"), 1),
+    ("gcloud", ("services", "update", "on-upload"), 1),
+    ("gcloud", ("services", "update", "create-connection"), 1),
+]
+
+
+@pytest.mark.parametrize(("name", "words", "after"), STEPS)
+def test_interrupted_anywhere_it_goes_on_and_no_call_would_be_refused(
+    clone: Clone, cloud: Cloud, vault: Vault, name: str, words: tuple[str, ...], after: int
+) -> None:
+    clone.commands.fail(name, *words, after=after, message="ERROR:  no connection")
+
+    first = rotate(clone)
+
+    assert first.returncode == 2
+    assert first.stderr.splitlines()[-2].startswith("deploy.sh: ")
+    # Whatever the database signs with now, every function accepts.
+    assert all(vault.secret in secret.split(",") for secret in of(cloud))
+    begun = clone.read_env()["FUNCTIONS_SECRET"]
+    new = begun.split(",")[0]
+    assert begun == f"{new},{OLD}"
+    assert sorted(file.name for file in clone.root.glob(".env*")) == [".env", ".env.example"]
+
+    second = rotate(clone)
+
+    assert second.returncode == 0, second.stderr
+    assert "going on with the rotation" in second.stderr
+    assert clone.read_env()["FUNCTIONS_SECRET"] == new
+    assert of(cloud) == {new}
+    assert vault.history == [OLD, new]
+
+
+def test_the_database_is_not_switched_while_an_old_instance_still_answers(
+    clone: Clone, cloud: Cloud, vault: Vault
+) -> None:
+    # The first probes of on-upload reach an instance of before.
+    cloud.statuses = ["422", "401", "422", "422", "401"]
+    assert rotate(clone).returncode == 0
+    order = [call.name for call in clone.commands.calls()]
+    assert order[: order.index("psql")].count("curl") == 5 + 3 * 3
+
+    # And a function that never accepts it stops the rotation before the database is touched.
+    clone.commands.forget()
+    before = vault.secret
+    cloud.statuses = ["401"] * 100
+    result = rotate(clone)
+    assert result.returncode == 2
+    assert "on-upload answers 401 to a call signed with the secret, not 422" in result.stderr
+    assert vault.secret == before
+    assert clone.commands.calls("psql") == []
+
+
+def test_staging_rotates_its_own(clone: Clone, cloud: Cloud, vault: Vault) -> None:
+    address = {"ON_UPLOAD_URL": "https://on-upload-staging.example.com"}
+    clone.write_env(SETTINGS | GOOGLE | DATABASE | address, "staging")
+    cloud.services["on-upload-staging"] = Service(address["ON_UPLOAD_URL"], dict(SECRETS))
+
+    result = clone.deploy("--yes", "--env", "staging", "rotate-secret", "--to", "cloud-run", environment=NOW)
+
+    assert result.returncode == 0, result.stderr
+    new = clone.read_env("staging")["FUNCTIONS_SECRET"]
+    assert cloud.services["on-upload-staging"].secrets["FUNCTIONS_SECRET"] == new
+    assert cloud.services["on-upload"].secrets["FUNCTIONS_SECRET"] == OLD
+    assert clone.read_env()["FUNCTIONS_SECRET"] == OLD
+    assert vault.secret == new
+
+
+def test_knative_is_rolled_by_another_version_of_the_secret(clone: Clone, host: Host, vault: Vault) -> None:
+    clone.write_env(SETTINGS | KUBERNETES | DATABASE | {"DEPLOY_TO": "knative"})
+    host.cloud.services.clear()
+    assert clone.deploy("--yes", "functions", environment=NOW).returncode == 0
+    clone.commands.forget()
+
+    result = rotate(clone)
+
+    assert result.returncode == 0, result.stderr
+    new = clone.read_env()["FUNCTIONS_SECRET"]
+    assert of(host.cloud) == {new}
+    assert vault.history == [OLD, new]
+    assert clone.commands.calls("docker") == []
+    see_no_secret(clone, result.stdout + result.stderr)
+
+
+def test_a_host_of_ones_own_is_restarted_by_the_person(clone: Clone, cloud: Cloud, vault: Vault) -> None:
+    addresses = {name: value for name, value in clone.read_env().items() if name.endswith("_URL")}
+    clone.write_env(SETTINGS | DATABASE | addresses | {"DEPLOY_TO": "container"})
+
+    asked = rotate(clone)
+    begun = clone.read_env()["FUNCTIONS_SECRET"]
+    assert asked.returncode == 2
+    assert "on-upload does not accept the new secret yet (401)" in asked.stderr
+    assert "and run the same again: it goes on from here" in asked.stderr
+    assert f"FUNCTIONS_SECRET={begun}\n" in (clone.root / "build/push-back.env").read_text()
+    assert vault.history == [OLD]
+
+    for service in cloud.services.values():
+        service.secrets["FUNCTIONS_SECRET"] = begun
+    finished = rotate(clone)
+
+    assert finished.returncode == 0, finished.stderr
+    new = clone.read_env()["FUNCTIONS_SECRET"]
+    assert begun == f"{new},{OLD}"
+    assert vault.history == [OLD, new]
+    assert f"FUNCTIONS_SECRET={new}\n" in (clone.root / "build/push-back.env").read_text()
+    assert "restart the functions with it when it suits you" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"DATABASE_URL": ""}, "not set: DATABASE_URL"),
+        ({"FUNCTIONS_SECRET": ""}, "not set: FUNCTIONS_SECRET"),
+        ({"FUNCTIONS_SECRET": "whsec_short"}, "FUNCTIONS_SECRET is not a signing secret"),
+        ({"ON_UPLOAD_URL": "", "PUSH_BACK_URL": "", "CREATE_CONNECTION_URL": ""}, "no function's address is known"),
+        ({"REGION": ""}, "not set: REGION"),
+        ({"DEPLOY_TO": ""}, "where to?"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_changed(
+    clone: Clone, cloud: Cloud, vault: Vault, changes: dict[str, str], said: str
+) -> None:
+    clone.write_env(clone.read_env() | changes)
+    env = clone.env_file().read_text()
+    result = rotate(clone)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert changing(clone) == []
+    assert (of(cloud), vault.secret) == ({OLD}, OLD)
+    assert clone.env_file().read_text() == env
+
+
+def test_it_asks(clone: Clone, vault: Vault) -> None:
+    result = clone.deploy("rotate-secret")
+    assert result.returncode == 2
+    assert "The functions are restarted twice; no call is lost." in result.stderr
+    assert (clone.read_env()["FUNCTIONS_SECRET"], vault.secret) == (OLD, OLD)
+
+
+def test_a_dry_run_changes_nothing_and_shows_no_secret(clone: Clone, vault: Vault) -> None:
+    env = clone.env_file().read_text()
+    result = clone.deploy("--dry-run", "rotate-secret")
+    assert result.returncode == 0, result.stderr
+    assert clone.commands.calls() == []
+    assert (clone.env_file().read_text(), vault.secret) == (env, OLD)
+    see_no_secret(clone, result.stdout + result.stderr)
+    lines = [line for line in result.stdout.splitlines() if line.startswith("# ")]
+    steps = ["1 of 3", "2 of 3", "3 of 3", "FUNCTIONS_SECRET=<new> into .env"]
+    assert [line[2:] for line in lines if line[2:].startswith(tuple(steps))] == [
+        "1 of 3: the functions accept the new secret beside the old",
+        "2 of 3: the database signs with the new secret",
+        "3 of 3: the functions drop the old secret",
+        "FUNCTIONS_SECRET=<new> into .env",
+    ]
