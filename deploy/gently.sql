@@ -2,3 +2,5 @@
 -- goes on; deploy/psql.sh tries again.
 set local lock_timeout = '500ms';
 set local client_min_messages = warning;
+-- Nothing in public is taken for PostgreSQL's own.
+set local search_path = '';

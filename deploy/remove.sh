@@ -39,7 +39,7 @@ remove() {
   sql deploy/remove_triggers.sql
   say 'The schema, the functions in public, the secret'
   sql deploy/remove_schema.sql
-  if $with_functions && declare -F remove_functions >/dev/null; then remove_functions; fi
+  if $with_functions; then remove_functions; fi
   say_what_is_left
 }
 

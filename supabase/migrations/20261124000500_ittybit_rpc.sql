@@ -71,15 +71,13 @@ declare
   ends pg_catalog.text;
   waits pg_catalog.text;
 begin
-  if ittybit.is_copy() then
-    return jsonb_build_object('claimed', false, 'reason', 'copy');
-  end if;
-
   select j.* into mine from ittybit.jobs as j where j.id = ittybit_claim.job for update;
   if not found then
     return jsonb_build_object('claimed', false, 'reason', 'unknown');
   elsif mine.attempt <> ittybit_claim.attempt or mine.claimed >= ittybit_claim.attempt then
     return jsonb_build_object('claimed', false, 'reason', 'lost');
+  elsif ittybit.is_copy() then
+    return jsonb_build_object('claimed', false, 'reason', 'copy');
   elsif mine.state not in ('queued', 'started') then
     update ittybit.jobs as j set due_at = null where j.id = mine.id;
     return jsonb_build_object('claimed', false, 'reason', mine.state);

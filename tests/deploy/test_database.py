@@ -166,27 +166,27 @@ def test_without_addresses_it_says_what_is_missing(developer: Developer) -> None
     ]
 
 
-@pytest.mark.parametrize(
-    ("variables", "said"),
-    [
-        ({"OUTPUT_PREFIXES": "processed/,/"}, "OUTPUT_PREFIXES has '/'"),
-        ({"OUTPUT_PREFIXES": "processed"}, "OUTPUT_PREFIXES has 'processed'"),
-        ({"SUPABASE_URL": ""}, "SUPABASE_URL is not set"),
-        ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
-        ({"DATABASE_URL": "host=db user=postgres"}, "DATABASE_URL is not an address"),
-        ({"DATABASE_URL": "postgresql://postgres:[YOUR-PASSWORD]@db/postgres"}, "still says [YOUR-PASSWORD]"),
-        ({"DATABASE_URL": "postgresql://postgres:50%@db/postgres"}, "has a % that encodes nothing"),
-        ({"DATABASE_URL": "postgresql://postgres:a/b@c:5d/postgres"}, "has a port that is not a number"),
-        ({"DATABASE_URL": "postgresql://localhost/postgres?sslcrl=x"}, "a parameter that is not known here: sslcrl"),
-        ({"DATABASE_URL": "postgresql:///postgres?host=/nowhere"}, 'connection to server on socket "/nowhere'),
-        ({"ON_UPLOAD_URL": "ftp://functions.test"}, 'violates check constraint "settings_on_upload_url_check"'),
-    ],
-)
-def test_what_cannot_work_is_refused_by_name(developer: Developer, variables: dict[str, str], said: str) -> None:
-    developer.clone.write_env(developer.env | variables)
-    refusal = developer.refused("database")
-    assert said in refusal
-    assert "psql:" not in refusal
+REFUSED: list[tuple[dict[str, str], str]] = [
+    ({"OUTPUT_PREFIXES": "processed/,/"}, "OUTPUT_PREFIXES has '/'"),
+    ({"OUTPUT_PREFIXES": "processed"}, "OUTPUT_PREFIXES has 'processed'"),
+    ({"SUPABASE_URL": ""}, "SUPABASE_URL is not set"),
+    ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
+    ({"DATABASE_URL": "host=db user=postgres"}, "DATABASE_URL is not an address"),
+    ({"DATABASE_URL": "postgresql://postgres:[YOUR-PASSWORD]@db/postgres"}, "still says [YOUR-PASSWORD]"),
+    ({"DATABASE_URL": "postgresql://postgres:50%@db/postgres"}, "has a % that encodes nothing"),
+    ({"DATABASE_URL": "postgresql://postgres:a/b@c:5d/postgres"}, "has a port that is not a number"),
+    ({"DATABASE_URL": "postgresql://localhost/postgres?sslcrl=x"}, "a parameter that is not known here: sslcrl"),
+    ({"DATABASE_URL": "postgresql:///postgres?host=/nowhere"}, 'connection to server on socket "/nowhere'),
+    ({"ON_UPLOAD_URL": "ftp://functions.test"}, 'violates check constraint "settings_on_upload_url_check"'),
+]
+
+
+def test_what_cannot_work_is_refused_by_name(developer: Developer) -> None:
+    for variables, said in REFUSED:
+        developer.clone.write_env(developer.env | variables)
+        refusal = developer.refused("database")
+        assert said in refusal
+        assert "psql:" not in refusal
 
 
 def test_without_psql_it_says_how_to_get_it(developer: Developer) -> None:
@@ -215,34 +215,34 @@ def test_a_dry_run_touches_nothing(developer: Developer) -> None:
 # Addresses of databases ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("address", "variables"),
-    [
-        (
-            "postgresql://postgres:p%40ss%5Cw%2F@db.ref.supabase.co:5432/postgres",
-            {"HOST": "db.ref.supabase.co", "PASSWORD": "p@ss\\w/", "SSLMODE": "require"},
-        ),
-        (
-            # A password as it was given, not encoded.
-            "postgresql://postgres.ref:a/b?c#d:e@aws-0.pooler.supabase.com:6543/postgres",
-            {"HOST": "aws-0.pooler.supabase.com", "PORT": "6543", "USER": "postgres.ref", "PASSWORD": "a/b?c#d:e"},
-        ),
-        ("postgres://u@[2001:db8::1]:5433/x", {"HOST": "2001:db8::1", "PORT": "5433", "DATABASE": "x"}),
-        ("postgres://u@a.test:1,b.test/x", {"HOST": "a.test,b.test", "PORT": "1,5432", "SSLMODE": "require"}),
-        ("postgres://u@a.test?sslmode=verify-full&sslrootcert=/ca", {"SSLMODE": "verify-full", "SSLROOTCERT": "/ca"}),
-        ("postgres://localhost/x", {"HOST": "localhost", "SSLMODE": ""}),
-        ("postgres://[::1]/x", {"HOST": "::1", "SSLMODE": ""}),
-        ("postgres://db:5432", {"HOST": "db", "DATABASE": "postgres", "SSLMODE": ""}),
-        ("postgres:///x?host=%2Frun%2Fpg", {"HOST": "/run/pg", "PORT": "", "SSLMODE": ""}),
-        ("postgres://u:p@%2Frun%2Fpg/x", {"HOST": "/run/pg", "PASSWORD": "p", "SSLMODE": ""}),
-    ],
-)
-def test_an_address_becomes_psqls_variables(clone: Clone, address: str, variables: dict[str, str]) -> None:
+ADDRESSES: list[tuple[str, dict[str, str]]] = [
+    (
+        "postgresql://postgres:p%40ss%5Cw%2F@db.ref.supabase.co:5432/postgres",
+        {"HOST": "db.ref.supabase.co", "PASSWORD": "p@ss\\w/", "SSLMODE": "require"},
+    ),
+    (
+        # A password as it was given, not encoded.
+        "postgresql://postgres.ref:a/b?c#d:e@aws-0.pooler.supabase.com:6543/postgres",
+        {"HOST": "aws-0.pooler.supabase.com", "PORT": "6543", "USER": "postgres.ref", "PASSWORD": "a/b?c#d:e"},
+    ),
+    ("postgres://u@[2001:db8::1]:5433/x", {"HOST": "2001:db8::1", "PORT": "5433", "DATABASE": "x"}),
+    ("postgres://u@a.test:1,b.test/x", {"HOST": "a.test,b.test", "PORT": "1,5432", "SSLMODE": "require"}),
+    ("postgres://u@a.test?sslmode=verify-full&sslrootcert=/ca", {"SSLMODE": "verify-full", "SSLROOTCERT": "/ca"}),
+    ("postgres://localhost/x", {"HOST": "localhost", "SSLMODE": ""}),
+    ("postgres://[::1]/x", {"HOST": "::1", "SSLMODE": ""}),
+    ("postgres://db:5432", {"HOST": "db", "DATABASE": "postgres", "SSLMODE": ""}),
+    ("postgres:///x?host=%2Frun%2Fpg", {"HOST": "/run/pg", "PORT": "", "SSLMODE": ""}),
+    ("postgres://u:p@%2Frun%2Fpg/x", {"HOST": "/run/pg", "PASSWORD": "p", "SSLMODE": ""}),
+]
+
+
+def test_an_address_becomes_psqls_variables(clone: Clone) -> None:
     clone.commands.add("psql")
-    script = "source deploy/psql.sh\nconnect_to_database\n"
-    script += "\n".join(f'printf "%s\\n" "${{PG{name}:-}}"' for name in variables)
-    shell = {"DATABASE_URL": address, "PGHOST": "other", "PGSERVICE": "other", "PGPASSWORD": "other", "PGPORT": ""}
-    assert clone.bash(script, shell).stdout.splitlines() == list(variables.values())
+    for address, variables in ADDRESSES:
+        script = "source deploy/psql.sh\nconnect_to_database\n"
+        script += "\n".join(f'printf "%s\\n" "${{PG{name}:-}}"' for name in variables)
+        shell = {"DATABASE_URL": address, "PGHOST": "other", "PGSERVICE": "other", "PGPASSWORD": "other", "PGPORT": ""}
+        assert clone.bash(script, shell).stdout.splitlines() == list(variables.values())
 
 
 # Uploads in the middle of it -----------------------------------------------------------------------------------------
