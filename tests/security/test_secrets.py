@@ -111,7 +111,7 @@ class Run:
     def echo(self) -> dict[str, str]:
         place = f"{self.stack.supabase_url}/storage/v1/object/sign/{BUCKET}/a.mp4"
         told = [*self.stack.environment.values(), self.other, f"{place}?token=eyJhbGciOiJIUzI1NiJ9.e30.{'s' * 43}"]
-        return {"kind": f"bad_{told[0]}", "message": f"{'.' * 480}{told[0]} {' '.join(told)} {json.dumps(told)}"}
+        return {"kind": f"bad_{told[0]}", "message": f"{'.' * 460}{told[0]} {' '.join(told)} {json.dumps(told)}"}
 
     def ask(self, name: str, body: Any, **headers: str) -> httpx.Response:
         """Call a function as a person does, and keep the answer."""
@@ -221,7 +221,7 @@ def people(run: Run, automation: str) -> None:
     push_back = {"bucket": BUCKET, "name": "well.mp4", "kind": "video", "destination": f"s3://{BUCKET}/processed/p.mp4"}
     for name, body in (("on-upload", on_upload), ("push-back", push_back)):
         assert run.ask(name, body).status_code == 202
-        for status in (400, 401, 402, 403, 404, 429, 500, 503):
+        for status in (400, 401, 403, 404, 500):
             with run.failing("ittybit", "POST", ".*", status=status, body=run.echo):
                 run.ask(name, body)
         with run.failing("supabase", "POST", "/storage/.*", status=403, body=run.echo):
