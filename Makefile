@@ -9,9 +9,13 @@ ARGS ?=
 UPLOADS ?= 10000
 SEED ?= 1
 KEY ?= honoured
+FUZZ_SECONDS ?= 60
+UPGRADE ?=
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --custom-compile-command "make compile" $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve doctor test faults lint clean
+.PHONY: help demo serve doctor test faults fuzz openapi lint compile audit sbom clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,17 +29,35 @@ serve: $(VENV)/installed ## The embedded stack, staying up (ENV=.env: the functi
 doctor: $(VENV)/installed ## What is wrong with the stack that make serve runs (ARGS=--json)
 	@$(BIN)/python -m deploy.doctor --env-file build/serve.env $(ARGS)
 
-test: $(VENV)/installed ## All tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/installed ## All tests, several files at a time
+	@./deploy.sh stage >/dev/null
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
 
 faults: $(VENV)/installed ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored)
 	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
+
+fuzz: $(VENV)/installed ## Every property with other inputs, until time is over (FUZZ_SECONDS=60)
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+openapi: $(VENV)/installed ## docs/openapi.json, made of the functions' models
+	@$(BIN)/python -m deploy.openapi
 
 lint: $(VENV)/installed ## ruff, mypy --strict and shellcheck
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
 	@$(BIN)/shellcheck -x deploy.sh deploy/*.sh deploy/runtimes/*.sh .ci/run
+
+compile: $(VENV)/installed ## Pin what requirements*.in ask for, with hashes (UPGRADE=yes: the newest of it)
+	@$(BIN)/$(COMPILE) requirements.in --output-file requirements.txt
+	@$(BIN)/$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
+
+audit: $(VENV)/installed ## Known vulnerabilities of what is deployed, where a database of them can be reached
+	@$(BIN)/python -m deploy.audit
+
+sbom: $(VENV)/installed ## Bill of materials of what is deployed: build/sbom.json (CycloneDX)
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements --output-reproducible --output-file build/sbom.json requirements.txt
 
 clean: ## Remove what these commands made
 	@rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,122 @@
+"""What is deployed is few, has its reasons, and is pinned to the very files that were looked at."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from local.functions import ROOT
+
+
+def asked(file: str) -> dict[str, tuple[Requirement, str]]:
+    """What a requirements*.in asks for, by name, each with its comment."""
+    lines = [line.partition("#") for line in (ROOT / file).read_text().splitlines() if re.match(r"[a-z]", line)]
+    found = [(Requirement(line), comment.strip()) for line, _, comment in lines]
+    return {canonicalize_name(one.name): (one, comment) for one, comment in found}
+
+
+def pinned(file: str) -> dict[str, tuple[Requirement, list[str]]]:
+    """What a compiled file pins, by name, each with the hashes it accepts."""
+    text = re.sub(r"(?m)^\s*#.*\n", "", (ROOT / file).read_text()).replace("\\\n", "")
+    entries = [line.split("--hash=") for line in text.splitlines()]
+    return {
+        canonicalize_name((one := Requirement(line)).name): (one, [each.strip() for each in hashes])
+        for line, *hashes in entries
+    }
+
+
+COMPILED = pytest.mark.parametrize("file", ["requirements", "requirements-dev"])
+
+
+@COMPILED
+def test_every_package_is_pinned_to_one_version_and_to_the_files_of_it(file: str) -> None:
+    for one, hashes in pinned(f"{file}.txt").values():
+        assert re.fullmatch(r"==[0-9][A-Za-z0-9.]*", str(one.specifier)), one
+        assert hashes, one
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), one
+
+
+@COMPILED
+def test_no_compiled_file_names_where_it_was_made(file: str) -> None:
+    text = (ROOT / f"{file}.txt").read_text()
+    assert "/" not in text.replace("-r requirements.in", "")
+    assert "--index-url" not in text
+    assert "make compile" in text
+
+
+@COMPILED
+def test_a_compiled_file_holds_what_is_asked_for_and_what_that_needs_and_no_more(file: str) -> None:
+    pins = pinned(f"{file}.txt")
+    asked_for = asked("requirements.in") | asked(f"{file}.in")
+    needed: set[str] = set()
+    waiting = [one for one, _ in asked_for.values()]
+    while waiting:
+        one = waiting.pop()
+        name = canonicalize_name(one.name)
+        pin = next(iter(pins[name][0].specifier)).version
+        assert one.specifier.contains(pin, prereleases=True), f"{one} is pinned to {pin}"
+        if (marked := f"{name}{sorted(one.extras)}") in needed:
+            continue
+        needed |= {name, marked}
+        extras = ("", *one.extras)
+        for each in map(Requirement, metadata.requires(name) or ()):
+            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(each)
+    # What another system or another Python needs is not installed here, and cannot be followed.
+    assert {name for name in pins.keys() - needed if is_installed(name)} == set()
+
+
+def is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def test_what_is_tested_with_is_what_is_deployed() -> None:
+    deployed, tested = pinned("requirements.txt"), pinned("requirements-dev.txt")
+    assert {name: tested[name] for name in deployed} == deployed
+
+
+def test_what_is_deployed_imports_what_is_asked_for_and_nothing_else() -> None:
+    imported: set[str] = set()
+    for path in [*ROOT.glob("functions/*.py"), *ROOT.glob("shared/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            imported |= {name.partition(".")[0] for name in names}
+    others = imported - sys.stdlib_module_names - {"shared"}
+    assert {canonicalize_name(name) for name in others} == asked("requirements.in").keys()
+
+
+@pytest.mark.parametrize("name", asked("requirements.in"))
+def test_every_package_that_is_asked_for_has_a_reason(name: str) -> None:
+    assert len(asked("requirements.in")[name][1].split()) >= 3
+
+
+def test_the_bill_of_materials_lists_what_is_pinned() -> None:
+    venv = Path(sys.prefix)
+    # As if it were installed: it is, or this would not run.
+    command = ["make", "--silent", "sbom", f"VENV={venv}", f"--old-file={venv / 'installed'}"]
+    subprocess.run(command, cwd=ROOT, check=True, env={"PATH": os.environ["PATH"]}, capture_output=True)
+    bill = json.loads((ROOT / "build" / "sbom.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    listed = {
+        one["name"]: (one["version"], sorted(hash_["content"] for hash_ in one["externalReferences"][0]["hashes"]))
+        for one in bill["components"]
+    }
+    assert listed == {
+        name: (next(iter(one.specifier)).version, sorted(each.removeprefix("sha256:") for each in hashes))
+        for name, (one, hashes) in pinned("requirements.txt").items()
+    }
