@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.database.project import Project
 
 VECTORS: dict[str, list[list[Any]]] = json.loads((Path(__file__).parents[1] / "vectors" / "globs.json").read_text())
-EXAMPLES = settings(max_examples=150, deadline=None, derandomize=True)
 
 # storage-api's isValidKey, and what is left of ASCII.
 SAFE = "ABCXYZabcxyz0189_/!.*'() &$@=;:+,?-"
@@ -63,18 +62,14 @@ GLOBS = st.lists(PIECES, min_size=1, max_size=8).map("".join)
 PATHS = st.lists(st.sampled_from("ab/.?+()$"), max_size=10).map("".join)
 
 
-@EXAMPLES
 @given(glob=GLOBS, path=PATHS)
 def test_a_glob_matches_as_its_definition_does(database: Project, glob: str, path: str) -> None:
     assert matches(database, "glob_pattern", glob, path) == reference(glob, path)
 
 
-STRANGE = st.lists(st.sampled_from(["a", "b", "/", "*", "**", "%", "_", "\\", "."]), min_size=1, max_size=8).map(
-    "".join
-)
+STRANGE = st.lists(st.sampled_from(["a", "b", "/", "*", "**", "%", "_", "\\", "."]), min_size=1, max_size=8)
 
 
-@EXAMPLES
 @given(glob=STRANGE.map("".join), path=st.text("ab/%_\\.", max_size=8))
 def test_what_a_glob_matches_gets_past_the_like_in_front_of_it(database: Project, glob: str, path: str) -> None:
     passes = database.value("select %s::text like ittybit.glob_like(%s)", path, glob)
@@ -84,7 +79,6 @@ def test_what_a_glob_matches_gets_past_the_like_in_front_of_it(database: Project
         assert passes == reference(glob, path)
 
 
-@EXAMPLES
 @given(path=st.text(SAFE + UNSAFE, min_size=1, max_size=12))
 def test_a_path_without_stars_matches_itself_alone(database: Project, path: str) -> None:
     glob = path.replace("*", "x")
@@ -186,7 +180,6 @@ HOSTILE = st.lists(
 PLACEHOLDERS = st.sampled_from(["{dir}", "{stem}", "{ext}", "{name}", "{version}", "{owner_id}", "-", "/", "a"])
 
 
-@EXAMPLES
 @given(
     tail=st.lists(PLACEHOLDERS, min_size=1, max_size=4).map("".join), name=HOSTILE, version=HOSTILE, owner_id=HOSTILE
 )
@@ -205,7 +198,6 @@ def test_no_name_leads_a_template_out_of_its_folder(
         assert "{" not in address
 
 
-@EXAMPLES
 @given(name=st.text(SAFE, min_size=1, max_size=20))
 def test_dir_stem_and_ext_make_the_name_again(database: Project, name: str) -> None:
     pieces = [render(database, f"s3://r/x{piece}x", name) for piece in ("{dir}", "{stem}", "{ext}")]

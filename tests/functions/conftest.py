@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from local.stack import Stack
+from shared import ittybit as client_module
 from tests.functions.calling import NAMES, Function
 from tests.functions.ittybit_alone import Alone, alone
 from tests.functions.project import Job, Project
-
-# No deadline: on a busy machine an example may take longer than the last one did.
-settings.register_profile("functions", deadline=None, max_examples=60)
-settings.load_profile("functions")
+from tests.functions.scripted import Scripted
 
 
 @pytest.fixture(scope="session")
@@ -115,3 +114,15 @@ def ittybit(running_alone: Alone) -> Iterator[Alone]:
 def automation(ittybit: Alone) -> str:
     """An automation of its."""
     return ittybit.automation("video")
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
+    """Both services, asked by a client that repeats at once what it would repeat after a while."""
+    app = Scripted()
+    with app.client() as client:
+        monkeypatch.setattr("shared.outbound._client", client)
+        monkeypatch.setattr("shared.outbound.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
+        monkeypatch.setattr(client_module, "MAX_PAGES", 1)
+        monkeypatch.setattr(client_module, "PAGE", 2)
+        yield app

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, example, given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -55,7 +55,7 @@ KEYS = st.tuples(st.just("k"), st.lists(PARTS, max_size=3), st.text(LEGAL, max_s
 )
 
 
-@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25)
 @given(key=KEYS)
 @example("a?token=b.mp4")
 @example("a?job=b&token=c?token=d")

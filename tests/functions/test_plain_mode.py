@@ -7,8 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from local.functions import ROOT
@@ -201,7 +200,6 @@ COLUMNS = st.sampled_from(["version", "name", "bucket_id", "metadata", "is_delet
 METADATAS = st.dictionaries(st.sampled_from(["size", "eTag", "mimetype"]), VALUES)
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(record=st.dictionaries(COLUMNS, VALUES | METADATAS), kind=st.sampled_from(["INSERT", "UPDATE"]))
 @example(record={"version": "é"}, kind="INSERT")
 @example(record={"version": "1\r\nX-Injected: 1"}, kind="INSERT")

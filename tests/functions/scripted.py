@@ -1,0 +1,191 @@
+"""Supabase and ittybit that answer whatever a test tells them to, in this process for the sake of many inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
+from urllib.parse import unquote
+
+import httpx
+from hypothesis import strategies as st
+
+from tests.functions.calling import NOWHERE, Function
+from tests.inputs import ANY_TEXT, JSON, NUMBERS, nasty, nearly, some
+
+Who = Literal["claim", "report", "storage", "ittybit"]
+ORIGIN = "http://scripted"
+JOB = "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000"
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer: what is no bytes is sent as JSON, the kind of it that Python writes."""
+
+    body: Any
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def content(self) -> bytes:
+        """The body as it is sent."""
+        return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+
+
+class Scripted:
+    """Answers every request to ``ORIGIN`` in the place of the network.
+
+    Attributes:
+        says: what each service answers next, and then again and again the last of it.
+        asked: whom, the decoded path and the body of each request since ``script``.
+    """
+
+    def __init__(self) -> None:
+        self.says: dict[Who, list[Said]] = {}
+        self.asked: list[tuple[Who, str, bytes]] = []
+
+    def client(self) -> httpx.Client:
+        """What the functions send with, if it leads here for this origin, and to any other as ever."""
+        return httpx.Client(mounts={f"{ORIGIN}/": httpx.MockTransport(self._answer)}, trust_env=False)
+
+    def script(self, **says: list[Said]) -> None:
+        """Forget what was, and answer so from now on."""
+        self.says = {"report": [Said({"applied": True})], **says}  # type: ignore[dict-item] # their names are Who's
+        self.asked = []
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        path = unquote(request.url.raw_path.partition(b"?")[0].decode())
+        who: Who = "ittybit"
+        if path.startswith("/rest/v1/rpc/"):
+            who = "claim" if path.endswith("claim") else "report"
+        elif path.startswith("/storage/v1/"):
+            who = "storage"
+        self.asked.append((who, path, request.read()))
+        answers = self.says[who]
+        said = answers.pop(0)
+        if not answers:
+            # Without its headers: a list that always goes on is only ended by the deadline.
+            answers.append(replace(said, headers={}))
+        # As it comes from the network: header by header, and read when it is asked for.
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in said.headers.items()]
+        return httpx.Response(said.status, headers=headers, stream=httpx.ByteStream(said.content))
+
+
+WATCHING = ("private", "auto_1")
+
+
+@cache
+def scripted_function(name: str, watched: str | None = None, automation: str | None = None) -> Function:
+    """One of the functions between scripted services, on-upload in plain mode if it is told what to watch."""
+    watch = {"WATCH_BUCKET": watched, "ITTYBIT_AUTOMATION_ID": automation} if name == "on-upload" else {}
+    # Where it is not told, push-back looks for a connection first.
+    known = {"ITTYBIT_CONNECTION_ID": "con_1"} if watched else {}
+    return Function.make(name, NOWHERE, SUPABASE_URL=ORIGIN, ITTYBIT_API_URL=ORIGIN, **watch, **known)
+
+
+ERRORS = st.sampled_from(
+    [301, 302, 304, 400, 401, 402, 403, 404, 408, 409, 413, 422, 425, 429, 500, 502, 503, 504, 511]
+)
+STATUSES = st.sampled_from([200, 201, 202, 204]) | st.just(200) | ERRORS
+LATIN = st.text(st.characters(codec="latin-1", min_codepoint=32, exclude_characters="\x7f"), max_size=30)
+MOMENTS = st.sampled_from(
+    [
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:00:00",
+        "0001-01-01T00:00:00+00:00",
+        "9999-12-31T23:59:59-23:59",
+        1767225600,
+        -1e11,
+        2e11,
+    ]
+)
+DATES = st.sampled_from(
+    [
+        "Thu, 01 Jan 2026 00:00:00 GMT",
+        "Mon, 01 Jan 0001 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Thu, 99999999999999999999 Jan 2026 00:00:00 GMT",
+        "Thu, 01 Jan 2026 00:00:00 +999999999999",
+        "Thu, 01 Jan 99999999999999999999 00:00:00 GMT",
+    ]
+)
+HEADERS = some(
+    {
+        "Date": DATES | LATIN,
+        "Retry-After": st.integers(0, 10**12).map(str) | LATIN,
+        "Has-More": st.sampled_from(["true", "TRUE", "false"]) | LATIN,
+        "Content-Encoding": st.sampled_from(["identity", "gzip", "deflate"]),
+        "Location": st.sampled_from(["http://127.0.0.1:9/elsewhere", "/loop", "//", "http://[", ""]) | LATIN,
+    },
+    at_most=2,
+)
+
+URLS = nasty() | st.just(f"https://a/b?token=x&job={JOB}.1")
+FAULTS = nearly({}, kind=ANY_TEXT, code=ANY_TEXT, message=ANY_TEXT, error=ANY_TEXT, statusCode=st.just("404"))
+WORK = nearly(
+    {"id": "run_1", "status": "queued"},
+    id=nasty(),
+    status=st.sampled_from(["processing", "succeeded", "failed", "ready", "error"]),
+    progress=NUMBERS,
+    run_id=st.just("run_1"),
+    url=URLS,
+    input=URLS,
+    inputs=st.lists(URLS, max_size=2),
+    output=URLS,
+    outputs=st.lists(URLS | st.fixed_dictionaries({"url": URLS}), max_size=3),
+    options=st.fixed_dictionaries({"url": URLS}),
+    error=FAULTS | ANY_TEXT,
+    tasks=st.lists(nearly({"id": "task_1", "status": "failed"}, error=FAULTS), max_size=3),
+    created_at=MOMENTS,
+    # Of a connection.
+    name=st.just("supabase-scripted"),
+    is_default=st.booleans(),
+    secret_access_key=st.just("key"),
+)
+ENVELOPED = WORK | st.fixed_dictionaries({"data": WORK}) | st.lists(WORK, max_size=3)
+SIGNED = st.just([{"signedURL": "/object/sign/private/a?token=t"}]) | st.just([{"error": "not found"}])
+MESSAGE = {"job": JOB, "attempt": 1}
+START = {
+    "claimed": True,
+    "step": "start",
+    "mark": f"{JOB}.1",
+    "look_since": None,
+    "now": "2026-01-01T00:00:00+00:00",
+    "otherwise": None,
+    "bucket": "private",
+    "name": "a.mp4",
+    "public": True,
+    "automation_id": "auto_1",
+    "task": None,
+}
+CLAIMS = st.one_of(
+    [
+        nearly(
+            kind,
+            look_since=MOMENTS,
+            now=MOMENTS,
+            mark=nasty(),
+            otherwise=st.just({"outcome": "retry", "reason": "held"}),
+            bucket=nasty(),
+            name=nasty(),
+            automation_id=nasty(),
+            task=nearly({"kind": "video", "destination": "s3://a/b"}, kind=ANY_TEXT, options=JSON, destination=nasty()),
+            ittybit_id=nasty(),
+        )
+        for kind in (
+            START,
+            START | {"public": False, "look_since": "2026-01-01T00:00:00+00:00"},
+            START | {"automation_id": None, "task": {"kind": "video", "destination": "s3://private/processed/a"}},
+            {"claimed": True, "step": "check", "ittybit_id": "run_1"},
+            {"claimed": False, "reason": "lost"},
+        )
+    ]
+)
+
+
+def saying(bodies: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Said]]:
+    """A few answers, most of them with bodies of these."""
+    body = bodies | bodies | JSON | FAULTS | st.binary(max_size=20)
+    return st.lists(st.builds(Said, body, STATUSES, HEADERS), min_size=1, max_size=3)
