@@ -112,7 +112,7 @@ class Ittybit:
         found = None
         for seen, task in enumerate(self._pages("tasks", Work, order="desc")):
             ahead = self._clock - now - CLOCKS_COMPARED if self._clock else -CLOCKS_UNKNOWN
-            if task.created_at and task.created_at < since + ahead:
+            if task.created_at and task.created_at - since < ahead:
                 return found
             if seen >= MAX_PAGES * PAGE or (seen >= PAGE and self._deadline.left() < 1):
                 if found is not None:
@@ -158,7 +158,7 @@ def _date(reply: Reply) -> datetime | None:
     try:
         given = parsedate_to_datetime(reply.headers.get("date", ""))
         return given if given.tzinfo else given.replace(tzinfo=UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -69,6 +69,7 @@ class Work(BaseModel):
         if not isinstance(data, dict):
             return data
         status = str(data.get("status") or "")
+        tasks = listed if isinstance(listed := data.get("tasks"), list) else []
         return {
             "id": data.get("id"),
             "status": status,
@@ -78,14 +79,14 @@ class Work(BaseModel):
             "sources": _addresses(data, "url", "input", "inputs", "options"),
             "outputs": _addresses(data, "output", "outputs"),
             "error": data.get("error"),
-            "tasks": [task for task in data.get("tasks") or () if isinstance(task, dict)],
+            "tasks": [task for task in tasks if isinstance(task, dict)],
             "created_at": data.get("created_at") or data.get("created"),
         }
 
     @field_validator("progress", mode="before")
     @classmethod
-    def _number_or_nothing(cls, value: Any) -> Any:
-        return value if isinstance(value, (int, float)) else None
+    def _percent_or_nothing(cls, value: Any) -> Any:
+        return value if isinstance(value, (int, float)) and 0 <= value <= 100 else None
 
     @field_validator("error", mode="before")
     @classmethod

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.errors import Unanswered
 from shared.outbound import Deadline, send
@@ -58,8 +57,8 @@ class Start(BaseModel):
     claimed: Literal[True]
     step: Literal["start"]
     mark: str
-    look_since: datetime | None
-    now: datetime
+    look_since: AwareDatetime | None
+    now: AwareDatetime
     otherwise: Otherwise | None = None
     bucket: str
     name: str

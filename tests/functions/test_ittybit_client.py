@@ -14,6 +14,7 @@ from shared import ittybit as client_module
 from shared.errors import Answered, Unanswered, Undecided
 from shared.ittybit_shapes import Connection, Work
 from tests.functions.ittybit_alone import CONNECTION, Alone, alone, client
+from tests.functions.scripted import ORIGIN, Said, Scripted
 from tests.waiting import until
 
 READINGS = ["overview", "singular", "envelope", "legacy_status", "text_error"]
@@ -194,6 +195,33 @@ def test_an_answer_that_is_no_task_leaves_a_start_in_doubt(answer: object) -> No
     with Server(Response(json.dumps(answer))) as server, pytest.raises(Unanswered) as caught:
         client(server.origin).run_automation("auto_1", "https://a/0", "f.1")
     assert caught.value.in_doubt
+
+
+@pytest.mark.parametrize("tasks", [7, True, "task_1", {"id": "task_1"}, [7, None, []]])
+def test_tasks_in_another_shape_are_passed_over(tasks: object) -> None:
+    assert Work.model_validate(TASK | {"tasks": tasks}).tasks == ()
+
+
+@pytest.mark.parametrize("progress", [-1, 101, 1e39, 10**400, float("nan"), float("inf"), "half"])
+def test_a_progress_that_is_no_percentage_is_passed_over(progress: object) -> None:
+    assert Work.model_validate(TASK | {"progress": progress}).progress is None
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Thu, 99999999999999999999 Jan 2026 00:00:00 GMT",
+        "Thu, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Thu, 01 Jan 2026 00:00:00 +99999999999999",
+        "Mon, 01 Jan 0001 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "yesterday",
+    ],
+)
+def test_a_search_ends_whatever_ittybit_s_clock_says(scripted: Scripted, date: str) -> None:
+    scripted.script(ittybit=[Said([TASK | {"url": "https://a/b?job=h.1"}], headers={"Date": date})])
+    now = datetime.now(UTC)
+    assert client(ORIGIN).find_task("g.1", now, now) is None
 
 
 def test_a_connection_shows_no_secret() -> None:

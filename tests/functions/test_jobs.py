@@ -206,3 +206,16 @@ def test_an_ittybit_that_hangs_leaves_time_to_report(project: Project) -> None:
     assert time.monotonic() - began < 8
     assert job["doubt_since"]
     assert job["failures"] == 1
+
+
+@pytest.mark.parametrize("moment", ["2026-01-01T00:00:00", "soon"])
+def test_a_claim_without_a_moment_that_can_be_compared_is_no_answer(
+    worker: Function, job: Job, project: Project, moment: str
+) -> None:
+    claim = {
+        "claimed": True, "step": "start", "mark": job.mark, "look_since": moment, "now": moment, "bucket": "private",
+        "name": job.name, "public": False, "automation_id": None, "task": None,
+    }  # fmt: skip
+    project.stack.supabase.add("POST", ".*/ittybit_claim", status=200, body=claim)
+    answer = worker.tell(job.send())
+    assert (answer.status_code, answer.get_json()["upstream"]["service"]) == (503, "ledger")
