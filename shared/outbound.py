@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 USER_AGENT = "supabase-ittybit/1"  # Supabase refuses secret keys from what looks like a browser
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_TRIES = 3
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# JSON has these as escapes alone: most answers need no second look.
+_ESCAPED = re.compile(rb"\\u(?:0000|d[89a-f])", re.IGNORECASE)
 
 
 class Deadline:
@@ -110,15 +114,36 @@ def _send_once(
     if not 200 <= answer.status < 300:
         raise _answered(service, answer, repeatable)
     try:
-        return Reply(answer.status, answer.headers, json.loads(answer.body) if answer.body else None)
+        return Reply(answer.status, answer.headers, _parsed(answer.body) if answer.body else None)
     except (ValueError, RecursionError):
         raise Unanswered(service, "the answer was not JSON", in_doubt=not repeatable) from None
+
+
+def _parsed(answer: bytes) -> Any:
+    """Read JSON, and of its texts what a database can store: no NUL, and no half of a character that was cut in two."""
+    parsed = json.loads(answer, parse_constant=_refuse)
+    return _storable(parsed) if _ESCAPED.search(answer) else parsed
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _storable(value: Any) -> Any:
+    match value:
+        case str():
+            return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+        case list():
+            return [_storable(item) for item in value]
+        case dict():
+            return {_storable(name): _storable(item) for name, item in value.items()}
+    return value
 
 
 def _answered(service: Service, answer: network.Answer, repeatable: bool) -> Answered:
     """Make an error of an answer, whatever its body is; this cannot fail."""
     try:
-        told = json.loads(answer.body)
+        told = _parsed(answer.body)
     except (ValueError, RecursionError):
         told = None
     told = told if isinstance(told, dict) else {}

@@ -219,3 +219,13 @@ def test_a_claim_without_a_moment_that_can_be_compared_is_no_answer(
     project.stack.supabase.add("POST", ".*/ittybit_claim", status=200, body=claim)
     answer = worker.tell(job.send())
     assert (answer.status_code, answer.get_json()["upstream"]["service"]) == (503, "ledger")
+
+
+def test_half_a_character_and_a_nul_in_what_ittybit_says_do_not_keep_the_report_from_the_ledger(
+    worker: Function, job: Job, start: str, project: Project
+) -> None:
+    said = {"kind": "cut\ud83d", "message": "a\0b \ud83d"}
+    project.stack.ittybit_api.add("POST", start, status=400, body=said)
+    outcome(worker.tell(job.send()), 200, "failed")
+    assert job["state"] == "failed"
+    assert (job["error"]["kind"], job["error"]["message"]) == ("cut\ufffd", "a\ufffdb \ufffd")

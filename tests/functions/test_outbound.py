@@ -279,3 +279,11 @@ def test_what_is_sent_says_who_we_are_and_goes_uncompressed() -> None:
     assert headers["HTTP_IDEMPOTENCY_KEY"] == "a.1"
     assert headers["HTTP_AUTHORIZATION"] == f"Bearer {KEY}"
     assert headers["CONTENT_TYPE"] == "application/json"
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_what_only_python_takes_for_json_is_no_answer(constant: str) -> None:
+    with Server(Response(f'{{"id": "run_1", "progress": {constant}}}')) as server:
+        error = fails(lambda: client(server.origin).run("run_1"))
+    assert isinstance(error, Unanswered)
+    assert error.message == "the answer was not JSON"
