@@ -60,6 +60,10 @@ class Call:
     body_bytes: int = 0
     noted: dict[str, Any] = field(default_factory=dict)
 
+    def told(self, kind: str | None, message: str) -> dict[str, Any]:
+        """What a service said, without keys, and no longer than it is read. Cut first, half a key would be left."""
+        return {"kind": kind and self.redact(kind)[:100], "message": self.redact(message)[:500]}
+
     def note(self, **fields: Any) -> None:
         """Add fields to the call's log line. Never a body, never a key."""
         self.noted.update(fields)
@@ -168,11 +172,12 @@ def _problem(error: Exception, call: Call) -> flask.Response:
             detail = {"detail": error.detail} if error.detail else {}
             return _json(200, {"outcome": "skipped", "reason": error.reason, **detail})
         case ServiceError():
-            message, kind = call.redact.brief(error.message), error.kind and call.redact.brief(error.kind, 100)
-            told = {"service": error.service, "status": error.status, "kind": kind, "message": message}
+            told = {"service": error.service, "status": error.status, **call.told(error.kind, error.message)}
             call.note(upstream=told)
             status = 422 if error.effect == "fail" else 503
-            response = _details(status, f"{error.service}: {message.rstrip('.')}. {error.remedy}", call, upstream=told)
+            response = _details(
+                status, f"{error.service}: {told['message'].rstrip('.')}. {error.remedy}", call, upstream=told
+            )
             if status == 503:
                 response.headers["Retry-After"] = str(error.retry_after or (300 if error.effect == "hold" else 15))
             return response
@@ -208,5 +213,5 @@ def _log(function: str, status: int, call: Call, seconds: float) -> None:
         "ms": round(seconds * 1000, 1),
         **{key: value for key, value in call.noted.items() if value is not None},
     }
-    sys.stdout.write(call.redact(json.dumps(line)) + "\n")
+    sys.stdout.write(json.dumps(call.redact.within(line)) + "\n")
     sys.stdout.flush()

@@ -121,7 +121,7 @@ def _progress(work: Work, call: Call) -> Report:
             return Report(outcome="succeeded", ittybit_id=work.id, outputs=list(work.outputs))
         case "failed":
             fault = work.error or next((task.error for task in work.tasks if task.error), None)
-            error = {"kind": _kind(fault.kind, call), "message": call.redact.brief(fault.message)} if fault else {}
+            error = call.told(fault.kind, fault.message) if fault else {}
             return Report(outcome="failed", ittybit_id=work.id, error=error)
         case "ongoing":
             return Report(outcome="started", ittybit_id=work.id, progress=work.progress)
@@ -129,15 +129,6 @@ def _progress(work: Work, call: Call) -> Report:
 
 def _details(error: ServiceError, call: Call) -> dict[str, Any]:
     return {
-        "error": {
-            "service": error.service,
-            "status": error.status,
-            "kind": _kind(error.kind, call),
-            "message": call.redact.brief(error.message),
-        },
+        "error": {"service": error.service, "status": error.status, **call.told(error.kind, error.message)},
         "retry_after": error.retry_after,
     }
-
-
-def _kind(kind: str | None, call: Call) -> str | None:
-    return kind and call.redact.brief(kind, 100)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote
 
 # A signed address works for whoever reads it, until it expires.
@@ -16,8 +16,8 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         long = [secret for secret in secrets if len(secret) >= 8]
-        # In JSON and in an address as well, where a secret with special characters looks otherwise.
-        forms = {form for s in long for form in (s, json.dumps(s)[1:-1], quote(s, safe=""))}
+        # In an address as well, where a secret with special characters looks otherwise.
+        forms = {form for secret in long for form in (secret, quote(secret, safe=""))}
         # The longest first, so that none is left half replaced by another that it contains.
         self._secrets = sorted(forms, key=len, reverse=True)
 
@@ -27,6 +27,13 @@ class Redactor:
             text = text.replace(secret, "***")
         return _TOKEN.sub(r"\1=***", text)
 
-    def brief(self, text: str, most: int = 500) -> str:
-        """Return ``text`` without its secrets, and then cut to ``most`` characters: half a secret tells as well."""
-        return self(text)[:most]
+    def within(self, said: Any) -> Any:
+        """Return the same without secrets in its texts: as JSON they would have other characters."""
+        match said:
+            case str():
+                return self(said)
+            case list() | tuple():
+                return [self.within(item) for item in said]
+            case dict():
+                return {name: self.within(item) for name, item in said.items()}
+        return said

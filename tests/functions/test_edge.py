@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from werkzeug import Response
 from werkzeug.test import TestResponse
 
+from local.server import Server
 from shared.settings import Settings
 from tests.functions.calling import JSON, NAMES, NOWHERE, Function, sign
 from tests.functions.project import Project
@@ -301,25 +301,17 @@ def nowhere(name: str) -> Function:
     return Function.make(name, NOWHERE)
 
 
-HEADER = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=60)
-NAMES_OF_HEADERS = ("Authorization", "Content-Type", "webhook-id", "webhook-timestamp", "webhook-signature")
-
-
-@given(st.sampled_from(NAMES), st.binary(max_size=300), st.dictionaries(st.sampled_from(NAMES_OF_HEADERS), HEADER))
-def test_whatever_is_sent_without_proof_is_refused(name: str, body: bytes, headers: dict[str, str]) -> None:
-    assert nowhere(name).send(body, headers).status_code == 401
-
-
-VALUES: st.SearchStrategy[Any] = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just([{}])
-)
-FIELDS = ("bucket", "name", "kind", "options", "destination", "automation_id", "job", "attempt", "region")
-NEARLY = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=6).map(lambda body: json.dumps(body).encode())
-BODIES = st.binary(max_size=200) | NEARLY
-
-
-@given(st.sampled_from(NAMES), BODIES)
-def test_whatever_a_person_sends_is_never_a_fault_of_ours(name: str, body: bytes) -> None:
-    # Nothing is behind the functions: what they take ends with 503.
-    answer = nowhere(name).send(body, nowhere(name).bearer)
-    assert answer.status_code in (400, 422, 503), answer.text
+def test_a_key_with_quotes_is_taken_out_of_the_log_and_the_line_stays_json(
+    logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.s3_probe.probe", lambda **_: [])
+    key = 'ittybit"key\\of"the\\tests'
+    answer = Response(json.dumps({"kind": key, "message": f'{"m" * 490}{key} token=a"b'}), status=400)
+    with Server(answer) as server:
+        function = Function.make("create-connection", NOWHERE, ITTYBIT_API_KEY=key, ITTYBIT_API_URL=server.origin)
+        fault = problem(function.ask(KEYS), 422)
+    [line] = logged()
+    # Not half of it either.
+    assert "itty" not in json.dumps([fault["upstream"]["message"], line["upstream"]["message"]])
+    assert fault["upstream"] == line["upstream"]
+    assert fault["upstream"]["kind"] == "***"

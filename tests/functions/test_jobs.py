@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -229,3 +230,15 @@ def test_half_a_character_and_a_nul_in_what_ittybit_says_do_not_keep_the_report_
     outcome(worker.tell(job.send()), 200, "failed")
     assert job["state"] == "failed"
     assert (job["error"]["kind"], job["error"]["message"]) == ("cut\ufffd", "a\ufffdb \ufffd")
+
+
+def test_a_run_that_failed_with_the_key_in_its_words_leaves_it_out_of_the_ledger(project: Project) -> None:
+    job, function = Job.of_automation(project, "key/a.mp4"), Function.make("on-upload", project.stack.environment)
+    outcome(function.tell(job.send()), 202, "started")
+    key = project.stack.ittybit_key
+    said = {"kind": f"kind {key}", "message": "m" * (500 - len(key) // 2) + key}
+    run = {"id": job["ittybit_id"], "status": "failed", "error": said}
+    project.stack.ittybit_api.add("GET", "/runs/.*", status=200, body=run)
+    outcome(function.tell(job.send()), 200, "failed")
+    assert job["error"]["kind"] == "kind ***"
+    assert key[: len(key) // 2 - 1] not in json.dumps(job["error"])
