@@ -11,10 +11,11 @@ Deployed    ./deploy.sh stage push-back; target push_back
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import functions_framework
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from shared import jobs, objects, settings
 from shared.edge import Answer, Call, endpoint
@@ -26,6 +27,12 @@ from shared.ledger import Message, Start, TaskAction
 SETTINGS = settings.load()
 
 
+def _finite(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what pydantic reads as JSON and ittybit would not: NaN and the infinities, wherever in it they are."""
+    json.dumps(options, allow_nan=False)
+    return options
+
+
 class TaskRequest(BaseModel):
     """A person's own request: make one task of one object, its output written to the destination."""
 
@@ -34,7 +41,7 @@ class TaskRequest(BaseModel):
     bucket: objects.Bucket
     name: objects.ObjectKey
     kind: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
-    options: dict[str, Any] = {}
+    options: Annotated[dict[str, Any], AfterValidator(_finite)] = {}
     destination: objects.Destination
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -151,3 +152,12 @@ def test_a_key_with_every_special_character_reaches_ittybit_as_it_is(project: Pr
     [entry] = project.starts(name)
     assert entry.url
     assert project.http.get(entry.url).content == b"the very object"
+
+
+@pytest.mark.usefixtures("nobody_called")
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_options_that_are_no_json_are_refused(push_back: Function, number: str) -> None:
+    body = json.dumps(a_task("a.mp4", options={"deep": ["here"]})).replace('"here"', number)
+    answer = push_back.send(body.encode(), push_back.bearer)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.get_json()["errors"]] == ["options"]
