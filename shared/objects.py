@@ -62,7 +62,7 @@ def split_destination(destination: str) -> tuple[str, str]:
 
 def _path(bucket: str, name: str) -> str:
     """The object's place in an address. Raises Skipped for a key that would lead to another object's."""
-    if _CLIMBS.search(name):
+    if _CLIMBS.search(name) or bucket in (".", ".."):
         raise Skipped("not_addressable", "A key with a . or .. part cannot be addressed.")
     return f"{quote(bucket, safe='')}/{quote(name, safe='/')}"
 

@@ -142,6 +142,14 @@ def test_a_key_that_supabase_refuses_or_that_climbs_is_refused(key: str) -> None
         objects.check_key(key)
 
 
+@pytest.mark.parametrize(("bucket", "name"), [("..", "a"), (".", "a"), ("a", "../b"), ("a", "b/."), ("a", "b/../../c")])
+def test_what_would_lead_to_another_object_has_no_address(supabase: Settings, bucket: str, name: str) -> None:
+    with pytest.raises(Skipped, match="part"):
+        objects.public_address(supabase.supabase_url, bucket, name, MARK)
+    with pytest.raises(Skipped, match="part"):
+        objects.signed_address(supabase, bucket, name, MARK, Deadline(5))
+
+
 @pytest.mark.parametrize("bucket", ["", "a/b", "..", ".", "b" * 101, "ä", "a\n"])
 def test_a_bucket_that_cannot_stand_in_an_address_is_refused(bucket: str) -> None:
     with pytest.raises(ValueError, match=r"key|bucket"):
