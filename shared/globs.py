@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import string
 from typing import NamedTuple, TypeAlias
 
 
@@ -24,6 +25,9 @@ class _Part(NamedTuple):
 
 _Parts: TypeAlias = tuple[_Part, ...]
 
+# Of ASCII alone: what else has two cases differs between Unicode's versions and a database's locales.
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
 
 def matches_path(glob: str, path: str) -> bool:
     """Whether the whole path fits: ``*`` stops at ``/``, ``**`` does not, nothing else is special."""
@@ -32,7 +36,8 @@ def matches_path(glob: str, path: str) -> bool:
 
 def matches_mimetype(pattern: str, mimetype: str) -> bool:
     """Whether a media type such as ``video/mp4; codecs=avc1`` fits a pattern such as ``video/*``."""
-    return _fits(_mimetype_parts(pattern.lower()), mimetype.lower().partition(";")[0].rstrip(" "))
+    plain = mimetype.translate(_LOWER).partition(";")[0].rstrip(" ")
+    return _fits(_mimetype_parts(pattern.translate(_LOWER)), plain)
 
 
 @functools.cache

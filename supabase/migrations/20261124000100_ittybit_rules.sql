@@ -25,18 +25,17 @@ strict
 parallel safe
 set search_path = ''
 as $$
+  -- Two stars that have become two of these are told from what the glob says itself: its brackets are escaped.
   select '^'
     || replace(
-      replace(
-        replace(regexp_replace(glob, '[][\\.^$+?(){}|]', '\\\&', 'g'), '**', chr(1)),
-        '*', '[^/]*'
-      ),
-      chr(1), '.*'
+      replace(regexp_replace(glob, '[][\\.^$+?(){}|]', '\\\&', 'g'), '*', '[^/]*'),
+      '[^/]*[^/]*', '.*'
     )
     || '$';
 $$;
 
--- The regular expression of a media type such as `video/*`; parameters after `;` are not part of the type.
+-- The regular expression of a media type such as `video/*`; parameters after `;` are not part of the type. Only ASCII
+-- has upper and lower case here, whatever the database's locale says.
 create or replace function ittybit.mimetype_pattern(mimetype text)
 returns text
 language sql
@@ -45,7 +44,7 @@ strict
 parallel safe
 set search_path = ''
 as $$
-  select '^' || replace(regexp_replace(lower(mimetype), '[][\\.^$+?(){}|]', '\\\&', 'g'), '*', '[^/; ]+') || ' *(;.*)?$';
+  select '^' || replace(regexp_replace(lower(mimetype collate "C"), '[][\\.^$+?(){}|]', '\\\&', 'g'), '*', '[^/; ]+') || ' *(;.*)?$';
 $$;
 
 -- What a glob, of a path or of a media type, lets through by LIKE: all that it matches, and where it has a single `*`
@@ -127,7 +126,7 @@ create table if not exists ittybit.rules (
   path_pattern text not null generated always as (ittybit.glob_pattern(path)) stored,
   path_like text not null generated always as (ittybit.glob_like(path)) stored,
   mimetype_pattern text generated always as (ittybit.mimetype_pattern(mimetype)) stored,
-  mimetype_like text generated always as (ittybit.glob_like(lower(mimetype)) || '%') stored,
+  mimetype_like text generated always as (ittybit.glob_like(lower(mimetype collate "C")) || '%') stored,
   constraint one_action check (num_nonnulls(automation_id, task) = 1)
 );
 
@@ -156,9 +155,9 @@ immutable
 parallel safe
 return length(name) <= 1024
   and name like (rule).path_like
-  and ((rule).mimetype_like is null or lower(metadata ->> 'mimetype') like (rule).mimetype_like)
+  and ((rule).mimetype_like is null or lower((metadata ->> 'mimetype') collate "C") like (rule).mimetype_like)
   and name ~ (rule).path_pattern
-  and ((rule).mimetype_pattern is null or lower(metadata ->> 'mimetype') ~ (rule).mimetype_pattern)
+  and ((rule).mimetype_pattern is null or lower((metadata ->> 'mimetype') collate "C") ~ (rule).mimetype_pattern)
   and ((rule).min_size is null or (metadata ->> 'size')::bigint >= (rule).min_size)
   and ((rule).max_size is null or (metadata ->> 'size')::bigint <= (rule).max_size);
 

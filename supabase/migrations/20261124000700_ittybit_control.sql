@@ -150,7 +150,7 @@ as $$
           when not coalesce(object.metadata ? 'size', false) then 'the object has no final metadata'
         end,
         case
-          when object.metadata ? 'size' and coalesce(lower(object.metadata ->> 'mimetype'), '') !~ r.mimetype_pattern
+          when object.metadata ? 'size' and coalesce(lower((object.metadata ->> 'mimetype') collate "C"), '') !~ r.mimetype_pattern
             then format('its type is %s, not %s', coalesce(object.metadata ->> 'mimetype', 'unknown'), r.mimetype)
         end,
         case

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
 from tests.database.project import Project
 
@@ -32,8 +33,12 @@ def test_a_glob_means_what_the_vectors_say(database: Project, glob: str, path: s
 def test_a_media_type_means_what_the_vectors_say(
     database: Project, pattern: str, mimetype: str, expected: bool
 ) -> None:
-    # The trigger lowers what the uploader claims.
-    assert matches(database, "mimetype_pattern", pattern, mimetype.lower()) is expected
+    claimed = Jsonb({"mimetype": mimetype})
+    fits = "select ittybit.fits(jsonb_populate_record(null::ittybit.rules, %s), 'a', %s)"
+    compiled = database.value("select ittybit.mimetype_pattern(%s)", pattern)
+    like = database.value("select ittybit.glob_like(lower(%s::text collate \"C\")) || '%%'", pattern)
+    rule = Jsonb({"path_pattern": "", "path_like": "%", "mimetype_pattern": compiled, "mimetype_like": like})
+    assert database.value(fits, rule, claimed) is expected
 
 
 def reference(glob: str, path: str) -> bool:
