@@ -88,7 +88,7 @@ def check(event: ObjectEvent, settings: Settings) -> StoredObject:
         raise Skipped("not_watched")
     if stored.is_delete_marker:
         raise Skipped("delete_marker")
-    if stored.name.endswith(("/", ".emptyFolderPlaceholder")):
+    if stored.name.rpartition("/")[2] in ("", ".emptyFolderPlaceholder"):
         raise Skipped("folder")
     if stored.name.startswith(".ittybit/"):
         raise Skipped("probe")

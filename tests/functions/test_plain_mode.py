@@ -121,6 +121,7 @@ METADATA = {"eTag": '"1"', "size": 7, "mimetype": "video/mp4"}
         (event(name="clips/a.mp4", is_delete_marker=True), "delete_marker"),
         (event(name="clips/.emptyFolderPlaceholder"), "folder"),
         (event(name="clips/"), "folder"),
+        (event(name="clips/not.emptyFolderPlaceholder", metadata=METADATA | {"size": 0}), "empty"),
         (event(name="clips/out/a.mp4"), "output_prefix"),
         (event(name="clips/a.mp4", metadata=METADATA | {"size": 0}), "empty"),
         (event(name="clips/a.mp4", metadata={"mimetype": "video/mp4"}), "empty"),
