@@ -30,6 +30,12 @@ remove() {
   done
   load_environment
   connect_to_database
+  if $with_functions && [[ -n "${DEPLOY_TO:-}" ]]; then
+    # What is missing for it is missed before anything is gone.
+    load_runtime
+    runtime_check
+    say "The functions go from $RUNTIME, with their secrets there."
+  fi
   say_removal_plan
   confirm 'Remove all this?'
 

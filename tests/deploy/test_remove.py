@@ -80,6 +80,15 @@ def test_it_asks_first(developer: Developer) -> None:
     assert developer.project.value("select count(*) from ittybit.settings") == 1
 
 
+def test_what_is_missing_for_the_functions_is_missed_before_anything_is_gone(developer: Developer) -> None:
+    developer.install()
+    developer.clone.write_env(developer.env | {"DEPLOY_TO": "cloud-run"})
+    said = developer.refused("--yes", "remove")
+    assert "gcloud is not installed" in said
+    assert developer.project.value("select count(*) from ittybit.settings") == 1
+    assert "Nothing is left in the database." in remove(developer, "--database-only")
+
+
 def test_it_names_what_hangs_on_the_schema_and_is_not_ours(developer: Developer) -> None:
     developer.install()
     for statement in (
