@@ -195,8 +195,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  stored text;
-  fault text;
+  stored pg_catalog.text;
+  fault pg_catalog.text;
 begin
   if to_regclass('vault.decrypted_secrets') is null then
     fault := 'Vault is not installed';
@@ -283,7 +283,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  faults text;
+  faults pg_catalog.text;
   has_never_run boolean;
 begin
   if to_regclass('cron.job') is null then
@@ -427,7 +427,7 @@ set search_path = ''
 as $$
   select coalesce(
     (
-      select t.types::text[]
+      select t.types::pg_catalog.text[]
       from (
         values
           ('mp4', '{video/mp4}'),
@@ -454,7 +454,7 @@ as $$
         task -> 'options' ->> 'format', substring(task ->> 'destination' from '\.([A-Za-z0-9]+)$')
       ))
     ),
-    case task ->> 'kind' when 'video' then '{video/mp4}'::text[] end
+    case task ->> 'kind' when 'video' then '{video/mp4}'::pg_catalog.text[] end
   );
 $$;
 
@@ -729,7 +729,7 @@ set search_path = ''
 set lock_timeout = '2s'
 as $$
 declare
-  name text;
+  name pg_catalog.text;
 begin
   foreach name in array array[
     'home', 'triggers', 'rpcs', 'addresses', 'secret', 'pg_net', 'pg_cron', 'rules', 'buckets', 'limits', 'results',

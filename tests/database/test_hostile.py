@@ -114,6 +114,8 @@ def use_everything(connection: Connection) -> None:
         "select public.ittybit_claim(id, attempt) from ittybit.jobs",
         "select public.ittybit_report(id, attempt, 'failed', error => '{\"status\": 400}') from ittybit.jobs",
         "select ittybit.retry(id) from ittybit.jobs where state = 'failed' and task is null",
+        "select * from ittybit.doctor()",
+        "select ittybit.adopt(false), ittybit.prove_secret()",
         "insert into ittybit.rules (name, bucket_id, task) select 'again', bucket_id, task from ittybit.rules"
         " where task is not null limit 1",
         "delete from ittybit.rules where name = 'again'",

@@ -69,6 +69,7 @@ def tables(connection: Connection) -> Iterator[tuple[str, list[str]]]:
         "triggers": "select pg_get_triggerdef(oid) as row from pg_trigger",
         "comments": "select description as row from pg_description where classoid <> 0 and objoid >= 16384",
         "statements": "select query as row from pg_stat_activity where query <> ''",
+        "the doctor": "select d::text as row from ittybit.doctor() as d",
         "settings": "select coalesce(setting, '') as row from pg_settings",
     }.items():
         yield what, [row["row"] or "" for row in rows(connection, query)]

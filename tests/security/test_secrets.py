@@ -43,6 +43,7 @@ FILLED = {
     "functions' output",
     "files of the stack",
     "staged files",
+    "the doctor",
     "the server's log",
     "a fault of ours",
     "comments",
@@ -69,7 +70,7 @@ class Run:
     """A stack on which everything happens, and what is to be kept of it to be searched.
 
     Attributes:
-        other: an S3 secret that is registered in the place of the first.
+        other: an S3 secret of a person's request.
         echo: every secret, as a service might say it in an error, so placed that a cut to 500 characters halves one.
     """
 
@@ -164,7 +165,7 @@ def happen(run: Run) -> None:
 
 
 def register(run: Run) -> None:
-    """create-connection: refused with an echo, created, unchanged, replaced in place and anew."""
+    """create-connection: refused with an echo, created, unchanged, tried in vain, replaced in place and anew."""
     run.project.create_bucket(BUCKET)
     with run.failing("ittybit", "GET", "/connections", status=403, body=run.echo):
         assert run.ask("create-connection", {}).status_code == 503
@@ -175,12 +176,15 @@ def register(run: Run) -> None:
         f"{run.stack.ittybit_url}/connections", headers={"authorization": f"Bearer {run.stack.ittybit_key}"}
     )
     assert run.stack.keys.s3_secret_access_key in told.text
-    changed = {"secret_access_key": run.other}
+    assert run.ask("create-connection", {"secret_access_key": run.other}).status_code == 422
+    with run.failing("supabase", "GET", "/storage/v1/s3/.*", status=500, body=run.echo):
+        assert run.ask("create-connection", {"secret_access_key": run.other}).status_code == 503
+    changed = {"is_default": True}
     with run.failing("ittybit", "PATCH", "/connections/.*", status=500, body=run.echo):
         assert run.ask("create-connection", changed).status_code == 503
     with run.failing("ittybit", "PATCH", "/connections/.*", status=405, body=run.echo):
         assert run.ask("create-connection", changed).json()["outcome"] == "replaced"
-    assert run.ask("create-connection", {}).json()["outcome"] == "replaced"
+    assert run.ask("create-connection", {"is_default": False}).json()["outcome"] == "replaced"
 
 
 def fail(run: Run) -> None:
