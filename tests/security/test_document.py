@@ -27,3 +27,17 @@ def test_every_test_that_is_named_exists(file: str, test: str) -> None:
 def test_there_is_a_model() -> None:
     assert len(ROWS) > 50
     assert len(NAMED) > 50
+
+
+@pytest.mark.parametrize(
+    ("runtime", "settings"),
+    [
+        ("cloud_run", ["--timeout=30s", "--concurrency", "--max-instances", "--memory=512Mi"]),
+        ("cloud_functions", ["--timeout=30s", "--concurrency", "--max-instances", "--memory=512Mi"]),
+        ("knative", ["timeoutSeconds: 30", "containerConcurrency", "autoscaling.knative.dev/max-scale"]),
+        ("container", ["--memory 512m"]),
+    ],
+)
+def test_what_is_said_to_be_set_by_the_deployment_is(runtime: str, settings: list[str]) -> None:
+    script = (ROOT / "deploy" / "runtimes" / f"{runtime}.sh").read_text()
+    assert not [one for one in settings if one not in script or one not in DOCUMENT]
