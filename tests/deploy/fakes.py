@@ -10,19 +10,14 @@ import shlex
 import shutil
 import socketserver
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 _SCRIPT = """#!{bash}
 IFS= read -r -d '' stdin
 exec 3<>/dev/tcp/127.0.0.1/{port}
-{{
-  printf '%s\\0' {name} "$PWD" "$#" "$@" "$stdin"
-  for variable in $(compgen -e); do printf '%s=%s\\0' "$variable" "${{!variable}}"; done
-  printf '\\0'
-}} >&3
+printf '%s\\0' {name} "$PWD" "$#" "$@" "$stdin" >&3
 IFS= read -r -d '' code <&3
 IFS= read -r -d '' out <&3
 IFS= read -r -d '' err <&3
@@ -55,7 +50,6 @@ class CommandCall:
     argv: list[str]
     stdin: str
     cwd: Path
-    environment: dict[str, str]
     command: str
     flags: dict[str, str]
     rest: list[str]
@@ -153,19 +147,19 @@ class FakeCommands:
         return port
 
     def _answer(self, connection: socketserver.StreamRequestHandler) -> None:
-        name, cwd, count = (_field(connection) for _ in range(3))
-        argv = [_field(connection) for _ in range(int(count))]
-        stdin = _field(connection)
-        environment = dict(line.split("=", 1) for line in iter(lambda: _field(connection), ""))
+        fields = _fields(connection)
+        name, cwd, count = (next(fields) for _ in range(3))
+        argv = [next(fields) for _ in range(int(count))]
+        stdin = next(fields)
         # One at a time: commands may be called side by side, and a program keeps state.
         with self._lock:
             try:
-                out, err, code = self._run(name, argv, stdin, Path(cwd), environment), "", 0
+                out, err, code = self._run(name, argv, stdin, Path(cwd)), "", 0
             except CommandError as error:
                 out, err, code = "", f"{error}\n", error.code
         connection.wfile.write(f"{code}\0{out}\0{err}\0".encode())
 
-    def _run(self, name: str, argv: list[str], stdin: str, cwd: Path, environment: dict[str, str]) -> str:
+    def _run(self, name: str, argv: list[str], stdin: str, cwd: Path) -> str:
         known = self._commands[name]
         wrong = ""
         command, flags, rest = "", dict[str, str](), argv
@@ -174,7 +168,7 @@ class FakeCommands:
                 command, flags, rest = parse(argv, known.accepts)
             except ValueError as error:
                 wrong = f"{name}: {error}"
-        call = CommandCall(name, argv, stdin, cwd, environment, command, flags, rest)
+        call = CommandCall(name, argv, stdin, cwd, command, flags, rest)
         self._calls.append(call)
         if wrong:
             raise CommandError(wrong, 64)
@@ -188,10 +182,12 @@ class FakeCommands:
         return known.program(call)
 
 
-def _field(connection: socketserver.StreamRequestHandler) -> str:
-    """Read up to the next NUL."""
-    read: Any = connection.rfile.read
-    return b"".join(iter(lambda: read(1), b"\0")).decode()
+def _fields(connection: socketserver.StreamRequestHandler) -> Iterator[str]:
+    """Read what comes, up to a NUL each."""
+    pending = b""
+    while chunk := connection.request.recv(65536):
+        *whole, pending = (pending + chunk).split(b"\0")
+        yield from (field.decode() for field in whole)
 
 
 def parse(argv: Sequence[str], accepts: Mapping[str, Sequence[str]]) -> tuple[str, dict[str, str], list[str]]:
