@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from shared.errors import Answered, Skipped, Unanswered
 from shared.outbound import Deadline, send
@@ -16,7 +16,9 @@ from shared.settings import Settings
 SIGNED_SECONDS = 24 * 3600
 
 # What storage-api accepts in a key (isValidKey); everything else it refuses with 400 InvalidKey.
-_KEY = re.compile(r"[A-Za-z0-9_/!.*'() &$@=;:+,?-]+", re.ASCII)
+_IN_A_PART = r"[A-Za-z0-9_!.*'() &$@=;:+,?-]"
+_IN_A_KEY = _IN_A_PART.replace("_", "_/")
+_KEY = re.compile(f"{_IN_A_KEY}+", re.ASCII)
 _CLIMBS = re.compile(r"(?:^|/)\.\.?(?:/|$)")
 _DESTINATION = re.compile(r"s3://([^/]+)/(.+)")
 
@@ -49,9 +51,27 @@ def check_destination(destination: str) -> str:
     return destination
 
 
-ObjectKey = Annotated[str, AfterValidator(check_key)]
-Bucket = Annotated[str, AfterValidator(check_bucket)]
-Destination = Annotated[str, AfterValidator(check_destination)]
+# The patterns say the same to a reader of the OpenAPI document.
+_UNCLIMBING = r"(?!(.*/)?\.\.?(/|$))"
+ObjectKey = Annotated[
+    str,
+    AfterValidator(check_key),
+    Field(json_schema_extra={"pattern": f"^{_UNCLIMBING}{_IN_A_KEY}+$", "maxLength": 1024}),
+]
+Bucket = Annotated[
+    str,
+    AfterValidator(check_bucket),
+    Field(json_schema_extra={"pattern": f"^{_UNCLIMBING}{_IN_A_PART}+$", "maxLength": 100}),
+]
+Destination = Annotated[
+    str,
+    AfterValidator(check_destination),
+    Field(
+        json_schema_extra={
+            "pattern": f"^s3://{_UNCLIMBING}{_IN_A_PART}{{1,100}}/(?!/|.*//){_UNCLIMBING}{_IN_A_KEY}{{1,1024}}$"
+        }
+    ),
+]
 
 
 def split_destination(destination: str) -> tuple[str, str]:

@@ -1,0 +1,45 @@
+"""The document of the functions is current, and names everything that it refers to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from deploy import openapi
+from shared.ledger import Report
+
+DOCUMENT: dict[str, Any] = json.loads(openapi.DOCUMENT.read_text())
+
+
+def test_it_is_that_of_the_models() -> None:
+    assert openapi.DOCUMENT.read_text() == openapi.text(), "make openapi"
+
+
+def references(value: Any) -> set[str]:
+    match value:
+        case {"$ref": str(reference)}:
+            return {reference}
+        case dict():
+            return {found for item in value.values() for found in references(item)}
+        case list():
+            return {found for item in value for found in references(item)}
+    return set()
+
+
+def test_everything_that_it_refers_to_is_there_and_used() -> None:
+    parts = DOCUMENT["components"]
+    there = {f"#/components/{kind}/{name}" for kind in ("schemas", "headers") for name in parts[kind]}
+    assert references(DOCUMENT) == there
+
+
+@pytest.mark.parametrize("name", DOCUMENT["components"]["schemas"])
+def test_every_schema_is_one(name: str) -> None:
+    jsonschema_rs.meta.validate(DOCUMENT["components"]["schemas"][name])
+
+
+def test_every_outcome_of_a_report_is_an_outcome_of_an_answer() -> None:
+    told = DOCUMENT["components"]["schemas"]["Moved"]["properties"]["outcome"]["enum"]
+    assert told == list(Report.model_json_schema()["properties"]["outcome"]["enum"])
