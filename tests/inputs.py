@@ -11,11 +11,12 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
 # What PostgreSQL can store.
 STORABLE = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
+STEPS = ("..", ".", "/", "../", "/..", "//", "a", "%2e%2e%2f", "\\")
 # fmt: off
 NASTY = (
-    "..", "../", "/..", "/", "//", "\\", "%2e%2e%2f", "%00", "\0", "\n", "\r\nX-Injected: 1", "\x1b[2J", "\u202e", ".",
+    "%00", "\0", "\n", "\r\nX-Injected: 1", "\x1b[2J", "\u202e",
     "{name}", "{dir}", "{stem}.{ext}", "{owner_id}", "s3://other/key", "https://example.com/", "*", "**", "?token=",
-    "&job=x", "#", "'; drop table ittybit.jobs; --", "$1", "%s", "${PATH}", "processed/", ".ittybit/", "a", "b.mp4",
+    "&job=x", "#", "'; drop table ittybit.jobs; --", "$1", "%s", "${PATH}", "processed/", ".ittybit/", "b.mp4",
     "é", "日本", "😀", "\u0301", "\ufeff", "\u2028", " ", '"', "<script>", "null", "NaN", "-0", "1e999", "video/mp4",
 )
 # fmt: on
@@ -23,8 +24,8 @@ NASTY = (
 
 def nasty(characters: st.SearchStrategy[str] = STORABLE, *, pieces: int = 8) -> st.SearchStrategy[str]:
     """Texts made of pieces that mean something somewhere, and of any others."""
-    fitting = st.sampled_from(NASTY)
-    return st.lists(fitting | st.text(characters, max_size=6), max_size=pieces).map("".join)
+    piece = st.sampled_from(NASTY) | st.sampled_from(STEPS) | st.text(characters, max_size=6)
+    return st.lists(piece, max_size=pieces).map("".join)
 
 
 def storable(*, pieces: int = 8) -> st.SearchStrategy[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shared.proof import Unproven, check_signature
@@ -59,7 +59,8 @@ def test_another_character_anywhere_in_the_id_or_the_timestamp_is_refused(header
     headers = sign(SECRET, BODY, message_id=ID)
     value = headers[header]
     place = data.draw(st.integers(0, len(value) - 1))
-    other = data.draw(st.characters(codec="latin-1", exclude_characters=value[place]))
+    other = data.draw(st.characters(codec="latin-1"))
+    assume(other != value[place])
     assert not is_accepted(headers | {header: value[:place] + other + value[place + 1 :]}, BODY)
 
 

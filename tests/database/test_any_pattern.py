@@ -1,0 +1,131 @@
+"""What Python and SQL both say of a pattern or a key is the same, and a template leads into its bucket alone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import psycopg
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from shared.errors import Refused, Skipped
+from shared.globs import matches_mimetype, matches_path
+from shared.objects import check_destination
+from shared.plain_mode import ObjectEvent, check
+from shared.settings import load
+from tests.database.project import Project
+from tests.functions.calling import NOWHERE
+from tests.inputs import storable
+
+PIECES = st.lists(st.sampled_from(["*", "**", "/", "a", "b.mp4", ".", "\n", "\1", "İ", "K", "[", "\\", "?", ";", " "]))
+TEXTS = storable() | PIECES.map("".join)
+
+
+def agrees(glob: str, text: str) -> str:
+    """The text with its stars filled, so that it often fits."""
+    return glob.replace("**", text).replace("*", "x")
+
+
+@given(glob=TEXTS, text=TEXTS, fits=st.booleans())
+@example(glob="\1", text="anything", fits=False)
+def test_a_path_fits_a_glob_in_sql_as_it_does_in_python(database: Project, glob: str, text: str, fits: bool) -> None:
+    path = agrees(glob, text) if fits else text
+    in_sql = database.value("select %s ~ ittybit.glob_pattern(%s)", path, glob)
+    assert in_sql == matches_path(glob, path)
+
+
+@given(pattern=TEXTS, text=TEXTS, fits=st.booleans())
+def test_a_media_type_fits_in_sql_as_it_does_in_python(database: Project, pattern: str, text: str, fits: bool) -> None:
+    mimetype = agrees(pattern, text) if fits else text
+    assume(pattern)
+    in_sql = database.value(
+        "select ittybit.fits(jsonb_populate_record(null::ittybit.rules, jsonb_build_object('path_pattern', '',"
+        " 'mimetype_pattern', ittybit.mimetype_pattern(%s))), '', jsonb_build_object('mimetype', %s::text))",
+        pattern,
+        mimetype,
+    )
+    assert in_sql == matches_mimetype(pattern, mimetype)
+
+
+@given(key=TEXTS)
+def test_a_key_is_safe_in_sql_as_it_is_in_python(database: Project, key: str) -> None:
+    in_python = False
+    with suppress(ValueError):
+        check_destination(f"s3://media/{key}")
+        in_python = True
+    assert database.value("select ittybit.is_safe_key(%s)", key) == in_python
+
+
+PLAIN = load(NOWHERE | {"WATCH_BUCKET": "uploads", "ITTYBIT_AUTOMATION_ID": "auto_1"})
+KEYS = st.lists(
+    st.sampled_from(["a", "/", ".emptyFolderPlaceholder", ".ittybit", "processed", "b.mp4"]), min_size=1, max_size=5
+).map("".join)
+
+
+@given(name=KEYS, size=st.integers(0, 2), is_delete_marker=st.booleans())
+def test_the_database_and_plain_mode_pass_over_the_same_objects(
+    database: Project, name: str, size: int, is_delete_marker: bool
+) -> None:
+    row = {"bucket_id": "uploads", "name": name, "metadata": {"size": size}, "is_delete_marker": is_delete_marker}
+    event = {"type": "INSERT", "table": "objects", "schema": "storage", "record": row}
+    reason = None
+    try:
+        check(ObjectEvent.model_validate(event), PLAIN)
+    except Skipped as skipped:
+        reason = skipped.reason
+    in_sql = database.value("select ittybit.reason_to_skip('uploads', %s, %s, %s, false)", name, size, is_delete_marker)
+    assert in_sql == reason
+
+
+PLACEHOLDERS = st.sampled_from(["{dir}", "{stem}", "{ext}", "{name}", "{version}", "{owner_id}"])
+PARTS = (
+    PLACEHOLDERS
+    | st.sampled_from(["s3://", "results", "/", "-", "{", "}", "{{", "..", ".", "made/"])
+    | storable(pieces=1)
+)
+TEMPLATES = st.lists(PARTS, max_size=6).map("".join)
+PLAUSIBLE = st.lists(PLACEHOLDERS | st.sampled_from(["/", "-", "x", ".."]), min_size=1, max_size=5).map(
+    lambda parts: "s3://results/" + "".join(parts)
+)
+
+
+@given(
+    template=PLAUSIBLE | TEMPLATES,
+    name=storable().filter(bool),
+    version=st.none() | storable(pieces=3),
+    owner=st.none() | storable(pieces=3),
+)
+def test_a_template_that_a_rule_may_have_leads_into_its_bucket_or_nowhere(
+    database: Project, template: str, name: str, version: str | None, owner: str | None
+) -> None:
+    database.sql("delete from ittybit.rules")
+    try:
+        database.rule(task={"kind": "video", "destination": template})
+    except psycopg.errors.InvalidParameterValue:
+        return
+    address = database.value("select ittybit.render_destination(%s, %s, %s, %s)", template, name, version, owner)
+    if address is not None:
+        bucket = template.removeprefix("s3://").partition("/")[0]
+        assert address.startswith(f"s3://{bucket}/")
+        check_destination(address)
+
+
+@given(path=TEXTS.filter(bool), mimetype=TEXTS, prefix=TEXTS, automation=TEXTS, bucket=TEXTS)
+@pytest.mark.usefixtures("database")
+def test_a_rule_is_taken_or_refused_and_never_breaks_an_upload(
+    database: Project, path: str, mimetype: str, prefix: str, automation: str, bucket: str
+) -> None:
+    columns = {"path": path, "mimetype": mimetype, "output_prefix": prefix, "automation_id": automation}
+    database.sql("delete from ittybit.rules")
+    with suppress(psycopg.errors.CheckViolation, psycopg.errors.InvalidRegularExpression, Refused):
+        database.rule(bucket_id=bucket, **columns)
+    with suppress(psycopg.errors.CheckViolation, psycopg.errors.InvalidRegularExpression):
+        database.rule("path", path=path)
+    with suppress(psycopg.errors.CheckViolation, psycopg.errors.InvalidRegularExpression):
+        database.rule("type", mimetype=mimetype)
+    with suppress(psycopg.errors.CheckViolation):
+        database.rule("prefix", output_prefix=prefix)
+    database.put("a/b.mp4", mimetype="video/mp4")
+    assert database.warnings == []
+    database.delete("a/b.mp4")

@@ -1,0 +1,123 @@
+"""Whatever Supabase and ittybit answer: a function answers as its document says, and a client raises our errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from shared import objects
+from shared.errors import Error, ServiceError
+from shared.ittybit import Ittybit
+from shared.outbound import Deadline
+from shared.settings import load
+from tests.functions import described
+from tests.functions.calling import NAMES, NOWHERE, Function
+from tests.functions.project import Job, Project
+from tests.functions.scripted import (
+    CLAIMS,
+    ENVELOPED,
+    MESSAGE,
+    ORIGIN,
+    SIGNED,
+    WORK,
+    Said,
+    Scripted,
+    saying,
+    scripted_function,
+)
+
+KEYS = {"access_key_id": "key-id", "secret_access_key": "key", "region": "local"}
+REQUESTS: dict[str, list[Any]] = {
+    "on-upload": [MESSAGE, {"bucket": "private", "name": "a.mp4", "automation_id": "auto_1"}],
+    "push-back": [
+        MESSAGE,
+        {"bucket": "private", "name": "a.mp4", "kind": "video", "destination": "s3://private/processed/a.mp4"},
+    ],
+    "create-connection": [KEYS],
+}
+
+
+@given(
+    request=st.sampled_from([(name, body) for name in NAMES for body in REQUESTS[name]]),
+    claim=saying(CLAIMS),
+    storage=saying(SIGNED),
+    ittybit=saying(ENVELOPED),
+    report=saying(st.just({"applied": True})),
+)
+def test_no_answer_of_a_service_is_a_fault_of_ours(
+    scripted: Scripted,
+    request: tuple[str, Any],
+    claim: list[Said],
+    storage: list[Said],
+    ittybit: list[Said],
+    report: list[Said],
+) -> None:
+    scripted.script(claim=claim, storage=storage, ittybit=ittybit, report=report)
+    name, body = request
+    described.check(name, scripted_function(name).tell(body))
+
+
+READINGS: list[Callable[[Ittybit], object]] = [
+    lambda client: client.run("run_1"),
+    lambda client: client.task("task_1"),
+    lambda client: client.connections(),
+    lambda client: client.run_automation("auto_1", "https://a/b", "a.1"),
+    lambda client: client.find_task("a.1", datetime.now(UTC), datetime.now(UTC)),
+    lambda client: client.update_connection("con_1", {}),
+]
+
+
+@given(read=st.sampled_from(READINGS), ittybit=saying(ENVELOPED))
+def test_the_client_of_ittybit_raises_our_errors_alone(
+    scripted: Scripted, read: Callable[[Ittybit], object], ittybit: list[Said]
+) -> None:
+    scripted.script(ittybit=ittybit)
+    with suppress(ServiceError):
+        read(Ittybit(load(NOWHERE | {"ITTYBIT_API_URL": ORIGIN}), Deadline(5)))
+
+
+@given(storage=saying(SIGNED))
+def test_what_storage_signs_leads_to_the_object_and_nowhere_else(scripted: Scripted, storage: list[Said]) -> None:
+    scripted.script(storage=storage)
+    settings = load(NOWHERE | {"SUPABASE_URL": ORIGIN})
+    with suppress(Error):
+        address = objects.signed_address(settings, "private", "a/b.mp4", "a.1", Deadline(5))
+        assert address.startswith(f"{ORIGIN}/storage/v1/object/sign/private/a/b.mp4?token=")
+
+
+@pytest.fixture
+def on_upload_scripted(project: Project) -> Function:
+    """on-upload between the real ledger and a scripted ittybit; there is one rule, and one object for it."""
+    Job.of_automation(project, "any/answer.mp4", bucket="open")
+    return Function.make("on-upload", project.stack.environment, ITTYBIT_API_URL=ORIGIN)
+
+
+@settings(max_examples=20)
+@given(step=st.sampled_from(["start", "check"]), work=WORK, status=st.sampled_from([200, 202, 400, 402]))
+@example(step="check", work={"id": "run_1", "status": "failed", "error": {"message": "a\0\ud83d"}}, status=200)
+@example(step="check", work={"id": "run_1", "status": "queued", "progress": 1e300}, status=200)
+def test_whatever_ittybit_says_of_a_job_reaches_the_ledger(
+    project: Project, on_upload_scripted: Function, scripted: Scripted, step: str, work: dict[str, Any], status: int
+) -> None:
+    project.stack.sql("truncate ittybit.jobs, ittybit.holds")
+    [(one,)] = project.stack.sql(
+        "insert into ittybit.jobs (rule, bucket_id, name, version, automation_id)"
+        " select r.name, o.bucket_id, o.name, o.version, r.automation_id"
+        " from ittybit.rules as r cross join storage.objects as o where o.name = 'any/answer.mp4' returning id"
+    )
+    job = Job(project, str(one), "any/answer.mp4")
+    scripted.script(ittybit=[Said({"id": "run_1", "status": "queued"})])
+    if step == "check":
+        assert on_upload_scripted.tell(job.send()).status_code == 202
+    scripted.script(ittybit=[Said(work, status)])
+    answer = on_upload_scripted.tell(job.send())
+    assert answer.status_code in (200, 202), answer.text
+    assert json.loads(answer.text)["outcome"] in ("started", "succeeded", "failed", "retry", "hold")
+    assert job["attempt"] in (job["reported"], job["claimed"])

@@ -1,0 +1,106 @@
+"""Whatever an object is called: what is signed and fetched is that object, and its job ends in an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import httpx
+import psycopg
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
+
+from shared import objects
+from shared.errors import Skipped
+from shared.outbound import Deadline
+from shared.settings import load
+from tests.functions import described
+from tests.functions.calling import NOWHERE, Function
+from tests.functions.project import Job, Project
+from tests.functions.scripted import ORIGIN, Said, Scripted
+from tests.inputs import nasty, storable
+
+NAMES = nasty()
+STORAGE = "/storage/v1/object"
+
+
+@given(bucket=NAMES, name=NAMES)
+@example(bucket="private", name="../public/a")
+@example(bucket="..", name="a")
+def test_an_address_names_the_object_and_nothing_else(scripted: Scripted, bucket: str, name: str) -> None:
+    scripted.script(storage=[Said([{"signedURL": "/object/sign/x?token=t"}])])
+    settings = load(NOWHERE | {"SUPABASE_URL": ORIGIN})
+    for kind in ("public", "sign"):
+        with suppress(Skipped):
+            if kind == "public":
+                address = objects.public_address(ORIGIN, bucket, name, "a.1")
+            else:
+                address = objects.signed_address(settings, bucket, name, "a.1", Deadline(5))
+                [(_, path, asked)] = scripted.asked
+                assert path == f"{STORAGE}/sign/{bucket}"
+                assert json.loads(asked)["paths"] == [name]
+            # As whoever fetches it reads it.
+            read = httpx.URL(address)
+            assert (read.scheme, read.host, read.fragment) == ("http", "scripted", "")
+            assert unquote(read.raw_path.partition(b"?")[0].decode()) == f"{STORAGE}/{kind}/{bucket}/{name}"
+            assert parse_qsl(read.query.decode())[-1] == ("job", "a.1")
+
+
+@given(key=NAMES, bucket=NAMES)
+def test_a_destination_that_is_accepted_is_one_place_under_its_folder(key: str, bucket: str) -> None:
+    with suppress(ValueError):
+        destination = objects.check_destination(f"s3://{bucket}/{key}")
+        read = "/".join(objects.split_destination(destination))
+        assert read == f"{bucket}/{key}"
+        assert not {"", ".", ".."} & set(read.removesuffix("/").split("/"))
+
+
+@pytest.fixture
+def storing(project: Project) -> Iterator[psycopg.Connection]:
+    """The storage server's connection; what it stores is gone afterwards."""
+    with psycopg.connect(project.stack.postgres.dsn("supabase_storage_admin"), autocommit=True) as connection:
+        connection.execute("set storage.allow_delete_query = 'true'")
+        yield connection
+        connection.execute("delete from storage.objects where metadata ->> 'eTag' = 'any'")
+
+
+@pytest.fixture
+def workers(project: Project) -> dict[str, Function]:
+    """Both workers, each with a rule for the bucket; nothing is stored in it."""
+    Job.of_automation(project, "any/first.mp4")
+    Job.of_task(project, "any/first.mp4")
+    return {name: Function.make(name, project.stack.environment) for name in ("on-upload", "push-back")}
+
+
+@settings(max_examples=20)
+@given(name=storable().filter(bool), owner=storable(), metadata=st.dictionaries(st.text("ab"), storable(), max_size=2))
+def test_a_job_of_any_object_is_moved(
+    project: Project,
+    storing: psycopg.Connection,
+    workers: dict[str, Function],
+    name: str,
+    owner: str,
+    metadata: dict[str, Any],
+) -> None:
+    stored = {"size": 5, "mimetype": "video/mp4", **metadata, "eTag": "any"}
+    storing.execute("delete from storage.objects where metadata ->> 'eTag' = 'any'")
+    project.stack.sql("delete from ittybit.jobs")
+    project.stack.sql("delete from ittybit.outputs")
+    storing.execute(
+        "insert into storage.objects (bucket_id, name, version, owner_id, metadata)"
+        " values ('private', %s, 'v1', %s, %s)"
+        " on conflict (bucket_id, name) do update set version = 'v2'",
+        [name, owner, Jsonb(stored)],
+    )
+    jobs = project.stack.sql("select id, function from ittybit.jobs where name = %s and state = 'queued'", (name,))
+    for one, function in jobs:
+        job = Job(project, str(one), name)
+        answer = workers[function].tell(job.send())
+        described.check(function, answer)
+        assert answer.status_code in (200, 202), answer.text
+        assert job["claimed"] == job["attempt"] == 1

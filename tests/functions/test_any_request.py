@@ -1,0 +1,186 @@
+"""Whatever is sent to a function: no fault of ours, an answer that the document describes, nobody called unproven."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from base64 import b64encode
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from schemathesis.specs.openapi.checks import negative_data_rejection
+
+from tests.functions import described
+from tests.functions.calling import NAMES, Function, sign
+from tests.functions.scripted import JOB, START, WATCHING, Said, Scripted, scripted_function
+from tests.inputs import ANY_TEXT, JSON, nasty, nearly, some
+
+TASK = {"kind": "video", "destination": "s3://private/processed/a.mp4"}
+ROW = {"bucket_id": "private", "name": "a.mp4", "version": "v1", "metadata": {"size": 1, "mimetype": "video/mp4"}}
+ROWS = nearly(
+    ROW,
+    bucket_id=nasty(),
+    name=nasty(),
+    version=nasty(),
+    metadata=nearly({"size": 1}, size=JSON, mimetype=nasty(), eTag=ANY_TEXT),
+    is_delete_marker=st.booleans(),
+    user_metadata=JSON,
+)
+MESSAGES = nearly({"job": JOB, "attempt": 1}, job=nasty(), attempt=st.integers(), more=JSON)
+RUNS = nearly(
+    {"bucket": "private", "name": "a.mp4", "automation_id": "auto_1"},
+    bucket=nasty(),
+    name=nasty(),
+    automation_id=nasty(),
+)
+TASKS = nearly(
+    {"bucket": "private", "name": "a.mp4", **TASK},
+    bucket=nasty(),
+    name=nasty(),
+    kind=nasty(),
+    options=st.dictionaries(ANY_TEXT, st.floats() | JSON, max_size=3),
+    destination=nasty().map(lambda key: f"s3://private/processed/{key}") | nasty(),
+)
+KEYS = nearly(
+    {"access_key_id": "id", "secret_access_key": "a-secret-of-somebody", "region": "local"},
+    access_key_id=nasty(),
+    secret_access_key=nasty(),
+    region=nasty(),
+    is_default=st.booleans(),
+)
+WEBHOOKS = nearly(
+    {"type": "INSERT", "table": "objects", "schema": "storage", "record": ROW, "old_record": None},
+    type=st.sampled_from(["UPDATE", "DELETE"]),
+    record=ROWS,
+    old_record=ROWS,
+)
+# Written by Python: infinities, halves of characters and all.
+WRITTEN = {
+    "on-upload": st.one_of([MESSAGES, RUNS, WEBHOOKS]).map(json.dumps),
+    "push-back": st.one_of([MESSAGES, TASKS, TASKS]).map(json.dumps),
+    "create-connection": KEYS.map(json.dumps),
+}
+INFINITE = json.dumps({"bucket": "private", "name": "a", "options": {"a": [float("nan")]}, **TASK}).encode()
+RAW = st.binary(max_size=100) | st.builds(str.encode, JSON.map(json.dumps), st.sampled_from(["utf-8", "utf-16"]))
+REQUESTS = st.one_of(
+    [st.tuples(st.just(name), written.map(str.encode)) for name, written in WRITTEN.items()]
+    + [
+        st.tuples(st.just(name), RAW | written.map(lambda text: text.encode("utf-16")))
+        for name, written in WRITTEN.items()
+    ]
+)
+VALUES = st.text(st.characters(codec="latin-1", min_codepoint=32, exclude_characters="\x7f"), max_size=60)
+CODES = st.binary(min_size=31, max_size=33).map(lambda code: f"v1,{b64encode(code).decode()}")
+NUMBERS = st.integers(-5, 10**12).map(str)
+HEADERS = some(
+    {
+        "Authorization": VALUES | VALUES.map(lambda text: f"Bearer {text}"),
+        "Content-Type": st.sampled_from(["application/json", "application/json; charset=x", "text/plain"]) | VALUES,
+        "webhook-id": VALUES,
+        "webhook-timestamp": NUMBERS | VALUES,
+        "webhook-signature": VALUES | VALUES.map(lambda text: f"v1,{text}"),
+        # What the runtime and what is in front of it read.
+        "X-Cloud-Trace-Context": VALUES | st.just("105445aa7843bc8bf206b12000100000/1;o=1"),
+        "Function-Execution-Id": VALUES,
+        "X-Forwarded-For": VALUES,
+        "X-Forwarded-Proto": VALUES,
+        "Accept": VALUES,
+        "Expect": VALUES,
+        "Cookie": VALUES,
+        "Range": VALUES,
+    },
+    at_most=3,
+)
+METHODS = st.just("POST") | st.sampled_from(["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
+# The framework itself answers 404 to these, and to a path of several lines.
+NOT_OURS = re.compile(r"\n|robots\.txt|favicon\.ico")
+PATHS = nasty().map(lambda text: "/" + NOT_OURS.sub("", text))
+
+
+def answering(scripted: Scripted, name: str) -> None:
+    """Let both services do what is asked of them."""
+    work = Said({"id": "run_1", "status": "queued", "name": "supabase-scripted"})
+    signed = Said([{"signedURL": "/object/sign/private/a.mp4?token=t"}])
+    claim = Said(START if name == "on-upload" else START | {"automation_id": None, "task": TASK})
+    scripted.script(
+        claim=[claim], storage=[signed], ittybit=[Said([]), work] if name == "create-connection" else [work]
+    )
+
+
+@given(request=REQUESTS, method=METHODS, path=PATHS, headers=HEADERS, forged=st.none() | VALUES | CODES)
+def test_nothing_without_proof_is_taken_and_nobody_is_called(
+    scripted: Scripted, request: tuple[str, bytes], method: str, path: str, headers: dict[str, str], forged: str | None
+) -> None:
+    name, body = request
+    if forged is not None:
+        now = str(int(time.time()))
+        headers = {"webhook-id": "1", "webhook-timestamp": now, "webhook-signature": forged} | headers
+    answering(scripted, name)
+    function = scripted_function(name)
+    place = {"PATH_INFO": path.encode().decode("latin-1")}
+    answer = function.client.open(method=method, headers=headers, data=body, environ_overrides=place)
+    assert answer.status_code == (401 if method == "POST" else 405)
+    described.check(name, answer, method=method)
+    assert scripted.asked == []
+
+
+@given(request=REQUESTS, is_signed=st.booleans(), headers=HEADERS)
+@example(request=("push-back", INFINITE), is_signed=False, headers={})
+def test_nothing_with_proof_is_a_fault_of_ours(
+    scripted: Scripted, request: tuple[str, bytes], is_signed: bool, headers: dict[str, str]
+) -> None:
+    name, body = request
+    answering(scripted, name)
+    function = scripted_function(name, *WATCHING)
+    secret = function.environment["FUNCTIONS_SECRET"]
+    # A signature is over text: what is none cannot have a right one.
+    text = body.decode("utf-8", "ignore").encode()
+    proof = sign(secret, text) if is_signed and text == body else function.bearer
+    others = {key: value for key, value in headers.items() if key not in {"Authorization", *proof}}
+    answer = function.send(body, others | proof)
+    described.check(name, answer)
+    assert answer.status_code != 401
+    # Whatever leaves is JSON.
+    for _, _, asked in scripted.asked:
+        assert not asked or json.loads(asked, parse_constant=pytest.fail)
+
+
+OPERATIONS = [described.SCHEMA[f"/{name}"]["POST"] for name in NAMES]
+OF_THE_DOCUMENT = st.one_of([one.as_strategy() for one in OPERATIONS])
+AGAINST_THE_DOCUMENT = st.one_of([one.as_strategy(schemathesis.GenerationMode.NEGATIVE) for one in OPERATIONS])
+
+
+def sent(case: schemathesis.Case[Any], function: Function) -> Any:
+    """What the function answers to a case of schemathesis's, sent with the token."""
+    transported = case.as_transport_kwargs(base_url="http://localhost")
+    body = transported.get("data") or b""
+    if "json" in transported:
+        body = json.dumps(transported["json"]).encode()
+    return function.send(body if isinstance(body, bytes) else str(body).encode(), function.bearer)
+
+
+@settings(max_examples=25)
+@given(case=OF_THE_DOCUMENT)
+def test_a_request_that_the_document_describes_is_understood(scripted: Scripted, case: schemathesis.Case[Any]) -> None:
+    name = case.path.strip("/")
+    answering(scripted, name)
+    answer = sent(case, scripted_function(name, *WATCHING))
+    described.check(name, answer)
+    # It may still be refused for what a document cannot say: where results may go, or a key that is missing.
+    assert answer.status_code in (200, 202, 422, 503), answer.text
+
+
+@settings(max_examples=25)
+@given(case=AGAINST_THE_DOCUMENT)
+def test_a_request_that_the_document_does_not_describe_is_refused(
+    scripted: Scripted, case: schemathesis.Case[Any]
+) -> None:
+    name = case.path.strip("/")
+    answering(scripted, name)
+    answer = sent(case, scripted_function(name, *WATCHING))
+    described.check(name, answer)
+    case.validate_response(described.response(answer), checks=[negative_data_rejection])
