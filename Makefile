@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 FILE ?=
 ENV ?=
 ARGS ?=
+ROWS ?=
+DOCS ?=
 UPLOADS ?= 10000
 SEED ?= 1
 KEY ?= honoured
@@ -15,7 +17,7 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
   --no-emit-find-links --custom-compile-command "make compile" $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve doctor test faults fuzz openapi lint compile audit sbom clean
+.PHONY: help demo serve doctor test faults bench fuzz openapi lint compile audit sbom clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +37,9 @@ test: $(VENV)/installed ## All tests, several files at a time
 
 faults: $(VENV)/installed ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored)
 	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
+
+bench: $(VENV)/installed ## What it costs beside what one has without it (ROWS=1,2; DOCS=1 puts it into docs/performance.md)
+	@$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(DOCS),--write-docs)
 
 fuzz: $(VENV)/installed ## Every property with other inputs, until time is over (FUZZ_SECONDS=60)
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)

@@ -1,0 +1,41 @@
+"""``python -m bench``: measure every row, print one table, and write it down."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+
+from bench import table
+
+# In the order in which they run; each knows its rows.
+PROGRAMS = ("uploads", "ledger", "backfill", "cold_start", "warm", "whole_way")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition(": ")[2])
+    parser.add_argument("--rows", default="", help="only these, such as 1,2 (a program's rows are measured together)")
+    parser.add_argument("--small", action="store_true", help="the smallest size: whether the programs work at all")
+    parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
+    options = parser.parse_args(arguments)
+    wanted = {int(number) for number in options.rows.split(",") if number}
+    rows: list[table.Row] = []
+    for name in PROGRAMS:
+        program = importlib.import_module(f"bench.{name}")
+        if wanted and not wanted & set(program.ROWS):
+            continue
+        began = time.monotonic()
+        print(f"{name} …", end=" ", file=sys.stderr, flush=True)
+        rows += [row for row in program.measure(options.small) if not wanted or row.row in wanted]
+        print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    rows.sort(key=lambda row: row.row)
+    print(table.markdown(rows), end="")
+    table.write_json(rows)
+    if options.write_docs:
+        table.write_document(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Row 13: the plan of a backfill over a million objects, beside an index-only count of them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+from collections.abc import Callable
+from typing import LiteralString
+
+import psutil
+
+from bench.database import BUCKET, METADATA, Database, database
+from bench.side_by_side import in_turns, ratio, seconds
+from bench.table import Row
+
+ROWS = (13,)
+_PLAN = "select * from ittybit.backfill('rule-0')"
+_COUNT = "select count(*) from storage.objects where bucket_id = 'media'"
+# As old as a backfill is for; in the order of their names, as one folder after the other is filled.
+_OBJECTS = """
+insert into storage.objects (bucket_id, name, version, metadata, user_metadata)
+select %s, format('clips/%%s/%%s.mp4', n / 1000, n), gen_random_uuid(), %s, '{}' from generate_series(1, %s) as n
+"""
+
+
+def measure(small: bool) -> list[Row]:
+    """Measure the row: time against time, and memory against memory; the larger ratio counts."""
+    objects, rounds = (2000, 2) if small else (1_000_000, 5)
+    with database(shared_buffers="1GB", max_wal_size="4GB") as target:
+        target.use(None)
+        target.admin.execute(_OBJECTS, [BUCKET, json.dumps(METADATA), objects])
+        target.admin.execute("vacuum (analyze) storage.objects")
+        target.rules((BUCKET, "clips/**", "video/*"))
+        target.admin.execute("update ittybit.rules set active_since = now()")
+        times = in_turns({"plan": _timed(target, _PLAN, objects), "count": _timed(target, _COUNT, objects)}, rounds)
+        memory = {"plan": _peak(target, _PLAN), "count": _peak(target, _COUNT)}
+    time_ratio, memory_ratio = ratio(times["plan"], times["count"]), memory["plan"] / memory["count"]
+    return [
+        Row(
+            13,
+            f"the plan of a backfill over {objects:,} objects, beside an index-only count of them (ms)",
+            statistics.median(times["plan"]) * 1000,
+            statistics.median(times["count"]) * 1000,
+            max(time_ratio, memory_ratio),
+            "<= 3",
+            stand_in=False,
+            more={
+                "peak memory of the database process that plans (MB)": memory["plan"] / 1e6,
+                "and of the one that counts (MB)": memory["count"] / 1e6,
+                "objects planned in a second": objects / statistics.median(times["plan"]),
+            },
+        )
+    ]
+
+
+def _timed(target: Database, statement: LiteralString, objects: int) -> Callable[[], float]:
+    def run() -> float:
+        answer: list[tuple[object, ...] | None] = []
+        took = seconds(lambda: answer.append(target.admin.execute(statement).fetchone()))
+        if answer[0] is None or objects not in answer[0]:
+            raise RuntimeError(f"{statement} answered {answer}")
+        return took
+
+    return run
+
+
+def _peak(target: Database, statement: LiteralString) -> float:
+    """Bytes that a fresh database process has of its own at the most: without what all of them share."""
+    with target.another() as connection:
+        process = psutil.Process(connection.info.backend_pid)
+        ended, peak = threading.Event(), [0]
+
+        def watch() -> None:
+            while not ended.wait(0.01):
+                memory = process.memory_info()
+                peak[0] = max(peak[0], memory.rss - memory.shared)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        connection.execute(statement)
+        ended.set()
+        watcher.join()
+    return max(float(peak[0]), 1.0)

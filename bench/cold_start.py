@@ -1,0 +1,67 @@
+"""Rows 7 and 8: from the start of a process to its first good answer, and to its first refusal."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench.load import MESSAGE, signed
+from bench.serving import ON_UPLOAD, ONE_LINE, Function, deployed, environment, serving
+from bench.side_by_side import LOADING, in_turns, pinned, ratio
+from bench.table import Row
+from bench.upstream import Upstream
+
+ROWS = (7, 8)
+JSON = {"Content-Type": "application/json"}
+
+
+def measure(small: bool) -> list[Row]:
+    """Measure both rows."""
+    programs = deployed(small=small)
+    with Upstream(delay=0) as upstream, pinned(LOADING):
+        settings = environment(upstream.origin)
+        cases = {
+            "one line": _start(programs, ONE_LINE, settings, lambda: JSON, 200),
+            "first job": _start(programs, ON_UPLOAD, settings, signed, 202),
+            "first refusal": _start(programs, ON_UPLOAD, settings, lambda: JSON, 401),
+        }
+        times = in_turns(cases, 1 if small else 25)
+    return [
+        _row(7, "process start to on-upload's first good answer (ms)", times, "first job", "<= 1.4"),
+        _row(8, "process start to on-upload's first refusal (ms)", times, "first refusal", "<= 1.2"),
+    ]
+
+
+def _start(
+    programs: Path,
+    function: Function,
+    settings: Mapping[str, str],
+    headers: Callable[[], Mapping[str, str]],
+    status: int,
+) -> Callable[[], float]:
+    def run() -> float:
+        sent = headers()
+        began = time.perf_counter()
+        with serving(programs, function, settings) as served:
+            answered = served.first_answer(MESSAGE, sent)
+            took = time.perf_counter() - began
+        if answered != status:
+            raise RuntimeError(f"{function.name} answered {answered}, not {status}")
+        return took
+
+    return run
+
+
+def _row(number: int, name: str, times: Mapping[str, list[float]], ours: str, goal: str) -> Row:
+    mine, one_line = times[ours], times["one line"]
+    return Row(
+        number,
+        name,
+        statistics.median(mine) * 1000,
+        statistics.median(one_line) * 1000,
+        ratio(mine, one_line),
+        goal,
+        stand_in=False,
+    )

@@ -1,0 +1,196 @@
+"""A project's database to measure on, and its objects' rows written as the storage server writes them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from local.postgres import SUPERUSER, Postgres, installed_binaries
+from local.stack import migrate
+
+BUCKET = "media"
+AUTOMATION = "auto_1"
+TASK = {
+    "kind": "video",
+    "options": {"height": 720, "format": "mp4", "quality": "medium"},
+    "destination": f"s3://{BUCKET}/processed/{{dir}}{{stem}}-720p.mp4",
+}
+METADATA = {
+    "eTag": '"f1c99b109c5c49af049ca089444ec61d"',
+    "size": 300000,
+    "mimetype": "video/mp4",
+    "cacheControl": "max-age=3600",
+    "lastModified": "2026-11-23T22:40:59.656Z",
+    "contentLength": 300000,
+    "httpStatusCode": 200,
+}
+
+# As cheap as the original, whose two checks of an address are in C and whose worker is woken by a commit callback: the
+# stand-in's are in SQL, and would make the baseline dearer than it is.
+_CHEAP_NET = """
+create or replace function net.wake() returns void language plpgsql as 'begin end';
+create or replace function net.http_post(
+  url text,
+  body jsonb default '{}',
+  params jsonb default '{}',
+  headers jsonb default '{"Content-Type": "application/json"}',
+  timeout_milliseconds integer default 5000
+) returns bigint language plpgsql as $$
+declare
+  request_id bigint;
+  content_type text;
+  pairs text[];
+begin
+  select value into content_type
+  from jsonb_each_text(coalesce(headers, '{}'))
+  where lower(key) = 'content-type'
+  limit 1;
+  if content_type <> 'application/json' then
+    raise exception 'Content-Type header must be "application/json"';
+  end if;
+  select coalesce(array_agg(key || '=' || value), '{}') into pairs from jsonb_each_text(params);
+  insert into net.http_request_queue (method, url, headers, body, timeout_milliseconds)
+  values ('POST', url, headers, convert_to(body::text, 'UTF8'), timeout_milliseconds)
+  returning id into request_id;
+  perform net.wake();
+  return request_id;
+end
+$$;
+"""
+
+# What ittybit's guide has a user paste: every object, the key in the text, no handler.
+GUIDE = """
+create or replace function public.guide() returns trigger language plpgsql security definer set search_path = '' as $$
+begin
+  perform net.http_post(
+    url := 'https://api.ittybit.com/automations/auto_1/run',
+    body := jsonb_build_object('url', 'https://ref.supabase.co/storage/v1/object/public/media/' || new.name),
+    headers := '{"Content-Type": "application/json", "Authorization": "Bearer ittybit_key_0123456789abcdef"}'::jsonb
+  );
+  return new;
+end
+$$;
+create or replace trigger guide after insert on storage.objects for each row execute function public.guide();
+"""
+OURS = "ittybit_object_stored"
+TRIGGERS = (OURS, "guide")
+
+_AS_STORAGE = """
+select
+  set_config('role', 'service_role', true),
+  set_config('request.jwt.claim.role', 'service_role', true),
+  set_config('request.jwt.claims', '{"role": "service_role"}', true),
+  set_config('request.method', 'POST', true),
+  set_config('request.path', '/object/media/clip', true),
+  set_config('storage.operation', 'storage.object.upload', true),
+  set_config('storage.allow_delete_query', 'true', true)
+"""
+_PUT = """
+insert into storage.objects (bucket_id, name, version, metadata, owner_id, user_metadata)
+values (%s, %s, %s, %s, null, '{}')
+on conflict (bucket_id, name) do update set version = excluded.version, metadata = excluded.metadata
+returning *
+"""
+
+
+def binaries() -> Path:
+    """Return the first PostgreSQL that has pgcrypto, as hosted; else the first: there its hmac() is a stand-in's."""
+    found = installed_binaries()
+    folders = (
+        (Path("share/extension"), Path("share/postgresql/extension")),
+        Path("/usr/share/postgresql"),
+    )
+    for path in found:
+        places = [path.parent / folder for folder in folders[0]] + [folders[1] / path.parent.name / "extension"]
+        if any((place / "pgcrypto.control").exists() for place in places):
+            return path
+    return found[0]
+
+
+@dataclass(frozen=True)
+class Database:
+    """A project's database.
+
+    Attributes:
+        admin: a superuser's connection.
+        storage: the storage server's.
+    """
+
+    postgres: Postgres
+    admin: psycopg.Connection
+    storage: psycopg.Connection
+
+    def another(self) -> psycopg.Connection:
+        """Return a fresh connection, with a database process of its own."""
+        return psycopg.connect(self.postgres.dsn(SUPERUSER), autocommit=True)
+
+    def rules(self, *rules: tuple[str, str, str]) -> None:
+        """Have these rules and no others: each a bucket, a path and a media type."""
+        self.admin.execute("truncate ittybit.rules")
+        self.admin.cursor().executemany(
+            "insert into ittybit.rules (name, bucket_id, path, mimetype, automation_id) values (%s, %s, %s, %s, %s)",
+            [(f"rule-{number}", *rule, AUTOMATION) for number, rule in enumerate(rules)],
+        )
+        self.admin.execute("analyze ittybit.rules")
+
+    def empty(self) -> None:
+        """Forget every object, job and call."""
+        self.admin.execute("truncate storage.objects, ittybit.jobs, ittybit.outputs, ittybit.starts")
+        self.admin.execute("truncate net.http_request_queue, net._http_response")
+
+    def use(self, trigger: str | None) -> None:
+        """Let one trigger fire on a new object, or none."""
+        for one in TRIGGERS:
+            self.admin.execute(
+                f"alter table storage.objects {'enable' if one == trigger else 'disable'} trigger {one}".encode()
+            )
+
+    def put(self, *names: str) -> None:
+        """Store objects, each in a transaction as the storage server's."""
+        metadata = json.dumps(METADATA)
+        for name in names:
+            with self.storage.transaction():
+                self.storage.execute(_AS_STORAGE, prepare=True)
+                self.storage.execute(_PUT, [BUCKET, name, str(uuid.uuid4()), metadata], prepare=True)
+
+    def put_at_once(self, count: int) -> None:
+        """Store that many objects in one statement."""
+        self.storage.execute(
+            "insert into storage.objects (bucket_id, name, version, metadata, user_metadata)"
+            " select %s, format('clips/%%s.mp4', n), gen_random_uuid(), %s, '{}' from generate_series(1, %s) as n",
+            [BUCKET, json.dumps(METADATA), count],
+        )
+
+
+@contextlib.contextmanager
+def database(*, durable: bool = False, cheap_net: bool = False, **settings: str) -> Iterator[Database]:
+    """Run one with the migrations, the guide's trigger beside ours, and everything set up but rules.
+
+    Args:
+        durable: whether a commit waits for the disk, as hosted.
+        cheap_net: whether calls only queue, at the original's cost, and nothing can be sent.
+        settings: as in postgresql.conf.
+    """
+    with Postgres.start(binaries=binaries(), durable=durable, settings=settings) as postgres:
+        postgres.prepare()
+        migrate(postgres)
+        with (
+            psycopg.connect(postgres.dsn(SUPERUSER), autocommit=True) as admin,
+            psycopg.connect(postgres.dsn("supabase_storage_admin"), autocommit=True) as storage,
+        ):
+            if cheap_net:
+                admin.execute(_CHEAP_NET)
+            admin.execute(GUIDE)
+            admin.execute("insert into storage.buckets (id, name, public) values (%s, %s, true)", [BUCKET, BUCKET])
+            admin.execute("select vault.create_secret(%s, 'ittybit_functions_secret')", ["whsec_" + "A" * 44])
+            admin.execute(
+                "update ittybit.settings set on_upload_url = 'https://a.test/', push_back_url = 'https://b.test/',"
+                " starts_per_hour = 1000000000, starts_per_day = 1000000000"
+            )
+            yield Database(postgres, admin, storage)

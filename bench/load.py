@@ -1,0 +1,90 @@
+"""Calls in quantity: prebuilt requests on kept-alive connections, so that the calling costs next to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from standardwebhooks import Webhook
+
+from bench.serving import SECRET
+
+JOB = "7a528c1c-005f-4bc2-bb6f-38b460de86d7"
+MESSAGE = json.dumps({"job": JOB, "attempt": 1}).encode()
+
+
+def signed(body: bytes = MESSAGE) -> dict[str, str]:
+    """Return the headers of a message as the database sends it now; good for five minutes."""
+    now = datetime.now(UTC)
+    signature = Webhook(SECRET).sign("job_1", now, body.decode())
+    return {
+        "Content-Type": "application/json",
+        "webhook-id": "job_1",
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": signature,
+    }
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a load came to.
+
+    Attributes:
+        count: how many answers there were, all of the status that was expected.
+        seconds: how long it took.
+    """
+
+    count: int
+    seconds: float
+
+    @property
+    def per_second(self) -> float:
+        """Answers a second."""
+        return self.count / self.seconds
+
+
+def load(
+    port: int, body: bytes, headers: Mapping[str, str], *, status: int, connections: int, seconds: float
+) -> Answers:
+    """Call from so many connections at once for so long; every answer must have the status.
+
+    Raises:
+        RuntimeError: an answer had another one.
+    """
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"POST / HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return asyncio.run(_load(port, request, f" {status} ".encode(), connections, seconds))
+
+
+async def _load(port: int, request: bytes, expected: bytes, connections: int, seconds: float) -> Answers:
+    began = time.perf_counter()
+    callers = (_call(port, request, expected, began + seconds) for _ in range(connections))
+    counts = await asyncio.gather(*callers)
+    return Answers(sum(counts), time.perf_counter() - began)
+
+
+async def _call(port: int, request: bytes, expected: bytes, until: float) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    count = 0
+    while time.perf_counter() < until:
+        writer.write(request)
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            # Its keep-alive is over: a new connection, and the same again.
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            continue
+        if expected not in head[:16]:
+            raise RuntimeError(f"expected {expected!r}, got {head!r}")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        count += 1
+        if b"connection: close" in head.lower():
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
+    return count

@@ -1,0 +1,138 @@
+"""Functions as a host serves them: what is deployed and nothing else installed, all of it byte-compiled, one core.
+
+The interpreter is that of ``build/deployed``, made once with requirements.txt alone: where the tools are installed as
+well, httpx imports a command line that no host has. (``small`` runs use the environment that is there.)
+"""
+
+from __future__ import annotations
+
+import compileall
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.side_by_side import SERVING, pin
+from local.functions import ROOT, stage
+
+SECRET = "whsec_" + "A" * 44
+TOKEN = "the-token-of-the-benchmarks"  # noqa: S105 - made up
+_VENV = ROOT / "build" / "deployed"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function to serve: its file, its target, and how it is called here."""
+
+    name: str
+    source: Path
+    target: str
+
+
+ON_UPLOAD = Function("on-upload", ROOT / "build" / "on-upload" / "main.py", "on_upload")
+ONE_LINE = Function("one line", Path(__file__).parent / "baseline" / "one_line.py", "one_line")
+THREE_CALLS = Function("three calls", Path(__file__).parent / "baseline" / "three_calls.py", "on_call")
+
+
+def deployed(*, small: bool) -> Path:
+    """Stage and byte-compile everything; return the folder of the programs that serve it."""
+    stage()
+    for function in (ON_UPLOAD, ONE_LINE, THREE_CALLS):
+        compileall.compile_dir(function.source.parent, quiet=1)
+    if small:
+        return Path(sys.executable).parent
+    mark, wanted = _VENV / "installed", ROOT / "requirements.txt"
+    if not mark.exists() or mark.read_text() != wanted.read_text():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(_VENV)], check=True)
+        install = [str(_VENV / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, "--requirement", str(wanted)], check=True)
+        shutil.copyfile(wanted, mark)
+    return _VENV / "bin"
+
+
+def environment(upstream: str) -> dict[str, str]:
+    """Return what the functions are given, every address being the one upstream's."""
+    return {
+        "ITTYBIT_API_KEY": "ittybit_key_of_the_benchmarks",
+        "ITTYBIT_API_URL": upstream,
+        "SUPABASE_URL": upstream,
+        "SUPABASE_SECRET_KEY": "sb_secret_of_the_benchmarks",
+        "FUNCTIONS_SECRET": SECRET,
+        "FUNCTIONS_TOKEN": TOKEN,
+    }
+
+
+class Serving:
+    """One function under the functions-framework console script, on one core, until ``stop``."""
+
+    def __init__(
+        self, programs: Path, function: Function, settings: Mapping[str, str], *, threads: int = 16, core: int = SERVING
+    ) -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port: int = listener.getsockname()[1]
+        command = [str(programs / "functions-framework"), f"--source={function.source}", f"--target={function.target}"]
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self._process = subprocess.Popen(
+            [*command, "--host=127.0.0.1", f"--port={self.port}"],
+            cwd=function.source.parent,
+            env={**inherited, **settings, "THREADS": str(threads)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        pin(core, self._process.pid)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def processes(self) -> list[int]:
+        """The master and its worker."""
+        return [self._process.pid, *(child.pid for child in psutil.Process(self._process.pid).children())]
+
+    def first_answer(self, body: bytes, headers: Mapping[str, str]) -> int:
+        """Call until it answers, and return the status of its first answer; raise RuntimeError when it ends."""
+        while self._process.poll() is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            try:
+                connection.request("POST", "/", body, dict(headers))
+                return connection.getresponse().status
+            except ConnectionError:
+                time.sleep(0.002)
+            finally:
+                connection.close()
+        raise RuntimeError(f"the function ended with {self._process.returncode}")
+
+    def memory(self) -> int:
+        """Bytes of memory that are there because of it: the proportional share of what it has in common (PSS)."""
+        return sum(psutil.Process(process).memory_full_info().pss for process in self.processes)
+
+    def stop(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def serving(programs: Path, function: Function, settings: Mapping[str, str], *, threads: int = 16) -> Iterator[Serving]:
+    """Serve a function for the length of a with."""
+    served = Serving(programs, function, settings, threads=threads)
+    try:
+        yield served
+    finally:
+        served.stop()

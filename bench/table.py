@@ -1,0 +1,80 @@
+"""The rows of one run: as a table to read, as ``build/bench.json``, and as the table of docs/performance.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from local.functions import ROOT
+
+JSON = ROOT / "build" / "bench.json"
+DOCUMENT = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        row: its number.
+        name: what was measured, with the unit of ``ours`` and ``baseline``.
+        baseline: what a user would have without us; None where the goal is a bare number.
+        ratio: ours to baseline, the median of the rounds; ours alone where there is no baseline.
+        goal: such as ``<= 1.5``, which ``ratio`` is held against.
+        holds: whether what the goal asks for besides the ratio came true.
+        stand_in: whether a stand-in of something that the project does not own took part.
+        more: further figures of the same run, for the document.
+    """
+
+    row: int
+    name: str
+    ours: float
+    baseline: float | None
+    ratio: float
+    goal: str
+    stand_in: bool
+    holds: bool = True
+    more: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is met."""
+        sign, limit = self.goal.split()
+        within = self.ratio <= float(limit) if sign == "<=" else self.ratio >= float(limit)
+        return within and self.holds
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """Return the table as it stands in the document."""
+    lines = ["| # | what | ours | baseline | ratio | goal | met | stand-in |", "|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        met, stand_in = "yes" if row.met else "**no**", "yes" if row.stand_in else ""
+        goal = row.goal.replace("<=", "≤").replace(">=", "≥")
+        figures = f"{_short(row.ours)} | {_short(row.baseline)} | {_short(row.ratio)}"
+        lines.append(f"| {row.row} | {row.name} | {figures} | {goal} | {met} | {stand_in} |")
+    more = [f"- {row.row}: {name}: {_short(value)}" for row in rows for name, value in row.more.items()]
+    return "\n".join([*lines, *(["", "In the same run:", "", *more] if more else [])]) + "\n"
+
+
+def _short(value: float | None) -> str:
+    """Three significant digits, and never an exponent."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def write_json(rows: Sequence[Row], file: Path = JSON) -> None:
+    """Write every row with whether it is met."""
+    file.parent.mkdir(exist_ok=True)
+    told = [{**{k: v for k, v in asdict(row).items() if k != "holds"}, "met": row.met} for row in rows]
+    file.write_text(json.dumps(told, indent=2) + "\n")
+
+
+def write_document(rows: Sequence[Row], document: Path = DOCUMENT) -> None:
+    """Put the table in the place of the one that the document has between its two marks."""
+    head, _, rest = document.read_text().partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    document.write_text(f"{head}{BEGIN}\n{markdown(rows)}{END}{tail}")
