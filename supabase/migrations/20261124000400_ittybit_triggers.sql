@@ -31,7 +31,18 @@ begin
 end;
 $$;
 
--- Whether a key lies where results are declared to be written: in whichever bucket, for an automation may write to any.
+-- Where results are declared to be written: in whichever bucket, for an automation may write to any.
+create or replace view ittybit.declared_prefixes as
+select unnest(s.output_prefixes) as prefix
+from ittybit.settings as s
+union all
+select r.output_prefix
+from ittybit.rules as r
+where r.output_prefix is not null;
+
+revoke all on ittybit.declared_prefixes from public, anon, authenticated, service_role;
+
+-- Whether a key lies under one of them.
 create or replace function ittybit.is_under_output_prefix(name text)
 returns boolean
 language plpgsql
@@ -41,16 +52,42 @@ set search_path = ''
 as $$
 begin
   return exists (
-    select
-    from ittybit.settings as s, unnest(s.output_prefixes) as declared (prefix)
-    where starts_with(is_under_output_prefix.name, declared.prefix)
-    union all
-    select from ittybit.rules as r where starts_with(is_under_output_prefix.name, r.output_prefix)
+    select from ittybit.declared_prefixes as d where starts_with(is_under_output_prefix.name, d.prefix)
   );
 end;
 $$;
 
--- Why an object starts nothing although a rule matches it, or null when it may.
+-- Why an object starts nothing although a rule matches it, or null when it may: always one row. Bound here and now like
+-- ittybit.fits, so that it becomes a part of the query that asks it of many.
+create or replace function ittybit.reasons_to_skip(
+  bucket_id text,
+  name text,
+  size bigint,
+  is_delete_marker boolean,
+  through_s3 boolean
+)
+returns setof text
+language sql
+stable
+begin atomic
+  select case
+    when is_delete_marker then 'delete_marker'
+    when name like '%/' or '/' || name like '%/.emptyFolderPlaceholder' then 'folder'
+    when name like '.ittybit/%' then 'probe'
+    when exists (
+      select
+      from ittybit.outputs as o
+      where o.bucket_id = reasons_to_skip.bucket_id and o.name = any (ittybit.places(reasons_to_skip.name))
+    ) then 'output'
+    when exists (
+      select from ittybit.declared_prefixes as d where starts_with(reasons_to_skip.name, d.prefix)
+    ) then 'output_prefix'
+    when coalesce(size, 0) = 0 then 'empty'
+    when through_s3 then 's3_write'
+  end;
+end;
+
+-- The same of one object.
 create or replace function ittybit.reason_to_skip(
   bucket_id text,
   name text,
@@ -65,19 +102,7 @@ security definer
 set search_path = ''
 as $$
 begin
-  return case
-    when is_delete_marker then 'delete_marker'
-    when name ~ '(^|/)\.emptyFolderPlaceholder$' or name like '%/' then 'folder'
-    when name like '.ittybit/%' then 'probe'
-    when exists (
-      select
-      from ittybit.outputs as o
-      where o.bucket_id = reason_to_skip.bucket_id and o.name = any (ittybit.places(reason_to_skip.name))
-    ) then 'output'
-    when ittybit.is_under_output_prefix(name) then 'output_prefix'
-    when coalesce(size, 0) = 0 then 'empty'
-    when through_s3 then 's3_write'
-  end;
+  return (select r from ittybit.reasons_to_skip(bucket_id, name, size, is_delete_marker, through_s3) as r);
 end;
 $$;
 

@@ -55,6 +55,8 @@ end;
 $$;
 
 -- Objects that a rule fits and that the ledger has no row for, in this content; or only that of a stopped backfill.
+-- `reason` is why one starts nothing, or null when it may. What came through S3 cannot be told any more: a result is
+-- known by its reservation or its prefix.
 create or replace view ittybit.unseen as
 select
   r as rule,
@@ -64,7 +66,11 @@ select
   to_jsonb(o) as object,
   (o.metadata ->> 'size')::bigint as size,
   ittybit.content_time(o.metadata) as content_time,
-  j.id as stopped_job
+  j.id as stopped_job,
+  coalesce(
+    s.reason,
+    case when r.task is not null then ittybit.reason_against_task(ittybit.fill_task(r.task, to_jsonb(o)), to_jsonb(o)) end
+  ) as reason
 from ittybit.rules as r
 join storage.objects as o
   on o.bucket_id = r.bucket_id and o.metadata ? 'size' and ittybit.fits(r, o.name, o.metadata)
@@ -78,30 +84,27 @@ left join lateral (
     and coalesce(k.version, '') = coalesce(o.version, '')
   limit 1
 ) as j on true
+cross join lateral ittybit.reasons_to_skip(
+  o.bucket_id,
+  o.name,
+  (o.metadata ->> 'size')::bigint,
+  coalesce((to_jsonb(o) ->> 'is_delete_marker')::boolean, false),
+  false
+) as s (reason)
 where r.enabled and (j.id is null or (j.state = 'skipped' and j.reason = 'backfill_stopped'));
 
 revoke all on ittybit.unseen from public, anon, authenticated, service_role;
 
--- Why an unseen object starts nothing, or null when it may. What came through S3 cannot be told any more: a result is
--- known by its reservation or its prefix.
-create or replace function ittybit.reason_to_skip_unseen(rule ittybit.rules, object jsonb)
-returns text
+-- What a backfill of a rule is about: its unseen objects of before a moment, or of an unknown one, that may start.
+create or replace function ittybit.startable(rule text, before timestamptz)
+returns setof ittybit.unseen
 language sql
 stable
-security definer
-set search_path = ''
-as $$
-  select coalesce(
-    ittybit.reason_to_skip(
-      object ->> 'bucket_id',
-      object ->> 'name',
-      (object -> 'metadata' ->> 'size')::bigint,
-      coalesce((object ->> 'is_delete_marker')::boolean, false),
-      false
-    ),
-    ittybit.reason_against_task(ittybit.fill_task(rule.task, object), object)
-  );
-$$;
+begin atomic
+  select u.*
+  from ittybit.unseen as u
+  where u.rule_name = startable.rule and coalesce(u.content_time < startable.before, true) and u.reason is null;
+end;
 
 -- Why nobody can tell whose an object is, or null: an automation that uploads by itself without a declared prefix leaves
 -- results that look like anybody's, in any bucket. Beside one, an object without an owner is not started unasked.
@@ -170,7 +173,7 @@ begin
 
   select p.* into page_of from ittybit.next_page(place.bucket_id, place.name, page) as p;
   for missed in
-    select u.rule, u.object
+    select u.rule, u.object, u.reason
     from ittybit.unseen as u
     where u.bucket_id = place.bucket_id
       and u.name > place.name
@@ -181,7 +184,7 @@ begin
     perform ittybit.record_job(
       missed.rule,
       missed.object,
-      coalesce(ittybit.reason_to_skip_unseen(missed.rule, missed.object), ittybit.reason_to_ask(missed.object)),
+      coalesce(missed.reason, ittybit.reason_to_ask(missed.object)),
       nudge => false
     );
     made := made + 1;
@@ -236,15 +239,12 @@ begin
     count(*) as files,
     coalesce(sum(u.size), 0)::bigint as bytes,
     max(u.name) as last_name,
-    (array_agg(u.name order by u.name))[1:5] as sample
+    array_agg(u.name order by u.place) filter (where u.place <= 5) as sample
   into plan
   from (
-    select u.size, u.name
-    from ittybit.unseen as u
-    where u.rule_name = backfill.rule
-      and coalesce(u.content_time < statement_timestamp(), true)
-      and ittybit.reason_to_skip_unseen(u.rule, u.object) is null
-    order by u.name
+    select s.size, s.name, row_number() over (order by s.name) as place
+    from ittybit.startable(backfill.rule, statement_timestamp()) as s
+    order by s.name
     limit backfill.cap
   ) as u;
 
@@ -336,13 +336,8 @@ begin
     made := 0;
     for missed in
       select u.rule, u.object, u.name, u.stopped_job
-      from ittybit.unseen as u
-      where u.rule_name = walk.rule
-        and u.bucket_id = bucket
-        and u.name > walk.name
-        and u.name <= least(page_of.last_name, walk.last_name)
-        and coalesce(u.content_time < walk.content_before, true)
-        and ittybit.reason_to_skip_unseen(u.rule, u.object) is null
+      from ittybit.startable(walk.rule, walk.content_before) as u
+      where u.bucket_id = bucket and u.name > walk.name and u.name <= least(page_of.last_name, walk.last_name)
       order by u.name
       limit room
     loop

@@ -19,7 +19,7 @@ BROKEN = {
     "no pgcrypto": "drop schema extensions cascade",
     "no address": "update ittybit.settings set on_upload_url = 'http:///a', push_back_url = 'http:///b'",
     "no ledger": "drop table ittybit.jobs cascade",
-    "no reservations": "drop table ittybit.outputs",
+    "no reservations": "drop table ittybit.outputs cascade",
     "no rules": "drop table ittybit.rules cascade",
     "no settings": "drop table ittybit.settings cascade",
     "a rule's column gone": "alter table ittybit.rules drop column path_pattern cascade",
