@@ -36,14 +36,15 @@ def matches_path(glob: str, path: str) -> bool:
 
 def matches_mimetype(pattern: str, mimetype: str) -> bool:
     """Whether a media type such as ``video/mp4; codecs=avc1`` fits a pattern such as ``video/*``."""
-    plain = mimetype.translate(_LOWER).partition(";")[0].rstrip(" ")
-    return _fits(_mimetype_parts(pattern.translate(_LOWER)), plain)
+    claimed = mimetype.translate(_LOWER)
+    bare = (*_mimetype_parts(pattern.translate(_LOWER)), _Part(" ", repeats=True))
+    return _fits(bare, claimed) or _fits((*bare, _Part(";"), _Part(repeats=True)), claimed)
 
 
 @functools.cache
 def _path_parts(glob: str) -> _Parts:
     stars = {"*": _Part(refused="/", repeats=True), "**": _Part(repeats=True)}
-    # A run of stars is one star: no two follow one another.
+    # A run of stars is one star.
     return tuple(stars.get(part[:2]) or _Part(part) for part in re.findall(r"\*+|[^*]", glob))
 
 
@@ -65,5 +66,11 @@ def _fits(parts: _Parts, text: str) -> bool:
 
 
 def _past_stars(parts: _Parts, places: set[int]) -> set[int]:
-    """Add what is reached when a star takes nothing more."""
-    return places | {place + 1 for place in places if place < len(parts) and parts[place].repeats}
+    """Add what is reached when a star, or one after the other, takes nothing more."""
+    reached = set(places)
+    for place in places:
+        after = place
+        while after < len(parts) and parts[after].repeats:
+            after += 1
+            reached.add(after)
+    return reached

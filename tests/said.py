@@ -64,13 +64,15 @@ def returned(path: Path, function: str) -> set[str]:
 def reasons() -> dict[str, set[str]]:
     """The words that each SQL function can put into a job's ``reason``, or give for refusing a claim."""
     found: dict[str, set[str]] = {}
-    for name, body in re.findall(r"create or replace function ([\w.]+)\(.*?as \$\$(.*?)\$\$;", MIGRATIONS, re.DOTALL):
+    functions = r"create or replace function ([\w.]+)\(.*?(?:as \$\$(.*?)\$\$;|begin atomic(.*?)\nend;|\nreturn (.*?);)"
+    for name, *bodies in re.findall(functions, MIGRATIONS, re.DOTALL):
+        body = "".join(bodies)
         source = re.sub(r"--.*|->> '\w+'", "", body)
         words = set(re.findall(r"\breason\s*:?=\s*'(\w+)'|'reason',\s*'(\w+)'|\.reason,\s*'(\w+)'", source))
         said = {word for alternatives in words for word in alternatives if word}
         for arguments in re.findall(r"end_content\((.*?)\);", source, re.DOTALL):
             said |= set(re.findall(r"'(\w+)'", arguments))
-        if ".reason_" in name:
+        if ".reason" in name:
             said |= set(re.findall(r"(?:then|select|else)\s+'(\w+)'", source))
         if said:
             found[name.rpartition(".")[2]] = said

@@ -40,8 +40,11 @@ def test_a_media_type_fits_in_sql_as_it_does_in_python(database: Project, patter
     mimetype = agrees(pattern, text) if fits else text
     assume(pattern)
     in_sql = database.value(
-        "select ittybit.fits(jsonb_populate_record(null::ittybit.rules, jsonb_build_object('path_pattern', '',"
-        " 'mimetype_pattern', ittybit.mimetype_pattern(%s))), '', jsonb_build_object('mimetype', %s::text))",
+        "select ittybit.fits(jsonb_populate_record(null::ittybit.rules, jsonb_build_object("
+        "'path_pattern', '', 'path_like', '%%', 'mimetype_pattern', ittybit.mimetype_pattern(%s),"
+        " 'mimetype_like', ittybit.glob_like(lower(%s::text collate \"C\")) || '%%'"
+        ")), '', jsonb_build_object('mimetype', %s::text))",
+        pattern,
         pattern,
         mimetype,
     )

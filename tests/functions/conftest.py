@@ -120,8 +120,8 @@ def automation(ittybit: Alone) -> str:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
     """Both services, asked by a client that repeats at once what it would repeat after a while."""
     app = Scripted()
-    with app.client() as client:
-        monkeypatch.setattr("shared.outbound._client", client)
+    with app.transport() as transport:
+        monkeypatch.setattr("shared.network._pool", transport)
         monkeypatch.setattr("shared.outbound.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
         monkeypatch.setattr(client_module, "MAX_PAGES", 1)
         monkeypatch.setattr(client_module, "PAGE", 2)

@@ -20,6 +20,19 @@ ORIGIN = "http://scripted"
 JOB = "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000"
 
 
+class _Switch(httpx.BaseTransport):
+    def __init__(self, scripted: httpx.BaseTransport) -> None:
+        self._scripted = scripted
+        self._real = httpx.HTTPTransport(trust_env=False)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        is_ours = str(request.url).startswith(f"{ORIGIN}/")
+        return (self._scripted if is_ours else self._real).handle_request(request)
+
+    def close(self) -> None:
+        self._real.close()
+
+
 @dataclass(frozen=True)
 class Said:
     """One answer: what is no bytes is sent as JSON, the kind of it that Python writes."""
@@ -46,9 +59,9 @@ class Scripted:
         self.says: dict[Who, list[Said]] = {}
         self.asked: list[tuple[Who, str, bytes]] = []
 
-    def client(self) -> httpx.Client:
+    def transport(self) -> httpx.BaseTransport:
         """What the functions send with, if it leads here for this origin, and to any other as ever."""
-        return httpx.Client(mounts={f"{ORIGIN}/": httpx.MockTransport(self._answer)}, trust_env=False)
+        return _Switch(httpx.MockTransport(self._answer))
 
     def script(self, **says: list[Said]) -> None:
         """Forget what was, and answer so from now on."""

@@ -171,7 +171,7 @@ def test_a_database_that_is_down(service: httpx.Client, postgres: Postgres) -> N
     assert service.post("/me").status_code == 200
 
 
-USER = str(uuid.uuid4())
+USER = "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e"
 USER_JWT = KEYS.jwt("authenticated", USER)
 
 
@@ -212,7 +212,7 @@ def test_who_is_turned_away(origin: str, headers: dict[str, str], message: str) 
     assert answer.json()["message"].startswith(message)
 
 
-@pytest.mark.parametrize("key", [KEYS.publishable_key, KEYS.anon_jwt])
+@pytest.mark.parametrize("key", [KEYS.publishable_key, KEYS.anon_jwt], ids=["publishable", "legacy"])
 def test_a_function_closed_to_anon_is_a_401_for_it(origin: str, key: str) -> None:
     answer = httpx.post(f"{origin}/rest/v1/rpc/closed", headers={"apikey": key}, trust_env=False)
     assert (answer.status_code, answer.json()["code"]) == (401, "42501")
