@@ -57,7 +57,7 @@ Verbs
 
   remove          take all of it out again, and list what is left; no file in a bucket is touched
 
-Options
+Options, in front of the verb or behind it
   --env NAME      read .env.NAME instead of .env, and keep the names in the cloud apart
   --dry-run       print what would run, and run nothing; what is not set prints as <NAME>
   --yes           answer every question with yes
@@ -71,23 +71,34 @@ USAGE
 }
 
 main() {
+  local verb='' rest=()
+  # The options mean the same in front of the verb and behind it.
   while (($#)); do
     case "$1" in
       --env)
         [[ "${2:-}" =~ ^[a-z][a-z0-9-]{0,20}$ ]] || fail '--env takes a name such as staging'
         ENVIRONMENT="$2"
         shift 2
+        continue
         ;;
-      --dry-run) DRY_RUN=true && shift ;;
-      --yes) ASSUME_YES=true && shift ;;
-      -h | --help | help) usage && return ;;
-      -*) fail "unknown option '$1'" ;;
-      *) break ;;
+      --dry-run) DRY_RUN=true ;;
+      --yes) ASSUME_YES=true ;;
+      *)
+        if [[ -n "$verb" ]]; then
+          rest+=("$1")
+        else
+          case "$1" in
+            -h | --help | help) usage && return ;;
+            -*) fail "unknown option '$1'" ;;
+            *) verb="$1" ;;
+          esac
+        fi
+        ;;
     esac
+    shift
   done
-  local verb="${1:-}"
   [[ -n "$verb" ]] || { usage >&2 && exit 2; }
-  shift
+  set -- ${rest[@]+"${rest[@]}"}
   case "$verb" in
     stage) stage "$@" ;;
     functions) functions "$@" ;;

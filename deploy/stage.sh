@@ -7,6 +7,10 @@ stage() {
   local name made
   (($#)) || set -- "${FUNCTIONS[@]}"
   check_functions "$@"
+  if $DRY_RUN; then
+    run ./deploy.sh stage "$@"
+    return
+  fi
 
   mkdir -p build
   for name in "$@"; do

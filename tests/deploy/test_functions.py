@@ -53,6 +53,20 @@ def test_a_dry_run_prints_all_that_would_run(clone: Clone, runtime: str) -> None
     assert not clone.env_file().exists()
 
 
+def test_the_options_mean_the_same_behind_the_verb(clone: Clone) -> None:
+    clone.write_env(SETTINGS, "staging")
+    before = clone.deploy("--env", "staging", "--dry-run", "--yes", "functions", "--to", "process")
+    behind = clone.deploy("functions", "--dry-run", "--to", "process", "--env", "staging", "--yes")
+    assert (behind.returncode, behind.stdout) == (0, before.stdout)
+    assert "staging" in behind.stdout
+
+
+def test_a_dry_run_of_staging_makes_nothing(clone: Clone) -> None:
+    result = clone.deploy("stage", "push-back", "--dry-run")
+    assert (result.returncode, result.stdout) == (0, "./deploy.sh stage push-back\n")
+    assert not (clone.root / "build").exists()
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.usefixtures("host")
 def test_a_dry_run_with_settings_shows_no_secret(clone: Clone, runtime: str) -> None:
