@@ -86,7 +86,8 @@ class Work(BaseModel):
     @field_validator("progress", mode="before")
     @classmethod
     def _percent_or_nothing(cls, value: Any) -> Any:
-        return value if isinstance(value, (int, float)) and 0 <= value <= 100 else None
+        # Rounded: the ledger has no place for the smallest numbers that JSON knows.
+        return round(value, 3) if isinstance(value, (int, float)) and 0 <= value <= 100 else None
 
     @field_validator("error", mode="before")
     @classmethod

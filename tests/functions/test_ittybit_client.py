@@ -207,6 +207,10 @@ def test_a_progress_that_is_no_percentage_is_passed_over(progress: object) -> No
     assert Work.model_validate(TASK | {"progress": progress}).progress is None
 
 
+def test_a_progress_smaller_than_any_is_none_yet() -> None:
+    assert Work.model_validate(TASK | {"progress": 2.8e-215}).progress == 0
+
+
 @pytest.mark.parametrize(
     "date",
     [
