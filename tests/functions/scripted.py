@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
+from unittest.mock import patch
 from urllib.parse import unquote
 
 import httpx
@@ -89,13 +90,20 @@ class Scripted:
 WATCHING = ("private", "auto_1")
 
 
+def between(name: str, environment: Mapping[str, str] = NOWHERE, **changes: str | None) -> Function:
+    """Make a function between scripted services, for which S3 keys always work: those are tried past ``network``."""
+    with patch("shared.s3_probe.probe", return_value=[]):
+        return Function.make(name, environment, **{"SUPABASE_URL": ORIGIN, "ITTYBIT_API_URL": ORIGIN, **changes})
+
+
 @cache
 def scripted_function(name: str, watched: str | None = None, automation: str | None = None) -> Function:
     """One of the functions between scripted services, on-upload in plain mode if it is told what to watch."""
-    watch = {"WATCH_BUCKET": watched, "ITTYBIT_AUTOMATION_ID": automation} if name == "on-upload" else {}
     # Where it is not told, push-back looks for a connection first.
-    known = {"ITTYBIT_CONNECTION_ID": "con_1"} if watched else {}
-    return Function.make(name, NOWHERE, SUPABASE_URL=ORIGIN, ITTYBIT_API_URL=ORIGIN, **watch, **known)
+    changes = {"ITTYBIT_CONNECTION_ID": "con_1" if watched else None}
+    if name == "on-upload":
+        changes |= {"WATCH_BUCKET": watched, "ITTYBIT_AUTOMATION_ID": automation}
+    return between(name, NOWHERE, **changes)
 
 
 ERRORS = st.sampled_from(

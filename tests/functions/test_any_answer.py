@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from local.server import Server
 from shared import objects
 from shared.errors import Error, ServiceError
 from shared.ittybit import Ittybit
@@ -29,6 +30,7 @@ from tests.functions.scripted import (
     WORK,
     Said,
     Scripted,
+    between,
     saying,
     scripted_function,
 )
@@ -42,6 +44,21 @@ REQUESTS: dict[str, list[Any]] = {
     ],
     "create-connection": [KEYS],
 }
+
+
+@pytest.fixture
+def s3() -> Iterator[tuple[str, list[Said]]]:
+    """Where an S3 listens, and what it answers next, and then again and again the last of it."""
+    answers: list[Said] = []
+
+    def app(_: Any, start_response: Any) -> list[bytes]:
+        said = answers.pop(0) if len(answers) > 1 else answers[0]
+        headers = [(name, value) for name, value in said.headers.items() if name != "Retry-After"]
+        start_response(f"{said.status} Said", [*headers, ("Content-Length", str(len(said.content)))])
+        return [said.content]
+
+    with Server(app) as server:
+        yield server.origin, answers
 
 
 @given(
@@ -62,6 +79,18 @@ def test_no_answer_of_a_service_is_a_fault_of_ours(
     scripted.script(claim=claim, storage=storage, ittybit=ittybit, report=report)
     name, body = request
     described.check(name, scripted_function(name).tell(body))
+
+
+@given(answer=saying(st.sampled_from([b"<ListBucketResult/>", b"<Error><Code>AccessDenied</Code></Error>"])))
+@settings(max_examples=20)
+def test_no_answer_of_s3_is_a_fault_of_ours(scripted: Scripted, s3: tuple[str, list[Said]], answer: list[Said]) -> None:
+    scripted.script(ittybit=[Said([]), Said({"id": "con_1"})])
+    origin, answers = s3
+    answers[:] = answer
+    function = Function.make(
+        "create-connection", NOWHERE, SUPABASE_URL=ORIGIN, ITTYBIT_API_URL=ORIGIN, SUPABASE_S3_ENDPOINT=origin
+    )
+    described.check("create-connection", function.ask(KEYS | {"buckets": ["private"]}))
 
 
 READINGS: list[Callable[[Ittybit], object]] = [
@@ -96,7 +125,8 @@ def test_what_storage_signs_leads_to_the_object_and_nowhere_else(scripted: Scrip
 def on_upload_scripted(project: Project) -> Function:
     """on-upload between the real ledger and a scripted ittybit; there is one rule, and one object for it."""
     Job.of_automation(project, "any/answer.mp4", bucket="open")
-    return Function.make("on-upload", project.stack.environment, ITTYBIT_API_URL=ORIGIN)
+    supabase = project.stack.supabase_url
+    return between("on-upload", project.stack.environment, SUPABASE_URL=supabase)
 
 
 @settings(max_examples=20)

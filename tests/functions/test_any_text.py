@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from shared.redaction import Redactor
-from tests.functions.calling import NOWHERE, Function
-from tests.functions.scripted import ORIGIN, Said, Scripted
+from tests.functions.calling import NOWHERE
+from tests.functions.scripted import Said, Scripted, between
 from tests.inputs import ANY_TEXT, JSON, nasty
 
 # What settings accept as a key, quotes and backslashes included.
@@ -68,7 +68,7 @@ def test_a_service_that_echoes_the_key_is_not_repeated(
 ) -> None:
     # A key that is part of what we say ourselves cannot be told from it.
     assume(key not in repr(NOWHERE))
-    function = Function.make("create-connection", NOWHERE, ITTYBIT_API_URL=ORIGIN, ITTYBIT_API_KEY=key)
+    function = between("create-connection", ITTYBIT_API_KEY=key)
     said = {"kind": kind + key, "message": before + key + after, "id": key, "name": before + key}
     scripted.script(ittybit=[Said(said, status)])
     capfd.readouterr()
