@@ -73,8 +73,27 @@ def test_the_commands_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("document", documents.DOCUMENTS, ids=documents.name)
 def test_the_links_lead_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+    text = document.read_text()
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     assert [link for link in links if not (document.parent / link).exists()] == []
+    places = re.findall(r"\]\(([^)#:]*)#([^)]*)\)", text)
+    assert [place for file, place in places if place not in anchors(document.parent / file if file else document)] == []
+
+
+def anchors(document: Path) -> set[str]:
+    """What its headings are called in an address, as GitHub names them."""
+    headings = documents.sections(document.read_text())
+    return {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_what_a_monitor_asks_for_is_one_number() -> None:
+    watched = documents.sections((ROOT / "docs" / "operations.md").read_text())["What to watch"]
+    queries = documents.blocks(watched.partition("A monitor")[2], "sql")
+    assert len(queries) > 5
+    for project in start():
+        for query in queries:
+            [row] = project.sql(query)
+            assert [type(number) for number in row.values()] == [int], query
 
 
 @pytest.fixture(scope="module")
