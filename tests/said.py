@@ -73,7 +73,7 @@ def reasons() -> dict[str, set[str]]:
         for arguments in re.findall(r"end_content\((.*?)\);", source, re.DOTALL):
             said |= set(re.findall(r"'(\w+)'", arguments))
         if ".reason" in name:
-            said |= set(re.findall(r"(?:then|select|else)\s+'(\w+)'", source))
+            said |= set(re.findall(r"(?:then|select|else|return)\s+'(\w+)'", source))
         if said:
             found[name.rpartition(".")[2]] = said
     return found

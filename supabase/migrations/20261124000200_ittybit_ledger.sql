@@ -165,12 +165,14 @@ $$;
 -- Whether this can tell that it is not the database it was set up in; see the migration ittybit_origin.
 create or replace function ittybit.is_copy()
 returns boolean
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
-  select coalesce((select s.home <> ittybit.here() from ittybit.settings as s), false);
+begin
+  return coalesce((select s.home <> ittybit.here() from ittybit.settings as s), false);
+end;
 $$;
 
 

@@ -102,21 +102,25 @@ return array[
 -- How many more jobs may be started now: 0 when paused or tripped, else what the ceilings leave.
 create or replace function ittybit.starts_left()
 returns integer
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
-  select case
-    when s.paused or s.tripped_at is not null then 0
-    else greatest(0, least(
-      s.starts_per_hour - coalesce(sum(c.claimed) filter (where c.hour = date_trunc('hour', now())), 0),
-      s.starts_per_day - coalesce(sum(c.towards_day), 0)
-    ))::integer
-  end
-  from ittybit.settings as s
-  left join ittybit.starts as c on c.hour > now() - interval '24 hours'
-  group by s.singleton;
+begin
+  return (
+    select case
+      when s.paused or s.tripped_at is not null then 0
+      else greatest(0, least(
+        s.starts_per_hour - coalesce(sum(c.claimed) filter (where c.hour = date_trunc('hour', now())), 0),
+        s.starts_per_day - coalesce(sum(c.towards_day), 0)
+      ))::integer
+    end
+    from ittybit.settings as s
+    left join ittybit.starts as c on c.hour > now() - interval '24 hours'
+    group by s.singleton
+  );
+end;
 $$;
 
 -- Send what is due: starts within the ceilings, status checks always. Answers how many calls were handed to pg_net.

@@ -6,12 +6,13 @@ set search_path = '';
 -- What ends a job that has not started, or null while it may still start.
 create or replace function ittybit.reason_to_end(job ittybit.jobs)
 returns text
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when not exists (select from ittybit.rules as r where r.name = job.rule) then 'rule_deleted'
     when not exists (
       select from storage.objects as o where o.bucket_id = job.bucket_id and o.name = job.name
@@ -22,35 +23,44 @@ as $$
       where o.bucket_id = job.bucket_id and o.name = job.name and o.version is not distinct from job.version
     ) then 'superseded'
   end;
+end;
 $$;
 
 -- What makes a start wait, or null when it may go ahead. Whoever asks holds the locks that make claims take turns.
 create or replace function ittybit.reason_to_wait(job ittybit.jobs)
 returns text
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
-  select case
-    when exists (select from ittybit.rules as r where r.name = job.rule and not r.enabled) then 'disabled'
-    when exists (select from ittybit.settings as s where s.paused) then 'paused'
-    when exists (
-      select
-      from ittybit.holds as h
-      where h.scope = any (ittybit.hold_scopes(job.rule, job.automation_id)) and h.probe is distinct from job.id
-    ) then 'held'
-    when coalesce(ittybit.starts_left(), 0) = 0 then 'ceiling'
-    when exists (
-      select
-      from ittybit.outputs as mine
-      join ittybit.outputs as theirs on theirs.bucket_id = mine.bucket_id and theirs.name = mine.name
-      join ittybit.jobs as other on other.id = theirs.job
-      where mine.job = job.id
-        and other.id <> job.id
-        and (other.state = 'started' or (other.state = 'queued' and other.doubt_since is not null))
-    ) then 'output_busy'
-  end;
+begin
+  if exists (select from ittybit.rules as r where r.name = job.rule and not r.enabled) then
+    return 'disabled';
+  elsif exists (select from ittybit.settings as s where s.paused) then
+    return 'paused';
+  elsif exists (
+    select
+    from ittybit.holds as h
+    where h.scope = any (ittybit.hold_scopes(job.rule, job.automation_id)) and h.probe is distinct from job.id
+  ) then
+    return 'held';
+  elsif coalesce(ittybit.starts_left(), 0) = 0 then
+    return 'ceiling';
+  -- Only a task has reserved anything.
+  elsif job.task is not null and exists (
+    select
+    from ittybit.outputs as mine
+    join ittybit.outputs as theirs on theirs.bucket_id = mine.bucket_id and theirs.name = mine.name
+    join ittybit.jobs as other on other.id = theirs.job
+    where mine.job = job.id
+      and other.id <> job.id
+      and (other.state = 'started' or (other.state = 'queued' and other.doubt_since is not null))
+  ) then
+    return 'output_busy';
+  end if;
+  return null;
+end;
 $$;
 
 -- Win (job, attempt) and learn what to do, fresh from the ledger. One caller wins an attempt, ever: pg_net does deliver
