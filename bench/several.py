@@ -1,7 +1,8 @@
-"""More of everything: several senders at once, several function processes at once, and no job sent or started twice.
+"""More of everything: several senders, several functions and several callers at once, and no job sent or started twice.
 
-The first two steps of docs/scale.md, tried with the database and the functions as deployed. Every message is delivered
-twice, as pg_net does when it fails in the middle of a batch. Run: ``python -m bench.several``.
+The first two steps of docs/scale.md, tried with the database and the functions as deployed; commits wait for the disk,
+as hosted. Every message is delivered twice, as pg_net does when it fails in the middle of a batch.
+Run: ``python -m bench.several``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     programs = deployed(small=options.small)
     with (
-        database(max_connections="100") as target,
+        database(durable=True) as target,
         Upstream(0.05, dsn=f"{target.postgres.dsn('authenticator')} options='-c role=service_role'") as upstream,
         contextlib.ExitStack() as functions,
     ):
@@ -45,8 +46,10 @@ def main(arguments: list[str] | None = None) -> None:
             one.first_answer(MESSAGE, signed())
         target.rules((BUCKET, "clips/**", "video/*"))
         target.use(OURS)
-        print("| of each | jobs sent a second | sent twice | jobs started a second | started twice |")
-        print("|---|---|---|---|---|")
+        print(
+            "| of each | jobs sent a second | sent twice | jobs started a second | started twice | claims and reports |"
+        )
+        print("|---|---|---|---|---|---|")
         for count in (1, 2, 4):
             messages, sent = _send(target, options.jobs, senders=count)
             twice_sent = len(messages) - len({message["job"] for message in messages})
@@ -54,7 +57,11 @@ def main(arguments: list[str] | None = None) -> None:
             twice_started = sum(starts - 1 for starts in Counter(marks).values())
             if len(set(marks)) != options.jobs:
                 raise RuntimeError(f"{options.jobs} jobs, {len(set(marks))} started")
-            print(f"| {count} | {sent:,.0f} | {twice_sent} | {started:,.0f} | {twice_started} |")
+            ledger = _claim_and_report(target, options.jobs, callers=4 * count)
+            print(
+                f"| {count} | {sent:,.0f} | {twice_sent} | {started:,.0f} | {twice_started} |"
+                f" {ledger:,.0f} jobs a second, {4 * count} at once |"
+            )
 
 
 def _send(target: Database, jobs: int, *, senders: int) -> tuple[list[dict[str, object]], float]:
@@ -77,6 +84,23 @@ def _send(target: Database, jobs: int, *, senders: int) -> tuple[list[dict[str, 
     took = time.perf_counter() - began
     rows = target.admin.execute("select convert_from(body, 'UTF8') from net.http_request_queue").fetchall()
     return [json.loads(body) for (body,) in rows], jobs / took
+
+
+def _claim_and_report(target: Database, jobs: int, *, callers: int) -> float:
+    """Let so many callers at once claim and report jobs, with nothing between; return jobs a second."""
+    messages, _ = _send(target, jobs, senders=1)
+
+    def work(part: int) -> None:
+        with psycopg.connect(target.postgres.dsn(SUPERUSER), autocommit=True) as connection:
+            for message in messages[part::callers]:
+                job = message["job"]
+                connection.execute("select public.ittybit_claim(%s, 1)", [job], prepare=True)
+                connection.execute("select public.ittybit_report(%s, 1, 'started', %s)", [job, job], prepare=True)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(callers) as pool:
+        list(pool.map(work, range(callers)))
+    return jobs / (time.perf_counter() - began)
 
 
 def _deliver(messages: list[dict[str, object]], urls: list[str], upstream: Upstream) -> tuple[list[str], float]:

@@ -98,7 +98,7 @@ value() {
 # Ask before what costs or deletes. Without a terminal only --yes is an answer.
 confirm() {
   if $DRY_RUN || $ASSUME_YES; then return; fi
-  [[ -t 0 ]] || fail "$1 needs an answer, and there is no terminal" "Say --yes if you are sure."
+  [[ -t 0 ]] || fail "this asks first, and there is no terminal to answer at: $1" 'Say --yes if you are sure.'
   local answer
   printf '%s [y/N] ' "$1" >&2
   read -r answer

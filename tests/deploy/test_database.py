@@ -356,7 +356,7 @@ def test_a_copy_is_adopted_on_purpose_and_calls_its_own_functions_only(developer
         assert "restored, branched or upgraded since, and sends nothing" in said
         assert "its 2 open jobs are skipped" in said
         assert "Say --adopt copy or --adopt move." in said
-    assert "needs an answer" in developer.refused(*staging, "--adopt", "copy")
+    assert "no terminal to answer at" in developer.refused(*staging, "--adopt", "copy")
     assert [job["state"] for job in copy.jobs()] == ["queued", "started"]
 
     said = developer.deploy("--yes", *staging, "--adopt", "copy").stdout

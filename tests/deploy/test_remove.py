@@ -76,7 +76,7 @@ def test_the_database_is_as_it_was_before(developer: Developer) -> None:
 def test_it_asks_first(developer: Developer) -> None:
     developer.install()
     said = developer.refused("remove")
-    assert "Remove all this? needs an answer, and there is no terminal" in said
+    assert "there is no terminal to answer at: Remove all this?" in said
     assert developer.project.value("select count(*) from ittybit.settings") == 1
 
 

@@ -93,7 +93,7 @@ def test_again_it_is_unchanged_and_other_values_are_asked_about(developer: Devel
         '  options: {"height": 720} -> {"height": 1080}',
         "  destination: s3://media/processed/{dir}{stem}-720p.mp4 -> s3://media/processed/{dir}{stem}-1080p.mp4",
     ]
-    assert "needs an answer" in said
+    assert "no terminal to answer at" in said
     assert developer.project.sql("select * from ittybit.rules") == before
 
     developer.deploy("--yes", *changed)
