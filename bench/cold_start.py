@@ -63,5 +63,5 @@ def _row(number: int, name: str, times: Mapping[str, list[float]], ours: str, go
         statistics.median(one_line) * 1000,
         ratio(mine, one_line),
         goal,
-        stand_in=False,
+        stand_in=number == 7,  # what the first job calls
     )

@@ -55,7 +55,9 @@ def deployed(*, small: bool) -> Path:
     if not mark.exists() or mark.read_text() != wanted.read_text():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(_VENV)], check=True)
         install = [str(_VENV / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, "--requirement", str(wanted)], check=True)
+        made = subprocess.run([*install, "--requirement", str(wanted)], check=False, capture_output=True, text=True)
+        if made.returncode:
+            raise RuntimeError(f"what is deployed could not be installed:\n{made.stderr}")
         shutil.copyfile(wanted, mark)
     return _VENV / "bin"
 

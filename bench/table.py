@@ -70,7 +70,7 @@ def write_json(rows: Sequence[Row], file: Path = JSON) -> None:
     """Write every row with whether it is met."""
     file.parent.mkdir(exist_ok=True)
     told = [{**{k: v for k, v in asdict(row).items() if k != "holds"}, "met": row.met} for row in rows]
-    file.write_text(json.dumps(told, indent=2) + "\n")
+    file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_document(rows: Sequence[Row], document: Path = DOCUMENT) -> None:

@@ -59,7 +59,7 @@ def _throughput(programs: Path, settings: Mapping[str, str], length: float, roun
         statistics.median(times["bare"]),
         ratio(times["ours"], times["bare"]),
         ">= 0.9",
-        stand_in=False,
+        stand_in=True,
     )
 
 
@@ -99,7 +99,7 @@ def _cpu(programs: Path, settings: Mapping[str, str], length: float, rounds: int
         statistics.median(times["bare"]) * 1000,
         ratio(times["ours"], times["bare"]),
         "<= 1.3",
-        stand_in=False,
+        stand_in=True,
         more={
             "three bare calls served by functions-framework (ms)": statistics.median(times["served"]) * 1000,
             "ratio to that": served_ratio,
@@ -179,6 +179,6 @@ def _refusals_and_memory(programs: Path, settings: Mapping[str, str], length: fl
             memory["one line"] / 1e6,
             memory["ours"] / memory["one line"],
             "<= 1.5",
-            stand_in=False,
+            stand_in=True,
         ),
     ]
