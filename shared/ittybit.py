@@ -21,8 +21,11 @@ from shared.outbound import Deadline, Reply, send
 from shared.settings import Settings
 
 PAGE = 100
-# Looking for a start goes back this many pages at the most.
-MAX_PAGES = 50
+# Looking for a start goes back this many pages at the most: at twenty starts a second, forty minutes. Mostly it is the
+# deadline that ends it sooner.
+MAX_PAGES = 500
+# A list that takes longer than an invocation has is looked through again later, until the doubt is so old.
+LOOKED_AGAIN = timedelta(minutes=15)
 # How exactly two clocks are known to agree: by the answer's Date header, or where it has none.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
@@ -108,15 +111,19 @@ class Ittybit:
 
         Raises:
             Undecided: there are more tasks since then than can be looked through, and none of those seen is ours.
+            Unanswered: among others, when it takes too long and may be quicker a little later.
         """
         found = None
         for seen, task in enumerate(self._pages("tasks", Work, order="desc")):
             ahead = self._clock - now - CLOCKS_COMPARED if self._clock else -CLOCKS_UNKNOWN
             if task.created_at and task.created_at - since < ahead:
                 return found
-            if seen >= MAX_PAGES * PAGE or (seen >= PAGE and self._deadline.left() < 1):
+            is_late = seen >= PAGE and self._deadline.left() < 1
+            if seen >= MAX_PAGES * PAGE or is_late:
                 if found is not None:
                     return found
+                if is_late and now - since < LOOKED_AGAIN:
+                    raise Unanswered("ittybit", "there was no time to look through its tasks", in_doubt=True)
                 raise Undecided("ittybit", f"not among the newest {seen} tasks", in_doubt=True)
             if any(f"job={mark}" in source.partition("?")[2].split("&") for source in task.sources):
                 found = task

@@ -21,11 +21,8 @@ from (
   union
   select name from ittybit.jobs where bucket_id = %(bucket)s
 ) as o
-where exists (
-  select from ittybit.rules as r
-  where not exists (
-    select from ittybit.explain(%(bucket)s, o.name) as e where e.rule = r.name and e.because is not null
-  )
+where (select array_agg(r.name order by r.name) from ittybit.rules as r) is distinct from (
+  select array_agg(distinct e.rule) from ittybit.explain(%(bucket)s, o.name) as e where e.because is not null
 )
 order by o.name
 """

@@ -11,7 +11,7 @@ from werkzeug import Response
 from local.ittybit_server import Shapes
 from local.server import Server
 from shared import ittybit as client_module
-from shared.errors import Answered, Unanswered, Undecided
+from shared.errors import Answered, ServiceError, Unanswered, Undecided
 from shared.ittybit_shapes import Connection, Work
 from tests.functions.ittybit_alone import CONNECTION, Alone, alone, client
 from tests.functions.scripted import ORIGIN, Said, Scripted
@@ -117,6 +117,22 @@ def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, mon
     with pytest.raises(Undecided) as caught:
         ittybit.client.find_task("e.1", datetime.now(UTC), datetime.now(UTC))
     assert caught.value.in_doubt
+
+
+@pytest.mark.usefixtures("pages_of_two")
+@pytest.mark.parametrize(("minutes", "said"), [(14, Unanswered), (16, Undecided)])
+def test_a_search_without_time_is_done_again_until_the_doubt_is_old(
+    ittybit: Alone, minutes: int, said: type[ServiceError]
+) -> None:
+    automation = ittybit.automation("video")
+    for _ in range(4):
+        ittybit.client.run_automation(automation, ittybit.source, "other.1")
+    now = datetime.now(UTC)
+    hurried = client(ittybit.origin, seconds=0.9)
+    with pytest.raises(said) as caught:
+        hurried.find_task("never.1", now - timedelta(minutes=minutes), now)
+    assert caught.value.in_doubt
+    assert caught.value.effect == "retry"
 
 
 def test_an_id_is_one_part_of_the_address_whatever_it_holds(ittybit: Alone) -> None:
