@@ -68,7 +68,7 @@ def environment(upstream: str) -> dict[str, str]:
         "ITTYBIT_API_KEY": "ittybit_key_of_the_benchmarks",
         "ITTYBIT_API_URL": upstream,
         "SUPABASE_URL": upstream,
-        "SUPABASE_SECRET_KEY": "sb_secret_of_the_benchmarks",
+        "SUPABASE_SECRET_KEY": "sb_secret_bench",
         "FUNCTIONS_SECRET": SECRET,
         "FUNCTIONS_TOKEN": TOKEN,
     }
