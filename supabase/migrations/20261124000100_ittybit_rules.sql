@@ -209,10 +209,11 @@ begin
     end if;
 
     if destination is null
-      or destination !~ '^s3://[^/{}]+/.+'
+      or destination !~ '^s3://[^/{}]{1,100}/.+'
+      or not ittybit.is_safe_key(substring(destination from '^s3://([^/{}]+)/'))
       or ittybit.render_destination(destination, 'dir/stem.ext', 'version', 'owner') is null
     then
-      raise exception 'rule "%": task.destination must be s3://bucket/key with a key that Supabase accepts', new.name
+      raise exception 'rule "%": task.destination must be s3://bucket/key with a bucket and a key that Supabase accepts', new.name
         using errcode = 'invalid_parameter_value', hint = 'For example s3://results/{dir}{stem}.mp4.';
     end if;
 

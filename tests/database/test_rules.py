@@ -24,7 +24,10 @@ LONG_AGO = "2020-01-01T00:00:00Z"
         ({"destination": TASK["destination"]}, 'rule "clips": task.kind must be'),
         (TASK | {"options": []}, 'rule "clips": task.options must be an object'),
         (TASK | {"options": None}, 'rule "clips": task.options must be an object'),
-        ({"kind": "video"}, 'rule "clips": task.destination must be s3://bucket/key with a key that Supabase accepts'),
+        (
+            {"kind": "video"},
+            'rule "clips": task.destination must be s3://bucket/key with a bucket and a key that Supabase accepts',
+        ),
         (TASK | {"destination": "https://a/b"}, 'rule "clips": task.destination must be'),
         (TASK | {"destination": "s3://results"}, 'rule "clips": task.destination must be'),
         (TASK | {"destination": "s3://results/"}, 'rule "clips": task.destination must be'),
@@ -33,6 +36,9 @@ LONG_AGO = "2020-01-01T00:00:00Z"
         (TASK | {"destination": "s3://results/../a"}, 'rule "clips": task.destination must be'),
         (TASK | {"destination": "s3://results/café.mp4"}, 'rule "clips": task.destination must be'),
         (TASK | {"destination": "s3://{name}/a"}, 'rule "clips": task.destination must be'),
+        (TASK | {"destination": "s3://%00/a.mp4"}, 'rule "clips": task.destination must be'),
+        (TASK | {"destination": "s3://../a.mp4"}, 'rule "clips": task.destination must be'),
+        (TASK | {"destination": f"s3://{'b' * 101}/a.mp4"}, 'rule "clips": task.destination must be'),
         (
             TASK | {"destination": "s3://r/{steam}{Dir}"},
             r"task.destination has unknown placeholders: \{steam\}, \{Dir\}",
