@@ -85,6 +85,7 @@ def job(worker: Function, project: Project, request: pytest.FixtureRequest) -> J
 @pytest.fixture
 def nobody_called(project: Project) -> Iterator[None]:
     """Refuses every request that leaves a function, and fails the test if there was one."""
+    project.wait_for_ittybit()
     watches, started = project.watch(), len(project.stack.ittybit.journal)
     yield
     assert [watch.seen for watch in watches] == [0, 0]

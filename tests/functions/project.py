@@ -72,6 +72,11 @@ class Project:
         first, second = (one.add(None, "(?s).*", times=10**9, status=418) for one in faults)
         return first, second
 
+    def wait_for_ittybit(self) -> None:
+        """Wait until ittybit works on nothing: what it still fetched and wrote would look like somebody's request."""
+        under_way = ("waiting", "validating", "queued", "processing", "finishing")
+        until(lambda: not any(self.ittybit("GET", f"tasks?status={one}&limit=1") for one in under_way), seconds=30)
+
     def starts(self, name: str) -> list[Entry]:
         """What ittybit started, and would charge for, of sources whose key ends like this."""
         paths = [(entry, urlsplit(entry.url or "").path) for entry in self.stack.ittybit.journal]
