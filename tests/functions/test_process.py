@@ -55,6 +55,19 @@ def test_each_staged_function_answers(processes: dict[str, FunctionProcess], nam
     assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
 
 
+def test_a_staged_folder_starts_from_another_directory(running: Project, tmp_path: Path) -> None:
+    stage()
+    process = FunctionProcess("push-back", running.stack.environment, log=tmp_path / "log")
+    process.stop()
+    process._folder = tmp_path
+    process.restart()
+    try:
+        process.wait_until_ready()
+        assert httpx.post(process.url, content=b"{}", headers=JSON, trust_env=False).status_code == 401
+    finally:
+        process.stop()
+
+
 def test_a_body_without_a_length_is_read_up_to_64_kib_and_no_further(
     on_upload: FunctionProcess, person: httpx.Client
 ) -> None:
