@@ -303,9 +303,14 @@ begin
         object := to_jsonb(new);
         carried := false;
         if same_bytes then
-          -- What was or may have been bought for these bytes stays bought under the new name and version.
+          -- What was or may have been bought for these bytes stays bought under the new name and version. An attempt that
+          -- was told the former name may yet say that there is no such object: it has no say in this one any more.
           update ittybit.jobs as j
-          set bucket_id = new.bucket_id, name = new.name, version = object ->> 'version'
+          set
+            bucket_id = new.bucket_id,
+            name = new.name,
+            version = object ->> 'version',
+            reported = case when j.state = 'queued' then j.claimed else j.reported end
           where j.bucket_id = old.bucket_id
             and j.name = old.name
             and j.rule = rule.name

@@ -217,6 +217,43 @@ def test_a_rename_within_reach_carries_a_start_in_doubt(doubtful: Project, resta
     assert (answer["name"], answer["otherwise"], answer["look_since"] is None) == ("clips/b.mp4", None, restart)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"outcome": "skipped", "reason": "gone"},
+        {"outcome": "failed", "reason": "rejected", "error": {"service": "storage", "status": 400}},
+        {"outcome": "undecided"},
+        {"outcome": "hold", "error": {"service": "ittybit", "status": 402}},
+    ],
+    ids=lambda said: said["outcome"],
+)
+def test_what_an_attempt_says_of_a_former_name_is_not_said_of_the_new_one(
+    doubtful: Project, said: dict[str, Any]
+) -> None:
+    job = doubtful.job()["id"]
+    _, attempt = next_claim(doubtful)
+    doubtful.move("clips/a.mp4", "clips/b.mp4")
+    before = doubtful.job()
+    assert not doubtful.report(job, attempt, **said)["applied"]
+    assert doubtful.job() == before
+    answer, attempt = next_claim(doubtful)
+    assert (answer["name"], answer["otherwise"]) == ("clips/b.mp4", None)
+    assert doubtful.report(job, attempt, "started", ittybit_id="task_1")["applied"]
+    assert doubtful.counted_starts() == 1
+
+
+def test_an_attempt_that_was_not_claimed_before_a_rename_speaks_for_the_new_name(doubtful: Project) -> None:
+    job = doubtful.job()
+    doubtful.make_due()
+    doubtful.send()
+    doubtful.move("clips/a.mp4", "clips/b.mp4")
+    answer = doubtful.claim(job["id"], job["attempt"] + 1)
+    assert (answer["claimed"], answer["name"]) == (True, "clips/b.mp4")
+    doubtful.delete("clips/b.mp4")
+    doubtful.report(job["id"], job["attempt"] + 1, "skipped", reason="gone")
+    assert doubtful.states() == [("clips/b.mp4", "skipped", "gone")]
+
+
 def test_the_same_bytes_again_carry_a_start_in_doubt(database: Project) -> None:
     database.rule()
     database.put("a.mp4", etag="same")
