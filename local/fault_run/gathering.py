@@ -11,7 +11,11 @@ from local.fault_run.witness import Evidence, Job
 from local.faults import Request
 from local.stack import Stack
 
-_LEDGER: Final = "select id::text, rule, name, etag, state, reason, error from ittybit.jobs where bucket_id = %s"
+_LEDGER: Final = """
+select j.id::text, j.rule, j.name, j.etag, j.state, j.reason, j.error, to_jsonb(j)::text
+from ittybit.jobs as j
+where j.bucket_id = %s
+"""
 _PAGE: Final = 1000
 
 

@@ -34,7 +34,7 @@ _MARK: Final = re.compile(r"[?&]job=([0-9a-f-]{36}\.\d+)(?:&|$)")
 
 
 class Job(NamedTuple):
-    """A row of the ledger, as far as it is asked."""
+    """A row of the ledger, as far as it is asked; ``whole`` is all of it, told with what is found."""
 
     id: str
     rule: str
@@ -43,6 +43,7 @@ class Job(NamedTuple):
     state: str
     reason: str | None
     error: Mapping[str, Any] | None
+    whole: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,11 @@ def _lost(evidence: Evidence, starts: Sequence[Entry], sources: Mapping[str, str
         for job in evidence.jobs
         if (job.state == "succeeded" and job.id in bought) or _failed_in_ittybits_words(job)
     }
+    rows: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for job in evidence.jobs:
+        rows[job.rule, job.etag].append(job.whole)
     return [
-        f"{rule}: {name} {etag}"
+        f"{rule}: {name} {etag}; in the ledger: {' '.join(rows[rule, etag]) or 'nothing'}"
         for name, etag in sources.items()
         for rule in evidence.rules
         if (rule, name, etag) not in done
@@ -137,6 +141,7 @@ def _failed_in_ittybits_words(job: Job) -> bool:
 def _doubles(evidence: Evidence, starts: Sequence[Entry]) -> tuple[list[str], list[str]]:
     """The starts beyond the first of each rule and content: those that ought not to be, and the ambiguous ones."""
     contents = {job.id: (job.rule, job.etag) for job in evidence.jobs}
+    rows = {job.id: job.whole for job in evidence.jobs}
     by_mark: dict[str, list[Entry]] = defaultdict(list)
     for entry in starts:
         by_mark[mark_of(entry)].append(entry)
@@ -150,7 +155,10 @@ def _doubles(evidence: Evidence, starts: Sequence[Entry]) -> tuple[list[str], li
             continue
         asked = sorted((_arrival(entry, mark, evidence.requests), entry.time) for entry in entries)
         for (_, accepted), (arrived, _) in itertools.pairwise(asked):
-            told = f"{mark}: asked {arrived:.3f}, when an earlier one was accepted {accepted:.3f}"
+            told = (
+                f"{mark}: asked {arrived:.3f}, when an earlier one was accepted {accepted:.3f};"
+                f" in the ledger: {rows.get(mark.partition('.')[0], 'nothing')}"
+            )
             had_looked = _looked(evidence.requests, arrived)
             (ambiguous if accepted > arrived and had_looked else twice).append(told)
     for content, marks in by_content.items():

@@ -82,6 +82,16 @@ def test_a_lost_one_is_found(wrong: dict[str, Any]) -> None:
     assert counts(examine(replace(GOOD, **wrong))) == {"lost": 1}
 
 
+def test_what_is_found_is_told_with_the_ledgers_row() -> None:
+    row = job("skipped", reason="gone", whole='{"attempt": 3}')
+    [lost] = examine(replace(GOOD, jobs=[row])).lost
+    assert lost == f'copied: in/a b?.mp4 {TAG}; in the ledger: {{"attempt": 3}}'
+    [twice] = examine(
+        replace(GOOD, journal=[entry(), entry(time=200)], jobs=[job(whole='{"attempt": 2}')])
+    ).started_twice
+    assert twice.endswith('; in the ledger: {"attempt": 2}')
+
+
 @pytest.mark.parametrize(
     "row",
     [
