@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -56,7 +56,7 @@ class Call:
     settings: Settings
     redact: Redactor
     deadline: Deadline = field(default_factory=lambda: Deadline(DEADLINE_SECONDS))
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: os.urandom(16).hex())
     body_bytes: int = 0
     noted: dict[str, Any] = field(default_factory=dict)
 
@@ -211,7 +211,7 @@ def _log(function: str, status: int, call: Call, seconds: float) -> None:
         "message": f"{function} {status}",
         "id": call.id,
         "ms": round(seconds * 1000, 1),
-        **{key: value for key, value in call.noted.items() if value is not None},
+        **call.redact.within({key: value for key, value in call.noted.items() if value is not None}),
     }
-    sys.stdout.write(json.dumps(call.redact.within(line)) + "\n")
+    sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()

@@ -320,7 +320,8 @@ def test_no_secret_is_anywhere_but_where_it_belongs(run: Run) -> None:
         vault = [text for name, texts in tables(connection) if name in ALLOWED for text in texts]
         assert any(run.secrets["the signing secret"] in text for text in vault)
         errors = rows(connection, "select count(*) as it from ittybit.jobs where error ->> 'message' like '%%***%%'")
-        assert errors[0]["it"] >= 6
+        # Those of both jobs that were refused, and that ended badly; of the others a later step may have taken it away.
+        assert errors[0]["it"] >= 4
     assert sum("***" in answer for answer in run.answers) >= 10
 
 
