@@ -115,7 +115,7 @@ decide_whose() {
     adopt=''
   elif [[ -z "$adopt" && ("$state" == elsewhere || "${project:-$wanted}" != "$wanted") ]] && ! $DRY_RUN; then
     say "This database was set up for ${project:-another project}, and $(env_file) is for $wanted."
-    if [[ "$state" == elsewhere ]]; then say 'It has been restored, branched or upgraded since, and sends nothing.'; fi
+    if [[ "$state" == elsewhere ]]; then say 'It has been restored, branched or upgraded since, and starts nothing.'; fi
     say "It is either a copy (then its $open open jobs are skipped: the original does them), or it goes on in the"
     say "original's place (then they go on, and what may have started is looked for first)."
     if $ASSUME_YES || [[ ! -t 0 ]]; then fail 'only you can tell which' 'Say --adopt copy or --adopt move.'; fi

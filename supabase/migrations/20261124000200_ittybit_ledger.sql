@@ -108,7 +108,7 @@ comment on column ittybit.settings.unanswered_calls is 'How many calls to one fu
 comment on column ittybit.settings.paused is 'Uploads go on being recorded; nothing starts.';
 comment on column ittybit.settings.nudge is 'Kept by the sender: whether the trigger may send a job at once.';
 comment on column ittybit.settings.project is 'The address of the project that this was set up for, by deploy.sh.';
-comment on column ittybit.settings.home is 'The database this was set up in: any other is a copy, which sends nothing.';
+comment on column ittybit.settings.home is 'The database this was set up in: any other is a copy, which starts nothing.';
 comment on column ittybit.settings.copied_at is 'Kept by the sender: when it first found this to be a copy.';
 comment on column ittybit.settings.migrations is 'Which state of the migrations deploy.sh last applied.';
 

@@ -147,9 +147,9 @@ declare
 begin
   select s.* into settings from ittybit.settings as s;
   if settings.home <> ittybit.here() then
-    -- The functions that it knows are another's: see the migration ittybit_origin.
+    -- The functions that it knows may be another's: see the migration ittybit_origin.
     update ittybit.settings as s set copied_at = now(), nudge = false where s.copied_at is null;
-    return 0;
+    return ittybit.ask_whose_functions();
   end if;
   if exists (select from ittybit.holds as h where h.scope = 'all' and h.probe_at > now()) then
     starts := 0;

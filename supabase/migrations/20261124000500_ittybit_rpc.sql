@@ -86,9 +86,14 @@ begin
     return jsonb_build_object('claimed', false, 'reason', 'unknown');
   elsif mine.attempt <> ittybit_claim.attempt or mine.claimed >= ittybit_claim.attempt then
     return jsonb_build_object('claimed', false, 'reason', 'lost');
-  elsif ittybit.is_copy() then
-    return jsonb_build_object('claimed', false, 'reason', 'copy');
-  elsif mine.state not in ('queued', 'started') then
+  end if;
+
+  if ittybit.is_copy() then
+    -- The functions claim here, and not where this was copied from: it goes on in the original's place.
+    perform ittybit.adopt(as_copy => false);
+    select j.* into mine from ittybit.jobs as j where j.id = ittybit_claim.job;
+  end if;
+  if mine.state not in ('queued', 'started') then
     update ittybit.jobs as j set due_at = null where j.id = mine.id;
     return jsonb_build_object('claimed', false, 'reason', mine.state);
   end if;

@@ -171,7 +171,7 @@ as $$
       when j.id is null then 'not seen yet: older than the rule, or the sweep has not come by'
       when j.state = 'queued' and j.doubt_since is not null then 'an earlier start is in doubt and is looked for first'
       when j.state = 'queued' then coalesce(
-        case when ittybit.is_copy() then 'this database is a copy of the one it was set up in, and sends nothing' end,
+        case when ittybit.is_copy() then 'this database is not the one it was set up in, and starts nothing until its functions claim here' end,
         (
           select 'held: ' || coalesce(h.error ->> 'message', 'ittybit refuses')
           from ittybit.holds as h
@@ -237,7 +237,8 @@ cross join lateral (
   values
     (1, 'starting', case
       when ittybit.is_copy() then format(
-        'COPY, restored or moved from where it was set up (%s): nothing is sent. ./deploy.sh database goes on',
+        'COPY, restored or moved from where it was set up (%s): nothing starts until its functions are found to work for'
+        ' this database, or ./deploy.sh database is told what it is',
         coalesce(s.project, 'an unknown project')
       )
       when s.paused then 'PAUSED: select ittybit.resume() to go on'

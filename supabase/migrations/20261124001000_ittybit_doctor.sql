@@ -75,7 +75,7 @@ as $$
   ) as line;
 $$;
 
--- Whether this is the database that was set up: in a copy of it nothing is sent.
+-- Whether this is the database that was set up: in a copy of it nothing starts.
 create or replace function ittybit.doctor_home()
 returns table ("check" text, verdict text, saw text, remedy text)
 language sql
@@ -91,10 +91,11 @@ as $$
     'failure',
     case
       when ittybit.is_copy()
-        then format('a copy of the database set up for %s: it sends nothing', coalesce(s.project, 'another project'))
+        then format('a copy of the database set up for %s: it starts nothing', coalesce(s.project, 'another project'))
     end,
     'the database that was set up' || coalesce(' for ' || s.project, ''),
-    'Say whether it goes on in the original''s place or is a copy of its own: ./deploy.sh database asks.'
+    'With something to do it goes on by itself within ten minutes, if its functions work for it. Else say whether it goes'
+    ' on in the original''s place or is a copy of its own: ./deploy.sh database asks.'
   ) as line;
 $$;
 

@@ -5,14 +5,16 @@
 -- 1. A message is {job, attempt} and nothing else, and a function claims it at the SUPABASE_URL of its own environment.
 --    What a copy sends is claimed in the original's ledger: a job of the copy's own is unknown there, and one that both
 --    have is won only at the attempt that the original itself has sent, which does what the original asked for.
--- 2. settings.home says where it was set up. In a database that is another, the sender does not send, nor, once it has run
---    for the first time, does the trigger nudge, and no claim is won; uploads go on being recorded, and ittybit.status
---    says why nothing happens. To ask at each upload would cost each upload of every project. A dump
---    that was restored, a database made from a template and one that pg_upgrade made are another; a copy of the
---    cluster's files cannot be told from the original, and is kept safe by the first.
+-- 2. settings.home says where it was set up. In a database that is another, the sender sends nothing but a question, one
+--    due job every ten minutes, nor, once it has run for the first time, does the trigger nudge; uploads go on being
+--    recorded, and ittybit.status says why nothing happens. To ask at each upload would cost each upload of every
+--    project. A dump that was restored, a database made from a template and one that pg_upgrade made are another; a copy
+--    of the cluster's files cannot be told from the original, and is kept safe by the first.
 -- 3. A branch that only has the migrations has no addresses and no rules.
 --
--- `./deploy.sh database` asks which it is and calls ittybit.adopt. It can run twice.
+-- By the first, a claim that arrives in such a database is the answer to the question: the functions work for it, so it
+-- has taken the original's place, and goes on. A copy beside the original never gets one; `./deploy.sh database` calls
+-- ittybit.adopt for it, as it does for whoever does not want to wait. It can run twice.
 
 set search_path = '';
 
@@ -62,6 +64,47 @@ begin
 
   update ittybit.settings as s set home = ittybit.here(), copied_at = null where s.singleton;
   return changed;
+end;
+$$;
+
+-- Ask whose functions these are: send one due job to its own, every ten minutes at the most. If they are this database's,
+-- they claim it here, and ittybit_claim adopts. Answers how many calls were handed to pg_net.
+create or replace function ittybit.ask_whose_functions()
+returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  question record;
+begin
+  if exists (select from ittybit.jobs as j where j.due_at > now() and j.attempt > j.claimed) then
+    return 0;
+  end if;
+
+  select j.id, j.attempt + 1 as attempt, f.url into question
+  from ittybit.jobs as j
+  cross join ittybit.settings as s
+  join lateral (values ('on-upload', s.on_upload_url), ('push-back', s.push_back_url)) as f (name, url)
+    on f.name = j.function and f.url is not null
+  where j.due_at <= now()
+  limit 1
+  for update of j skip locked;
+  if not found then
+    return 0;
+  end if;
+
+  update ittybit.jobs as j
+  set attempt = question.attempt, due_at = now() + interval '10 minutes'
+  where j.id = question.id;
+  begin
+    perform ittybit.post(question.url, question.id, question.attempt);
+  exception when others then
+    -- A copy may lack the key that Vault is encrypted with.
+    raise warning 'ittybit: could not ask whose functions these are: % (%)', sqlerrm, sqlstate;
+    return 0;
+  end;
+  return 1;
 end;
 $$;
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from psycopg.sql import SQL, Identifier
 from local.postgres import Postgres
 from tests.database.playing import Play
 from tests.database.project import ON_UPLOAD, PUSH_BACK, TASK, Project
+from tests.database.rows import rows
 
 
 @contextmanager
@@ -66,7 +68,7 @@ def test_where_the_cluster_may_not_be_asked_for_the_databases_number_must_do(dat
         database.superuser.execute("grant execute on function pg_control_system() to public")
 
 
-def test_a_dump_restored_elsewhere_is_quiet_until_it_is_adopted(database: Project) -> None:
+def test_a_dump_restored_beside_the_original_starts_nothing_until_it_is_adopted(database: Project) -> None:
     database.settings(project="https://ref.supabase.co")
     database.rule()
     database.put("a.mp4")
@@ -81,24 +83,25 @@ def test_a_dump_restored_elsewhere_is_quiet_until_it_is_adopted(database: Projec
         [early] = branch.messages()
         assert database.claim(early["body"]["job"], 1) == {"claimed": False, "reason": "unknown"}
         branch.make_due()
-        assert branch.send() == 0
+        # One message asks whose functions these are. They are the original's, and do nothing that it has not sent.
+        assert branch.send() == 1
+        [question] = branch.messages()
+        before = database.jobs()
+        answer = database.claim(question["body"]["job"], question["body"]["attempt"])
+        assert answer in [{"claimed": False, "reason": reason} for reason in ("unknown", "lost")]
+        assert database.jobs() == before
 
         # From then on an upload is recorded, and nobody is called.
         branch.put("c.mp4")
         branch.sql("select ittybit.sweep_page()")
-        assert branch.messages() == []
-        assert branch.warnings == []
-        # Nor does it win what the original sent.
-        before = branch.jobs("a.mp4")
-        assert branch.claim(sent["body"]["job"], 1) == {"claimed": False, "reason": "copy"}
-        assert branch.jobs("a.mp4") == before
+        assert (branch.send(), branch.messages(), branch.warnings) == (0, [], [])
         assert branch.value("select value from ittybit.status where what = 'starting'") == (
-            "COPY, restored or moved from where it was set up (https://ref.supabase.co): nothing is sent."
-            " ./deploy.sh database goes on"
+            "COPY, restored or moved from where it was set up (https://ref.supabase.co): nothing starts until its"
+            " functions are found to work for this database, or ./deploy.sh database is told what it is"
         )
         assert (
             branch.value("select because from ittybit.explain('uploads', 'c.mp4')")
-            == "this database is a copy of the one it was set up in, and sends nothing"
+            == "this database is not the one it was set up in, and starts nothing until its functions claim here"
         )
 
         assert branch.value("select ittybit.adopt(as_copy => true)") == 3
@@ -171,6 +174,74 @@ def test_a_copy_of_the_files_starts_nothing_that_the_original_does_not(database:
     assert all(
         database.claim(message["body"]["job"], message["body"]["attempt"])["claimed"] for message in database.messages()
     )
+
+
+def test_a_moved_database_goes_on_by_itself_when_its_functions_claim_in_it(database: Project) -> None:
+    database.rule()
+    database.rule("stills", task=TASK)
+    database.settings(nudge=False)
+    database.put("a.mp4", "b.mp4")
+    database.settings(home="elsewhere/5")
+
+    assert database.send() == 1
+    [question] = database.messages()
+    answer = database.claim(question["body"]["job"], question["body"]["attempt"])
+    assert (answer["claimed"], answer["look_since"] is not None) == (True, True)
+    assert database.value("select ittybit.is_copy()") is False
+    # What may have started since it was saved is looked for, and everything is sent.
+    assert all(job["doubt_since"] for job in database.jobs())
+    assert database.counted_starts() == 4
+    assert database.send() == 3
+
+
+def test_whose_functions_these_are_is_asked_every_ten_minutes_at_the_most(database: Project) -> None:
+    database.rule()
+    database.settings(nudge=False)
+    database.put("a.mp4", "b.mp4")
+    database.settings(home="elsewhere/5")
+    assert [database.send() for _ in range(3)] == [1, 0, 0]
+    [asked] = [job for job in database.jobs() if job["attempt"] == 1]
+    wait = database.value("select extract(epoch from due_at - now()) from ittybit.jobs where id = %s", asked["id"])
+    assert 590 < wait <= 600
+    # Unanswered, the next one is asked.
+    database.make_due()
+    assert [database.send() for _ in range(3)] == [1, 0, 0]
+    assert database.value("select ittybit.is_copy()") is True
+
+
+@pytest.mark.parametrize("functions", [{"on_upload_url": None}, {"push_back_url": None}], ids=["its own", "another's"])
+def test_only_a_function_that_has_an_address_is_asked(database: Project, functions: dict[str, None]) -> None:
+    database.rule()
+    database.settings(nudge=False)
+    database.put("a.mp4")
+    database.settings(home="elsewhere/5", **functions)
+    assert database.send() == (0 if "on_upload_url" in functions else 1)
+
+
+def test_a_copy_whose_vault_cannot_be_read_asks_nobody_and_its_sender_goes_on(database: Project) -> None:
+    database.rule()
+    database.settings(nudge=False)
+    database.put("a.mp4")
+    database.settings(home="elsewhere/5")
+    with database.connect("postgres") as connection, connection.transaction(force_rollback=True):
+        connection.add_notice_handler(database.note)
+        connection.execute("delete from vault.secrets")
+        sent = [rows(connection, "select ittybit.send_due() as calls") for _ in range(2)]
+        [settings] = rows(connection, "select copied_at from ittybit.settings")
+    assert sent == [[{"calls": 0}]] * 2
+    assert settings["copied_at"] is not None
+    [warning] = database.warnings
+    assert "could not ask whose functions these are" in warning
+
+
+def test_a_message_that_is_old_or_unknown_adopts_nothing(database: Project) -> None:
+    database.rule()
+    database.put("a.mp4")
+    database.started("a.mp4", "run_1")
+    database.settings(home="elsewhere/5")
+    assert database.claim(database.job()["id"], 1) == {"claimed": False, "reason": "lost"}
+    assert database.claim(uuid.uuid4(), 1) == {"claimed": False, "reason": "unknown"}
+    assert database.value("select ittybit.is_copy()") is True
 
 
 def test_what_had_started_since_it_was_saved_is_not_started_again(database: Project) -> None:

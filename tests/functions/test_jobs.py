@@ -62,6 +62,17 @@ def test_a_job_that_nobody_knows_is_nothing_to_do(worker: Function) -> None:
     assert outcome(worker.tell(message), 200, "nothing to do")["reason"] == "unknown"
 
 
+def test_a_database_that_was_moved_goes_on_by_the_first_message_that_is_claimed_in_it(
+    worker: Function, job: Job
+) -> None:
+    job.project.stack.sql("update ittybit.settings set home = 'elsewhere/5'")
+    outcome(worker.tell(job.send()), 202, "started")
+    assert len(job.starts) == 1
+    assert job.project.stack.sql("select ittybit.is_copy(), home = ittybit.here() from ittybit.settings") == [
+        (False, True)
+    ]
+
+
 def test_after_a_claim_whose_answer_is_lost_the_next_attempt_starts_once(worker: Function, job: Job) -> None:
     job.project.stack.supabase.add("POST", CLAIM, drop="after")
     assert worker.tell(job.send()).status_code == 503
