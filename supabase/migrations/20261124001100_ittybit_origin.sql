@@ -78,7 +78,8 @@ as $$
 declare
   question record;
 begin
-  if exists (select from ittybit.jobs as j where j.due_at > now() and j.attempt > j.claimed) then
+  -- A message is sent for one lease; only a question waits longer.
+  if exists (select from ittybit.jobs as j where j.due_at > now() + ittybit.lease() and j.attempt > j.claimed) then
     return 0;
   end if;
 
@@ -95,7 +96,7 @@ begin
   end if;
 
   update ittybit.jobs as j
-  set attempt = question.attempt, due_at = now() + interval '10 minutes'
+  set attempt = question.attempt, due_at = now() + interval '10 minutes' + ittybit.lease()
   where j.id = question.id;
   begin
     perform ittybit.post(question.url, question.id, question.attempt);
