@@ -24,8 +24,8 @@ from local.pg_cron import PgCronWorker
 from local.pg_net import PgNetWorker
 
 ROWS = (4, 14)
-# A batch of 200 is under way for as long as 200 / THREADS calls take; more threads only wait for each other.
-THREADS = 16
+# A batch of 200 is under way for as long as 200 / THREADS calls take; beyond these, it waits for the core.
+THREADS = 64
 PACE = 200  # calls a second: pg_net's batch, once a second (supabase/pg_net, README)
 # After its last batch pg_net looks twice more, a second apart, before it waits to be woken.
 IDLE = 2.5

@@ -1,7 +1,7 @@
-"""What leaves goes through here: one pool of connections, on which nothing lasts longer than the invocation has left.
+"""What leaves goes through here: connections that are kept, on which nothing lasts longer than the invocation has left.
 
 This is the only module that knows httpx, and it is imported when something is first sent: a call that is refused pays
-nothing for it. Of httpx it uses the transport, whose pool is all that is wanted: a Client adds cookies, redirects and
+nothing for it. Of httpx it uses the transport, which is all that is wanted: a Client adds cookies, redirects and
 authentication, and takes another quarter of a request's processor time for them.
 
 httpx's own time-outs are for one read of a socket: headers that come a byte at a time, or interim answers without end,
@@ -11,10 +11,9 @@ would keep it waiting for ever. So the sockets ask at each step how much time is
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import httpcore
@@ -23,8 +22,11 @@ import httpx
 from shared.errors import Service, Unanswered
 from shared.outbound import MAX_ANSWER_BYTES, Deadline
 
-_pool_made = threading.Lock()
-_pool: httpx.HTTPTransport | None = None
+_tls = httpx.create_ssl_context(trust_env=False)
+# Transports that nobody uses, each with a connection to each host. The one used last goes first, so that a quiet
+# instance keeps few connections busy. A transport shared by all threads would look through all of its connections,
+# each beside each, at every request.
+_idle: list[httpx.BaseTransport] = []
 _sending = threading.local()
 
 
@@ -67,36 +69,36 @@ def exchange(
         raise Unanswered(service, "the address cannot be called", effect="fail") from None
     if deadline.left() == 0:
         raise Unanswered(service, "no time was left to ask")
-    # Waiting for a place in the pool; whatever is done on a connection asks for itself.
-    request.extensions["timeout"] = {"pool": deadline.left()}
     _sending.deadline = deadline
     answer = bytearray()
     try:
-        response = _connections().handle_request(request)
-        with contextlib.closing(response):
+        with _transport() as transport, contextlib.closing(transport.handle_request(request)) as response:
             # As it comes: what was compressed although it should not be is not unpacked, however large it would become.
             for chunk in response.iter_raw():
                 answer += chunk
                 if len(answer) > MAX_ANSWER_BYTES or deadline.left() == 0:
                     raise Unanswered(service, "the answer was too large or too slow", in_doubt=in_doubt)
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, UnicodeError) as error:
+    except (httpx.ConnectError, httpx.ConnectTimeout, UnicodeError) as error:
         raise Unanswered(service, f"could not connect ({type(error).__name__})") from None
     except (httpx.HTTPError, httpx.StreamError) as error:
         raise Unanswered(service, f"no answer ({type(error).__name__})", in_doubt=in_doubt) from None
     return Answer(response.status_code, response.headers, bytes(answer))
 
 
-def _connections() -> httpx.HTTPTransport:
-    """Return the process's connections, made on first use."""
-    global _pool  # noqa: PLW0603 - one pool per process is the point
-    with _pool_made:
-        if _pool is None:
-            size = max(32, int(os.environ.get("THREADS") or 0))
-            limits = httpx.Limits(max_connections=size, max_keepalive_connections=size, keepalive_expiry=30)
-            # Only the configured origins are connected to, not a proxy that the environment happens to name.
-            _pool = httpx.HTTPTransport(trust_env=False, limits=limits)
-            _pool._pool._network_backend = _Backend(_left)  # noqa: SLF001 - httpx passes on none
-        return _pool
+@contextlib.contextmanager
+def _transport() -> Iterator[httpx.BaseTransport]:
+    """Give a transport that nobody else uses meanwhile."""
+    try:
+        transport = _idle.pop()
+    except IndexError:
+        # Only the configured origins are connected to, not a proxy that the environment happens to name.
+        made = httpx.HTTPTransport(verify=_tls, trust_env=False, limits=httpx.Limits(keepalive_expiry=30))
+        made._pool._network_backend = _Backend(_left)  # noqa: SLF001 - httpx passes on none
+        transport = made
+    try:
+        yield transport
+    finally:
+        _idle.append(transport)
 
 
 def _left() -> float:

@@ -8,7 +8,7 @@ from local.functions import ROOT
 from shared.settings import Settings
 from tests import documents
 
-# Read by the runtime and by shared/network.py, not by the settings.
+# Read by the runtime, not by the settings.
 OF_THE_RUNTIME = {"THREADS"}
 # How long deploy.sh pauses before it looks again, which tests shorten; and make's.
 NO_SETTINGS = {"DEPLOY_PAUSE", "VENV"}

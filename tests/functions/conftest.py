@@ -122,7 +122,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
     """Both services, asked by a client that repeats at once what it would repeat after a while."""
     app = Scripted()
     with app.transport() as transport:
-        monkeypatch.setattr("shared.network._pool", transport)
+        monkeypatch.setattr("shared.network._idle", [transport])
         monkeypatch.setattr("shared.outbound.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
         monkeypatch.setattr(client_module, "MAX_PAGES", 1)
         monkeypatch.setattr(client_module, "PAGE", 2)

@@ -10,7 +10,9 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from tests.functions.calling import NOWHERE
 from tests.functions.ittybit_alone import KEY, Alone, client, fails, start
 
 START = r"/automations/[^/]+/run"
+RUN_1 = json.dumps({"id": "run_1"}).encode()
 
 
 @pytest.mark.parametrize(
@@ -259,9 +262,54 @@ def test_an_address_that_leads_nowhere_is_no_doubt(url: str) -> None:
 def test_a_proxy_of_the_environment_is_not_used(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setattr(network, "_pool", None)
+    monkeypatch.setattr(network, "_idle", [])
     assert ittybit.client.connections() == []
-    network._connections().close()
+    [made] = network._idle
+    made.close()
+
+
+def test_as_many_connections_are_made_as_calls_go_at_once_and_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "_idle", [])
+    seen: list[int] = []
+    at_once = Barrier(1)
+
+    class Keeping(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            seen.append(self.client_address[1])
+            at_once.wait(5)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(RUN_1)))
+            self.end_headers()
+            self.wfile.write(RUN_1)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def call(number: int) -> None:
+        client(f"http://127.0.0.1:{server.server_port}").run(f"run_{number}")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as server, ThreadPoolExecutor(5) as threads:
+        server.daemon_threads = True
+        serving = threads.submit(server.serve_forever, 0.05)
+        for number in range(3):
+            call(number)
+        assert len(set(seen)) == 1
+        at_once = Barrier(4)
+        list(threads.map(call, range(4)))
+        assert len(set(seen)) == 4
+        # Those of them that are not needed rest.
+        at_once = Barrier(1)
+        before = len(seen)
+        for number in range(3):
+            call(number)
+        assert len(set(seen)) == 4
+        assert len(set(seen[before:])) == 1
+        for transport in network._idle:
+            transport.close()
+        server.shutdown()
+        serving.result()
 
 
 def test_what_is_sent_says_who_we_are_and_goes_uncompressed() -> None:
