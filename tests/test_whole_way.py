@@ -58,6 +58,8 @@ def test_the_demo_says_what_is_wrong_with_a_file_before_it_starts_anything(
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signals) -> None:
+    # Where the tests run in the background of a shell it is ignored, and what they start would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         [*COMMAND, "serve"],
         cwd=ROOT,
