@@ -44,7 +44,8 @@ select etag, extract(epoch from max(finished_at))::float
 from ittybit.jobs where state in ('succeeded', 'failed') group by etag
 """
 _WORKERS: Final = 4
-_LAST_FAULTS_SECONDS: Final = 20.0
+# The last faults may wait for starts in doubt, and those for the end of their leases.
+_LAST_FAULTS_SECONDS: Final = 75.0
 _RENAMED_RESULTS: Final = 10
 _EXAMPLES: Final = 10
 

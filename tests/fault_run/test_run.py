@@ -13,7 +13,7 @@ from local.fault_run.plan import make_plan
 LOAD = {"object_overwritten", "object_renamed", "object_deleted"}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
