@@ -50,7 +50,7 @@ comment on column ittybit.jobs.function is 'The HTTP function that does the work
 comment on column ittybit.jobs.generation is 'Counts up when a person asks for the work again; part of the mark.';
 comment on column ittybit.jobs.attempt is 'How often the job was sent; (job, attempt) is the message.';
 comment on column ittybit.jobs.claimed is 'The last attempt that a claim was answered for, won or refused.';
-comment on column ittybit.jobs.reported is 'The last attempt that has spoken for itself, or no longer may: it counts once.';
+comment on column ittybit.jobs.reported is 'The last attempt that has had its say, or may have none: said twice, it counts once.';
 comment on column ittybit.jobs.former_attempts is 'Attempts of earlier generations: what they report is not of this one.';
 comment on column ittybit.jobs.backfill is 'Made by a backfill: live uploads go first.';
 comment on column ittybit.jobs.due_at is 'When the job is sent next; null when nothing is left to do.';

@@ -81,19 +81,29 @@ declare
   ends pg_catalog.text;
   waits pg_catalog.text;
 begin
+  -- In a copy: the functions claim here, and not where it was copied from, so it goes on in the original's place. One of
+  -- several claims sees to it, and before any of them holds its own job, for which the others would wait.
+  perform
+  from ittybit.settings as s
+  where s.home <> ittybit.here()
+    and exists (
+      select
+      from ittybit.jobs as j
+      where j.id = ittybit_claim.job
+        and j.attempt = ittybit_claim.attempt
+        and j.claimed < ittybit_claim.attempt
+    )
+  for update of s;
+  if found then
+    perform ittybit.adopt(as_copy => false);
+  end if;
+
   select j.* into mine from ittybit.jobs as j where j.id = ittybit_claim.job for update;
   if not found then
     return jsonb_build_object('claimed', false, 'reason', 'unknown');
   elsif mine.attempt <> ittybit_claim.attempt or mine.claimed >= ittybit_claim.attempt then
     return jsonb_build_object('claimed', false, 'reason', 'lost');
-  end if;
-
-  if ittybit.is_copy() then
-    -- The functions claim here, and not where this was copied from: it goes on in the original's place.
-    perform ittybit.adopt(as_copy => false);
-    select j.* into mine from ittybit.jobs as j where j.id = ittybit_claim.job;
-  end if;
-  if mine.state not in ('queued', 'started') then
+  elsif mine.state not in ('queued', 'started') then
     update ittybit.jobs as j set due_at = null where j.id = mine.id;
     return jsonb_build_object('claimed', false, 'reason', mine.state);
   end if;

@@ -171,7 +171,10 @@ as $$
       when j.id is null then 'not seen yet: older than the rule, or the sweep has not come by'
       when j.state = 'queued' and j.doubt_since is not null then 'an earlier start is in doubt and is looked for first'
       when j.state = 'queued' then coalesce(
-        case when ittybit.is_copy() then 'this database is not the one it was set up in, and starts nothing until its functions claim here' end,
+        case
+          when ittybit.is_copy()
+            then 'this database is not the one it was set up in, and starts nothing until its functions claim here'
+        end,
         (
           select 'held: ' || coalesce(h.error ->> 'message', 'ittybit refuses')
           from ittybit.holds as h

@@ -32,6 +32,8 @@ as $$
 declare
   changed bigint;
 begin
+  -- Before the jobs, as whoever claims one does.
+  perform from ittybit.settings as s where s.singleton for update;
   if as_copy then
     -- What was uploaded since the sender found this to be a copy is its own.
     update ittybit.jobs as j

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -26,26 +24,6 @@ def sent(database: Project) -> Project:
 
 def refused(reason: str) -> Row:
     return {"claimed": False, "reason": reason}
-
-
-def claims_at_once(database: Project, messages: list[tuple[uuid.UUID, int]]) -> list[Row]:
-    """Claim all of them at the same time, each over a connection of its own."""
-    together = threading.Barrier(len(messages))
-    connections = [database.connect("authenticator") for _ in messages]
-
-    def claim(place: int) -> Row:
-        connections[place].execute("set role service_role")
-        together.wait()
-        [row] = connections[place].execute("select public.ittybit_claim(%s, %s) as answer", messages[place]).fetchall()
-        answer: Row = row["answer"]
-        return answer
-
-    try:
-        with ThreadPoolExecutor(len(messages)) as threads:
-            return list(threads.map(claim, range(len(messages))))
-    finally:
-        for connection in connections:
-            connection.close()
 
 
 def test_a_start_is_told_everything_it_needs(sent: Project) -> None:
@@ -86,7 +64,7 @@ def test_a_started_job_is_checked_and_counts_as_no_start(sent: Project) -> None:
 
 
 def test_of_ten_claims_at_once_one_wins(sent: Project) -> None:
-    answers = claims_at_once(sent, [(sent.job()["id"], 1)] * 10)
+    answers = sent.claims_at_once([(sent.job()["id"], 1)] * 10)
     assert sorted(answer["claimed"] for answer in answers) == [False] * 9 + [True]
     assert [answer["reason"] for answer in answers if not answer["claimed"]] == ["lost"] * 9
     assert sent.counted_starts() == 1
@@ -188,7 +166,7 @@ def test_claims_at_once_do_not_pass_a_ceiling(database: Project) -> None:
     database.rule()
     database.settings(starts_per_hour=3)
     database.put(*(f"{number}.mp4" for number in range(8)))
-    answers = claims_at_once(database, [(job["id"], 1) for job in database.jobs()])
+    answers = database.claims_at_once([(job["id"], 1) for job in database.jobs()])
     assert sum(answer["claimed"] for answer in answers) == 3
     assert database.counted_starts() == 3
 
@@ -252,6 +230,6 @@ def test_of_two_tasks_for_one_output_the_second_waits_for_the_first(database: Pr
 def test_of_claims_at_once_for_one_output_one_starts(database: Project) -> None:
     database.rule(task=TASK | {"destination": "s3://results/one.mp4"})
     database.put(*(f"{number}.mp4" for number in range(6)))
-    answers = claims_at_once(database, [(job["id"], 1) for job in database.jobs()])
+    answers = database.claims_at_once([(job["id"], 1) for job in database.jobs()])
     assert sum(answer["claimed"] for answer in answers) == 1
     assert {answer.get("reason") for answer in answers} == {None, "output_busy"}

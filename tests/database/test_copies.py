@@ -196,6 +196,19 @@ def test_a_moved_database_goes_on_by_itself_when_its_functions_claim_in_it(datab
     assert database.send() == 3
 
 
+def test_of_many_claims_at_once_in_a_moved_database_each_wins_and_one_adopts(database: Project) -> None:
+    database.rule()
+    names = [f"{number}.mp4" for number in range(12)]
+    database.put(*names)
+    jobs = {job["name"]: job["id"] for job in database.jobs()}
+    database.messages()
+    database.settings(home="elsewhere/5")
+    answers = database.claims_at_once([(jobs[name], 1) for name in names])
+    assert [answer["claimed"] for answer in answers] == [True] * 12
+    assert database.value("select ittybit.is_copy()") is False
+    assert database.counted_starts() == 12
+
+
 def test_whose_functions_these_are_is_asked_every_ten_minutes_at_the_most(database: Project) -> None:
     database.rule()
     database.settings(nudge=False)
