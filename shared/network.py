@@ -91,14 +91,18 @@ def _transport() -> Iterator[httpx.BaseTransport]:
     try:
         transport = _idle.pop()
     except IndexError:
-        # Only the configured origins are connected to, not a proxy that the environment happens to name.
-        made = httpx.HTTPTransport(verify=_tls, trust_env=False, limits=httpx.Limits(keepalive_expiry=30))
-        made._pool._network_backend = _Backend(_left)  # noqa: SLF001 - httpx passes on none
-        transport = made
+        transport = _new_transport()
     try:
         yield transport
     finally:
         _idle.append(transport)
+
+
+def _new_transport() -> httpx.BaseTransport:
+    # Only the configured origins are connected to, not a proxy that the environment happens to name.
+    transport = httpx.HTTPTransport(verify=_tls, trust_env=False, limits=httpx.Limits(keepalive_expiry=30))
+    transport._pool._network_backend = _Backend(_left)  # noqa: SLF001 - httpx passes on none
+    return transport
 
 
 def _left() -> float:
