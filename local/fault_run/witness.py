@@ -70,6 +70,18 @@ class Evidence:
     results: str
     renamed_results: Collection[str] = ()
 
+    def row_of(self, mark: str) -> str:
+        """What the ledger says of a mark's job."""
+        return _told([job for job in self.jobs if job.id == mark.partition(".")[0]])
+
+    def rows_for(self, rule: str, etag: str) -> str:
+        """What it says of a content under a rule, whatever the keys."""
+        return _told([job for job in self.jobs if (job.rule, job.etag) == (rule, etag)])
+
+
+def _told(jobs: Sequence[Job]) -> str:
+    return f"in the ledger: {' '.join(job.whole for job in jobs) or 'nothing'}"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -95,7 +107,9 @@ def examine(evidence: Evidence) -> Finding:
         lost=_lost(evidence, starts, {name: tag for name, tag in evidence.stored.items() if not is_result(name)}),
         started_twice=twice,
         ambiguous=ambiguous,
-        self_started=[str(entry.url) for entry in starts if is_result(source_name(entry))],
+        self_started=[
+            f"{entry.url}; {evidence.row_of(mark_of(entry))}" for entry in starts if is_result(source_name(entry))
+        ],
     )
 
 
@@ -117,11 +131,8 @@ def _lost(evidence: Evidence, starts: Sequence[Entry], sources: Mapping[str, str
         for job in evidence.jobs
         if (job.state == "succeeded" and job.id in bought) or _failed_in_ittybits_words(job)
     }
-    rows: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for job in evidence.jobs:
-        rows[job.rule, job.etag].append(job.whole)
     return [
-        f"{rule}: {name} {etag}; in the ledger: {' '.join(rows[rule, etag]) or 'nothing'}"
+        f"{rule}: {name} {etag}; {evidence.rows_for(rule, etag)}"
         for name, etag in sources.items()
         for rule in evidence.rules
         if (rule, name, etag) not in done
@@ -141,7 +152,6 @@ def _failed_in_ittybits_words(job: Job) -> bool:
 def _doubles(evidence: Evidence, starts: Sequence[Entry]) -> tuple[list[str], list[str]]:
     """The starts beyond the first of each rule and content: those that ought not to be, and the ambiguous ones."""
     contents = {job.id: (job.rule, job.etag) for job in evidence.jobs}
-    rows = {job.id: job.whole for job in evidence.jobs}
     by_mark: dict[str, list[Entry]] = defaultdict(list)
     for entry in starts:
         by_mark[mark_of(entry)].append(entry)
@@ -156,14 +166,15 @@ def _doubles(evidence: Evidence, starts: Sequence[Entry]) -> tuple[list[str], li
         asked = sorted((_arrival(entry, mark, evidence.requests), entry.time) for entry in entries)
         for (_, accepted), (arrived, _) in itertools.pairwise(asked):
             told = (
-                f"{mark}: asked {arrived:.3f}, when an earlier one was accepted {accepted:.3f};"
-                f" in the ledger: {rows.get(mark.partition('.')[0], 'nothing')}"
+                f"{mark}: asked {arrived:.3f}, when an earlier one was accepted {accepted:.3f}; {evidence.row_of(mark)}"
             )
             had_looked = _looked(evidence.requests, arrived)
             (ambiguous if accepted > arrived and had_looked else twice).append(told)
     for content, marks in by_content.items():
         lasting = [m for m in marks if any(entry.id not in evidence.failed for entry in by_mark[m])]
-        twice += [f"{mark}: {content} is started by {lasting[0]} already" for mark in lasting[1:]]
+        twice += [
+            f"{mark}: {content} is started by {lasting[0]} already; {evidence.row_of(mark)}" for mark in lasting[1:]
+        ]
     return twice, ambiguous
 
 

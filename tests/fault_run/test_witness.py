@@ -90,6 +90,16 @@ def test_what_is_found_is_told_with_the_ledgers_row() -> None:
         replace(GOOD, journal=[entry(), entry(time=200)], jobs=[job(whole='{"attempt": 2}')])
     ).started_twice
     assert twice.endswith('; in the ledger: {"attempt": 2}')
+    [other] = examine(
+        replace(
+            GOOD,
+            journal=[entry(), entry(f"{OTHER}.1", time=200)],
+            jobs=[job(), job(id=OTHER, name="b.mp4", whole='{"attempt": 4}')],
+        )
+    ).started_twice
+    assert other.endswith('; in the ledger: {"attempt": 4}')
+    [itself] = examine(replace(GOOD, journal=[entry(), entry(f"{OTHER}.1", "processed/b.mp4")])).self_started
+    assert itself.endswith("; in the ledger: nothing")
 
 
 @pytest.mark.parametrize(
