@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -60,13 +61,18 @@ def test_the_demo_says_what_is_wrong_with_a_file_before_it_starts_anything(
 def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signals) -> None:
     # Where the tests run in the background of a shell it is ignored, and what they start would ignore it too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen(
-        [*COMMAND, "serve"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    ) as serving:
+    with (
+        subprocess.Popen(
+            [*COMMAND, "serve"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        ) as serving,
+        contextlib.ExitStack() as ending,
+    ):
+        # It is waited for at the end, whatever fails in here.
+        ending.callback(serving.terminate)
         assert serving.stdout is not None
         printed = ""
         while "Ctrl-C ends it." not in printed:
