@@ -1,19 +1,33 @@
 """pg_net's background worker: sends what ``net.http_post`` and its like have queued.
 
-Follows pg_net 0.20.4: its loop and its batches, and what becomes of a request when the worker fails or the server
-crashes. Like the original it is woken at commit, and not by rows put into the queue by hand. Leaves out: the
-settings (``pg_net.batch_size`` is 200, ``pg_net.ttl`` 6 hours), and a background worker's entry in
-``pg_stat_activity``: there it is a client, with the original's application name.
+Follows pg_net 0.20.4:
+
+- One transaction takes a batch from the queue, sends all of it at once, waits for the slowest answer or timeout, and
+  records the answers. Until it commits, everybody else still sees the batch in the queue and no answer.
+- So one receiver that hangs holds up every call that is queued after the batch was taken.
+- A commit wakes the worker. Rows that are put into the queue by hand don't.
+- After every batch the worker rests for a second. The first commit since it woke up ends one rest at once. Later ones
+  don't, until it has found the queue empty and slept. So under load a batch leaves every second.
+- An error of PostgreSQL or libcurl ends the worker and rolls its batch back. A second later a new worker sends the
+  whole batch again.
+
+Leaves out: the settings (``pg_net.batch_size`` is 200, ``pg_net.ttl`` 6 hours); falling asleep, instead of waiting,
+when somebody else has locked its tables; and a background worker's entry in ``pg_stat_activity``, where it is a client
+with the original's application name. A crash of the server doesn't cut its batch short: the worker learns of the crash
+when the slowest answer is in.
 """
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Final
 
 import psycopg
+import pycurl
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row
 
@@ -27,7 +41,8 @@ _PAUSE: Final = 1.0  # seconds: after every batch, and before the worker comes b
 _CONSUME: Final = """
 with batch as (select id from net.http_request_queue order by id limit %s)
 delete from net.http_request_queue q using batch where q.id = batch.id
-returning q.id, q.method::text, q.url, q.headers, q.body, q.timeout_milliseconds
+returning q.id, q.method::text, q.url,
+  array(select key || ': ' || value from jsonb_each_text(q.headers)) as headers, q.body, q.timeout_milliseconds
 """
 _EXPIRE: Final = """
 with expired as (
@@ -41,12 +56,15 @@ values (%s, %s, %s, %s, %s, %s, %s)
 """
 
 
-class _WorkerDiedError(Exception):
-    """What ``fail_batches`` asked for: the worker died between sending a batch and committing it."""
+class _WorkerEndedError(Exception):
+    """Somebody asked the worker to end: ``net.worker_restart``, or ``fail_batches`` before the commit of a batch."""
 
 
 class PgNetWorker:
     """The worker of one database, in a thread of its own between ``start`` and ``stop``.
+
+    An error that the original doesn't have, such as one of ``disturb``, is printed with its traceback and ends this
+    process as Ctrl-C does: in order, and with an exit code other than 0.
 
     Args:
         postgres: The server.
@@ -104,6 +122,15 @@ class PgNetWorker:
             connection.execute("truncate net.http_request_queue, net._http_response restart identity")
 
     def _run(self) -> None:
+        try:
+            self._keep_working()
+        except BaseException:  # noqa: BLE001 - the thread's last word
+            traceback.print_exc()
+            # A shell's background jobs ignore Ctrl-C.
+            ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM if ignored else signal.SIGINT)
+
+    def _keep_working(self) -> None:
         dsn = make_conninfo(self._postgres.dsn(SUPERUSER), application_name=self._name)
         while not self._stopping.is_set():
             try:
@@ -111,7 +138,7 @@ class PgNetWorker:
                     connection.execute("listen pg_net_wake")
                     self._should_wake = True
                     self._work(connection)
-            except (psycopg.Error, _WorkerDiedError):
+            except (psycopg.Error, pycurl.error, _WorkerEndedError):
                 self._stopping.wait(_PAUSE)
 
     def _work(self, connection: psycopg.Connection) -> None:
@@ -122,28 +149,29 @@ class PgNetWorker:
             self._should_wake = False
             busy = True
             while busy and not self._stopping.is_set():
-                expired = connection.execute(_EXPIRE, [TTL, BATCH_SIZE]).rowcount
-                consumed = self._send_batch(connection)
+                busy = self._send_batch(connection)
                 self._sleep(connection, _PAUSE)
-                busy = expired > 0 or consumed > 0
 
     def _sleep(self, connection: psycopg.Connection, seconds: float) -> None:
         """Wait, or return at the first wake that is not already noted: no later one shortens the wait."""
         deadline = time.monotonic() + seconds
         while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
-            for _ in connection.notifies(timeout=min(left, 0.1), stop_after=1):
-                if not self._should_wake:
-                    self._should_wake = True
-                    return
+            told = {notify.payload for notify in connection.notifies(timeout=min(left, 0.1), stop_after=1)}
+            if "restart" in told:
+                raise _WorkerEndedError
+            if told and not self._should_wake:
+                self._should_wake = True
+                return
 
-    def _send_batch(self, connection: psycopg.Connection) -> int:
-        """Consume, send and record one batch in one transaction; return its size."""
+    def _send_batch(self, connection: psycopg.Connection) -> bool:
+        """Expire answers; consume, send and record one batch; return whether there was anything to do."""
         with connection.transaction(), connection.cursor(row_factory=class_row(Queued)) as cursor:
+            expired = connection.execute(_EXPIRE, [TTL, BATCH_SIZE]).rowcount
             batch = cursor.execute(_CONSUME, [BATCH_SIZE]).fetchall()
             if batch:
                 answers = send_batch(self._disturb(batch))
                 if self._batches_to_fail > 0:
                     self._batches_to_fail -= 1
-                    raise _WorkerDiedError
+                    raise _WorkerEndedError
                 cursor.executemany(_RECORD, answers)
-        return len(batch)
+        return bool(expired or batch)

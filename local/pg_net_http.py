@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import certifi
 import pycurl
@@ -29,7 +29,7 @@ class Queued(NamedTuple):
     id: int
     method: str
     url: str
-    headers: dict[str, Any] | None
+    headers: list[str | None]
     body: bytes | None
     timeout_milliseconds: int
 
@@ -55,10 +55,10 @@ class _Exchange:
         self._content = io.BytesIO()
         self._headers: dict[str, str] = {}
         curl, body = self.curl, queued.body
-        curl.setopt(pycurl.URL, queued.url)
-        # A header without a value is dropped silently: libcurl takes it for the wish to leave it out.
-        lines = [f"{name}: {'' if value is None else value}" for name, value in (queued.headers or {}).items()]
-        curl.setopt(pycurl.HTTPHEADER, [*lines, f"User-Agent: pg_net/{VERSION}"])
+        curl.setopt(pycurl.URL, queued.url.encode())
+        # A header whose value is null is dropped silently.
+        lines = [line.encode() for line in queued.headers if line is not None]
+        curl.setopt(pycurl.HTTPHEADER, [*lines, f"User-Agent: pg_net/{VERSION}".encode()])
         if queued.method == "POST":
             curl.setopt(pycurl.POSTFIELDS, body or b"")
         elif queued.method == "DELETE":

@@ -36,12 +36,13 @@ as $$
   select pg_catalog.pg_notify('pg_net_wake', '')
 $$;
 
--- The original ends its worker between two batches, and the new one begins by looking at the queue.
+-- The worker ends after the batch under way. A second later a new one begins by looking at the queue. The original is
+-- told at once, the stand-in at commit.
 create function net.worker_restart() returns boolean
   language sql
   set search_path = ''
 as $$
-  select net.wake();
+  select pg_catalog.pg_notify('pg_net_wake', 'restart');
   select true
 $$;
 

@@ -8,7 +8,7 @@ from local.pg_net_http import Queued
 
 def message(number: int, attempt: int = 1) -> Queued:
     body = json.dumps({"job": f"job-{number}", "attempt": attempt}).encode()
-    return Queued(number, "POST", "http://127.0.0.1:1/", {}, body, 5000)
+    return Queued(number, "POST", "http://127.0.0.1:1/", [], body, 5000)
 
 
 def test_messages_are_dropped_doubled_and_kept_back_at_their_places() -> None:

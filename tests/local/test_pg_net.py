@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
@@ -62,16 +65,24 @@ def receiver() -> Iterator[Receiver]:
         receiver.release.set()
 
 
-@pytest.fixture
-def worker(postgres: Postgres) -> Iterator[PgNetWorker]:
+@contextmanager
+def running(postgres: Postgres, disturb: Callable[[list[Queued]], list[Queued]] = list) -> Iterator[PgNetWorker]:
     with psycopg.connect(postgres.dsn("supabase_admin")) as connection:
         connection.execute("truncate net.http_request_queue, net._http_response restart identity")
-    worker = PgNetWorker(postgres)
+    worker = PgNetWorker(postgres, disturb=disturb)
     worker.start()
-    with psycopg.connect(postgres.dsn("postgres")) as connection:
-        connection.execute("select net.wait_until_running()")
-    yield worker
-    worker.stop()
+    try:
+        with psycopg.connect(postgres.dsn("postgres")) as connection:
+            connection.execute("select net.wait_until_running()")
+        yield worker
+    finally:
+        worker.stop()
+
+
+@pytest.fixture
+def worker(postgres: Postgres) -> Iterator[PgNetWorker]:
+    with running(postgres) as worker:
+        yield worker
 
 
 def post(database: psycopg.Connection, url: str, milliseconds: int = 5000) -> int:
@@ -175,6 +186,7 @@ def test_a_time_out_holds_up_its_batch_and_is_told_apart(
         slow = post(connection, f"{receiver.origin}/slow", milliseconds=400)
         quick = post(connection, f"{receiver.origin}/quick")
     until(lambda: len(receiver.calls) == 2)
+    assert database.execute("select id from net.http_request_queue order by id").fetchall() == [(slow,), (quick,)]
     assert database.execute("select count(*) from net._http_response").fetchone() == (0,)
     assert response(database, quick)[0] == 201
     status, _, _, timed_out, error = response(database, slow)
@@ -183,6 +195,31 @@ def test_a_time_out_holds_up_its_batch_and_is_told_apart(
         r"Timeout of 400 ms reached\. Total time: 4\d\d\.\d{6} ms \(DNS time: .* ms, TCP/SSL handshake time: .* ms, "
     )
     assert re.match(pattern + r"HTTP Request/Response time: .* ms\)$", str(error))
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_hanging_receiver_holds_up_the_next_call_until_it_times_out(
+    receiver: Receiver, database: psycopg.Connection
+) -> None:
+    assert _seconds_between_batches(receiver, database, "slow") >= 5
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_receiver_that_answers_holds_up_nobody(receiver: Receiver, database: psycopg.Connection) -> None:
+    assert _seconds_between_batches(receiver, database, "quick") < 5
+
+
+def _seconds_between_batches(receiver: Receiver, database: psycopg.Connection, path: str) -> float:
+    """Call ``path``, and somebody else once that call is under way; return how much later the second batch began."""
+    first = post(database, f"{receiver.origin}/{path}", milliseconds=5000)
+    until(lambda: receiver.calls)
+    second = post(database, f"{receiver.origin}/somebody-else")
+    assert response(database, second)[0] == 201
+    # An answer's time is the time at which its batch was taken from the queue.
+    query = "select extract(epoch from b.created - a.created)::float from net._http_response a, net._http_response b"
+    row = database.execute(f"{query} where a.id = {first} and b.id = {second}".encode()).fetchone()
+    assert row is not None
+    return float(row[0])
 
 
 @pytest.mark.usefixtures("worker")
@@ -213,6 +250,67 @@ def test_a_failing_worker_sends_the_batch_again_every_second(
     gaps = [after.at - before.at for before, after in zip(receiver.calls, receiver.calls[1:], strict=False)]
     assert all(1 <= gap < 3 for gap in gaps)
     assert database.execute("select count(*) from net._http_response").fetchone() == (1,)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_restarted_worker_finishes_its_batch_and_another_sends_the_rest(
+    receiver: Receiver, database: psycopg.Connection
+) -> None:
+    query = "select pid from pg_stat_activity where application_name like 'pg_net %'"
+    before = database.execute(query).fetchall()
+    slow = post(database, f"{receiver.origin}/slow")
+    until(lambda: receiver.calls)
+    database.execute("select net.worker_restart()")
+    later = post(database, f"{receiver.origin}/later")
+    receiver.release.set()
+    assert response(database, slow)[0] == 201
+    assert response(database, later)[0] == 201
+    assert database.execute(query).fetchall() != before
+    assert [call.path for call in receiver.calls] == ["slow", "later"]
+
+
+def test_a_call_that_libcurl_refuses_keeps_the_worker_from_sending_any(
+    receiver: Receiver, postgres: Postgres, database: psycopg.Connection
+) -> None:
+    tries: list[int] = []
+
+    def disturb(batch: list[Queued]) -> list[Queued]:
+        tries.append(len(batch))
+        return batch
+
+    with running(postgres, disturb):
+        with psycopg.connect(postgres.dsn("postgres")) as connection:
+            refused = post(connection, f"{receiver.origin}/refused", milliseconds=-1)
+            waiting = post(connection, f"{receiver.origin}/waiting")
+        until(lambda: tries == [2, 2])
+        assert receiver.calls == []
+        database.execute("delete from net.http_request_queue where id = %s", [refused])
+        assert response(database, waiting)[0] == 201
+
+
+@pytest.mark.parametrize("before", ["", "signal.signal(signal.SIGINT, signal.SIG_IGN)"], ids=["", "in background"])
+def test_an_error_of_the_stand_in_itself_ends_its_process(
+    postgres: Postgres, database: psycopg.Connection, before: str
+) -> None:
+    program = f"""if True:
+        import signal, sys, threading
+        from types import SimpleNamespace
+        from local.pg_net import PgNetWorker
+
+        def disturb(batch):
+            raise RuntimeError("broken")
+
+        {before}
+        worker = PgNetWorker(SimpleNamespace(dsn=lambda user: sys.argv[1]), disturb=disturb)
+        worker.start()
+        threading.Event().wait()
+    """
+    request_id = post(database, "http://127.0.0.1:1/")
+    command = [sys.executable, "-c", program, postgres.dsn("supabase_admin")]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert ended.returncode != 0
+    assert "RuntimeError: broken" in ended.stderr
+    assert database.execute("select from net.http_request_queue where id = %s", [request_id]).rowcount == 1
 
 
 def test_a_lost_queue_takes_the_responses_along_and_restarts_the_ids(
@@ -308,22 +406,17 @@ def test_everybody_may_call(postgres: Postgres) -> None:
         connection.rollback()
 
 
-def test_a_batch_can_be_disturbed_on_its_way(receiver: Receiver, postgres: Postgres) -> None:
+def test_a_batch_can_be_disturbed_on_its_way(
+    receiver: Receiver, postgres: Postgres, database: psycopg.Connection
+) -> None:
     def disturb(batch: list[Queued]) -> list[Queued]:
         return [request for request in batch for _ in range(2) if not request.url.endswith("/dropped")]
 
-    worker = PgNetWorker(postgres, disturb=disturb)
-    with psycopg.connect(postgres.dsn("supabase_admin")) as connection:
-        connection.execute("truncate net.http_request_queue, net._http_response restart identity")
-        post(connection, f"{receiver.origin}/dropped")
-        twice = post(connection, f"{receiver.origin}/twice")
-    worker.start()
-    try:
-        with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as database:
-            query = "select id from net._http_response"
-            answered = until(lambda: database.execute(query).fetchall())
-            assert database.execute("select from net.http_request_queue").rowcount == 0
-    finally:
-        worker.stop()
-    assert answered == [(twice,), (twice,)]
+    with running(postgres, disturb):
+        with psycopg.connect(postgres.dsn("postgres")) as connection:
+            post(connection, f"{receiver.origin}/dropped")
+            twice = post(connection, f"{receiver.origin}/twice")
+        query = "select id from net._http_response"
+        assert until(lambda: database.execute(query).fetchall()) == [(twice,), (twice,)]
+        assert database.execute("select from net.http_request_queue").rowcount == 0
     assert [call.path for call in receiver.calls] == ["twice", "twice"]
