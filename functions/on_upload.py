@@ -1,9 +1,10 @@
-"""on-upload: an object was stored, so run an ittybit automation on it.
+"""on-upload: an object was stored, so run an ittybit automation on it, or make a task whose result stays at ittybit.
 
-Called by   the database's trigger and sender (pg_net), people, schedulers; in plain mode a Dashboard webhook
+Called by   the database (pg_net), people, schedulers; in plain mode a Dashboard webhook
 Proof       Standard Webhooks signature with FUNCTIONS_SECRET, or FUNCTIONS_TOKEN as a bearer token
-Takes       {"job", "attempt"}                      a job of the ledger: one step of it
+Takes       {"type": "jobs.due"}                    there is work: claim what is due and do it
             {"bucket", "name", "automation_id"}     a person's: run this automation on this object now
+            {"bucket", "name", "kind", "options"}   a person's: make this task of this object now
             {"type", "record", "old_record", …}     plain mode: the body of a Database Webhook on storage.objects
 Answers     202 started, 200 done or nothing to do, 4xx and 503 as application/problem+json
 Deployed    ./deploy.sh stage on-upload; target on_upload
@@ -18,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from shared import jobs, objects, plain_mode, settings
 from shared.edge import MAX_BODY_BYTES, Answer, Call, endpoint
-from shared.errors import Refused, ServiceError
+from shared.errors import Refused
 from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Work
-from shared.ledger import Message, Start
+from shared.ittybit_shapes import Action, Task, Work
+from shared.ledger import Start
 
 SETTINGS = settings.load()
 
@@ -36,15 +37,28 @@ class RunRequest(BaseModel):
     automation_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
+class TaskRequest(BaseModel):
+    """A person's own request: make one task of one object now; its result stays at ittybit."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    bucket: objects.Bucket
+    name: objects.ObjectKey
+    kind: objects.Kind
+    options: objects.Options = {}
+
+
 def _kind(body: Any) -> str:
-    if isinstance(body, dict) and "job" in body:
-        return "<job>"
-    return "<webhook>" if isinstance(body, dict) and "record" in body else "<request>"
+    fields = body if isinstance(body, dict) else {}
+    if "record" in fields:
+        return "<webhook>"
+    return "<wake-up>" if "type" in fields else "<task>" if "kind" in fields else "<run>"
 
 
 Body = Annotated[
-    Annotated[Message, Tag("<job>")]
-    | Annotated[RunRequest, Tag("<request>")]
+    Annotated[jobs.WakeUp, Tag("<wake-up>")]
+    | Annotated[RunRequest, Tag("<run>")]
+    | Annotated[TaskRequest, Tag("<task>")]
     | Annotated[plain_mode.ObjectEvent, Tag("<webhook>")],
     Discriminator(_kind),
 ]
@@ -52,33 +66,32 @@ Body = Annotated[
 
 @functions_framework.http
 @endpoint(SETTINGS, Body, max_body=plain_mode.max_body(SETTINGS))
-def on_upload(body: Message | RunRequest | plain_mode.ObjectEvent, call: Call) -> Answer:
-    """Move a job on, or start a run for a person or for a plain webhook."""
-    if isinstance(body, Message):
-        return jobs.move(body, call, begin=_begin, adopt=_run_of, look=Ittybit.run)
+def on_upload(body: jobs.WakeUp | RunRequest | TaskRequest | plain_mode.ObjectEvent, call: Call) -> Answer:
+    """Do what is due, or start a run or a task for a person or for a plain webhook."""
+    if isinstance(body, jobs.WakeUp):
+        return jobs.drain("on-upload", call, _begin)
     if isinstance(body, plain_mode.ObjectEvent):
         stored = plain_mode.check(body, SETTINGS)
         # The same delivery twice carries the same version, and so the same Idempotency-Key.
         mark = stored.version or call.id
-        return _run(stored.bucket_id, stored.name, SETTINGS.ittybit_automation_id or "", mark, call)
+        return _start(stored.bucket_id, stored.name, Action(automation_id=SETTINGS.ittybit_automation_id), mark, call)
     if call.body_bytes > MAX_BODY_BYTES:
         raise Refused(413, f"The body is over {MAX_BODY_BYTES} bytes.")
-    return _run(body.bucket, body.name, body.automation_id, call.id, call)
+    if isinstance(body, RunRequest):
+        action = Action(automation_id=body.automation_id)
+    else:
+        action = Action(task=Task(kind=body.kind, options=body.options))
+    return _start(body.bucket, body.name, action, call.id, call)
 
 
-def _run(bucket: str, name: str, automation_id: str, mark: str, call: Call) -> Answer:
-    """Start a run that the ledger knows nothing of."""
+def _start(bucket: str, name: str, action: Action, mark: str, call: Call) -> Answer:
+    """Start what the ledger knows nothing of."""
     call.note(bucket=bucket, name=name)
     source = objects.signed_address(call.settings, bucket, name, mark, call.deadline)
-    run = Ittybit(call.settings, call.deadline).run_automation(automation_id, source, mark)
-    return Answer(202, {"outcome": "started", "run": {"id": run.id, "status": run.status}})
+    work = Ittybit(call.settings, call.deadline).start(action, source, mark)
+    made = "run" if action.automation_id else "task"
+    return Answer(202, {"outcome": "started", made: {"id": work.id, "status": work.status}})
 
 
 def _begin(ittybit: Ittybit, start: Start, source: str) -> Work:
-    if start.automation_id is None:
-        raise ServiceError("ledger", "the job makes a task: ittybit.settings has the functions' addresses mixed up")
-    return ittybit.run_automation(start.automation_id, source, start.mark)
-
-
-def _run_of(task: Work) -> str | None:
-    return task.run_id
+    return ittybit.start(start.action, source, start.mark)

@@ -167,10 +167,8 @@ class Stack:
         for function in self.functions.values():
             function.wait_until_ready()
             say(f"function  {function.url}  {function.name}")
-        self.sql(
-            "update ittybit.settings set on_upload_url = %s, push_back_url = %s",
-            (self.functions["on-upload"].url, self.functions["push-back"].url),
-        )
+        for name in ("on-upload", "push-back"):
+            self.sql("update ittybit.functions set url = %s where name = %s", (self.functions[name].url, name))
 
     def _start_workers(self) -> None:
         for worker in (PgNetWorker(self.postgres), PgCronWorker(self.postgres)):

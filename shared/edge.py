@@ -48,7 +48,7 @@ class Call:
     """One invocation.
 
     Attributes:
-        id: names it in the answer, in the log and at ittybit: the job's, where there is one.
+        id: names it in the answer, in the log and, where a person calls, at ittybit.
         body_bytes: the size of the request's body.
         redact: takes every key out of a text.
     """
@@ -185,10 +185,14 @@ def _problem(error: Exception, call: Call) -> flask.Response:
             call.note(reason=error.name)
             return _details(code, "The request could not be read.", call)
         case _:
-            # The message may hold anything; where it came from is enough to find it.
-            frames = traceback.extract_tb(error.__traceback__)[-6:]
-            call.note(error=type(error).__name__, at=[f"{f.name}:{f.lineno}" for f in frames])
+            call.note(**fault(error))
             return _details(500, "A fault of ours; the log has it under this id.", call)
+
+
+def fault(error: Exception) -> dict[str, Any]:
+    """What the log has of a fault of ours. The message may hold anything; where it came from is enough to find it."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return {"error": type(error).__name__, "at": [f"{frame.name}:{frame.lineno}" for frame in frames]}
 
 
 def _details(status: int, detail: str, call: Call, **extra: Any) -> flask.Response:

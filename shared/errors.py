@@ -132,6 +132,7 @@ _REMEDIES: dict[tuple[Service, int | None], str] = {
     ("ittybit", 404): "ittybit does not know it: check the automation or connection, and the key's project.",
     ("storage", 401): "Supabase does not accept the key: check SUPABASE_SECRET_KEY and SUPABASE_URL.",
     ("storage", 403): "Supabase does not accept the key: check SUPABASE_SECRET_KEY and SUPABASE_URL.",
+    ("ledger", 400): "Correct SUPABASE_URL, or run ./deploy.sh database.",
     ("ledger", 401): "Supabase does not accept the key: check SUPABASE_SECRET_KEY and SUPABASE_URL.",
     ("ledger", 403): "The key is not the project's secret key: check SUPABASE_SECRET_KEY.",
     ("ledger", 404): "The database has no ittybit ledger: apply the migrations in supabase/migrations.",

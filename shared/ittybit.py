@@ -15,8 +15,8 @@ from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ValidationError
 
-from shared.errors import Unanswered, Undecided
-from shared.ittybit_shapes import Connection, Work, bare
+from shared.errors import ServiceError, Unanswered, Undecided
+from shared.ittybit_shapes import Action, Connection, Work, bare
 from shared.outbound import Deadline, Reply, send
 from shared.settings import Settings
 
@@ -62,49 +62,44 @@ class Ittybit:
         """Forget a connection."""
         self._call("DELETE", f"connections/{quote(connection_id, safe='')}", repeatable=True)
 
-    def run_automation(self, automation_id: str, source: str, mark: str) -> Work:
-        """Start an automation on the file at an https address; returns its run."""
-        path = f"automations/{quote(automation_id, safe='')}/run"
-        return _read(Work, self._call("POST", path, {"url": source}, mark=mark))
-
-    def create_task(
-        self,
-        kind: str,
-        source: str,
-        options: Mapping[str, Any],
-        *,
-        connection_id: str,
-        destination: str,
-        mark: str,
-    ) -> Work:
-        """Start one task whose output ittybit writes to ``s3://bucket/key`` through the connection."""
-        body = {
-            "url": source,
-            "kind": kind,
-            "options": dict(options),
-            "connection_id": connection_id,
-            "destination": destination,
-        }
-        return _read(Work, self._call("POST", "tasks", body, mark=mark))
-
-    def task(self, task_id: str) -> Work:
-        """The task as it is now."""
-        return _read(Work, self._call("GET", f"tasks/{quote(task_id, safe='')}", repeatable=True))
-
-    def run(self, run_id: str) -> Work:
-        """The run as it is now; when it has succeeded, with the outputs of all its tasks."""
-        run = _read(Work, self._call("GET", f"runs/{quote(run_id, safe='')}", repeatable=True))
-        if run.state != "succeeded":
-            return run
-        # A run shows its tasks in short; their outputs are with the tasks themselves.
-        tasks = self._pages("tasks", Work, run_id=run_id, order="asc")
-        outputs = dict.fromkeys([*run.outputs, *(address for task in tasks for address in task.outputs)])
-        return run.model_copy(update={"outputs": tuple(outputs)})
-
-    def find_task(self, mark: str, since: datetime, now: datetime) -> Work | None:
-        """The oldest task since an attempt whose source carries the mark, or None if there certainly is none.
+    def start(self, action: Action, source: str, mark: str, connection_id: str | None = None) -> Work:
+        """Start an action on the file at an https address; returns its run or task.
 
         Args:
+            action: an automation, or a task; its result goes to its destination through the connection.
+            source: the file's address.
+            mark: whose start this is.
+            connection_id: needed for a destination alone.
+        """
+        if action.automation_id is not None:
+            path = f"automations/{quote(action.automation_id, safe='')}/run"
+            return _work("runs", self._call("POST", path, {"url": source}, mark=mark))
+        if action.task is None:
+            raise ServiceError("ledger", "the job has no action", effect="fail")
+        body: dict[str, Any] = {"url": source, "kind": action.task.kind, "options": action.task.options}
+        if action.task.destination is not None:
+            body |= {"connection_id": connection_id, "destination": action.task.destination}
+        return _work("tasks", self._call("POST", "tasks", body, mark=mark))
+
+    def work(self, ref: str) -> Work:
+        """The run or task as it is now; a run that has succeeded with the outputs of all its tasks."""
+        resource, _, id_ = ref.partition("/")
+        work = _work(resource, self._call("GET", f"{resource}/{quote(id_, safe='')}", repeatable=True))
+        work = work.model_copy(update={"ref": ref})
+        if resource != "runs" or work.state != "succeeded":
+            return work
+        # A run shows its tasks in short; their outputs are with the tasks themselves.
+        tasks = self._pages("tasks", Work, run_id=id_, order="asc")
+        outputs = dict.fromkeys([*work.outputs, *(address for task in tasks for address in task.outputs)])
+        return work.model_copy(update={"outputs": tuple(outputs)})
+
+    def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
+        """What an attempt started: the ``ref`` of the oldest task since whose source carries the mark, or of its run.
+
+        None if it certainly started nothing.
+
+        Args:
+            action: the job's.
             mark: the job's.
             since: when the attempt began, by the ledger's clock.
             now: a moment of this invocation by the same clock, to compare ittybit's with.
@@ -113,6 +108,17 @@ class Ittybit:
             Undecided: there are more tasks since then than can be looked through, and none of those seen is ours.
             Unanswered: among others, when it takes too long and may be quicker a little later.
         """
+        task = self._find_task(mark, since, now)
+        if task is None:
+            return None
+        if action.automation_id is None:
+            return f"tasks/{task.id}"
+        if task.run_id is None:
+            # Bought it is: it must not be bought again because the answer does not name it.
+            raise Unanswered("ittybit", "the task that an earlier attempt started does not say its run")
+        return f"runs/{task.run_id}"
+
+    def _find_task(self, mark: str, since: datetime, now: datetime) -> Work | None:
         found = None
         for seen, task in enumerate(self._pages("tasks", Work, order="desc")):
             ahead = self._clock - now - CLOCKS_COMPARED if self._clock else -CLOCKS_UNKNOWN
@@ -158,6 +164,11 @@ class Ittybit:
         reply = send("ittybit", method, url, deadline=self._deadline, headers=headers, body=body, repeatable=repeatable)
         self._clock = _date(reply) or self._clock
         return reply
+
+
+def _work(resource: str, reply: Reply) -> Work:
+    work = _read(Work, reply)
+    return work.model_copy(update={"ref": f"{resource}/{work.id}"})
 
 
 def _date(reply: Reply) -> datetime | None:

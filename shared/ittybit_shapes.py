@@ -39,10 +39,26 @@ class Connection(BaseModel):
     is_default: bool = False
 
 
+class Task(BaseModel):
+    """A task to make: without a destination its result stays at ittybit."""
+
+    kind: str
+    options: dict[str, Any] = {}
+    destination: str | None = None
+
+
+class Action(BaseModel):
+    """What to do with an object: run an automation, or make a task."""
+
+    automation_id: str | None = None
+    task: Task | None = None
+
+
 class Work(BaseModel):
     """A run or a task.
 
     Attributes:
+        ref: its resource and id, such as ``tasks/task_1``: what the ledger keeps, and ``Ittybit.work`` takes.
         state: ``ongoing`` until it succeeded or failed.
         progress: 0 to 100, where given.
         run_id: the run that a task belongs to.
@@ -53,6 +69,7 @@ class Work(BaseModel):
     """
 
     id: str
+    ref: str = ""
     state: Literal["ongoing", "succeeded", "failed"]
     status: str
     progress: float | None = None

@@ -1,39 +1,19 @@
-"""The ledger in the project's database, through its two RPCs (supabase/migrations/*_rpc.sql)."""
+"""The ledger in the project's database, through its two RPCs (supabase/migrations/*_work.sql)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from shared.errors import Unanswered
+from shared.ittybit_shapes import Action
 from shared.outbound import Deadline, send
 from shared.settings import Settings
 
-
-class Message(BaseModel):
-    """What the database sends: one attempt of one job, and nothing else."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    job: UUID
-    attempt: Annotated[int, Field(ge=1, lt=2**31)]
-
-
-class Refusal(BaseModel):
-    """The attempt is not ours, or not now."""
-
-    claimed: Literal[False]
-    reason: str
-
-
-class TaskAction(BaseModel):
-    """The task that a rule asks for, its destination filled in for this object."""
-
-    kind: str
-    options: dict[str, Any] = {}
-    destination: str
+FunctionName = Literal["on-upload", "push-back"]
 
 
 class Otherwise(BaseModel):
@@ -43,7 +23,19 @@ class Otherwise(BaseModel):
     reason: str
 
 
-class Start(BaseModel):
+class Lease(BaseModel):
+    """A claimed job: nobody else has it while the lease lasts.
+
+    Attributes:
+        attempt: the claim's number; a report says which one it is of.
+    """
+
+    job: UUID
+    generation: int
+    attempt: int
+
+
+class Start(Lease):
     """Start the job's action on its object.
 
     Attributes:
@@ -54,7 +46,6 @@ class Start(BaseModel):
         public: whether the bucket is public.
     """
 
-    claimed: Literal[True]
     step: Literal["start"]
     mark: str
     look_since: AwareDatetime | None
@@ -63,20 +54,18 @@ class Start(BaseModel):
     bucket: str
     name: str
     public: bool
-    automation_id: str | None
-    task: TaskAction | None
+    action: Action
 
 
-class Check(BaseModel):
+class Check(Lease):
     """See how far the job's run or task is."""
 
-    claimed: Literal[True]
     step: Literal["check"]
     ittybit_id: str
 
 
-class Report(BaseModel):
-    """What an attempt came to; the fields are the RPC's parameters."""
+class Outcome(BaseModel):
+    """What an attempt came to."""
 
     outcome: Literal["started", "succeeded", "failed", "skipped", "retry", "hold", "undecided"]
     ittybit_id: str | None = None
@@ -88,32 +77,57 @@ class Report(BaseModel):
     in_doubt: bool = False
 
 
-_claim = TypeAdapter[Refusal | Start | Check](Refusal | Start | Check)
+class Report(Outcome):
+    """An outcome, and the attempt that it is of."""
+
+    job: UUID
+    generation: int
+    attempt: int
+
+    @classmethod
+    def of(cls, lease: Lease, outcome: Outcome) -> Report:
+        """Say which attempt came to this."""
+        return cls(job=lease.job, generation=lease.generation, attempt=lease.attempt, **outcome.model_dump())
 
 
-def claim(settings: Settings, message: Message, deadline: Deadline) -> Refusal | Start | Check:
-    """Win the attempt and learn what to do, or learn why not.
+class _Claimed(BaseModel):
+    jobs: list[Annotated[Start | Check, Field(discriminator="step")]]
 
-    Not repeated when the answer is lost: the claim may have been won. The lease ends, and the next attempt looks.
+
+def claim(
+    settings: Settings, function: FunctionName, jobs: int, reports: Sequence[Report], deadline: Deadline
+) -> list[Start | Check]:
+    """Lease up to ``jobs`` due jobs of a function, 1 to 100, once the reports are applied.
+
+    Not repeated when the answer is lost: jobs may have been leased. Their leases end, and the next attempts look.
 
     Raises:
-        ServiceError: the ledger did not answer.
+        ServiceError: the ledger did not answer, or belongs to another project.
     """
-    reply = _call(settings, "ittybit_claim", message.model_dump(mode="json"), deadline, repeatable=False)
+    body = {
+        "function": function,
+        "project": settings.supabase_url,
+        "jobs": jobs,
+        "reports": [_written(report) for report in reports],
+    }
+    answer = _call(settings, "ittybit_claim", body, deadline, repeatable=False)
     try:
-        return _claim.validate_python(reply)
+        return list(_Claimed.model_validate(answer).jobs)
     except ValidationError:
         raise Unanswered("ledger", "the claim's answer has another shape: apply the newest migrations") from None
 
 
-def report(settings: Settings, message: Message, outcome: Report, deadline: Deadline) -> None:
-    """Record what the attempt came to; doing it twice is the same as once.
+def report(settings: Settings, reports: Sequence[Report], deadline: Deadline) -> None:
+    """Record what attempts came to; the same report twice counts once. Wakes the function if more is due.
 
     Raises:
         ServiceError: the ledger did not answer.
     """
-    body = message.model_dump(mode="json") | outcome.model_dump(exclude_none=True)
-    _call(settings, "ittybit_report", body, deadline, repeatable=True)
+    _call(settings, "ittybit_report", {"reports": [_written(one) for one in reports]}, deadline, repeatable=True)
+
+
+def _written(report: Report) -> dict[str, Any]:
+    return report.model_dump(mode="json", exclude_defaults=True)
 
 
 def _call(settings: Settings, function: str, body: dict[str, Any], deadline: Deadline, *, repeatable: bool) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from pydantic import AfterValidator, Field
 
-from shared.errors import Answered, Skipped, Unanswered
+from shared.errors import Answered, Error, ServiceError, Skipped, Unanswered
 from shared.outbound import Deadline, send
 from shared.settings import Settings
 
@@ -74,6 +76,16 @@ Destination = Annotated[
 ]
 
 
+def _finite(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what pydantic reads as JSON and ittybit would not: NaN and the infinities, wherever in it they are."""
+    json.dumps(options, allow_nan=False)
+    return options
+
+
+Kind = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
+Options = Annotated[dict[str, Any], AfterValidator(_finite)]
+
+
 def split_destination(destination: str) -> tuple[str, str]:
     """Return the bucket and the key of a checked ``s3://bucket/key``."""
     bucket, _, key = destination.removeprefix("s3://").partition("/")
@@ -98,15 +110,59 @@ def public_address(supabase_url: str, bucket: str, name: str, mark: str) -> str:
 def signed_address(settings: Settings, bucket: str, name: str, mark: str, deadline: Deadline) -> str:
     """An address of an object in any bucket, good for 24 hours.
 
-    The bulk endpoint is used because it signs the raw key: the single one signs the request's path, and is wrong for
-    a key with ``?`` (recorded from storage-api v1.70.6).
-
     Raises:
         Skipped: there is no such object, or no such bucket.
         ServiceError: Storage did not sign.
     """
-    path = _path(bucket, name)
+    address = signed_addresses(settings, bucket, {name: mark}, deadline)[name]
+    if isinstance(address, Error):
+        raise address
+    return address
+
+
+def signed_addresses(
+    settings: Settings, bucket: str, marks: Mapping[str, str], deadline: Deadline
+) -> dict[str, str | Error]:
+    """Addresses of a bucket's objects, good for 24 hours, or why there is none: ``Skipped`` or ``ServiceError``.
+
+    The bulk endpoint signs the raw keys. The single one signs the request's path, which is wrong for a key with ``?``
+    (recorded from storage-api v1.70.6).
+
+    Args:
+        settings: the environment's.
+        bucket: the objects' bucket.
+        marks: of each object's key, what its address carries.
+        deadline: the invocation's.
+    """
+    paths: dict[str, str] = {}
+    answers: dict[str, str | Error] = {}
+    for name in marks:
+        try:
+            paths[name] = _path(bucket, name)
+        except Skipped as skipped:
+            answers[name] = skipped
     base = f"{settings.supabase_url}/storage/v1/object/sign"
+    try:
+        signed = _sign(settings, base, bucket, list(paths), deadline)
+    except (Skipped, ServiceError) as error:
+        return answers | dict.fromkeys(paths, error)
+    for (name, path), url in zip(paths.items(), signed, strict=True):
+        if url is None:
+            answers[name] = Skipped("gone", f"There is no object {name!r} in bucket {bucket!r}.")
+            continue
+        _, separator, token = url.rpartition("?token=")  # a key may itself contain "?token="
+        answers[name] = (
+            f"{base}/{path}?token={token}&job={marks[name]}"
+            if separator
+            else Unanswered("storage", "the signed address has no token")
+        )
+    return answers
+
+
+def _sign(settings: Settings, base: str, bucket: str, names: list[str], deadline: Deadline) -> list[str | None]:
+    """Sign all in one call; None for an object that is not there."""
+    if not names:
+        return []
     try:
         reply = send(
             "storage",
@@ -114,26 +170,22 @@ def signed_address(settings: Settings, bucket: str, name: str, mark: str, deadli
             f"{base}/{quote(bucket, safe='')}",
             deadline=deadline,
             headers=settings.supabase_headers,
-            body={"expiresIn": SIGNED_SECONDS, "paths": [name]},
+            body={"expiresIn": SIGNED_SECONDS, "paths": names},
             repeatable=True,
         )
     except Answered as error:
         if error.status == 404:
-            raise Skipped("gone", f"There is no bucket {bucket!r}, or no object {name!r} in it.") from None
+            raise Skipped("gone", f"There is no bucket {bucket!r}, or none of its objects.") from None
         raise
-    signed = _signed_url(reply.data)
-    if signed is None:
-        raise Skipped("gone", f"There is no object {name!r} in bucket {bucket!r}.")
-    _, separator, token = signed.rpartition("?token=")  # a key may itself contain "?token="
-    if not separator:
-        raise Unanswered("storage", "the signed address has no token")
-    return f"{base}/{path}?token={token}&job={mark}"
+    if not isinstance(reply.data, list) or len(reply.data) != len(names):
+        raise Unanswered("storage", "the answer to a signing is not a list of the addresses")
+    return [_signed_url(item) for item in reply.data]
 
 
 def _signed_url(answer: Any) -> str | None:
     match answer:
-        case [{"signedURL": str(url)}]:
+        case {"signedURL": str(url)}:
             return url
-        case [{"error": str()}]:
+        case {"error": str()}:
             return None
-    raise Unanswered("storage", "the answer to a signing is not a list of one address")
+    raise Unanswered("storage", "the answer to a signing is not a list of addresses")

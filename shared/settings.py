@@ -91,6 +91,7 @@ class Settings(BaseModel):
     supabase_s3_secret_access_key: Key | None = None
     supabase_s3_region: Key | None = None
     supabase_s3_endpoint: Origin | None = None
+    drain_seconds: Annotated[float, Field(ge=0, le=5)] = 1.0
     ittybit_connection_id: Key | None = None
     ittybit_automation_id: Key | None = None
     watch_bucket: str | None = None

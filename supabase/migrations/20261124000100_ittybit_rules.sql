@@ -10,7 +10,7 @@
 set search_path = '';
 
 create schema if not exists ittybit;
-comment on schema ittybit is 'Supabase Storage x ittybit: rules, the ledger of jobs, and the sender.';
+comment on schema ittybit is 'Supabase Storage x ittybit: rules, the ledger of jobs, and wake-ups.';
 revoke all on schema ittybit from public, anon, authenticated, service_role;
 
 
@@ -138,12 +138,20 @@ comment on column ittybit.rules.active_since is 'Only content newer than this is
 comment on column ittybit.rules.output_prefix is 'Where an automation that uploads by itself writes; starts nothing there.';
 comment on column ittybit.rules.automation_id is 'The ittybit automation to run (by on-upload).';
 comment on column ittybit.rules.task is
-  'The ittybit task to make (by push-back): {"kind", "options", "destination": "s3://bucket/key"} where the key may use '
-  '{dir} {stem} {ext} {name} {version} {owner_id}.';
+  'The ittybit task to make: {"kind", "options"} by on-upload, its result staying at ittybit; or with "destination": '
+  '"s3://bucket/key" by push-back, where the key may use {dir} {stem} {ext} {name} {version} {owner_id}.';
 
-create index if not exists rules_bucket on ittybit.rules (bucket_id);
-
-alter table ittybit.rules enable row level security;
+-- Uploads read this table, so it is locked only where something is missing.
+do $$
+begin
+  if to_regclass('ittybit.rules_bucket') is null then
+    create index rules_bucket on ittybit.rules (bucket_id);
+  end if;
+  if not (select c.relrowsecurity from pg_catalog.pg_class as c where c.oid = 'ittybit.rules'::pg_catalog.regclass) then
+    alter table ittybit.rules enable row level security;
+  end if;
+end;
+$$;
 
 -- Whether an object of the rule's bucket is one that the rule is for. Bound to its operators here and now instead of by
 -- a search_path of its own, so that it is inlined where it is asked of many. No key is longer than S3 lets it be: what
@@ -208,11 +216,12 @@ begin
         using errcode = 'invalid_parameter_value', hint = 'Known are {dir} {stem} {ext} {name} {version} {owner_id}.';
     end if;
 
-    if destination is null
+    if new.task ? 'destination' and (
+      destination is null
       or destination !~ '^s3://[^/{}]{1,100}/.+'
       or not ittybit.is_safe_key(substring(destination from '^s3://([^/{}]+)/'))
       or ittybit.render_destination(destination, 'dir/stem.ext', 'version', 'owner') is null
-    then
+    ) then
       raise exception 'rule "%": task.destination must be s3://bucket/key with a bucket and a key that Supabase accepts', new.name
         using errcode = 'invalid_parameter_value', hint = 'For example s3://results/{dir}{stem}.mp4.';
     end if;

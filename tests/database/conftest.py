@@ -9,6 +9,7 @@ import pytest
 from local.postgres import Postgres, installed_binaries
 from local.stack import migrate
 from tests.database.project import SECRET, Project
+from tests.database.rows import Row
 
 BINARIES = [path for path in installed_binaries() if path == installed_binaries()[0] or path.parent.name == "15"]
 
@@ -41,16 +42,18 @@ def _empty(database: Project) -> None:
 
 @pytest.fixture
 def waiting(database: Project) -> Project:
-    """A project with three jobs that no call was made for yet: their objects are 1.mp4 to 3.mp4."""
+    """A project with three jobs that nobody was woken for: their objects are 1.mp4 to 3.mp4."""
     database.rule()
-    database.put_unsent(3)
+    for number in (1, 2, 3):
+        database.put(f"{number}.mp4")
+    database.messages()
     return database
 
 
 @pytest.fixture
-def claimed(database: Project) -> Project:
-    """A project with one job, a.mp4, its attempt 1 claimed for a start."""
+def lease(database: Project) -> Row:
+    """The lease of the project's only job: attempt 1 of a start of a.mp4."""
     database.rule()
     database.put("a.mp4")
-    assert database.claim(database.job()["id"], 1)["claimed"]
-    return database
+    [lease] = database.claim()
+    return lease

@@ -20,6 +20,7 @@ from local.postgres import Postgres
 from tests.database.rows import Connection, Row, put, rows
 
 SECRET = "whsec_" + base64.b64encode(b"the functions' secret, 32 bytes.").decode()
+PROJECT = "https://project.test"
 ON_UPLOAD = "https://functions.test/on-upload"
 PUSH_BACK = "https://functions.test/push-back"
 AUTOMATION = "auto_1"
@@ -36,12 +37,15 @@ delete from ittybit.rules;
 delete from ittybit.starts;
 delete from ittybit.holds;
 delete from ittybit.settings;
+delete from ittybit.functions;
 delete from ittybit.backfills;
 update ittybit.sweep set bucket_id = '', name = '', rounds = 0, healed = 0;
 delete from net.http_request_queue;
 delete from net._http_response;
 delete from cron.job_run_details;
-insert into ittybit.settings (on_upload_url, push_back_url, home) values ('{ON_UPLOAD}', '{PUSH_BACK}', ittybit.here());
+insert into ittybit.settings (project) values ('{PROJECT}');
+insert into ittybit.functions (name, url) values ('on-upload', '{ON_UPLOAD}'), ('push-back', '{PUSH_BACK}');
+select setval('ittybit.on_upload_woken', 0), setval('ittybit.push_back_woken', 0);
 reset session_replication_role;
 """  # noqa: S608 - constants of this file
 
@@ -134,8 +138,13 @@ class Project:
         """Let every lease and every wait end now."""
         self.sql("update ittybit.jobs set due_at = now() where due_at is not null")
 
-    def send(self) -> int:
-        return int(self.value("select ittybit.send_due()"))
+    def wake(self) -> int:
+        """Let pg_cron's tick come; return how many wake-ups it made."""
+        return int(self.value("select ittybit.wake_functions()"))
+
+    def work(self, function: str = "on-upload") -> int:
+        """Return how many of a function's jobs may be claimed."""
+        return int(self.value("select count(*) from ittybit.work(%s, 1000)", function))
 
     # The storage server.
 
@@ -149,13 +158,6 @@ class Project:
                 [role, operation],
             )
             yield self.storage
-
-    def put_unsent(self, count: int) -> None:
-        """Store 1.mp4, 2.mp4, … while the trigger makes no calls."""
-        self.settings(nudge=False)
-        for number in range(count):
-            self.put(f"{number + 1}.mp4")
-        self.settings(nudge=True)
 
     def put(self, *names: str, operation: str = "storage.object.upload", **content: Any) -> str:
         """Store objects in one statement, over what is there, and return the last one's version."""
@@ -180,58 +182,66 @@ class Project:
 
     # The functions.
 
-    def claim(self, job: uuid.UUID, attempt: int) -> Row:
-        [row] = rows(self.service, "select public.ittybit_claim(%s, %s) as answer", job, attempt)
-        answer: Row = row["answer"]
-        return answer
+    def claim(self, function: str = "on-upload", jobs: int = 100, *reports: Row, project: str = PROJECT) -> list[Row]:
+        """Claim, with the reports, and return the jobs."""
+        return claim(self.service, function, jobs, *reports, project=project)
 
-    def claims_at_once(self, messages: list[tuple[uuid.UUID, int]]) -> list[Row]:
-        """Claim all of them at the same time, each over a connection of its own."""
-        together = threading.Barrier(len(messages))
-        connections = [self.connect("authenticator") for _ in messages]
+    def claims_at_once(self, count: int, function: str = "on-upload", jobs: int = 100) -> list[list[Row]]:
+        """Claim so many times at the same moment, each over a connection of its own."""
+        together = threading.Barrier(count)
+        connections = [self.connect("authenticator") for _ in range(count)]
 
-        def claim(place: int) -> Row:
-            connections[place].execute("set role service_role")
+        def claim_together(connection: Connection) -> list[Row]:
+            connection.execute("set role service_role")
             together.wait()
-            [row] = rows(connections[place], "select public.ittybit_claim(%s, %s) as answer", *messages[place])
-            answer: Row = row["answer"]
-            return answer
+            return claim(connection, function, jobs)
 
         try:
-            with ThreadPoolExecutor(len(messages)) as threads:
-                return list(threads.map(claim, range(len(messages))))
+            with ThreadPoolExecutor(count) as threads:
+                return list(threads.map(claim_together, connections))
         finally:
             for connection in connections:
                 connection.close()
 
-    def report(self, job: uuid.UUID, attempt: int, outcome: str, **fields: Any) -> Row:
-        """Report by named parameters, as PostgREST calls."""
-        named = {"job": job, "attempt": attempt, "outcome": outcome} | {
-            name: Jsonb(value) if name in ("error", "outputs") else value for name, value in fields.items()
-        }
-        places = ", ".join(f"{name} => %s" for name in named)
-        [row] = rows(self.service, f"select public.ittybit_report({places}) as answer", *named.values())
-        answer: Row = row["answer"]
+    def report(self, lease: Row, outcome: str, **fields: Any) -> Row:
+        """Report what one lease came to, and return what was answered."""
+        [answer] = self.reports(report(lease, outcome, **fields))
         return answer
 
+    def reports(self, *reports: Row | object) -> list[Row]:
+        [row] = rows(self.service, "select public.ittybit_report(%s) as answers", Jsonb(list(reports)))
+        answers: list[Row] = row["answers"]
+        return answers
+
     def started(self, name: str, ittybit_id: str) -> Row:
-        """Bring a waiting object's job to ``started``, as attempt 1, and return it."""
+        """Bring a waiting object's job to ``started``, and return it."""
         job = self.job(name)
-        assert self.claim(job["id"], job["attempt"])["claimed"]
-        assert self.report(job["id"], job["attempt"], "started", ittybit_id=ittybit_id)["applied"]
+        [lease] = [one for one in self.claim(job["function"]) if one["job"] == str(job["id"])]
+        assert "refused" not in self.report(lease, "started", ittybit_id=ittybit_id)
         return self.job(name)
 
     def counted_starts(self) -> int:
-        return int(self.value("select coalesce(sum(claimed), 0) from ittybit.starts"))
+        return int(self.value("select coalesce(sum(started), 0) from ittybit.starts"))
 
     def seconds_left(self) -> float:
         """Return how long the only job waits until it is due."""
         return float(self.value("select extract(epoch from due_at - clock_timestamp()) from ittybit.jobs"))
 
-    def next_attempt(self) -> int:
-        """Let the only job be due, sent and claimed once more."""
+    def next_lease(self) -> Row:
+        """Let the only job be due, and claim it once more."""
         self.make_due()
-        assert self.send() == 1
-        job = self.job()
-        assert self.claim(job["id"], job["attempt"])["claimed"]
-        return int(job["attempt"])
+        [lease] = self.claim(self.job()["function"])
+        return lease
+
+
+def claim(connection: Connection, function: str, jobs: int, *reports: Row, project: str = PROJECT) -> list[Row]:
+    """Claim as the functions do, and return the jobs."""
+    statement = "select public.ittybit_claim(%s, %s, %s, %s) -> 'jobs' as jobs"
+    [row] = rows(connection, statement, function, project, jobs, Jsonb(list(reports)))
+    claimed: list[Row] = row["jobs"]
+    return claimed
+
+
+def report(lease: Row, outcome: str, **fields: Any) -> Row:
+    """What a function reports of a lease."""
+    return {name: lease[name] for name in ("job", "generation", "attempt")} | {"outcome": outcome} | fields

@@ -31,71 +31,14 @@ stable
 security definer
 set search_path = ''
 as $$
-  with expected (name, definition) as (
-    values
-      (
-        'ittybit_object_stored',
-        'CREATE TRIGGER ittybit_object_stored AFTER INSERT ON storage.objects FOR EACH ROW'
-          ' WHEN new.metadata ? ''size''::text EXECUTE FUNCTION ittybit.object_stored'
-      ),
-      (
-        'ittybit_object_replaced',
-        'CREATE TRIGGER ittybit_object_replaced AFTER UPDATE OF version, name, bucket_id ON storage.objects'
-          ' FOR EACH ROW WHEN new.metadata ? ''size''::text AND old.version IS DISTINCT FROM new.version'
-          ' OR old.name IS DISTINCT FROM new.name OR old.bucket_id IS DISTINCT FROM new.bucket_id'
-          ' EXECUTE FUNCTION ittybit.object_stored'
-      ),
-      (
-        'ittybit_object_removed',
-        'CREATE TRIGGER ittybit_object_removed AFTER DELETE ON storage.objects FOR EACH ROW'
-          ' EXECUTE FUNCTION ittybit.object_removed'
-      )
-  ),
-  seen as (
-    select
-      e.name,
-      case
-        when t.oid is null then 'is missing'
-        when t.tgenabled not in ('O', 'A') then 'is disabled'
-        -- Where the parentheses stand is the server's affair.
-        when translate(pg_catalog.pg_get_triggerdef(t.oid), '()', '') <> e.definition
-          then 'is not what the migrations define'
-      end as fault
-    from expected as e
-    left join pg_catalog.pg_trigger as t on t.tgrelid = 'storage.objects'::regclass and t.tgname = e.name
-  )
   select line.*
-  from (select string_agg(s.name || ' ' || s.fault, '; ' order by s.name) as fault from seen as s) as sum
+  from (select string_agg(t.name || ' ' || t.fault, '; ' order by t.name) as fault from ittybit.trigger_faults() as t) as sum
   cross join lateral ittybit.doctor_line(
     'triggers',
     'failure',
     sum.fault,
     'all three on storage.objects are enabled and current',
-    'Apply …_ittybit_triggers.sql again: it puts them back; the sweep then records what was missed.'
-  ) as line;
-$$;
-
--- Whether this is the database that was set up: in a copy of it nothing starts.
-create or replace function ittybit.doctor_home()
-returns table ("check" text, verdict text, saw text, remedy text)
-language sql
-stable
-security definer
-set search_path = ''
-as $$
-  select line.*
-  from (select) as always
-  left join ittybit.settings as s on true
-  cross join lateral ittybit.doctor_line(
-    'home',
-    'failure',
-    case
-      when ittybit.is_copy()
-        then format('a copy of the database set up for %s: it starts nothing', coalesce(s.project, 'another project'))
-    end,
-    'the database that was set up' || coalesce(' for ' || s.project, ''),
-    'With something to do it goes on by itself within ten minutes, if its functions work for it. Else say whether it goes'
-    ' on in the original''s place or is a copy of its own: ./deploy.sh database asks.'
+    'Apply …_ittybit_upload.sql again: it puts them back; the sweep then records what was missed.'
   ) as line;
 $$;
 
@@ -126,14 +69,14 @@ as $$
     'failure',
     sum.fault,
     'ittybit_claim and ittybit_report may be called by service_role alone',
-    'Apply …_ittybit_rpc.sql again: it grants and revokes by name.'
+    'Apply …_ittybit_work.sql again: it grants and revokes by name.'
   ) as line;
 $$;
 
 
 -- What the project gave us --------------------------------------------------------------------------------------------
 
--- The functions' addresses, as far as rules need them.
+-- The functions' addresses, as far as rules need them, and whose functions may claim.
 create or replace function ittybit.doctor_addresses()
 returns table ("check" text, verdict text, saw text, remedy text)
 language sql
@@ -143,33 +86,30 @@ set search_path = ''
 as $$
   with seen as (
     select
-      s.on_upload_url,
-      s.push_back_url,
-      case when s.on_upload_url is null and rules.run then 'on_upload_url is not set, and a rule runs an automation' end
-        as no_on_upload,
-      case when s.push_back_url is null and rules.make then 'push_back_url is not set, and a rule makes a task' end
-        as no_push_back
-    from (select) as always
-    left join ittybit.settings as s on true
-    cross join lateral (
+      string_agg(f.name || ' has no address, and a rule needs it', '; ' order by f.name) filter (where f.url is null and f.is_needed)
+        as missing,
+      string_agg(f.name || ' ' || f.url, ', ' order by f.name) as urls
+    from (
       select
-        coalesce(bool_or(r.automation_id is not null), false) as run,
-        coalesce(bool_or(r.task is not null), false) as make
-      from ittybit.rules as r
-      where r.enabled
-    ) as rules
+        g.name,
+        g.url,
+        exists (
+          select
+          from ittybit.rules as r
+          where r.enabled and g.name = case when r.task ? 'destination' then 'push-back' else 'on-upload' end
+        ) as is_needed
+      from ittybit.functions as g
+    ) as f
   )
   select line.*
   from seen as s
+  left join ittybit.settings as t on true
   cross join lateral ittybit.doctor_line(
     'addresses',
-    case when s.no_on_upload is null and s.no_push_back is null then 'warning' else 'failure' end,
-    coalesce(
-      nullif(concat_ws('; ', s.no_on_upload, s.no_push_back), ''),
-      case when s.on_upload_url is null and s.push_back_url is null then 'no function has an address yet' end
-    ),
-    concat_ws(', ', 'on-upload ' || s.on_upload_url, 'push-back ' || s.push_back_url),
-    'Deploy the functions and put their addresses into ittybit.settings.'
+    case when s.missing is null then 'warning' else 'failure' end,
+    coalesce(s.missing, case when s.urls is null then 'no function has an address yet' end),
+    concat_ws(', ', s.urls, 'of ' || t.project),
+    'Deploy the functions, then run ./deploy.sh database.'
   ) as line;
 $$;
 
@@ -314,7 +254,7 @@ begin
       end as fault
     from (
       values
-        ('ittybit-send-due', 'select ittybit.send_due()', interval '2 minutes'),
+        ('ittybit-wake-up', 'select ittybit.wake_functions()', interval '2 minutes'),
         ('ittybit-sweep', 'select ittybit.sweep_page(), ittybit.backfill_page()', interval '2 minutes'),
         -- Once an hour, and what it did an hour ago is what it tidies away.
         ('ittybit-tidy', 'select ittybit.tidy()', null)
@@ -560,7 +500,8 @@ as $$
           'size', coalesce(r.min_size, r.max_size, 1)
         )
       )
-    where not ittybit.is_under_output_prefix(d.key)
+    where ittybit.reason_to_skip(jsonb_build_object('bucket_id', d.bucket_id, 'name', d.key, 'metadata', '{"size": 1}'::jsonb))
+      is distinct from 'output_prefix'
   )
   select line.*
   from seen as s
@@ -594,11 +535,11 @@ as $$
       when s.singleton is null then 'ittybit.settings has no row: nothing starts'
       when s.tripped_at is not null then format('starts_per_day was reached at %s: nothing starts', s.tripped_at)
       when s.paused then 'paused: nothing starts'
-      when ittybit.starts_left() = 0 then 'a ceiling is reached: nothing starts for now'
+      when ittybit.starts_left() <= 0 then 'a ceiling is reached: nothing starts for now'
     end,
-    format('%s more may start now', ittybit.starts_left()),
+    format('%s more may start now', greatest(ittybit.starts_left(), 0)),
     case
-      when s.singleton is null then 'Run: insert into ittybit.settings default values; and set the addresses.'
+      when s.singleton is null then 'Run: insert into ittybit.settings default values;'
       when s.tripped_at is not null
         then 'See what started so much (ittybit.jobs); then run: select ittybit.resume();'
       when s.paused then 'To go on: select ittybit.resume();'
@@ -638,8 +579,7 @@ as $$
   ) as line;
 $$;
 
--- Whether anything is due and not sent. What a person, a ceiling or a hold keeps back waits by intention, and so does a
--- copy's all.
+-- Whether anything that may be claimed is late.
 create or replace function ittybit.doctor_waiting()
 returns table ("check" text, verdict text, saw text, remedy text)
 language sql
@@ -647,73 +587,67 @@ stable
 security definer
 set search_path = ''
 as $$
-  with overdue as (
+  with late as (
     select count(*) as jobs, min(j.due_at) as since
-    from ittybit.jobs as j
-    cross join (select coalesce(ittybit.starts_left(), 0) > 0 as go_on) as starts
-    where not ittybit.is_copy()
-      and j.due_at < now() - interval '1 minute'
-      and (
-        j.state = 'started'
-        or j.doubt_since is not null
-        or (
-          starts.go_on
-          and not j.backfill
-          and not exists (select from ittybit.rules as r where r.name = j.rule and not r.enabled)
-          and not exists (
-            select from ittybit.holds as h where h.scope = any (ittybit.hold_scopes(j.rule, j.automation_id))
-          )
-        )
-      )
+    from ittybit.functions as f
+    cross join lateral ittybit.work(f.name, 1000) as w (id)
+    join ittybit.jobs as j on j.id = w.id
+    where j.due_at < now() - interval '1 minute' and not j.backfill
   )
   select line.*
-  from overdue as o
+  from late as l
   cross join lateral ittybit.doctor_line(
     'waiting',
-    case when o.since < now() - interval '10 minutes' then 'failure' else 'warning' end,
-    case when o.jobs > 0 then format('jobs that should have been sent: %s, the first at %s', o.jobs, o.since) end,
+    case when l.since < now() - interval '10 minutes' then 'failure' else 'warning' end,
+    case when l.jobs > 0 then format('jobs that nobody has claimed: %s, due since %s', l.jobs, l.since) end,
     'no job is late',
-    'pg_cron and pg_net send it to the functions'' addresses: mend what their lines say; it then goes on by itself.'
+    'pg_cron and pg_net wake the functions: mend what their lines say; it then goes on by itself.'
   ) as line;
 $$;
 
--- Calls that left and that no function has claimed.
-create or replace function ittybit.doctor_unanswered()
+-- Functions that were woken and claim nothing.
+create or replace function ittybit.doctor_functions()
 returns table ("check" text, verdict text, saw text, remedy text)
 language sql
 stable
 security definer
 set search_path = ''
 as $$
-  with unanswered as (
-    select
-      count(*) as jobs,
-      max(j.attempt - j.claimed) as calls,
-      (array_agg(j.request_id order by j.due_at desc))[1] as request_id
-    from ittybit.jobs as j
-    where j.due_at is not null
-      and (j.attempt - j.claimed > 1 or (j.attempt > j.claimed and j.due_at < now()))
-  )
   select line.*
-  from unanswered as u
+  from (
+    select string_agg(ittybit.function_fault(f.name), '; ' order by f.name) as fault
+    from ittybit.functions as f
+    where f.url is not null
+  ) as seen
   cross join lateral ittybit.doctor_line(
-    'unanswered',
-    case
-      -- From there on the sender sends no others.
-      when u.jobs >= (select s.unanswered_calls * 9 / 10 from ittybit.settings as s) then 'failure'
-      else 'warning'
-    end,
-    case
-      when u.jobs > 0
-        then format(
-          'jobs that were sent and never claimed: %s, up to %s times each; the last answer: %s',
-          u.jobs,
-          u.calls,
-          coalesce(ittybit.last_answer(u.request_id), 'none')
-        )
-    end,
-    'every call has been answered',
-    'See that the functions run and reach the database: the lines of the functions say what is wrong.'
+    'functions',
+    'failure',
+    seen.fault,
+    'the functions claim what they are woken for',
+    'See that the functions run and reach the database: their log says what is wrong.'
+  ) as line;
+$$;
+
+-- Jobs whose leases keep ending without a report: something about them kills the function.
+create or replace function ittybit.doctor_lost()
+returns table ("check" text, verdict text, saw text, remedy text)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select line.*
+  from (
+    select count(*) as jobs, (array_agg(format('%s/%s (%s times)', j.bucket_id, j.name, j.lost) order by j.lost desc))[1] as worst
+    from ittybit.jobs as j
+    where j.due_at is not null and j.lost > 1
+  ) as seen
+  cross join lateral ittybit.doctor_line(
+    'lost',
+    'warning',
+    case when seen.jobs > 0 then format('jobs that no report came of: %s, such as %s', seen.jobs, seen.worst) end,
+    'every claimed job was reported',
+    'See the functions'' logs: they end before they report. Such a job is tried again, once an hour in the end.'
   ) as line;
 $$;
 
@@ -733,8 +667,8 @@ declare
   name pg_catalog.text;
 begin
   foreach name in array array[
-    'home', 'triggers', 'rpcs', 'addresses', 'secret', 'pg_net', 'pg_cron', 'rules', 'buckets', 'limits', 'results',
-    'starts', 'holds', 'waiting', 'unanswered'
+    'triggers', 'rpcs', 'addresses', 'secret', 'pg_net', 'pg_cron', 'rules', 'buckets', 'limits', 'results', 'starts',
+    'holds', 'functions', 'waiting', 'lost'
   ]
   loop
     begin

@@ -5,7 +5,7 @@ set search_path = '';
 -- Trim what nobody needs any more, a bounded number of rows at a time. Answers how many rows went.
 --
 -- A ledger row goes only when its content has been gone for `keep`: while the content is there, the row is what keeps it
--- from being bought again. A reservation outlives its job's row as long as there is an object under it.
+-- from being bought again. An output outlives its job's row as long as there is an object under it.
 create or replace function ittybit.tidy(keep interval default interval '30 days', most integer default 5000)
 returns bigint
 language plpgsql
@@ -13,7 +13,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  reservation record;
+  folder record;
   is_used boolean;
   gone bigint;
   total bigint := 0;
@@ -46,7 +46,7 @@ begin
   select count(*) into total from trimmed;
 
   -- Folders that nothing writes to any more and in which nothing is left; by chance, so that each has its turn.
-  for reservation in
+  for folder in
     select o.bucket_id, o.name, o.job
     from ittybit.outputs as o
     where o.name like '%/'
@@ -66,12 +66,12 @@ begin
     -- With the prefix as a constant, the index that storage has for searching by prefix serves.
     execute format(
       'select exists (select from storage.objects where bucket_id = %L and name like %L)',
-      reservation.bucket_id,
-      regexp_replace(reservation.name, '([%_\\])', '\\\1', 'g') || '%'
+      folder.bucket_id,
+      regexp_replace(folder.name, '([%_\\])', '\\\1', 'g') || '%'
     ) into is_used;
     if not is_used then
       delete from ittybit.outputs as o
-      where (o.bucket_id, o.name, o.job) = (reservation.bucket_id, reservation.name, reservation.job);
+      where (o.bucket_id, o.name, o.job) = (folder.bucket_id, folder.name, folder.job);
       total := total + 1;
     end if;
   end loop;
@@ -97,6 +97,11 @@ $$;
 
 revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
 
-select cron.schedule('ittybit-tidy', '17 * * * *', 'select ittybit.tidy()');
+select cron.schedule('ittybit-tidy', '17 * * * *', 'select ittybit.tidy()')
+where not exists (
+  select
+  from cron.job as j
+  where j.jobname = 'ittybit-tidy' and (j.schedule, j.command) = ('17 * * * *', 'select ittybit.tidy()') and j.active
+);
 
 reset search_path;

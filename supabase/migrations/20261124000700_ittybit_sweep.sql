@@ -36,8 +36,18 @@ comment on table ittybit.backfills is 'The last backfill of each rule: at most `
 comment on column ittybit.backfills.name is 'How far it is: the last key looked at.';
 comment on column ittybit.backfills.last_name is 'The last key of the plan: what lies behind it was not asked for.';
 
-alter table ittybit.sweep enable row level security;
-alter table ittybit.backfills enable row level security;
+do $$
+declare
+  relation pg_catalog.text;
+begin
+  foreach relation in array array['sweep', 'backfills'] loop
+    if not (select c.relrowsecurity from pg_catalog.pg_class as c where c.oid = ('ittybit.' || relation)::pg_catalog.regclass) then
+      execute format('alter table ittybit.%I enable row level security', relation);
+    end if;
+  end loop;
+end;
+$$;
+
 revoke all on ittybit.sweep, ittybit.backfills from public, anon, authenticated, service_role;
 
 -- When an object's content was stored, as the storage server noted it; null where it did not.
@@ -55,8 +65,8 @@ end;
 $$;
 
 -- Objects that a rule fits and that the ledger has no row for, in this content; or only that of a stopped backfill.
--- `reason` is why one starts nothing, or null when it may. What came through S3 cannot be told any more: a result is
--- known by its reservation or its prefix.
+-- `skipped` is why one starts nothing and needs no row, `reason` why its action cannot be done. What came through S3 cannot
+-- be told any more: a result is known as an output or by its prefix.
 create or replace view ittybit.unseen as
 select
   r as rule,
@@ -67,10 +77,8 @@ select
   (o.metadata ->> 'size')::bigint as size,
   ittybit.content_time(o.metadata) as content_time,
   j.id as stopped_job,
-  coalesce(
-    s.reason,
-    case when r.task is not null then ittybit.reason_against_task(ittybit.fill_task(r.task, to_jsonb(o)), to_jsonb(o)) end
-  ) as reason
+  s.reason as skipped,
+  ittybit.reason_against_action(ittybit.fill_action(r, to_jsonb(o)), to_jsonb(o)) as reason
 from ittybit.rules as r
 join storage.objects as o
   on o.bucket_id = r.bucket_id and o.metadata ? 'size' and ittybit.fits(r, o.name, o.metadata)
@@ -85,11 +93,7 @@ left join lateral (
   limit 1
 ) as j on true
 cross join lateral ittybit.reasons_to_skip(
-  o.bucket_id,
-  o.name,
-  (o.metadata ->> 'size')::bigint,
-  coalesce((to_jsonb(o) ->> 'is_delete_marker')::boolean, false),
-  false
+  o.bucket_id, o.name, o.metadata, coalesce((to_jsonb(o) ->> 'is_delete_marker')::boolean, false)
 ) as s (reason)
 where r.enabled and (j.id is null or (j.state = 'skipped' and j.reason = 'backfill_stopped'));
 
@@ -103,7 +107,10 @@ stable
 begin atomic
   select u.*
   from ittybit.unseen as u
-  where u.rule_name = startable.rule and coalesce(u.content_time < startable.before, true) and u.reason is null;
+  where u.rule_name = startable.rule
+    and coalesce(u.content_time < startable.before, true)
+    and u.skipped is null
+    and u.reason is null;
 end;
 
 -- Why nobody can tell whose an object is, or null: an automation that uploads by itself without a declared prefix leaves
@@ -173,20 +180,16 @@ begin
 
   select p.* into page_of from ittybit.next_page(place.bucket_id, place.name, page) as p;
   for missed in
-    select u.rule, u.object, u.reason
+    select u.rule, u.object
     from ittybit.unseen as u
     where u.bucket_id = place.bucket_id
       and u.name > place.name
       and u.name <= page_of.last_name
       and u.content_time >= (u.rule).active_since
       and u.stopped_job is null
+      and u.skipped is null
   loop
-    perform ittybit.record_job(
-      missed.rule,
-      missed.object,
-      coalesce(missed.reason, ittybit.reason_to_ask(missed.object)),
-      nudge => false
-    );
+    perform ittybit.record_job(missed.rule, missed.object, ittybit.reason_to_ask(missed.object));
     made := made + 1;
   end loop;
 
@@ -285,7 +288,7 @@ begin
   where j.rule = stop_backfill.rule
     and j.backfill
     and j.state = 'queued'
-    and j.doubt_since is null
+    and j.in_doubt_since is null
     and j.due_at is not null;
   get diagnostics stopped = row_count;
 
@@ -326,10 +329,9 @@ begin
       continue;
     end if;
 
-    select least(s.unanswered_calls - count(j.id), walk.files - walk.recorded) into room
-    from ittybit.settings as s
-    left join ittybit.jobs as j on j.backfill and j.state = 'queued' and j.due_at is not null and j.rule = walk.rule
-    group by s.unanswered_calls;
+    select least(page - count(*), walk.files - walk.recorded) into room
+    from ittybit.jobs as j
+    where j.function in ('on-upload', 'push-back') and j.priority = 3 and j.due_at is not null and j.rule = walk.rule;
     continue when room <= 0;
 
     select p.* into page_of from ittybit.next_page(bucket, walk.name, page) as p;
@@ -342,7 +344,7 @@ begin
       limit room
     loop
       if missed.stopped_job is null then
-        perform ittybit.record_job(missed.rule, missed.object, null, nudge => false, backfill => true);
+        perform ittybit.record_job(missed.rule, missed.object, null, backfill => true);
       else
         perform ittybit.retry(missed.stopped_job);
       end if;
@@ -372,6 +374,13 @@ $$;
 
 revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
 
-select cron.schedule('ittybit-sweep', '10 seconds', 'select ittybit.sweep_page(), ittybit.backfill_page()');
+select cron.schedule('ittybit-sweep', '10 seconds', 'select ittybit.sweep_page(), ittybit.backfill_page()')
+where not exists (
+  select
+  from cron.job as j
+  where j.jobname = 'ittybit-sweep'
+    and (j.schedule, j.command) = ('10 seconds', 'select ittybit.sweep_page(), ittybit.backfill_page()')
+    and j.active
+);
 
 reset search_path;
