@@ -4,7 +4,7 @@ select
   (
     select count(*)
     from net.http_request_queue as q
-    where q.headers ->> 'webhook-id' like 'job\_%'
+    where q.headers ->> 'webhook-id' like 'wake\_%'
       and (q.headers ->> 'webhook-timestamp')::bigint <= :'stamp'::bigint
   ) + (
     select count(distinct l.virtualtransaction)

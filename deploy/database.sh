@@ -6,7 +6,7 @@ database_usage() {
 Usage: ./deploy.sh [options] database [--to-project DIR] [--adopt copy|move]
 
 Makes the Supabase project's database do its part: applies supabase/migrations, puts the signing secret into Vault and
-the functions' addresses into ittybit.settings. Safe to run again, also while files are uploaded: where a lock would
+the functions' addresses into ittybit.functions. Safe to run again, also while files are uploaded: where a lock would
 have to be waited for it gives way after half a second and tries again.
 
   --to-project DIR   copy the migrations into DIR/supabase/migrations instead, for `supabase db push` from there; what
@@ -27,7 +27,7 @@ USAGE
 
 # Install, or bring up to date.
 database() {
-  local target='' adopt='' state project open on_upload push_back migrations is_whole
+  local target='' adopt='' is_new project open on_upload push_back migrations is_whole
   while (($#)); do
     case "$1" in
       --to-project)
@@ -56,7 +56,7 @@ database() {
 
   connect_to_database
   look_at_database
-  if [[ -n "$target" && "$state" == new ]]; then
+  if [[ -n "$target" ]] && $is_new; then
     say "Then, from $target: supabase db push, and after it ./deploy.sh database for the secret and the addresses."
     return
   fi
@@ -65,7 +65,7 @@ database() {
   if [[ -z "$target" ]]; then apply_migrations; fi
   say 'The secret that calls are signed with, into Vault'
   value FUNCTIONS_SECRET | tr ',' '\n' | tr -d ' ' | store_secret_in_vault
-  say "The functions' addresses, into ittybit.settings"
+  say "The functions' addresses, into ittybit.functions"
   sql deploy/settings.sql "adopt=$adopt" "project=$(project_address)" "migrations=$(fingerprint)" \
     "on_upload_url=${ON_UPLOAD_URL:-}" "push_back_url=${PUSH_BACK_URL:-}" "output_prefixes=${OUTPUT_PREFIXES:-}"
 }
@@ -94,30 +94,29 @@ fingerprint() {
   cat supabase/migrations/*.sql | cksum | tr -s ' \t' '-' | cut -d - -f 1,2
 }
 
-# Fill the caller's variables with how things stand: state is new, home or elsewhere.
+# Fill the caller's variables with how things stand.
 look_at_database() {
-  state=new project='' open=0 on_upload='' push_back='' migrations='' is_whole=false
+  is_new=true project='' open=0 on_upload='' push_back='' migrations='' is_whole=false
   local answer
   answer="$(query deploy/home.sql)"
   if [[ -n "$answer" ]]; then
+    is_new=false
     {
-      read -r state && read -r project && read -r open && read -r on_upload && read -r push_back &&
-        read -r migrations && read -r is_whole
+      read -r project && read -r open && read -r on_upload && read -r push_back && read -r migrations && read -r is_whole
     } <<<"$answer"
   fi
 }
 
-# Settle what a database is that was set up elsewhere, or for another project: nobody but a person can tell.
+# Settle what becomes of another project's ledger: nobody but a person can tell.
 decide_whose() {
   local wanted answer
   wanted="$(project_address)"
-  if [[ "$state" == new ]]; then
+  if $is_new; then
     adopt=''
-  elif [[ -z "$adopt" && ("$state" == elsewhere || "${project:-$wanted}" != "$wanted") ]] && ! $DRY_RUN; then
-    say "This database was set up for ${project:-another project}, and $(env_file) is for $wanted."
-    if [[ "$state" == elsewhere ]]; then say 'It has been restored, branched or upgraded since, and starts nothing.'; fi
-    say "It is either a copy (then its $open open jobs are skipped: the original does them), or it goes on in the"
-    say "original's place (then they go on, and what may have started is looked for first)."
+  elif [[ -z "$adopt" && "${project:-$wanted}" != "$wanted" ]] && ! $DRY_RUN; then
+    say "This ledger was set up for $project, and $(env_file) is for $wanted."
+    say "Either it is a copy: then its $open open jobs are skipped, because the original does them. Or it goes on in the"
+    say "original's place: then they go on, and what may have started is looked for first."
     if $ASSUME_YES || [[ ! -t 0 ]]; then fail 'only you can tell which' 'Say --adopt copy or --adopt move.'; fi
     printf 'copy, move, or nothing to stop: ' >&2
     read -r answer

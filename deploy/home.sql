@@ -1,18 +1,13 @@
 -- How things stand with the database side, a line each; nothing where it is not installed.
-select exists (
-  select
-  from pg_attribute as a
-  where a.attrelid = to_regclass('ittybit.settings') and a.attname = 'home'
-) as is_installed
+select to_regclass('ittybit.functions') is not null as is_installed
 \gset
 
 \if :is_installed
   select unnest(array[
-    case when s.home <> ittybit.here() then 'elsewhere' else 'home' end,
     coalesce(s.project, ''),
     (select count(*)::text from ittybit.jobs as j where j.state in ('queued', 'started')),
-    coalesce(s.on_upload_url, ''),
-    coalesce(s.push_back_url, ''),
+    coalesce((select f.url from ittybit.functions as f where f.name = 'on-upload'), ''),
+    coalesce((select f.url from ittybit.functions as f where f.name = 'push-back'), ''),
     coalesce(s.migrations, ''),
     (
       3 = (

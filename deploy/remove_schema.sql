@@ -16,5 +16,5 @@ select to_regclass('vault.secrets') is not null as has_vault
 select coalesce(has_table_privilege(to_regclass('net.http_request_queue'), 'delete'), false) as has_queue
 \gset
 \if :has_queue
-  delete from net.http_request_queue as q where q.headers ->> 'webhook-id' like 'job\_%';
+  delete from net.http_request_queue as q where q.headers ->> 'webhook-id' like 'wake\_%';
 \endif

@@ -20,8 +20,8 @@ What becomes of them
     --output-prefix P   where it writes by itself, such as made/: what is stored there starts nothing
   --task KIND         or make this task: video, image, audio …
     --options JSON      such as '{"height": 720}'
-    --destination s3://BUCKET/KEY     with {dir} {stem} {ext} {name} {version} {owner_id}, such as
-                        's3://media/processed/{dir}{stem}-720p.mp4'
+    --destination s3://BUCKET/KEY     where the result goes, with {dir} {stem} {ext} {name} {version} {owner_id}, such
+                        as 's3://media/processed/{dir}{stem}-720p.mp4' (default: it stays at ittybit)
 
   --sample OBJECT     say whether an object of this name would match, and where its result would go
     --sample-type TYPE, --sample-size SIZE, --sample-owner ID    (default: a type that its ending suggests)

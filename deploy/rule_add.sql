@@ -11,11 +11,10 @@ select
   :'accept_s3'::boolean as accept_s3,
   nullif(:'output_prefix', '') as output_prefix,
   nullif(:'automation', '') as automation_id,
-  case when :'task' <> '' then jsonb_build_object(
-    'kind', :'task',
-    'options', coalesce(nullif(:'options', ''), '{}')::jsonb,
-    'destination', nullif(:'destination', '')
-  ) end as task;
+  case when :'task' <> '' then
+    jsonb_build_object('kind', :'task', 'options', coalesce(nullif(:'options', ''), '{}')::jsonb)
+    || case when :'destination' = '' then '{}' else jsonb_build_object('destination', :'destination') end
+  end as task;
 
 create temporary table difference on commit drop as
 select field.name, field.was, field.becomes
@@ -95,8 +94,7 @@ where :'is_new' and g.automation_id is not null and g.output_prefix is null;
   ),
   verdict as (
     select
-      ittybit.fill_task(r.task, object.value) ->> 'destination' as destination,
-      r.automation_id,
+      ittybit.fill_action(r, object.value) as action,
       nullif(concat_ws(
         ', ',
         case when not ittybit.is_safe_key(:'sample') then 'Supabase Storage takes no such key' end,
@@ -107,10 +105,10 @@ where :'is_new' and g.automation_id is not null and g.output_prefix is null;
         case when pg_size_bytes(nullif(:'sample_size', '')) > r.max_size then format('it is over %s bytes', r.max_size) end
       ), '') as misses,
       coalesce(
-        ittybit.reason_to_skip(
-          r.bucket_id, :'sample', coalesce(pg_size_bytes(nullif(:'sample_size', '')), 1), false, false
-        ),
-        ittybit.reason_against_task(ittybit.fill_task(r.task, object.value), object.value)
+        ittybit.reason_to_skip(object.value || jsonb_build_object(
+          'metadata', jsonb_build_object('size', coalesce(pg_size_bytes(nullif(:'sample_size', '')), 1))
+        )),
+        ittybit.reason_against_action(ittybit.fill_action(r, object.value), object.value)
       ) as skipped
     from ittybit.rules as r
     cross join object
@@ -128,8 +126,9 @@ where :'is_new' and g.automation_id is not null and g.output_prefix is null;
       when 'destination_is_source' then 'its result would be written over it'
       else v.skipped
     end
-    when v.automation_id is not null then ' matches, and runs ' || v.automation_id
-    else ' matches, and its result goes to ' || v.destination
+    when v.action ? 'automation_id' then ' matches, and runs ' || (v.action ->> 'automation_id')
+    when v.action -> 'task' ? 'destination' then ' matches, and its result goes to ' || (v.action -> 'task' ->> 'destination')
+    else ' matches, and its result stays at ittybit'
   end
   from verdict as v;
 \endif

@@ -10,10 +10,6 @@ select exists (select from ittybit.rules) or exists (
     e.because,
     'job ' || e.job || ' ' || concat_ws(', ', e.state, e.reason, e.error),
     'written: ' || array_to_string(e.outputs, ', '),
-    case
-      when e.unanswered > 0
-        then format('%s calls without an answer; the last: %s', e.unanswered, coalesce(e.last_answer, 'nothing yet'))
-    end,
     'next at ' || e.due_at
   )
   from ittybit.explain(:'bucket', :'object') as e;

@@ -1,21 +1,22 @@
 -- Where the functions are and whose database this is. What is not given stays as it is.
 
-select :'adopt' <> '' as is_adopted, :'adopt' = 'copy' as is_copy
+insert into ittybit.settings (singleton) values (true) on conflict do nothing;
+
+select :'adopt' <> '' as is_adopted, case :'adopt' when 'copy' then 'skip' else 'look' end as open_jobs
 \gset
 \if :is_adopted
-  select case
-    when :'is_copy' then format('adopted as a copy: %s open jobs are skipped', ittybit.adopt(as_copy => true))
-    else format('goes on here: %s jobs are looked for first', ittybit.adopt(as_copy => false))
-  end;
+  select format(
+    case :'open_jobs'
+      when 'skip' then 'adopted as a copy: %s open jobs are skipped'
+      else 'goes on here: %s jobs are looked for first'
+    end,
+    ittybit.adopt(:'project', :'open_jobs')
+  );
 \endif
-
-insert into ittybit.settings (singleton, home) values (true, ittybit.here()) on conflict do nothing;
 
 -- Written only where something changes.
 with wanted as (
   select
-    coalesce(nullif(:'on_upload_url', ''), s.on_upload_url) as on_upload_url,
-    coalesce(nullif(:'push_back_url', ''), s.push_back_url) as push_back_url,
     coalesce(
       (
         select array_agg(trim(part.prefix) order by part.place)
@@ -29,20 +30,18 @@ with wanted as (
   from ittybit.settings as s
 )
 update ittybit.settings as s
-set
-  on_upload_url = w.on_upload_url,
-  push_back_url = w.push_back_url,
-  output_prefixes = w.output_prefixes,
-  project = w.project,
-  migrations = w.migrations
+set output_prefixes = w.output_prefixes, project = w.project, migrations = w.migrations
 from wanted as w
-where (s.on_upload_url, s.push_back_url, s.output_prefixes, s.project, s.migrations)
-  is distinct from (w.on_upload_url, w.push_back_url, w.output_prefixes, w.project, w.migrations);
+where (s.output_prefixes, s.project, s.migrations) is distinct from (w.output_prefixes, w.project, w.migrations);
 
-select 'on-upload at ' || coalesce(s.on_upload_url, '(no address yet: ./deploy.sh functions)')
-from ittybit.settings as s
-union all
-select 'push-back at ' || coalesce(s.push_back_url, '(no address yet: ./deploy.sh functions)')
-from ittybit.settings as s
-union all
+insert into ittybit.functions (name, url)
+values ('on-upload', nullif(:'on_upload_url', '')), ('push-back', nullif(:'push_back_url', ''))
+on conflict (name) do update
+set url = excluded.url
+where excluded.url is not null and ittybit.functions.url is distinct from excluded.url;
+
+select f.name || ' at ' || coalesce(f.url, '(no address yet: ./deploy.sh functions)')
+from ittybit.functions as f
+order by f.name;
+
 select 'starting: ' || t.value from ittybit.status as t where t.what = 'starting';

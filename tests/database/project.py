@@ -20,7 +20,7 @@ from local.postgres import Postgres
 from tests.database.rows import Connection, Row, put, rows
 
 SECRET = "whsec_" + base64.b64encode(b"the functions' secret, 32 bytes.").decode()
-PROJECT = "https://project.test"
+PROJECT = "https://ref.supabase.co"
 ON_UPLOAD = "https://functions.test/on-upload"
 PUSH_BACK = "https://functions.test/push-back"
 AUTOMATION = "auto_1"
@@ -108,6 +108,10 @@ class Project:
             columns["task"] = Jsonb(columns["task"])
         names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
         self.sql(f"insert into ittybit.rules ({names}) values ({places})", *columns.values())  # noqa: S608 - column names
+
+    def addresses(self) -> dict[str, str | None]:
+        """Return where each function is."""
+        return {row["name"]: row["url"] for row in self.sql("select name, url from ittybit.functions")}
 
     def settings(self, **columns: Any) -> None:
         changes = ", ".join(f"{name} = %s" for name in columns)
@@ -215,8 +219,12 @@ class Project:
 
     def started(self, name: str, ittybit_id: str) -> Row:
         """Bring a waiting object's job to ``started``, and return it."""
-        job = self.job(name)
-        [lease] = [one for one in self.claim(job["function"]) if one["job"] == str(job["id"])]
+        later = (
+            "update ittybit.jobs set due_at = due_at + %s * interval '1 day' where name <> %s and due_at is not null"
+        )
+        self.sql(later, 1, name)
+        [lease] = self.claim(self.job(name)["function"])
+        self.sql(later, -1, name)
         assert "refused" not in self.report(lease, "started", ittybit_id=ittybit_id)
         return self.job(name)
 

@@ -17,10 +17,9 @@ from psycopg.sql import SQL, Identifier
 
 from local.postgres import SUPERUSER, Postgres
 from tests.database.conftest import BINARIES
-from tests.database.project import ON_UPLOAD, PUSH_BACK, SECRET, Project
+from tests.database.project import ON_UPLOAD, PROJECT, PUSH_BACK, SECRET, Project
 from tests.deploy.clone import Clone
 
-PROJECT = "https://ref.supabase.co"
 # The real one, and a note of what ps would show.
 _PSQL = """#!/bin/bash
 printf '%s\\n' "$*" >>{log}
@@ -116,7 +115,9 @@ class Developer:
             with psycopg.connect(self.server.dsn("postgres", self.project.name)) as connection:
                 connection.execute(migration.read_bytes())
         self.project.sql("select vault.create_secret(%s, 'ittybit_functions_secret')", SECRET)
-        self.project.settings(on_upload_url=ON_UPLOAD, push_back_url=PUSH_BACK, project=PROJECT)
+        self.project.settings(project=PROJECT)
+        for name, url in (("on-upload", ON_UPLOAD), ("push-back", PUSH_BACK)):
+            self.project.sql("update ittybit.functions set url = %s where name = %s", url, name)
 
     def command_lines(self) -> str:
         """How psql was called until now, a line each."""

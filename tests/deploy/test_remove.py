@@ -148,7 +148,7 @@ def test_removing_the_triggers_locks_nothing_but_their_table(developer: Develope
     assert [row["name"] for row in locked] == ["storage.objects"]
 
 
-@pytest.mark.parametrize("statement", ["lock table ittybit.jobs", "select ittybit.send_due()"])
+@pytest.mark.parametrize("statement", ["lock table ittybit.jobs", "select ittybit.wake_functions()"])
 def test_it_waits_for_whoever_is_at_work_in_the_schema(developer: Developer, statement: str) -> None:
     developer.install()
     with developer.project.connect("postgres") as busy, busy.transaction():

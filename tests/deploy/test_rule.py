@@ -220,8 +220,7 @@ def test_an_object_is_explained(developer: Developer) -> None:
     developer.project.put("clips/a.mp4", bucket="media")
     lines = developer.deploy(*explain).stdout.splitlines()
     job = developer.project.job()["id"]
-    assert lines[:2] == ["clips: sent, and not answered yet", f"  job {job} queued"]
-    assert lines[2] == "  1 calls without an answer; the last: nothing yet"
+    assert lines[:2] == ["clips: waiting to be claimed", f"  job {job} queued"]
 
 
 def test_without_the_schema_it_says_what_to_do_first(developer: Developer) -> None:

@@ -26,7 +26,8 @@ def test_with_nothing_on_its_way_there_is_nothing_to_wait_for(developer: Develop
 
 def test_it_waits_for_what_is_queued_and_not_for_what_comes_after(developer: Developer) -> None:
     ready(developer)
-    developer.project.put("a.mp4", "b.mp4")
+    wake(developer)
+    wake(developer)
     # Somebody else's calls are no concern of ours.
     developer.project.sql("select net.http_post('https://others.test')")
     assert developer.clone.bash(WAIT + "wait_for_calls 0").returncode == 1
@@ -38,10 +39,14 @@ def test_it_waits_for_what_is_queued_and_not_for_what_comes_after(developer: Dev
         began = second(developer)
         until(lambda: second(developer) > began)
         # Signed in a later second: not waited for.
-        developer.project.put("c.mp4")
+        wake(developer)
         take(developer, 2)
         assert waiting.end() == 0
     assert [message["url"] for message in developer.project.messages()].count(ON_UPLOAD) == 1
+
+
+def wake(developer: Developer) -> None:
+    developer.project.sql("select ittybit.post_wake_up(%s)", ON_UPLOAD)
 
 
 def take(developer: Developer, number: int) -> None:
