@@ -163,9 +163,6 @@ begin
   if to_regclass('ittybit.jobs_orphaned') is null then
     create index jobs_orphaned on ittybit.jobs (orphaned_at) where orphaned_at is not null;
   end if;
-  if to_regclass('ittybit.outputs_job') is null then
-    create index outputs_job on ittybit.outputs (job);
-  end if;
 
   foreach relation in array array['jobs', 'outputs', 'functions', 'settings', 'starts', 'holds'] loop
     if not (select c.relrowsecurity from pg_catalog.pg_class as c where c.oid = ('ittybit.' || relation)::pg_catalog.regclass) then

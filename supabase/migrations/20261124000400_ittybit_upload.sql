@@ -302,6 +302,7 @@ language plpgsql
 security definer
 set search_path = ''
 set lock_timeout = '200ms'
+set enable_seqscan = 'off'
 as $$
 declare
   object pg_catalog.jsonb;
@@ -413,6 +414,7 @@ language plpgsql
 security definer
 set search_path = ''
 set lock_timeout = '200ms'
+set enable_seqscan = 'off'
 as $$
 begin
   if current_setting('ittybit.off', true) = 'on' then

@@ -82,6 +82,9 @@ immutable
 parallel safe
 return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 
+-- A plan is kept as long as its session, also one that was made while the tables were empty: `enable_seqscan` is off, so that
+-- it goes by the indexes all the same.
+--
 -- Lease up to `jobs` of a function's due jobs, and learn what to do with each. `reports` is what the last ones came to:
 -- it is applied first, so that a batch costs one round trip.
 --
@@ -97,6 +100,7 @@ returns jsonb
 language plpgsql
 security definer
 set search_path = ''
+set enable_seqscan = 'off'
 set plan_cache_mode = 'force_generic_plan'
 as $$
 declare
@@ -311,6 +315,7 @@ returns jsonb
 language plpgsql
 security definer
 set search_path = ''
+set enable_seqscan = 'off'
 as $$
 declare
   applied constant pg_catalog.jsonb := ittybit.apply_reports(reports);
@@ -483,7 +488,7 @@ begin
           else now() + least(
             greatest(
               (now() - coalesce(j.started_at, now())) / 10,
-              case when ittybit.has_result(j.id, j.started_at) then interval '1 second' else interval '5 seconds' end
+              case when ittybit.has_result(j.action, j.started_at) then interval '1 second' else interval '5 seconds' end
             ),
             interval '1 minute'
           )
@@ -595,7 +600,8 @@ begin
   -- ittybit's word that the run is over: that may still write. Whether a folder is empty is asked by ittybit.tidy().
   if outcome in ('failed', 'skipped') and coalesce(why, '') not in ('no_progress', 'gave_up', 'undecided') then
     delete from ittybit.outputs as o
-    where o.job = mine.id
+    using ittybit.destinations(mine.action) as d
+    where (o.bucket_id, o.name, o.job) = (d.bucket_id, d.name, mine.id)
       and o.name not like '%/'
       and not exists (
         select from storage.objects as stored where stored.bucket_id = o.bucket_id and stored.name = o.name
@@ -604,8 +610,8 @@ begin
 end;
 $$;
 
--- Whether something lies where a job writes, stored since it was started.
-create or replace function ittybit.has_result(job uuid, since timestamptz)
+-- Whether something lies where an action writes, stored since it was started.
+create or replace function ittybit.has_result(action jsonb, since timestamptz)
 returns boolean
 language plpgsql
 stable
@@ -615,9 +621,9 @@ as $$
 begin
   return exists (
     select
-    from ittybit.outputs as o
-    join storage.objects as stored on stored.bucket_id = o.bucket_id and stored.name = o.name
-    where o.job = has_result.job and stored.updated_at >= coalesce(since, now() - interval '1 minute')
+    from ittybit.destinations(has_result.action) as d
+    join storage.objects as o on o.bucket_id = d.bucket_id and o.name = d.name
+    where o.updated_at >= coalesce(since, now() - interval '1 minute')
   );
 end;
 $$;

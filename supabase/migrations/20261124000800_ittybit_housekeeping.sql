@@ -32,12 +32,12 @@ begin
         )
       limit most
     )
-    returning j.id
+    returning j.id, j.action
   ),
   freed as (
     delete from ittybit.outputs as o
-    using trimmed
-    where o.job = trimmed.id
+    using trimmed cross join lateral ittybit.destinations(trimmed.action) as d
+    where (o.bucket_id, o.name, o.job) = (d.bucket_id, d.name, trimmed.id)
       and o.name not like '%/'
       and not exists (
         select from storage.objects as stored where stored.bucket_id = o.bucket_id and stored.name = o.name
