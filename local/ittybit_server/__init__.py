@@ -1,4 +1,6 @@
-"""A stand-in for ittybit: its HTTP API on a laptop, with media really processed by ffmpeg from a wheel.
+"""A stand-in for ittybit: its HTTP API on a laptop, with media really processed.
+
+Media are processed in this process with FFmpeg's libraries, which come in a wheel; ``encoding`` says how.
 
 It follows ittybit's public documents and changelog up to 2026-01-15: tasks, runs, automations and
 connections, bare JSON bodies, ``{kind, message}`` errors and cursor lists. Nothing here was compared with the

@@ -1,62 +1,123 @@
-"""The arguments that make ffmpeg carry out a task's options, with its quickest presets."""
+"""How a task's options are carried out, with the encoders' quickest presets.
+
+Outputs are made for every player: 8 bits a colour, square pixels, upright, one picture and one sound of at most two
+channels. What becomes of the rest:
+
+- HDR (PQ or HLG) is tone-mapped to the SDR colours of BT.709.
+- Transparency is kept in PNG and WebP; every other format gets it laid over ``options.background``.
+- The frame rate stays as it is, even a variable one, unless ``options.fps`` says otherwise.
+- Cover art is no picture: audio with one counts as audio. Subtitles, time codes and further tracks are left out.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from local.ittybit_server.errors import TaskError
+from local.ittybit_server.media_file import Filters, Media
 from local.ittybit_server.options import (
     AdaptiveVideoOptions,
+    AnimationOptions,
     AudioOptions,
     Body,
     Excerpt,
     ImageOptions,
     Picture,
+    Quality,
     VideoOptions,
 )
-from local.ittybit_server.probing import Media
 
-_X264_CRF = {"very_low": "36", "low": "32", "medium": "28", "high": "23", "very_high": "18"}
-_VP9_CRF = {"very_low": "50", "low": "43", "medium": "37", "high": "31", "very_high": "24"}
-_MJPEG_SCALE = {"very_low": "20", "low": "12", "medium": "6", "high": "3", "very_high": "2"}
-_WEBP_QUALITY = {"very_low": "30", "low": "50", "medium": "70", "high": "85", "very_high": "95"}
-_VORBIS_QUALITY = {"very_low": "0", "low": "2", "medium": "4", "high": "6", "very_high": "8"}
-_BITRATE = {"very_low": "48k", "low": "64k", "medium": "128k", "high": "192k", "very_high": "256k"}
-
-_AUDIO_CODECS = {
-    "mp3": "libmp3lame",
-    "aac": "aac",
-    "ogg": "libvorbis",
-    "opus": "libopus",
-    "wav": "pcm_s16le",
-    "flac": "flac",
+_SCALE: list[Quality] = ["very_low", "low", "medium", "high", "very_high"]
+_MJPEG_SCALE = ["20", "12", "6", "3", "2"]
+_WEBP_QUALITY = ["30", "50", "70", "85", "95"]
+_BITRATES = [48_000, 64_000, 128_000, 192_000, 256_000]
+# The encoder of each codec, its constant rate factors, and its other options.
+_VIDEO_CODECS: dict[str, tuple[str, list[str], dict[str, str]]] = {
+    "h264": ("libx264", ["36", "32", "28", "23", "18"], {"preset": "ultrafast"}),
+    "h265": ("libx265", ["38", "34", "30", "25", "20"], {"preset": "ultrafast", "x265-params": "log-level=none"}),
+    "vp9": ("libvpx-vp9", ["50", "43", "37", "31", "24"], {"deadline": "realtime", "cpu-used": "8"}),
+    "av1": ("libsvtav1", ["55", "48", "40", "32", "24"], {"preset": "10"}),
+}
+# The codec and container of each audio format.
+_AUDIO_FORMATS: dict[str, tuple[str, str]] = {
+    "mp3": ("libmp3lame", "mp3"),
+    "aac": ("aac", "adts"),
+    "ogg": ("vorbis", "ogg"),
+    "opus": ("libopus", "opus"),
+    "wav": ("pcm_s16le", "wav"),
+    "flac": ("flac", "flac"),
 }
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """One call of ffmpeg.
+class PictureTrack:
+    """A picture to encode.
 
     Attributes:
-        before: Arguments before the input.
-        after: Arguments after the input, up to the output's name.
+        codec: FFmpeg's encoder.
+        pixels: Its pixel format.
+        size: Of the output, in pixels.
+        filters: Make a frame of the source that size, from its size as shown.
+        background: What a transparent source is laid over; None if the output can be transparent.
+        options: Of the encoder.
+        bitrate: Bits per second; 0 where quality decides.
+    """
+
+    codec: str
+    pixels: str
+    size: tuple[int, int]
+    filters: Filters
+    background: str | None
+    options: dict[str, str]
+    bitrate: int = 0
+
+
+@dataclass(frozen=True)
+class SoundTrack:
+    """A sound to encode: FFmpeg's encoder, and bits per second or 0 for its own choice."""
+
+    codec: str
+    bitrate: int = 0
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One output.
+
+    Attributes:
         extension: Of the output's name, without the dot.
+        container: FFmpeg's muxer.
+        pictures: Streams of the picture.
+        sounds: Streams of the sound.
+        options: Of the muxer.
+        start: The first moment that is taken from the source.
+        end: The first moment that is not; None for the source's end.
+        fps: Frames per second; None for the source's.
+        one_frame: Whether the output is a still picture.
         seconds: Length of the output, if it is known.
     """
 
-    before: list[str]
-    after: list[str]
     extension: str
-    seconds: float | None
+    container: str
+    pictures: list[PictureTrack] = field(default_factory=list)
+    sounds: list[SoundTrack] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
+    start: float = 0
+    end: float | None = None
+    fps: float | None = None
+    one_frame: bool = False
+    seconds: float | None = None
 
 
 def encoding(options: Body, source: Media) -> Encoding:
     """How to encode this source with these options.
 
     Raises:
-        TaskError: The source has no picture, or no sound, to work on, or ends before ``start``.
+        TaskError: The source is damaged, has no picture or no sound to work on, or ends before ``start``.
     """
+    if source.damaged:
+        raise TaskError("format_unsupported", "The source is damaged: a part of it is missing.")
     if isinstance(options, Excerpt | ImageOptions) and options.start >= (source.duration or math.inf):
         raise TaskError("request_invalid", "options.start lies beyond the source's end.")
     if isinstance(options, AudioOptions):
@@ -71,87 +132,138 @@ def encoding(options: Body, source: Media) -> Encoding:
         return _hls(options, source)
     if isinstance(options, ImageOptions):
         return _image(options, source)
+    if isinstance(options, AnimationOptions):
+        return _animation(options, source)
     raise TypeError(f"nothing to encode for {type(options).__name__}")
 
 
 def _video(options: VideoOptions, source: Media) -> Encoding:
-    filters = _size(options, even=True)
-    if options.fps:
-        filters += f",fps={options.fps:g}"
-    if options.format == "webm":
-        video = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "0"]
-        video += ["-crf", _VP9_CRF[options.quality], "-c:a", "libopus"]
-    else:
-        video = [*_h264(options), "-movflags", "+faststart"]
-    before, seconds = _excerpt(options, source)
-    after = ["-map", "0:v:0", "-map", "0:a:0?", "-vf", filters, *video, "-pix_fmt", "yuv420p"]
-    return Encoding(before, after, options.format, seconds)
+    webm = options.format == "webm"
+    codec = options.codec or ("vp9" if webm else "h264")
+    picture = _track(options, source, codec, bitrate=options.bitrate or 0)
+    return Encoding(
+        options.format,
+        options.format,
+        [picture],
+        [SoundTrack("libopus" if webm else "aac")] if source.audio else [],
+        {} if webm else {"movflags": "+faststart"},
+        options.start,
+        options.end,
+        options.fps,
+        seconds=_length(options, source),
+    )
 
 
 def _hls(options: AdaptiveVideoOptions, source: Media) -> Encoding:
-    """Two renditions, the second of half the size, in folders beside the playlist that names them."""
-    size = _size(options, even=True)
-    sound = bool(source.audio)
-    streams = ["-map", "0:v:0", *(["-map", "0:a:0"] if sound else [])] * 2
-    filters = ["-filter:v:0", size, "-filter:v:1", f"{size},scale=trunc(iw/4)*2:trunc(ih/4)*2"]
-    variants = " ".join(f"v:{n},a:{n}" if sound else f"v:{n}" for n in (0, 1))
-    playlist = ["-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-var_stream_map", variants]
-    playlist += ["-master_pl_name", "master.m3u8", "-hls_segment_filename", "out/v%v/%03d.ts"]
-    before, seconds = _excerpt(options, source)
-    after = [*streams, *filters, *_h264(options), "-pix_fmt", "yuv420p", *playlist]
-    return Encoding(before, after, "m3u8", seconds)
+    """Two renditions, the second of half the size, in folders that are named for their height."""
+    width, height = _track(options, source, "h264").size
+    sides = {"width": max(width // 4 * 2, 2), "height": max(height // 4 * 2, 2), "fit": "fill"}
+    half = options.model_copy(update=sides)
+    pictures = [_track(options, source, "h264"), _track(half, source, "h264")]
+    sounds = [SoundTrack("aac")] * 2 if source.audio else []
+    muxer = {
+        "hls_time": "4",
+        "hls_playlist_type": "vod",
+        "master_pl_name": "master.m3u8",
+        "var_stream_map": " ".join(
+            f"v:{n},{f'a:{n},' if sounds else ''}name:{picture.size[1]}p" for n, picture in enumerate(pictures)
+        ),
+    }
+    length = _length(options, source)
+    return Encoding("m3u8", "hls", pictures, sounds, muxer, options.start, options.end, seconds=length)
 
 
 def _image(options: ImageOptions, source: Media) -> Encoding:
-    codecs = {
-        "jpeg": ["-c:v", "mjpeg", "-q:v", _MJPEG_SCALE[options.quality], "-pix_fmt", "yuvj420p"],
-        "png": ["-c:v", "png"],
-        "webp": ["-c:v", "libwebp", "-quality", _WEBP_QUALITY[options.quality]],
-    }
-    # The moment means nothing in a still picture, and seeking in one finds no frame.
-    moment = ["-ss", str(options.start)] if options.start and source.duration else []
-    one_frame = ["-map", "0:v:0", "-frames:v", "1", "-update", "1", "-vf", _size(options, even=False)]
+    level = _SCALE.index(options.quality)
+    start = options.start if source.duration else 0  # the moment means nothing in a still picture
+    if options.format == "avif":
+        return Encoding("avif", "avif", [_track(options, source, "av1")], start=start, one_frame=True)
+    scale = _MJPEG_SCALE[level]
+    size, filters = _size(options, source, step=1)
+    codec, pixels, encoder = {
+        "jpeg": ("mjpeg", "yuvj420p", {"qmin": scale, "qmax": scale}),
+        "png": ("png", "rgba" if source.alpha else "rgb24", {}),
+        "webp": ("libwebp", "yuva420p" if source.alpha else "yuv420p", {"quality": _WEBP_QUALITY[level]}),
+    }[options.format]
+    background = options.background if options.format == "jpeg" else None
+    track = PictureTrack(codec, pixels, size, filters, background, encoder)
     extension = "jpg" if options.format == "jpeg" else options.format
-    return Encoding(moment, [*one_frame, *codecs[options.format]], extension, None)
+    return Encoding(extension, "image2", [track], options={"update": "1"}, start=start, one_frame=True)
+
+
+def _animation(options: AnimationOptions, source: Media) -> Encoding:
+    size, filters = _size(options, source, step=1)
+    if options.format == "gif":
+        track = PictureTrack("gif", "rgb8", size, filters, options.background, {})
+    else:
+        pixels = "yuva420p" if source.alpha else "yuv420p"
+        encoder = {"quality": _WEBP_QUALITY[_SCALE.index(options.quality)]}
+        track = PictureTrack("libwebp_anim", pixels, size, filters, None, encoder)
+    return Encoding(
+        options.format,
+        options.format,
+        [track],
+        options={"loop": "0"},
+        start=options.start,
+        end=options.end,
+        fps=options.fps,
+        seconds=_length(options, source),
+    )
 
 
 def _audio(options: AudioOptions, source: Media) -> Encoding:
-    quality: list[str] = []
-    if options.format == "ogg":
-        quality = ["-q:a", _VORBIS_QUALITY[options.quality]]
-    elif options.format in {"mp3", "aac", "opus"}:
-        quality = ["-b:a", _BITRATE[options.quality]]
-    before, seconds = _excerpt(options, source)
-    after = ["-map", "0:a:0", "-vn", "-c:a", _AUDIO_CODECS[options.format], *quality]
-    return Encoding(before, after, options.format, seconds)
+    codec, container = _AUDIO_FORMATS[options.format]
+    lossless = options.format in {"wav", "flac"}
+    bitrate = 0 if lossless else options.bitrate or _BITRATES[_SCALE.index(options.quality)]
+    return Encoding(
+        options.format,
+        container,
+        sounds=[SoundTrack(codec, bitrate)],
+        start=options.start,
+        end=options.end,
+        seconds=_length(options, source),
+    )
 
 
-def _h264(options: Picture) -> list[str]:
-    return ["-c:v", "libx264", "-preset", "ultrafast", "-crf", _X264_CRF[options.quality], "-c:a", "aac"]
+def _track(options: Picture, source: Media, codec: str, *, bitrate: int = 0) -> PictureTrack:
+    encoder, factors, others = _VIDEO_CODECS[codec]
+    size, filters = _size(options, source, step=2)  # 4:2:0 needs even sides, so odd ones lose a pixel
+    rate = {} if bitrate else {"crf": factors[_SCALE.index(options.quality)]}
+    return PictureTrack(encoder, "yuv420p", size, filters, options.background, others | rate, bitrate)
 
 
-def _excerpt(options: Excerpt, source: Media) -> tuple[list[str], float | None]:
-    before = ["-ss", str(options.start)] if options.start else []
-    if options.end is not None:
-        before += ["-to", str(options.end)]
+def _length(options: Excerpt, source: Media) -> float | None:
     if source.duration is None:
-        return before, None if options.end is None else options.end - options.start
-    return before, min(options.end or source.duration, source.duration) - options.start
+        return None if options.end is None else options.end - options.start
+    return min(options.end or source.duration, source.duration) - options.start
 
 
-def _size(options: Picture, *, even: bool) -> str:
-    """The filter that scales; h264 and vp9 in 4:2:0 need even sides, so odd ones lose a pixel."""
-    step = 2 if even else 1
-    width, height = (side and side // step * step for side in (options.width, options.height))
-    if not width and not height:
-        scale = f"scale=trunc(iw/{step})*{step}:trunc(ih/{step})*{step}"
-    elif not (width and height):
-        scale = f"scale={width or -step}:{height or -step}"
-    elif options.fit == "fill":
-        scale = f"scale={width}:{height}"
-    elif options.fit == "cover":
-        scale = f"scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height}"
+def _size(options: Picture, source: Media, *, step: int) -> tuple[tuple[int, int], Filters]:
+    """The size of the output, in multiples of ``step``, and the filters that make a picture that large."""
+    own = (source.width or step, source.height or step)
+
+    def rounded(side: float) -> int:
+        return max(round(side / step), 1) * step
+
+    def wanted(side: int | str | None, whole: int) -> int | None:
+        pixels = side if isinstance(side, int) else side and int(side[:-1]) * whole / 100
+        return max(int(pixels) // step, 1) * step if pixels else None
+
+    width, height = wanted(options.width, own[0]), wanted(options.height, own[1])
+    if width is None and height is None:
+        size = (max(own[0] // step, 1) * step, max(own[1] // step, 1) * step)
+    elif height is None:
+        size = (width or step, rounded(own[1] * (width or step) / own[0]))
+    elif width is None:
+        size = (rounded(own[0] * height / own[1]), height)
     else:
-        bars = f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2:color=0x{options.background[1:]}"
-        scale = f"scale={width}:{height}:force_original_aspect_ratio=decrease,{bars}"
-    return f"{scale},setsar=1"
+        size = (width, height)
+    if width is None or height is None or options.fit == "fill":
+        return size, [("scale", f"{size[0]}:{size[1]}")]
+    choose = max if options.fit == "cover" else min
+    factor = choose(width / own[0], height / own[1])
+    scaled = [choose(rounded(side * factor), limit) for side, limit in zip(own, size, strict=True)]
+    scale = ("scale", f"{scaled[0]}:{scaled[1]}")
+    if options.fit == "cover":
+        return size, [scale, ("crop", f"{width}:{height}")]
+    return size, [scale, ("pad", f"{width}:{height}:(ow-iw)/2:(oh-ih)/2:color=0x{options.background[1:]}")]

@@ -1,14 +1,13 @@
 """The options of each kind of task, as far as this server carries them out.
 
-Names and values are those of ittybit's pages on video, audio, image and adaptive video; ``very_low`` to
-``very_high`` is the newer documents' scale. The documents give no default for ``fit`` when both sides are
-named: here it is ``contain``, with bars. ``position``, ``layers``, ``bitrate``, ``codec`` and sizes in per
-cent are ignored or refused.
+Names and values are those of ittybit's newest documents, and both generations take them. The documents give no
+default for ``fit`` when both sides are named: here it is ``contain``, with bars. ``background`` also lies beneath
+what is transparent. ``position`` and ``layers`` are ignored.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,6 +17,7 @@ Kind = Literal[
     "adaptive_video",
     "image",
     "audio",
+    "animation",
     "speech",
     "nsfw",
     "summary",
@@ -36,11 +36,17 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class Picture(Body):
-    """The size of a picture in pixels, and how the source is made to fit when both sides are given."""
+Side = Annotated[int, Field(ge=2, le=4096)] | Annotated[str, Field(pattern=r"^(100|[1-9]\d?)%$")]
 
-    width: int | None = Field(default=None, ge=2, le=4096)
-    height: int | None = Field(default=None, ge=2, le=4096)
+
+class Picture(Body):
+    """The size of a picture, and how the source is made to fit when both sides are given.
+
+    Sides are in pixels, or in per cent of the source's.
+    """
+
+    width: Side | None = None
+    height: Side | None = None
     fit: Literal["contain", "cover", "fill"] = "contain"
     background: str = Field(default="#000000", pattern=r"^#[0-9a-fA-F]{6}$")
     quality: Quality = "medium"
@@ -63,7 +69,15 @@ class VideoOptions(Picture, Excerpt):
     """Options of kind ``video``."""
 
     format: Literal["mp4", "webm", "mov"] = "mp4"
+    codec: Literal["h264", "h265", "vp9", "av1"] | None = None
     fps: float | None = Field(default=None, ge=1, le=60)
+    bitrate: int | None = Field(default=None, ge=300_000, le=60_000_000)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.format == "webm" and self.codec in {"h264", "h265"}:
+            raise ValueError(f"webm does not hold {self.codec}: use vp9 or av1")
+        return self
 
 
 class AdaptiveVideoOptions(Picture, Excerpt):
@@ -73,10 +87,21 @@ class AdaptiveVideoOptions(Picture, Excerpt):
 
 
 class ImageOptions(Picture):
-    """Options of kind ``image``; ``start`` is the moment of the frame when the source is a video."""
+    """Options of kind ``image``.
 
-    format: Literal["jpeg", "png", "webp"] = "jpeg"
+    ``start`` is the moment of the frame when the source is a video. The documents do not say what becomes of a moment
+    at or after the video's end: here the task fails, as ffmpeg does.
+    """
+
+    format: Literal["jpeg", "png", "webp", "avif"] = "jpeg"
     start: float = Field(default=0, ge=0)
+
+
+class AnimationOptions(Picture, Excerpt):
+    """Options of kind ``animation``."""
+
+    format: Literal["gif", "webp"] = "gif"
+    fps: float | None = Field(default=None, ge=1, le=60)
 
 
 class AudioOptions(Excerpt):
@@ -84,6 +109,7 @@ class AudioOptions(Excerpt):
 
     format: Literal["mp3", "aac", "ogg", "opus", "wav", "flac"] = "mp3"
     quality: Quality = "medium"
+    bitrate: int | None = Field(default=None, ge=32_000, le=320_000)
 
 
 class IngestOptions(Body):
@@ -111,6 +137,7 @@ _MODELS: dict[str, type[Body]] = {
     "adaptive_video": AdaptiveVideoOptions,
     "image": ImageOptions,
     "audio": AudioOptions,
+    "animation": AnimationOptions,
     "ingest": IngestOptions,
     "upload": UploadOptions,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +19,18 @@ from urllib.parse import quote
 from local.ittybit_server.addresses import Address
 from local.ittybit_server.encoding import encoding
 from local.ittybit_server.errors import RequestError, TaskError
-from local.ittybit_server.ffmpeg import Ffmpeg
+from local.ittybit_server.media_file import Media, probe
 from local.ittybit_server.options import (
     AdaptiveVideoOptions,
     Body,
     UploadOptions,
     read_options,
 )
-from local.ittybit_server.probing import Media
 from local.ittybit_server.records import Connection, File, Records, Status, Task
+from local.ittybit_server.transcoding import transcode
 from local.ittybit_server.transfer import Transfer, filename, mimetype
 
-_ENCODED = frozenset({"video", "adaptive_video", "image", "audio"})
+_ENCODED = frozenset({"video", "adaptive_video", "image", "audio", "animation"})
 _MOVED = frozenset({"ingest", "upload"})
 
 
@@ -41,12 +42,12 @@ class Processing:
         self._work = directory / "work"
         self._results = directory / "results"
         self._encode = encode
-        self._ffmpeg = Ffmpeg()
+        self._stopped = threading.Event()
         self._transfer = Transfer()
 
     def stop(self) -> None:
-        """Kill ffmpeg and break off transfers: what is under way ends with ``StoppedError``."""
-        self._ffmpeg.stop()
+        """Break off encoding and transfers: what is under way ends with ``StoppedError``."""
+        self._stopped.set()
         self._transfer.stop()
 
     def close(self) -> None:
@@ -101,23 +102,15 @@ class Processing:
 
     def _encoded(self, task: Task, options: Body, source: File, path: Path) -> Path:
         plan = encoding(options, source.media)
-        folder = self._work / task.run_id / task.id
-        name = path.name if path.parent == folder else _link(path, folder)
-        if isinstance(options, AdaptiveVideoOptions):
-            target, output = "out/v%v/index.m3u8", folder / "out" / "master.m3u8"
-        else:
-            target = f"out/output.{plan.extension}"
-            output = folder / target
-        arguments = [*plan.before, "-threads", "1", "-i", name, *plan.after, "-threads", "1", target]
-        self._ffmpeg.run(arguments, folder, seconds=plan.seconds, progress=lambda part: self._note(task, part))
-        if not output.exists():
-            raise TaskError("format_unsupported", "Nothing was encoded: no frame lies in the part asked for.")
-        if isinstance(options, AdaptiveVideoOptions):
-            return output
-        return output.rename(output.with_name(f"{Path(source.filename).stem}.{plan.extension}"))
+        folder = self._work / task.run_id / task.id / "out"
+        hls = isinstance(options, AdaptiveVideoOptions)
+        output = folder / ("master.m3u8" if hls else f"{Path(source.filename).stem}.{plan.extension}")
+        target = folder / "%v" / "stream.m3u8" if hls else output
+        transcode(path, plan, target, self._stopped, lambda part: self._note(task, part))
+        return output
 
     def _probe(self, path: Path) -> Media:
-        return self._ffmpeg.probe(path) if self._encode else Media()
+        return probe(path) if self._encode else Media()
 
     def _deliver(self, task: Task, options: Body, output: Path) -> None:
         """Put the output where it belongs; the task's output tells where."""
@@ -166,16 +159,3 @@ class Processing:
                 return self._records.connection(connection_id)
             except RequestError as error:  # deleted since
                 raise TaskError(error.kind, error.message) from error
-
-
-def _link(source: Path, folder: Path) -> str:
-    """Make a parent's output readable below ``folder``, under a name that means nothing to ffmpeg.
-
-    A playlist comes with its folder, to which the names in it are relative.
-    """
-    if source.suffix == ".m3u8":
-        (folder / "in").symlink_to(source.parent)
-        return f"in/{source.name}"
-    link = folder / f"source{source.suffix}"
-    link.symlink_to(source)
-    return link.name

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from local.ittybit_server.errors import not_found
-from local.ittybit_server.probing import Media
+from local.ittybit_server.media_file import Media
 
 Status = Literal["waiting", "validating", "queued", "processing", "finishing", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
@@ -51,7 +51,7 @@ class File:
         filename: The last part of its address, decoded.
         filesize: Bytes; None until it has been fetched.
         mimetype: By its name; None if that says nothing.
-        media: What ffmpeg found in it, if anything.
+        media: What was found in it, if anything.
     """
 
     kind: Literal["url", "internal"]

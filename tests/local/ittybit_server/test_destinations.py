@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.ittybit_server.ffmpeg import Ffmpeg
+from local.ittybit_server.media_file import probe
 from tests.local.ittybit_server.stack import SECRET, Stack
 
 
@@ -28,7 +28,7 @@ def test_the_output_goes_where_it_is_told(stack: Stack, tmp_path: Path) -> None:
     assert stored.authorization.startswith("AWS4-HMAC-SHA256 Credential=key-id/")
     assert "/eu-west-1/s3/aws4_request" in stored.authorization
     (tmp_path / "stored.mp4").write_bytes(stored.content)
-    assert Ffmpeg().probe(tmp_path / "stored.mp4").width == 160
+    assert probe(tmp_path / "stored.mp4").width == 160
 
 
 def test_the_default_connection_serves_where_none_is_named(copying: Stack) -> None:
@@ -56,8 +56,8 @@ def test_adaptive_video_fills_a_folder(stack: Stack, destination: str, playlist:
     keys = list(stack.storage.objects)
     folder = f"media/{playlist.rpartition('/')[0]}"
     assert keys[-1] == f"media/{playlist}"
-    assert {f"{folder}/v0/000.ts", f"{folder}/v0/index.m3u8", f"{folder}/v1/index.m3u8"} < set(keys)
-    assert stack.storage.objects[f"{folder}/v0/000.ts"].mimetype == "video/mp2t"
+    assert {f"{folder}/240p/segment-0.ts", f"{folder}/240p/stream.m3u8", f"{folder}/120p/stream.m3u8"} < set(keys)
+    assert stack.storage.objects[f"{folder}/240p/segment-0.ts"].mimetype == "video/mp2t"
 
 
 def test_an_upload_writes_its_parents_output(stack: Stack) -> None:

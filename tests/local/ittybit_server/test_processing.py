@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from local.ittybit_server import Ittybit
-from local.ittybit_server.ffmpeg import Ffmpeg
+from local.ittybit_server.media_file import probe
 from tests.local.ittybit_server.stack import KEY, Stack, ffmpeg, picture
 from tests.waiting import until
 
@@ -80,7 +80,7 @@ def test_quality_tells_in_the_size(stack: Stack) -> None:
 def test_images(stack: Stack, tmp_path: Path, source: str, format_name: str, codec: str, mimetype: str) -> None:
     options = {"format": format_name, "width": 33, "start": 1}
     task = stack.task("image", source, options=options)
-    found = Ffmpeg().probe(stack.output(task, tmp_path))
+    found = probe(stack.output(task, tmp_path))
     assert (found.video, found.width) == (codec, 33)
     assert task["outputs"][0]["mimetype"] == mimetype
 
@@ -99,7 +99,7 @@ def test_images(stack: Stack, tmp_path: Path, source: str, format_name: str, cod
 def test_audio(stack: Stack, tmp_path: Path, format_name: str, codec: str, mimetype: str) -> None:
     options = {"format": format_name, "quality": "very_high", "end": 1}
     task = stack.task("audio", "clip.mp4", options=options)
-    found = Ffmpeg().probe(stack.output(task, tmp_path))
+    found = probe(stack.output(task, tmp_path))
     assert (found.audio, found.video) == (codec, None)
     assert found.duration == pytest.approx(1, abs=0.15)
     assert task["outputs"][0]["mimetype"] == mimetype
@@ -120,7 +120,7 @@ def test_adaptive_video_is_a_playlist_of_playlists_of_segments(stack: Stack, tmp
         lines = httpx.get(address).raise_for_status().text.splitlines()
         segment = next(line for line in lines if line.endswith(".ts"))
         (tmp_path / "part.ts").write_bytes(httpx.get(address.join(segment)).raise_for_status().content)
-        assert Ffmpeg().probe(tmp_path / "part.ts").video == "h264"
+        assert probe(tmp_path / "part.ts").video == "h264"
 
 
 def test_results_are_served_in_ranges(stack: Stack) -> None:

@@ -1,0 +1,166 @@
+"""Files as cameras, phones and broken uploads are: another build of FFmpeg makes them and looks at the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from PIL import Image
+
+from tests.local.ittybit_server.heic import write_tiled
+from tests.local.ittybit_server.stack import Stack, ffmpeg, picture
+
+HDR = ["-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc"]
+TO_HDR = "scale=out_primaries=bt2020:out_transfer=smpte2084:out_color_matrix=bt2020nc,format=yuv420p10le"
+H265 = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files(media: Path) -> None:
+    """The files, beside the plain ones."""
+    clip, copied, h264 = media / "clip.mp4", ["-c", "copy"], ["-c:v", "libx264", "-preset", "ultrafast"]
+    ffmpeg("-i", clip, "-timecode", "00:00:00:00", *copied, media / "timecode.mp4")
+    ffmpeg("-display_rotation", "90", "-i", clip, *copied, media / "turned.mp4")
+    ffmpeg("-i", clip, "-vf", "scale=1440:1080,setsar=4/3", *h264, media / "anamorphic.mp4")
+    ffmpeg("-i", clip, "-vf", "select='lt(n,10)+not(mod(n,7))'", "-fps_mode", "vfr", *h264, media / "uneven.mp4")
+    red = ["-f", "lavfi", "-i", "color=red:s=320x240:r=25:d=1"]
+    ffmpeg(*red, "-vf", TO_HDR, *HDR, *H265, media / "hdr.mp4")
+    cover = ["-map", "0:a", "-map", "1:v", "-c", "copy", "-disposition:v", "attached_pic"]
+    ffmpeg("-i", media / "tone.mp3", "-i", media / "still.png", *cover, media / "cover.mp3")
+    ffmpeg("-i", clip, *copied, "-movflags", "+faststart", media / "index_first.mp4")
+    for name in ("clip", "index_first"):
+        (media / f"cut_{name}.mp4").write_bytes((media / f"{name}.mp4").read_bytes()[:50_000])
+    Image.new("RGBA", (64, 48), (255, 0, 0, 0)).save(media / "clear.png")
+    phone = Image.new("RGB", (64, 48), "blue")
+    phone.paste("white", (0, 0, 32, 48))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was held upright: turn clockwise
+    phone.save(media / "phone.jpg", exif=turned)
+    write_tiled(media / "tiled.heic", ["red", "green", "blue", "white", "black", "yellow"], 3, (180, 120))
+
+
+def decoded(path: Path) -> Image.Image:
+    """The first frame, as the other build of FFmpeg shows it."""
+    ffmpeg("-i", path, "-frames:v", "1", "-update", "1", path.with_suffix(".check.png"))
+    with Image.open(path.with_suffix(".check.png")) as image:
+        return image.convert("RGB")
+
+
+def colours(path: Path, *places: tuple[int, int]) -> list[str]:
+    """What lies at these places, as the nearest of a few colours."""
+    names = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+    names |= {"black": (0, 0, 0), "yellow": (255, 255, 0)}
+    found: list[Any] = [decoded(path).getpixel(place) for place in places]
+    return [min(names, key=lambda one: sum((a - b) ** 2 for a, b in zip(names[one], at, strict=True))) for at in found]
+
+
+def moments(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        return [frame.time for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize(
+    ("source", "size"),
+    [
+        ("timecode.mp4", (320, 240)),
+        ("turned.mp4", (240, 320)),
+        ("anamorphic.mp4", (1920, 1080)),
+        ("uneven.mp4", (320, 240)),
+        ("mute.mp4", (320, 240)),
+    ],
+)
+def test_videos(stack: Stack, tmp_path: Path, source: str, size: tuple[int, int]) -> None:
+    task = stack.task("video", source)
+    path = stack.output(task, tmp_path)
+    assert (task["inputs"][0]["width"], task["inputs"][0]["height"]) == size
+    assert picture(path)["size"] == size
+    assert picture(path)["duration"] == pytest.approx(2, abs=0.1)
+    assert ("audio" in task["outputs"][0]["codecs"]) == (source != "mute.mp4")
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.wmv", "a.ts", "a.mkv", "a.mov", "a.webm"])
+def test_a_part_of_every_container(stack: Stack, media: Path, tmp_path: Path, name: str) -> None:
+    ffmpeg("-i", media / "clip.mp4", media / name)
+    path = stack.output(stack.task("video", name, options={"start": 1, "end": 1.5}), tmp_path)
+    assert 12 <= len(moments(path)) <= 13
+    assert "Audio: aac" in ffmpeg("-i", path, "-f", "null", "-")
+
+
+def test_an_anamorphic_video_keeps_its_shape(stack: Stack, tmp_path: Path) -> None:
+    path = stack.output(stack.task("video", "anamorphic.mp4", options={"width": 1280}), tmp_path)
+    assert picture(path)["size"] == (1280, 720)
+
+
+def test_frames_keep_their_moments(stack: Stack, media: Path, tmp_path: Path) -> None:
+    path = stack.output(stack.task("video", "uneven.mp4"), tmp_path)
+    assert moments(path) == pytest.approx(moments(media / "uneven.mp4"), abs=0.002)
+
+
+def test_hdr_becomes_sdr(stack: Stack, tmp_path: Path) -> None:
+    path = stack.output(stack.task("video", "hdr.mp4"), tmp_path)
+    assert colours(path, (100, 100)) == ["red"]
+    assert "bt709" in ffmpeg("-i", path, "-f", "null", "-")
+
+
+def test_what_is_transparent_stays_so_or_lies_on_the_background(stack: Stack, tmp_path: Path) -> None:
+    kept = stack.output(stack.task("image", "clear.png", options={"format": "png"}), tmp_path)
+    with Image.open(kept) as image:
+        assert image.getpixel((10, 10)) == (255, 0, 0, 0)
+    for kind in ("image", "video"):
+        laid = stack.output(stack.task(kind, "clear.png", options={"background": "#0000ff"}), tmp_path)
+        assert colours(laid, (10, 10)) == ["blue"]
+
+
+def test_a_tiled_picture_comes_out_whole(stack: Stack, tmp_path: Path) -> None:
+    task = stack.task("image", "tiled.heic")
+    assert (task["outputs"][0]["width"], task["outputs"][0]["height"]) == (180, 120)
+    found = colours(stack.output(task, tmp_path), (20, 20), (90, 20), (170, 20), (20, 110), (90, 110), (170, 110))
+    assert found == ["red", "green", "blue", "white", "black", "yellow"]
+
+
+@pytest.mark.parametrize("image_format", ["jpeg", "png", "webp", "avif"])
+def test_a_photo_is_turned_once(stack: Stack, tmp_path: Path, image_format: str) -> None:
+    task = stack.task("image", "phone.jpg", options={"format": image_format})
+    assert (task["inputs"][0]["width"], task["inputs"][0]["duration"]) == (48, None)
+    path = stack.output(task, tmp_path)
+    assert decoded(path).size == (48, 64)
+    assert colours(path, (24, 10), (24, 54)) == ["white", "blue"]
+
+
+def test_cover_art_is_no_video(stack: Stack) -> None:
+    task = stack.task("audio", "cover.mp3", options={"format": "wav"})
+    assert task["outputs"][0]["codecs"] == {"audio": {"codec": "pcm_s16le"}}
+    assert task["outputs"][0]["duration"] == pytest.approx(2, abs=0.1)
+    assert stack.task("video", "cover.mp3")["error"]["message"] == "The source holds no picture."
+
+
+@pytest.mark.parametrize("kind", ["video", "audio", "image"])
+@pytest.mark.parametrize("source", ["cut_clip.mp4", "cut_index_first.mp4"])
+def test_a_file_that_breaks_off_is_damaged(stack: Stack, kind: str, source: str) -> None:
+    error = {"kind": "format_unsupported", "message": "The source is damaged: a part of it is missing."}
+    assert stack.task(kind, source)["error"] == error
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "codec"),
+    [
+        ("video", {"codec": "h265", "width": "50%"}, "hevc"),
+        ("video", {"codec": "av1", "bitrate": 300_000}, "av1"),
+        ("animation", {"fps": 5, "width": 100}, "gif"),
+    ],
+)
+def test_further_formats(stack: Stack, tmp_path: Path, kind: str, options: dict[str, Any], codec: str) -> None:
+    found = picture(stack.output(stack.task(kind, "clip.mp4", options=options), tmp_path))
+    assert found["codec"].startswith(codec)
+    assert found["size"] == {"h265": (160, 120), "av1": (320, 240)}.get(options.get("codec", ""), (100, 75))
+
+
+def test_audio_of_every_shape(stack: Stack, media: Path, tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=1:sample_rate=96000", "-ac", "6", "-c:a", "flac", media / "studio.flac")
+    for audio_format in ("mp3", "aac", "ogg", "opus", "wav"):
+        task = stack.task("audio", "studio.flac", options={"format": audio_format})
+        path = stack.output(task, tmp_path)
+        assert task["outputs"][0]["duration"] == pytest.approx(1, abs=0.1)
+        assert "stereo" in ffmpeg("-i", path, "-f", "null", "-")
