@@ -2,14 +2,18 @@
 
 Media are processed in this process with FFmpeg's libraries, which come in a wheel; ``encoding`` says how.
 
-It follows ittybit's public documents and changelog up to 2026-01-15: tasks, runs, automations and
-connections, bare JSON bodies, ``{kind, message}`` errors and cursor lists. Nothing here was compared with the
-live service; where the documents are silent or contradict one another, the module concerned says what was
+It speaks both generations of the API, as ittybit's public documents and changelog have them:
+
+- *automations* (2025-11 to 2026-01): automations, runs, tasks; moments in seconds; several inputs and outputs a task.
+- *jobs* (2026): jobs; moments in milliseconds; one input and one output a job.
+
+Connections, bare JSON bodies, ``{kind, message}`` errors and cursor lists are common to both. Nothing here was compared
+with the live service; where the documents are silent or contradict one another, the module concerned says what was
 chosen, and ``Shapes`` renders the other reading where a client must bear both.
 
-Left out: webhook endpoints, ``/events``, ``/keys``, the pipelines called jobs of the newer documents, the
-kinds that need a model (speech, nsfw, summary, outline, subtitles, chapters) and ``conditions``: tasks of
-those kinds are taken and then fail. State is in memory under one lock and ends with the process.
+Left out: webhooks and ``/events``, ``/keys``, the kinds that need a model (speech, nsfw, summary, outline, subtitles,
+chapters) and ``conditions``: tasks of those kinds are taken and then fail. State is in memory under one lock and ends
+with the process.
 """
 
 from local.ittybit_server.journal import Entry

@@ -16,6 +16,7 @@ from local.ittybit_server.bodies import (
     AutomationRunBody,
     check_items,
     check_source,
+    in_order,
     parse,
     read_json,
 )
@@ -36,7 +37,7 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
     @part.post("/automations")
     def create_automation() -> Response:
         fields = _fields(read_json())
-        now = int(time.time())
+        now = time.time()
         automation = Automation(new_id("auto"), now, now, fields)
         with records.lock:
             records.automations[automation.id] = automation
@@ -62,7 +63,7 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
         with records.lock:
             automation = _find(records, automation_id)
             automation.fields = _fields(automation.fields | changes)
-            automation.updated_at = int(time.time())
+            automation.updated_at = time.time()
             return renderer.answer(renderer.automation(automation))
 
     @part.delete("/automations/<automation_id>")
@@ -84,10 +85,10 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
             if url and url.startswith("s3://"):
                 raise invalid("url must be an https:// or http:// address.")
             workflow = parse(AutomationBody, automation.fields).workflow
-            return make_run(records, workflow, created_by=automation.id, url=url)
+            return make_run(records, in_order(workflow), created_by=automation.id, url=url)
 
         draft = Entry("POST /automations/:id/run", url, automation_id=automation_id)
-        return starting.start(draft, accept)
+        return starting.start(draft, accept, renderer.run)
 
     return part
 
@@ -101,5 +102,5 @@ def _find(records: Records, automation_id: str) -> Automation:
 def _fields(body: dict[str, Any]) -> dict[str, Any]:
     """The fields of an automation, checked; the workflow is kept as it was sent."""
     checked = parse(AutomationBody, body)
-    check_items(checked.workflow, run_url=_ANY_URL)
+    check_items(in_order(checked.workflow), run_url=_ANY_URL)
     return checked.model_dump() | {"workflow": body["workflow"]}

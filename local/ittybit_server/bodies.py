@@ -67,6 +67,18 @@ class AutomationRunBody(Body):
     url: str | None = None
 
 
+class JobBody(Body):
+    """Body of ``POST /jobs``."""
+
+    input: str
+    kind: Literal["video", "audio", "image", "animation", "adaptive_video"]
+    options: dict[str, Any] = Field(default_factory=dict)
+    output: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    webhook_url: str | None = None
+    connection_id: str | None = None
+
+
 def read_json() -> dict[str, Any]:
     """The body of the request under way.
 
@@ -101,10 +113,7 @@ def check_items(items: list[Item], *, top: bool = True, run_url: str | None = No
         RequestError: ``url_required``, ``format_unsupported`` or ``request_invalid``.
     """
     for item in items:
-        try:
-            options = read_options(item.kind, item.options)
-        except ValidationError as error:
-            raise _refusal(error, "options") from error
+        options = check_options(item.kind, item.options)
         if isinstance(options, UploadOptions):
             check_destination(options.url, "options.url", item.kind)
         if item.destination is not None:
@@ -112,6 +121,30 @@ def check_items(items: list[Item], *, top: bool = True, run_url: str | None = No
         if top:
             check_source(item.source or run_url)
         check_items(item.next, top=False)
+
+
+def in_order(items: list[Item]) -> list[Item]:
+    """A workflow's tasks, those without a source of their own below the ingest that comes first, if one does."""
+    head, *others = items
+    if head.kind != "ingest":
+        return items
+    below = [item for item in others if item.source is None]
+    return [
+        head.model_copy(update={"next": [*head.next, *below]}),
+        *(item for item in others if item.source is not None),
+    ]
+
+
+def check_options(kind: str, options: dict[str, Any]) -> Body:
+    """The options of a task of this kind.
+
+    Raises:
+        RequestError: ``format_unsupported`` or ``request_invalid``.
+    """
+    try:
+        return read_options(kind, options)
+    except ValidationError as error:
+        raise _refusal(error, "options") from error
 
 
 def url_required() -> RequestError:
@@ -125,7 +158,7 @@ def check_source(url: str | None) -> None:
         raise url_required()
     if url.startswith("s3://"):
         check_destination(url, "url", "ingest")
-    elif not _is_http(url):
+    elif not is_http(url):
         raise invalid("url must be an https://, http:// or s3:// address.")
 
 
@@ -139,7 +172,8 @@ def check_destination(url: str, field: str, kind: str) -> None:
         raise invalid(f"{field} must name a key, not a folder.")
 
 
-def _is_http(url: str) -> bool:
+def is_http(url: str) -> bool:
+    """Whether this is an ``http(s)://`` address with a host."""
     try:
         address = urlsplit(url)
     except ValueError:

@@ -17,15 +17,15 @@ from local.ittybit_server.records import Connection, Records, new_id
 from local.ittybit_server.rendering import Renderer
 
 
-def connections(records: Records, renderer: Renderer) -> Blueprint:
-    """The part of the application that answers for connections."""
+def connections(records: Records, renderer: Renderer, prefix: str) -> Blueprint:
+    """The part of the application that answers for connections, whose ids have this prefix."""
     part = Blueprint("connections", __name__)
 
     @part.post("/connections")
     def create_connection() -> Response:
         fields = parse(ConnectionBody, read_json()).model_dump()
         now = _now()
-        connection = Connection(new_id("con"), now, now, {})
+        connection = Connection(new_id(prefix), now, now, {})
         with records.lock:
             records.connections[connection.id] = connection
             _change(records, connection, fields)

@@ -8,8 +8,9 @@ class RequestError(Exception):
 
     The kinds in ittybit's documents are ``token_missing``, ``token_invalid``, ``request_invalid``,
     ``url_required``, ``format_unsupported``, ``payment_required``, ``task_not_found``, ``run_not_found``,
-    ``automation_not_found`` and ``internal_error``. ``connection_not_found``, ``not_found`` and
-    ``method_not_allowed`` are not in that list and are named after its pattern.
+    ``automation_not_found``, ``internal_error`` and, in the generation *jobs*, ``job_not_found`` and
+    ``invalid_input``. ``connection_not_found``, ``not_found`` and ``method_not_allowed`` are not in that list and are
+    named after its pattern.
     """
 
     def __init__(self, status: int, kind: str, message: str) -> None:

@@ -1,7 +1,8 @@
 """Answers kept by Idempotency-Key for 24 hours.
 
-ittybit's newest documents name the header for every POST, with a replay answered by 200; for ``POST /tasks``
-and ``POST /automations/:id/run`` of the API followed here nothing is documented. Keys are kept apart by path.
+The documents of the generation *jobs* name the header for every POST, with a replay answered by 200. For ``POST
+/tasks`` and ``POST /automations/:id/run`` of the generation before nothing is documented, and they do the same here.
+Keys are kept apart by path.
 The same key with another body is undocumented: it gets the first answer too.
 """
 

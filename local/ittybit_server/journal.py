@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-Call = Literal["POST /tasks", "POST /runs", "POST /automations/:id/run"]
+Call = Literal["POST /tasks", "POST /runs", "POST /automations/:id/run", "POST /jobs"]
 
 
 @dataclass(frozen=True)
@@ -14,13 +15,14 @@ class Entry:
 
     Attributes:
         call: Which.
-        url: The source: the body's ``url``, or for ``POST /runs`` that of its first task.
+        url: The source's address; for ``POST /runs`` that of its first task.
         automation_id: The automation that was run, if any.
-        connection_id: From the body of ``POST /tasks``.
-        destination: Likewise.
+        connection_id: The connection that the first result is written through, if one is named.
+        destination: The place in S3 storage that the first result is written to, if any.
+        metadata: From the body of ``POST /runs`` or ``POST /jobs``.
         idempotency_key: From the header, or from the body of ``POST /runs``.
         replay: Whether an earlier answer was repeated, so that nothing was started.
-        id: Of the task for ``POST /tasks``, else of the run.
+        id: Of the job, run or, for ``POST /tasks``, the task.
         time: When, in Unix seconds.
     """
 
@@ -29,6 +31,7 @@ class Entry:
     automation_id: str | None = None
     connection_id: str | None = None
     destination: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     replay: bool = False
     id: str = ""

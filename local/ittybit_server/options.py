@@ -17,7 +17,6 @@ Kind = Literal[
     "adaptive_video",
     "image",
     "audio",
-    "animation",
     "speech",
     "nsfw",
     "summary",
@@ -113,15 +112,16 @@ class AudioOptions(Excerpt):
 
 
 class IngestOptions(Body):
-    """Options of kind ``ingest``: the source, if it is not the run's."""
+    """Options of kind ``ingest``: the source, if it is not the run's, and its connection."""
 
     url: str | None = None
+    connection_id: str | None = None
 
 
 class UploadOptions(Body):
     """Options of kind ``upload``: where its parent's output goes, and through which connection.
 
-    The public documents name the kind and not its options; these are by analogy with ``ingest``.
+    The documents of this kind show its options in one sample, that of the API in between the two generations.
     """
 
     url: str

@@ -20,12 +20,7 @@ from local.ittybit_server.addresses import Address
 from local.ittybit_server.encoding import encoding
 from local.ittybit_server.errors import RequestError, TaskError
 from local.ittybit_server.media_file import Media, probe
-from local.ittybit_server.options import (
-    AdaptiveVideoOptions,
-    Body,
-    UploadOptions,
-    read_options,
-)
+from local.ittybit_server.options import AdaptiveVideoOptions, Body, read_options
 from local.ittybit_server.records import Connection, File, Records, Status, Task
 from local.ittybit_server.transcoding import transcode
 from local.ittybit_server.transfer import Transfer, filename, mimetype
@@ -70,7 +65,7 @@ class Processing:
             message = f"This ittybit runs on a laptop without models and conditions: it has no {task.kind}."
             raise TaskError("format_unsupported", message)
         options = read_options(task.kind, task.options)
-        folder = self._work / task.run_id / task.id
+        folder = self._work / task.run.id / task.id
         output_folder = folder / "out"
         output_folder.mkdir(parents=True)
         source, path = self._source(task, folder)
@@ -84,7 +79,7 @@ class Processing:
         else:
             output = path.rename(output_folder / source.filename)
         self._move(task, "finishing")
-        self._deliver(task, options, output)
+        self._deliver(task, output)
 
     def _source(self, task: Task, folder: Path) -> tuple[File, Path]:
         """What the task works on, which becomes its input, and where it lies."""
@@ -102,7 +97,7 @@ class Processing:
 
     def _encoded(self, task: Task, options: Body, source: File, path: Path) -> Path:
         plan = encoding(options, source.media)
-        folder = self._work / task.run_id / task.id / "out"
+        folder = self._work / task.run.id / task.id / "out"
         hls = isinstance(options, AdaptiveVideoOptions)
         output = folder / ("master.m3u8" if hls else f"{Path(source.filename).stem}.{plan.extension}")
         target = folder / "%v" / "stream.m3u8" if hls else output
@@ -112,15 +107,13 @@ class Processing:
     def _probe(self, path: Path) -> Media:
         return probe(path) if self._encode else Media()
 
-    def _deliver(self, task: Task, options: Body, output: Path) -> None:
+    def _deliver(self, task: Task, output: Path) -> None:
         """Put the output where it belongs; the task's output tells where."""
         media = self._probe(output)
-        place, connection_id = task.destination, task.connection_id
-        if isinstance(options, UploadOptions):
-            place, connection_id = options.url, options.connection_id or task.connection_id
         size = output.stat().st_size
-        if place:
-            address = self._put(output, Address.parse(place), self._connection(connection_id))
+        if task.destination:
+            connection = self._connection(task.destination_connection_id)
+            address = self._put(output, Address.parse(task.destination), connection)
             url, name = str(address), filename(str(address))
         else:
             token = secrets.token_urlsafe(16)
@@ -129,7 +122,7 @@ class Processing:
             url, name = f"/results/{token}/{quote(output.name)}", output.name
         with self._records.lock:
             task.output_path = output
-            task.output = File("url" if place else "internal", url, name, size, mimetype(output.name), media)
+            task.output = File("url" if task.destination else "internal", url, name, size, mimetype(output.name), media)
 
     def _put(self, output: Path, place: Address, connection: Connection | None) -> Address:
         """Write the output, after the files that belong to it: its key appears when all is there."""
@@ -145,13 +138,12 @@ class Processing:
 
     def _move(self, task: Task, status: Status) -> None:
         with self._records.lock:
-            task.status = status
-            task.updated_at = int(time.time())
+            task.move(status)
 
     def _note(self, task: Task, part: float) -> None:
         with self._records.lock:
             task.progress = max(task.progress, min(100 * part, 99))
-            task.updated_at = int(time.time())
+            task.updated_at = time.time()
 
     def _connection(self, connection_id: str | None) -> Connection | None:
         with self._records.lock:

@@ -1,4 +1,4 @@
-"""What the server knows, in memory and guarded by one lock: connections, automations, runs, tasks."""
+"""What the server knows, in memory and guarded by one lock. Moments are Unix seconds, but for connections'."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Connection:
 
 @dataclass
 class Automation:
-    """A workflow to be run on one url after another; timestamps are Unix seconds."""
+    """A workflow to be run on one url after another."""
 
     id: str
-    created_at: int
-    updated_at: int
+    created_at: float
+    updated_at: float
     fields: dict[str, Any]
 
 
@@ -64,27 +64,42 @@ class File:
 
 @dataclass
 class Task:
-    """One operation on one source; a task without a parent has its source in ``url``."""
+    """One operation on one source.
 
-    run_id: str
+    Attributes:
+        run: What it belongs to.
+        parent: The task whose output it works on; without one its source is in ``input``.
+        connection_id: For a source in S3 storage.
+        destination: The place in S3 storage that the output goes to; None to keep it here.
+        destination_connection_id: For that place.
+        entered: When it came to each of its states, the last one aside.
+    """
+
+    run: Run
     parent: Task | None
     kind: str
     options: dict[str, Any]
-    url: str | None
     connection_id: str | None
     destination: str | None
+    destination_connection_id: str | None
     id: str = field(default_factory=lambda: new_id("task"))
     children: list[Task] = field(default_factory=list)
     status: Status = "waiting"
+    entered: dict[Status, float] = field(default_factory=dict)
     progress: float = 0
     input: File | None = None
     output: File | None = None
     output_path: Path | None = None
     error: dict[str, str] | None = None
-    created_at: int = field(default_factory=lambda: int(time.time()))
-    started_at: int | None = None
-    finished_at: int | None = None
-    updated_at: int = field(default_factory=lambda: int(time.time()))
+    created_at: float = field(default_factory=time.time)
+    started_at: float | None = None
+    finished_at: float | None = None
+    updated_at: float = field(default_factory=time.time)
+
+    def move(self, status: Status) -> None:
+        """Go on to a state that is not the last."""
+        self.status = status
+        self.entered[status] = self.updated_at = time.time()
 
 
 @dataclass
@@ -122,6 +137,19 @@ class Run:
         return next((task.error for task in self.tasks if task.error), None)
 
 
+@dataclass
+class Job(Run):
+    """A run of one task, which the generation *jobs* shows as a pipeline of several.
+
+    Attributes:
+        input: The source's address.
+        step_ids: Ids of the pipeline's steps.
+    """
+
+    input: str = ""
+    step_ids: list[str] = field(default_factory=list)
+
+
 class Records:
     """All records, oldest first. Whoever reads or changes one holds ``lock``, which may be taken again."""
 
@@ -130,10 +158,14 @@ class Records:
         self.connections: dict[str, Connection] = {}
         self.automations: dict[str, Automation] = {}
         self.runs: dict[str, Run] = {}
+        self.jobs: dict[str, Job] = {}
         self.tasks: dict[str, Task] = {}
 
-    def add_run(self, run: Run) -> None:
-        """Keep a run and its tasks."""
+    def add(self, run: Run) -> None:
+        """Keep a job, or a run and its tasks."""
+        if isinstance(run, Job):
+            self.jobs[run.id] = run
+            return
         self.runs[run.id] = run
         self.tasks.update((task.id, task) for task in run.tasks)
 

@@ -18,13 +18,17 @@ class Shapes:
         singular: Tasks have ``input`` and ``output`` objects, not arrays.
         envelope: Successful bodies are ``{"data": ...}``.
         legacy_status: Success is called ``ready``, not ``succeeded``.
-        text_error: A task's or run's ``error`` is its message, not an object.
+        text_error: A task's, run's or job's ``error`` is its message, not an object.
+        pending: A job that has not begun is called ``pending``, not ``queued``.
+        object_output: A job's ``output`` is an object with its ``url``, not the url.
     """
 
     singular: bool = False
     envelope: bool = False
     legacy_status: bool = False
     text_error: bool = False
+    pending: bool = False
+    object_output: bool = False
 
 
 class Renderer:
@@ -36,12 +40,12 @@ class Renderer:
     """
 
     def __init__(self, shapes: Shapes, results_origin: str | None) -> None:
-        self._shapes = shapes
+        self.shapes = shapes
         self._origin = results_origin
 
     def answer(self, body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
         """A successful answer."""
-        response = jsonify({"data": body} if self._shapes.envelope else body)
+        response = jsonify({"data": body} if self.shapes.envelope else body)
         response.status_code = status
         response.headers.update(headers or {})
         return response
@@ -53,7 +57,7 @@ class Renderer:
 
     def automation(self, automation: Automation) -> dict[str, Any]:
         """An automation."""
-        stamps = {"created_at": automation.created_at, "updated_at": automation.updated_at}
+        stamps = {"created_at": int(automation.created_at), "updated_at": int(automation.updated_at)}
         return {"id": automation.id, "object": "automation", **automation.fields, **stamps}
 
     def run(self, run: Run) -> dict[str, Any]:
@@ -66,13 +70,13 @@ class Renderer:
             "status": self._status(run.status),
             "progress": round(run.progress, 1),
             "tasks": [self._short(task) for task in run.tasks],
-            "error": self._error(run.error),
+            "error": self.error(run.error),
             "metadata": run.metadata,
             "created_by": run.created_by,
-            "created_at": run.tasks[0].created_at,
-            "started_at": min(started, default=None),
-            "finished_at": max(finished, default=None) if run.ended else None,
-            "updated_at": max(task.updated_at for task in run.tasks),
+            "created_at": int(run.tasks[0].created_at),
+            "started_at": _seconds(min(started, default=None)),
+            "finished_at": _seconds(max(finished, default=None) if run.ended else None),
+            "updated_at": int(max(task.updated_at for task in run.tasks)),
         }
 
     def task(self, task: Task) -> dict[str, Any]:
@@ -82,25 +86,25 @@ class Renderer:
             "inputs": [one_input] if one_input else [],
             "outputs": [one_output] if one_output else [],
         }
-        if self._shapes.singular:
+        if self.shapes.singular:
             files = {"input": one_input, "output": one_output}
         return {
             "id": task.id,
             "object": "task",
             "kind": task.kind,
             "status": self._status(task.status),
-            "run_id": task.run_id,
+            "run_id": task.run.id,
             "parent_id": task.parent and task.parent.id,
             "progress": round(task.progress, 1),
             "options": task.options,
             **files,
             "metadata": {},
-            "error": self._error(task.error),
-            "created_by": task.run_id,
-            "created_at": task.created_at,
-            "started_at": task.started_at,
-            "finished_at": task.finished_at,
-            "updated_at": task.updated_at,
+            "error": self.error(task.error),
+            "created_by": task.run.id,
+            "created_at": int(task.created_at),
+            "started_at": _seconds(task.started_at),
+            "finished_at": _seconds(task.finished_at),
+            "updated_at": int(task.updated_at),
         }
 
     def _short(self, task: Task) -> dict[str, Any]:
@@ -108,19 +112,22 @@ class Renderer:
         return {"id": task.id, "kind": task.kind, "status": status, "progress": round(task.progress, 1)}
 
     def _status(self, status: str) -> str:
-        return "ready" if self._shapes.legacy_status and status == "succeeded" else status
+        return "ready" if self.shapes.legacy_status and status == "succeeded" else status
 
-    def _error(self, error: dict[str, str] | None) -> dict[str, str] | str | None:
-        return error["message"] if error and self._shapes.text_error else error
+    def error(self, error: dict[str, str] | None) -> dict[str, str] | str | None:
+        """What a task failed with."""
+        return error["message"] if error and self.shapes.text_error else error
 
-    def _results_origin(self) -> str:
-        return (self._origin or request.host_url).rstrip("/")
+    def url(self, file: File) -> str:
+        """A file's address."""
+        origin = (self._origin or request.host_url).rstrip("/")
+        return f"{origin}{file.url}" if file.url.startswith("/") else file.url
 
     def _file(self, file: File) -> dict[str, Any]:
         codecs = {"video": file.media.video, "audio": file.media.audio}
         return {
             "kind": file.kind,
-            "url": f"{self._results_origin()}{file.url}" if file.url.startswith("/") else file.url,
+            "url": self.url(file),
             "filename": file.filename,
             "filesize": file.filesize,
             "mimetype": file.mimetype,
@@ -131,3 +138,7 @@ class Renderer:
             "framerate": file.media.framerate,
             "codecs": {sort: {"codec": codec} for sort, codec in codecs.items() if codec},
         }
+
+
+def _seconds(moment: float | None) -> int | None:
+    return None if moment is None else int(moment)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from local.ittybit_server.api import application
 from local.ittybit_server.automations import automations
 from local.ittybit_server.connections import connections
+from local.ittybit_server.job_rendering import JobRenderer
+from local.ittybit_server.jobs import jobs
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.processing import Processing
 from local.ittybit_server.records import Records
@@ -34,6 +36,7 @@ class Ittybit:
         honour_idempotency: Whether Idempotency-Key has an effect.
         encode: Whether media are processed; if not, every task's output is its source, for load tests.
         shapes: Which reading of the documents to render.
+        api: The generations of the API that are spoken. The paths of another are unknown here.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Ittybit:
         honour_idempotency: bool = True,
         encode: bool = True,
         shapes: Shapes | None = None,
+        api: Literal["automations", "jobs", "both"] = "automations",
     ) -> None:
         directory = directory.absolute()
         results = directory / "results"
@@ -54,11 +58,12 @@ class Ittybit:
         self._workers = Workers(self._records, Processing(self._records, directory, encode=encode), workers)
         renderer = Renderer(shapes or Shapes(), results_origin)
         self._starting = Starting(self._records, renderer, self._workers.submit, honour_idempotency=honour_idempotency)
-        parts = [
-            tasks_and_runs(self._records, renderer, self._starting),
-            automations(self._records, renderer, self._starting),
-            connections(self._records, renderer),
-        ]
+        parts = [connections(self._records, renderer, "conn" if api == "jobs" else "con")]
+        if api != "jobs":
+            parts.append(tasks_and_runs(self._records, renderer, self._starting))
+            parts.append(automations(self._records, renderer, self._starting))
+        if api != "automations":
+            parts.append(jobs(self._records, JobRenderer(renderer), self._starting))
         self.app: WSGIApplication = application(api_key, results, parts)
 
     @property
@@ -66,6 +71,14 @@ class Ittybit:
         """What was accepted so far, oldest first."""
         with self._records.lock:
             return list(self._starting.journal)
+
+    @property
+    def failed(self) -> set[str]:
+        """The ids of the jobs, runs and tasks that failed."""
+        with self._records.lock:
+            tasks = {task.id for task in self._records.tasks.values() if task.status == "failed"}
+            runs = (*self._records.runs.values(), *self._records.jobs.values())
+            return tasks | {run.id for run in runs if run.status == "failed"}
 
     def require_payment(self, required: bool) -> None:
         """Refuse every new start with 402 ``payment_required``, or no longer."""

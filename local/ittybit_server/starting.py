@@ -1,11 +1,11 @@
-"""Starting runs: the three POSTs that cost something, their replays and the journal."""
+"""Starting what costs something: the POSTs that do, their replays and the journal."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Response, request
 
@@ -13,7 +13,7 @@ from local.ittybit_server.bodies import Item
 from local.ittybit_server.errors import RequestError
 from local.ittybit_server.idempotency import Answers
 from local.ittybit_server.journal import Entry
-from local.ittybit_server.options import UploadOptions, read_options
+from local.ittybit_server.options import IngestOptions, UploadOptions, read_options
 from local.ittybit_server.records import File, Records, Run, Task
 from local.ittybit_server.rendering import Renderer
 from local.ittybit_server.transfer import filename, mimetype
@@ -22,8 +22,11 @@ CREATED_BY_KEY = "key_local"
 """``created_by`` of runs that were not started by an automation: the id of the only API key."""
 
 
+Made = TypeVar("Made", bound=Run)
+
+
 class Starting:
-    """Accepts runs.
+    """Accepts runs and jobs.
 
     Attributes:
         journal: What was accepted, oldest first; guarded by the records' lock.
@@ -46,12 +49,20 @@ class Starting:
         self.journal: list[Entry] = []
         self.payment_required = False
 
-    def start(self, draft: Entry, accept: Callable[[], Run], *, body_key: str | None = None) -> Response:
+    def start(
+        self,
+        draft: Entry,
+        accept: Callable[[], Made],
+        render: Callable[[Made], dict[str, Any]],
+        *,
+        body_key: str | None = None,
+    ) -> Response:
         """Start what ``accept`` returns and answer 201, or repeat the first answer to the key with 200.
 
         Args:
-            draft: The entry for the journal, without id, time and key.
-            accept: Checks the request and makes the run; nothing is kept if it raises.
+            draft: The entry for the journal, without destination, id, time and key.
+            accept: Checks the request and makes the run or job; nothing is kept if it raises.
+            render: The body that answers.
             body_key: An idempotency key in the body; the header's goes before it.
 
         Raises:
@@ -67,9 +78,12 @@ class Starting:
             if self.payment_required:
                 raise RequestError(402, "payment_required", "The project's credits are used up.")
             run = accept()
-            self._records.add_run(run)
-            one_task = draft.call == "POST /tasks"
-            body = self._renderer.task(run.tasks[0]) if one_task else self._renderer.run(run)
+            self._records.add(run)
+            body = render(run)
+            written = next((task for task in run.tasks if task.destination), None)
+            if written is not None:
+                connection_id = written.destination_connection_id
+                draft = replace(draft, destination=written.destination, connection_id=connection_id)
             entry = replace(draft, idempotency_key=key, id=body["id"], time=time.time())
             self.journal.append(entry)
             if key:
@@ -95,14 +109,14 @@ def make_run(
 
     def add(item: Item, parent: Task | None) -> None:
         options = read_options(item.kind, item.options)
-        named = [item.connection_id, options.connection_id if isinstance(options, UploadOptions) else None]
-        for connection_id in filter(None, named):
+        named = options.connection_id if isinstance(options, IngestOptions | UploadOptions) else None
+        connection_id = named or item.connection_id
+        if connection_id:
             records.connection(connection_id)
-        source = (item.source or url) if parent is None else None
-        task = Task(run.id, parent, item.kind, item.options, source, item.connection_id, item.destination)
-        if source:
-            name = filename(source)
-            task.input = File("url", source, name, mimetype=mimetype(name))
+        place = options.url if isinstance(options, UploadOptions) else item.destination
+        task = Task(run, parent, item.kind, item.options, connection_id, place, connection_id)
+        if parent is None and (source := item.source or url):
+            task.input = source_file(source)
         if parent:
             parent.children.append(task)
         run.tasks.append(task)
@@ -112,3 +126,9 @@ def make_run(
     for item in items:
         add(item, None)
     return run
+
+
+def source_file(url: str) -> File:
+    """A source that has not been fetched yet."""
+    name = filename(url)
+    return File("url", url, name, mimetype=mimetype(name))

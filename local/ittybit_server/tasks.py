@@ -6,7 +6,7 @@ from typing import get_args
 
 from flask import Blueprint, Response, request
 
-from local.ittybit_server.bodies import Item, RunBody, check_items, parse, read_json
+from local.ittybit_server.bodies import Item, RunBody, check_items, in_order, parse, read_json
 from local.ittybit_server.errors import invalid, not_found
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.options import Kind
@@ -25,13 +25,12 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
         # ``next`` belongs to runs.
         item = parse(Item, read_json()).model_copy(update={"next": []})
 
-        draft = Entry("POST /tasks", item.source, connection_id=item.connection_id, destination=item.destination)
-
         def accept() -> Run:
             check_items([item])
             return make_run(records, [item])
 
-        return starting.start(draft, accept)
+        draft = Entry("POST /tasks", item.source)
+        return starting.start(draft, accept, lambda run: renderer.task(run.tasks[0]))
 
     @part.get("/tasks")
     def list_tasks() -> Response:
@@ -39,7 +38,7 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
         run_id, creator = request.args.get("run_id"), request.args.get("created_by")
 
         def keep(task: Task) -> bool:
-            return status in {None, task.status} and kind in {None, task.kind} and creator in {None, task.run_id}
+            return status in {None, task.status} and kind in {None, task.kind} and creator in {None, task.run.id}
 
         with records.lock:
             run = records.runs.get(run_id) if run_id else None
@@ -58,13 +57,14 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
     @part.post("/runs")
     def create_run() -> Response:
         body = parse(RunBody, read_json())
+        items = in_order(body.tasks)
 
         def accept() -> Run:
-            check_items(body.tasks)
-            return make_run(records, body.tasks, metadata=body.metadata)
+            check_items(items)
+            return make_run(records, items, metadata=body.metadata)
 
-        draft = Entry("POST /runs", body.tasks[0].source)
-        return starting.start(draft, accept, body_key=body.idempotency_key)
+        draft = Entry("POST /runs", items[0].source, metadata=body.metadata)
+        return starting.start(draft, accept, renderer.run, body_key=body.idempotency_key)
 
     @part.get("/runs")
     def list_runs() -> Response:

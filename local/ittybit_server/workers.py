@@ -66,8 +66,8 @@ class Workers:
 
     def _begin(self, task: Task) -> None:
         with self._records.lock:
-            task.status = "validating"
-            task.started_at = task.updated_at = int(time.time())
+            task.move("validating")
+            task.started_at = task.updated_at
 
     def _end(self, task: Task, status: Status, error: dict[str, str] | None) -> None:
         with self._records.lock:
@@ -79,13 +79,13 @@ class Workers:
             else:
                 for below in _descendants(task):
                     self._settle(below, "cancelled", None)
-            ended = self._records.runs[task.run_id].ended
+            ended = task.run.ended
         if ended:
-            self._processing.forget(task.run_id)
+            self._processing.forget(task.run.id)
 
     def _settle(self, task: Task, status: Status, error: dict[str, str] | None) -> None:
         task.status, task.error = status, error
-        task.finished_at = task.updated_at = int(time.time())
+        task.finished_at = task.updated_at = time.time()
 
 
 def _descendants(task: Task) -> list[Task]:

@@ -74,6 +74,26 @@ def test_an_upload_writes_its_parents_output(stack: Stack) -> None:
     assert uploaded["inputs"][0]["url"] == image["outputs"][0]["url"]
 
 
+def test_a_run_fetches_from_storage_and_uploads_into_it(stack: Stack, media: Path) -> None:
+    stack.storage.objects.clear()
+    connection = {"connection_id": stack.connect()}
+    content = (media / "clip.mp4").read_bytes()
+    stack.task("ingest", "clip.mp4", **connection, destination="s3://media/in.mp4")
+    ingest = {"kind": "ingest", "options": {"url": "s3://media/in.mp4", **connection}}
+    copy = {"kind": "upload", "options": {"url": "s3://media/copy.mp4", **connection}}
+    still = {"kind": "upload", "options": {"url": "s3://media/still.jpg", **connection}}
+    # Beside the ingest that comes first, or below it: either way it is the source.
+    for tasks in ([ingest, {"kind": "image", "next": [still]}, copy], [ingest | {"next": [copy]}]):
+        run = stack.ended(f"/runs/{stack.post('/runs', {'tasks': tasks, 'metadata': {'mark': '1'}})['id']}")
+        assert run["status"] == "succeeded", run["error"]
+        assert stack.storage.objects.pop("media/copy.mp4").content == content
+        entry = stack.ittybit.journal[-1]
+        assert (entry.call, entry.id, entry.url) == ("POST /runs", run["id"], "s3://media/in.mp4")
+        assert (entry.metadata, entry.connection_id) == ({"mark": "1"}, connection["connection_id"])
+        assert entry.destination in {"s3://media/still.jpg", "s3://media/copy.mp4"}
+    assert stack.storage.objects["media/still.jpg"].mimetype == "image/jpeg"
+
+
 def test_one_connection_serves_source_and_destination(stack: Stack, media: Path) -> None:
     connection_id = stack.connect()
     put = stack.task("ingest", "clip.mp4", connection_id=connection_id, destination="s3://media/in/clip.mp4")

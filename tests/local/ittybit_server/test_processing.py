@@ -238,7 +238,7 @@ def test_progress_moves(stack: Stack) -> None:
 def test_stop_ends_what_runs_and_leaves_no_temporary_file(media: Path, tmp_path: Path) -> None:
     ittybit = Ittybit(api_key=KEY, directory=tmp_path, workers=1)
     with Stack(media, ittybit) as stack:
-        options = {"width": 4096, "fps": 60, "quality": "very_high", "format": "webm"}
+        options = {"width": 1920, "fps": 60, "quality": "very_high", "format": "webm"}
         body = {"url": stack.file("clip.mp4"), "kind": "video", "options": options}
         running = stack.post("/tasks", body)["id"]
         waiting = stack.post("/tasks", body)["id"]
