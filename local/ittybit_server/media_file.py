@@ -33,6 +33,8 @@ _TURNS: dict[int, Filters] = {
     270: [("transpose", "clock")],
 }
 _INDEXED = ("mp4", "matroska")
+# What MP4, MOV and HEIC files are made of.
+_BOXES = {b"ftyp", b"moov", b"mdat", b"meta", b"moof", b"mfra", b"sidx", b"styp", b"free", b"skip", b"wide", b"uuid"}
 # Only files: a playlist sent as a source must not make FFmpeg fetch from anywhere.
 _OPTIONS = {"protocol_whitelist": "file"}
 
@@ -85,7 +87,7 @@ class MediaFile:
             else:
                 self.media = self._open(path)
         except av.error.FFmpegError:
-            self.media = Media(damaged=_has_index(path))
+            self.media = Media(damaged=_is_iso(path))
         except BaseException:
             self._closing.close()
             raise
@@ -119,7 +121,7 @@ class MediaFile:
         A packet that does not decode is passed over, as players do.
 
         Raises:
-            ValueError: Nothing decodes, or the file cannot be read on.
+            ValueError: Of one of them nothing decodes, or the file cannot be read on.
         """
         if self._still:
             yield self._still
@@ -131,18 +133,18 @@ class MediaFile:
             with contextlib.suppress(av.error.FFmpegError):
                 self._container.seek(int((self.start + start) * av.time_base))
         timing = {one.index: Timing(self.rate) for one in streams}
-        broken, decoded = 0, 0
+        broken, decoded = set[int](), set[int]()
         for packet in self._container.demux(streams):
             try:
                 for frame in packet.decode():
                     if isinstance(frame, VideoFrame | AudioFrame):
-                        decoded += 1
+                        decoded.add(packet.stream.index)
                         timing[packet.stream.index].settle(frame)
                         yield frame
             except av.error.InvalidDataError:
-                broken += 1
-        if broken and not decoded:
-            raise ValueError("nothing of it decodes")
+                broken.add(packet.stream.index)
+        if broken - decoded:
+            raise ValueError("it is damaged, and nothing of its picture or sound decodes")
 
     def shown(self, frame: VideoFrame) -> Filters:
         """The filters that turn a frame as the file says."""
@@ -169,7 +171,7 @@ class MediaFile:
             framerate=float(rate) if rate and not still else None,
             video=_codec(self._video),
             audio=_codec(self._audio),
-            damaged=self._breaks_off(container),
+            damaged=_breaks_off(path),
             alpha=self._transparent(),
         )
 
@@ -190,13 +192,6 @@ class MediaFile:
         pixels = self._video and self._video.codec_context.format
         return bool(pixels and (pixels.has_palette or any(one.is_alpha for one in pixels.components)))
 
-    def _breaks_off(self, container: InputContainer) -> bool:
-        """Whether the index of an MP4 or MOV file names more than the file holds."""
-        if "mp4" not in container.format.name:
-            return False
-        last = [one.index_entries[len(one.index_entries) - 1] for one in container.streams if len(one.index_entries)]
-        return any(entry.pos + entry.size > container.size for entry in last)
-
     def _open_heic(self, path: Path) -> Media:
         try:
             read = pi_heif.open_heif(path)
@@ -205,7 +200,9 @@ class MediaFile:
             return Media(damaged=True)
         self._still = VideoFrame.from_bytes(picture.tobytes(), *picture.size)
         self._still.pts, self._still.time_base = 0, Fraction(1, 25)
-        return Media(width=picture.width, height=picture.height, video="hevc", alpha=read.has_alpha)
+        return Media(
+            width=picture.width, height=picture.height, video="hevc", damaged=_breaks_off(path), alpha=read.has_alpha
+        )
 
 
 def probe(path: Path) -> Media:
@@ -214,10 +211,27 @@ def probe(path: Path) -> Media:
         return file.media
 
 
-def _has_index(path: Path) -> bool:
-    """Whether this begins as MP4, MOV and their kin do, which cannot be read without the index that ends them."""
+def _breaks_off(path: Path) -> bool:
+    """Whether an MP4, MOV or HEIC file ends before the last of its boxes, each of which says how long it is."""
+    size, place, end = path.stat().st_size, 0, 0
     with path.open("rb") as file:
-        return file.read(12)[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free"}
+        while place < size:
+            file.seek(place)
+            head = file.read(16)
+            length, kind = int.from_bytes(head[:4]), head[4:8]
+            if length == 1:
+                length = int.from_bytes(head[8:])
+            if kind not in _BOXES:  # something else may be appended to a whole file
+                break
+            end = place + length
+            place = end if length else size
+    return end > size
+
+
+def _is_iso(path: Path) -> bool:
+    """Whether this begins as MP4, MOV and HEIC files do."""
+    with path.open("rb") as file:
+        return file.read(8)[4:] in _BOXES
 
 
 def _codec(stream: VideoStream | AudioStream | None) -> str | None:

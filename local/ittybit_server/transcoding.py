@@ -72,7 +72,7 @@ def transcode(
 def _part(file: MediaFile, plan: Encoding) -> Iterator[VideoFrame | AudioFrame]:
     """The frames that the plan takes from the source, their moments counted from its start on."""
     reading: set[type] = {kind for kind, tracks in ((VideoFrame, plan.pictures), (AudioFrame, plan.sounds)) if tracks}
-    found = False
+    found = set[type]()
     for frame in file.frames(video=bool(plan.pictures), audio=bool(plan.sounds), start=plan.start):
         moment = (frame.time or 0) - file.start - plan.start
         if plan.end is not None and moment >= plan.end - plan.start:
@@ -80,12 +80,12 @@ def _part(file: MediaFile, plan: Encoding) -> Iterator[VideoFrame | AudioFrame]:
         elif moment > -_ROUNDING:
             frame.pts = round(moment / (frame.time_base or Fraction(1, 25)))
             yield frame
-            found = True
+            found.add(type(frame))
             if plan.one_frame:
                 reading.clear()
         if not reading:
             break
-    if not found:
+    if (VideoFrame if plan.pictures else AudioFrame) not in found:
         raise TaskError("format_unsupported", "Nothing was encoded: no frame lies in the part asked for.")
 
 

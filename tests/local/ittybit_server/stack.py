@@ -132,7 +132,7 @@ class Stack:
     def ended(self, path: str) -> Any:
         """The task or run at this path, once it moves no more."""
         ends = {"succeeded", "failed", "cancelled"}
-        return until(lambda: (one := self.get(path))["status"] in ends and one, seconds=20)
+        return until(lambda: (one := self.get(path))["status"] in ends and one, seconds=60)
 
     def task(self, kind: str, source: str, **fields: object) -> Any:
         """A task on a source's name or address, carried out to its end."""
