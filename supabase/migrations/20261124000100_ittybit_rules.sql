@@ -169,6 +169,43 @@ return length(name) <= 1024
   and ((rule).min_size is null or (metadata ->> 'size')::bigint >= (rule).min_size)
   and ((rule).max_size is null or (metadata ->> 'size')::bigint <= (rule).max_size);
 
+-- Whether two rules' destinations can be one key, of whatever objects. They are tried with objects in the root, in a
+-- folder, and in the folders that the rules name themselves: of a/b/ also b/, as a/ may be in the other rule's words.
+create or replace function ittybit.can_meet(path text, destination text, other_path text, other_destination text)
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  with sample as (
+    select f.folder || b.base as name
+    from (
+      select ''
+      union
+      select 'folder/'
+      union
+      select substr(part, place)
+      from unnest(array[
+        substring(path from '^([^*]*/)'),
+        substring(other_path from '^([^*]*/)'),
+        substring(destination from '^s3://[^/]+/([^{]*/)'),
+        substring(other_destination from '^s3://[^/]+/([^{]*/)')
+      ]) as part
+      cross join lateral generate_series(1, length(part)) as place
+      where place = 1 or substr(part, place - 1, 1) = '/'
+    ) as f (folder)
+    cross join (values ('stem'), ('stem.ext'), ('stem.mp4')) as b (base)
+  )
+  select exists (
+    select
+    from sample as mine
+    join sample as theirs
+      on ittybit.render_destination(destination, mine.name, 'version', 'owner')
+        = ittybit.render_destination(other_destination, theirs.name, 'version', 'owner')
+    where mine.name ~ ittybit.glob_pattern(path) and theirs.name ~ ittybit.glob_pattern(other_path)
+  );
+$$;
+
 -- Refuse a task that could never work, and let active_since follow what the rule newly reaches.
 create or replace function ittybit.check_rule()
 returns trigger
@@ -178,6 +215,7 @@ set search_path = ''
 as $$
 declare
   unknown pg_catalog.text;
+  rival pg_catalog.text;
   destination pg_catalog.text := new.task ->> 'destination';
   folder pg_catalog.text := substring(destination from '^s3://[^/]+/(.*)/');
 begin
@@ -218,17 +256,27 @@ begin
 
     if new.task ? 'destination' and (
       destination is null
-      or destination !~ '^s3://[^/{}]{1,100}/.+'
-      or not ittybit.is_safe_key(substring(destination from '^s3://([^/{}]+)/'))
+      or destination !~ '^s3://[A-Za-z0-9._-]{1,100}/.+'
       or ittybit.render_destination(destination, 'dir/stem.ext', 'version', 'owner') is null
     ) then
-      raise exception 'rule "%": task.destination must be s3://bucket/key with a bucket and a key that Supabase accepts', new.name
-        using errcode = 'invalid_parameter_value', hint = 'For example s3://results/{dir}{stem}.mp4.';
+      raise exception 'rule "%": task.destination must be s3://bucket/key with a bucket that S3 has a name for and a key that Supabase accepts', new.name
+        using errcode = 'invalid_parameter_value', hint = 'For example s3://results/{dir}{stem}.mp4. A bucket has letters, digits, dots, hyphens and underscores.';
     end if;
 
     if replace(destination, '{dir}{stem}.{ext}', '{name}') = 's3://' || new.bucket_id || '/{name}' then
       raise exception 'rule "%": task.destination is the object itself', new.name
         using errcode = 'invalid_parameter_value', hint = 'Write the result under another key, such as processed/{name}.';
+    end if;
+
+    select min(r.name) into rival
+    from ittybit.rules as r
+    where r.enabled
+      and r.name <> new.name
+      and substring(r.task ->> 'destination' from '^s3://[^/]+/') = substring(destination from '^s3://[^/]+/')
+      and ittybit.can_meet(new.path, destination, r.path, r.task ->> 'destination');
+    if new.enabled and rival is not null then
+      raise exception 'rules "%" and "%" can write one key: both would be paid for, and one result lost', new.name, rival
+        using errcode = 'invalid_parameter_value', hint = 'Give the results different names, such as {dir}{stem}-720p.mp4.';
     end if;
 
     -- These kinds write many files beside the one named: the whole folder is reserved, so it must be the object's own.
