@@ -1,8 +1,8 @@
 """The project's one origin, and the keys that open it: who is calling, as the hosted gateway finds it.
 
 Follows the gateway before a hosted project's Data API and Storage, with its two kinds of keys: ``sb_secret_…`` and
-``sb_publishable_…`` in the header ``apikey``, and the legacy JWTs. Leaves out: rate limits, CORS, caching, the other
-services, and JWTs signed with a project's asymmetric keys.
+``sb_publishable_…`` in the header ``apikey``, and the legacy JWTs. Storage itself refuses a token that does not hold,
+or none. Leaves out: rate limits, caching, the other services, and JWTs signed with a project's asymmetric keys.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 import jwt
 from flask import Blueprint, Flask, Response, g, jsonify, request
 
+from local.cors import allow_every_origin
+from local.jose import InvalidToken, verify
+
 _ROLES: Final = {"anon", "authenticated", "service_role"}
 _TEN_YEARS: Final = 10 * 365 * 24 * 3600
-_OPEN: Final = ("/storage/v1/object/public/", "/storage/v1/s3")
-_OPEN_TO_READ: Final = "/storage/v1/object/sign/"
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,16 @@ class ProjectKeys:
         """Return a JWT for ``role`` as Auth signs it (HS256); ``sub`` is a user's uuid."""
         return _sign({"role": role} if sub is None else {"role": role, "sub": sub}, self.jwt_secret)
 
-    def claims(self, token: str) -> dict[str, Any] | None:
-        """Return the claims of a JWT of this project for one of the API's roles; None when it is not or expired."""
-        try:
-            payload: dict[str, Any] = jwt.decode(
-                token, self.jwt_secret, algorithms=["HS256"], options={"require": ["exp"], "verify_aud": False}
-            )
-        except jwt.InvalidTokenError:
-            return None
-        return payload if payload.get("role") in _ROLES else None
+    def claims(self, token: str) -> dict[str, Any]:
+        """Return the claims of a JWT of this project for one of the API's roles.
+
+        Raises:
+            InvalidToken: It is not one, or is expired.
+        """
+        claims = verify(token, self.jwt_secret, datetime.now(UTC))
+        if claims.get("role") not in _ROLES:
+            raise InvalidToken("Invalid role")
+        return claims
 
 
 class _Refusal(Exception):
@@ -79,10 +82,13 @@ def create_app(keys: ProjectKeys, blueprints: Mapping[str, Blueprint]) -> Flask:
     Args:
         keys: What callers show.
         blueprints: The services by where they are mounted: ``/rest/v1``, ``/storage/v1``. Each finds the caller in
-            ``flask.g.role`` (anon, authenticated or service_role) and ``flask.g.sub`` (a user's uuid or None).
+            ``flask.g.role`` (anon, authenticated or service_role) and ``flask.g.sub`` (a user's uuid or None). In
+            Storage alone the role may be None; ``flask.g.refused_token`` says then why the token does not hold, and
+            is None if there is none.
     """
     app = Flask("gateway", static_folder=None)
     app.url_map.merge_slashes = False  # an object's key may hold "//"
+    allow_every_origin(app)
     for prefix, blueprint in blueprints.items():
         app.register_blueprint(blueprint, url_prefix=prefix)
 
@@ -99,7 +105,7 @@ def create_app(keys: ProjectKeys, blueprints: Mapping[str, Blueprint]) -> Flask:
     return app
 
 
-def _caller(keys: ProjectKeys) -> tuple[str, str | None]:
+def _caller(keys: ProjectKeys) -> tuple[str | None, str | None]:
     """Return the caller's role and, for a signed-in user, its uuid.
 
     Raises:
@@ -109,26 +115,21 @@ def _caller(keys: ProjectKeys) -> tuple[str, str | None]:
     apikey = request.headers.get("apikey") or request.args.get("apikey")
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else None
-    if _is_open() or (apikey is None and bearer is None):
-        if not _is_open():
-            raise _missing(in_storage)
-        return "anon", None
     if apikey is None and not in_storage:
-        raise _missing(in_storage)
-    claims = {"role": "anon"} if apikey is None else _claims_of_key(keys, apikey)
+        hint = "No `apikey` request header or url param was found."
+        raise _Refusal(401, {"message": "No API key found in request", "hint": hint})
+    claims = {} if apikey is None else _claims_of_key(keys, apikey)
+    g.refused_token = None
     # A key of the new kind is no JWT: it is let through here only as what older clients repeat.
     if bearer is not None and bearer != apikey:
-        verified = keys.claims(bearer)
-        if verified is None:
-            raise _bad_token(in_storage)
-        claims = verified
-    return str(claims["role"]), claims.get("sub")
-
-
-def _is_open() -> bool:
-    """Tell whether the path needs no key: public objects, signed URLs, and S3 with its own signature."""
-    reading = request.method in {"GET", "HEAD"}
-    return request.path.startswith(_OPEN) or (reading and request.path.startswith(_OPEN_TO_READ))
+        try:
+            claims = keys.claims(bearer)
+        except InvalidToken as error:
+            if not in_storage:
+                message = "No suitable key or wrong key type"
+                raise _Refusal(401, {"code": "PGRST301", "details": None, "hint": None, "message": message}) from error
+            claims, g.refused_token = {}, str(error)
+    return claims.get("role"), claims.get("sub")
 
 
 def _claims_of_key(keys: ProjectKeys, apikey: str) -> dict[str, Any]:
@@ -139,25 +140,11 @@ def _claims_of_key(keys: ProjectKeys, apikey: str) -> dict[str, Any]:
         return {"role": "service_role"}
     if hmac.compare_digest(apikey.encode(), keys.publishable_key.encode()):
         return {"role": "anon"}
-    if (claims := keys.claims(apikey)) is not None:
-        return claims
-    hint = "Double check your Supabase `anon` or `service_role` API key."
-    raise _Refusal(401, {"message": "Invalid API key", "hint": hint})
-
-
-def _missing(in_storage: bool) -> _Refusal:
-    if in_storage:
-        message = "headers must have required property 'authorization'"
-        return _Refusal(400, {"statusCode": "400", "error": "Error", "message": message})
-    hint = "No `apikey` request header or url param was found."
-    return _Refusal(401, {"message": "No API key found in request", "hint": hint})
-
-
-def _bad_token(in_storage: bool) -> _Refusal:
-    if in_storage:
-        return _Refusal(400, {"statusCode": "403", "error": "Unauthorized", "message": "Invalid Compact JWS"})
-    body = {"code": "PGRST301", "details": None, "hint": None, "message": "No suitable key or wrong key type"}
-    return _Refusal(401, body)
+    try:
+        return keys.claims(apikey)
+    except InvalidToken as error:
+        hint = "Double check your Supabase `anon` or `service_role` API key."
+        raise _Refusal(401, {"message": "Invalid API key", "hint": hint}) from error
 
 
 def _sign(claims: Mapping[str, Any], secret: str) -> str:

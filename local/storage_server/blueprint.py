@@ -57,7 +57,8 @@ def create_blueprint(
     """Return the storage server, to be mounted at ``/storage/v1``.
 
     The application sets ``flask.g.role`` (``service_role``, ``authenticated``, ``anon`` or None) and
-    ``flask.g.sub`` before each request; requests below ``/s3`` carry their own signature instead.
+    ``flask.g.sub`` before each request, and ``flask.g.refused_token`` (why a token does not hold, or None);
+    requests below ``/s3`` carry their own signature instead.
 
     Args:
         connect: Gives a new connection as ``supabase_storage_admin``, autocommit off.
@@ -71,16 +72,25 @@ def create_blueprint(
     blueprint = StorageServer(database)
     blueprint.record_once(_add_converter)
     blueprint.register_error_handler(StorageError, _refuse)
+    blueprint.after_request(_name_charset)
     rest_buckets.add_routes(blueprint, store)
     rest_objects.add_routes(blueprint, store)
     rest_listing.add_routes(blueprint, store)
-    rest_signing.add_routes(blueprint, store, UrlSigner(jwt_secret, clock))
+    signer = UrlSigner(jwt_secret, clock)
+    rest_signing.add_routes(blueprint, store, signer)
     blueprint.register_blueprint(create_s3_blueprint(store, Verifier(s3, clock), s3), url_prefix="/s3")
     return blueprint
 
 
 def _add_converter(state: BlueprintSetupState) -> None:
     state.app.url_map.converters["key"] = _KeyConverter
+
+
+def _name_charset(response: Response) -> Response:
+    # An object of this type is sent under the type that it was stored with.
+    if response.content_type == "application/json" and not response.direct_passthrough:
+        response.content_type = "application/json; charset=utf-8"
+    return response
 
 
 def _refuse(error: StorageError) -> tuple[Response, int]:

@@ -6,16 +6,13 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 from flask import Request
-from pydantic import BaseModel, ValidationError
 
-from local.storage_server.errors import StorageError, invalid_request, too_large
+from local.storage_server.errors import StorageError, too_large
 from local.storage_server.files import read_chunks
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -27,14 +24,14 @@ class Incoming:
         length: What the request's header says, so a form's length includes the form; None if it says nothing.
         mimetype: As the client claims.
         cache_control: As an answer to a reader will say.
-        user_metadata: The client's own object.
+        user_metadata: The client's own object, None if it sends none.
     """
 
     chunks: Iterable[bytes]
     length: int | None
     mimetype: str
     cache_control: str
-    user_metadata: dict[str, Any] = field(default_factory=dict)
+    user_metadata: dict[str, Any] | None = None
 
 
 def incoming(request: Request) -> Incoming:
@@ -47,7 +44,7 @@ def incoming(request: Request) -> Incoming:
     if request.mimetype != "multipart/form-data":
         mimetype = request.headers.get("Content-Type") or "application/octet-stream"
         cache_control = request.headers.get("Cache-Control") or "no-cache"
-        metadata = _decoded_object(request.headers.get("x-metadata", ""))
+        metadata = decoded_object(request.headers.get("x-metadata"))
         return Incoming(read_chunks(request.stream), length, mimetype, cache_control, metadata)
     if (file := next(iter(request.files.values()), None)) is None:
         raise StorageError(400, "InvalidRequest", "No content provided")
@@ -57,8 +54,18 @@ def incoming(request: Request) -> Incoming:
         length,
         request.form.get("contentType") or file.mimetype or "application/octet-stream",
         f"max-age={seconds}" if seconds else "no-cache",
-        _object(request.form.get("metadata") or request.form.get("userMetadata") or ""),
+        user_object(request.form.get("metadata") or request.form.get("userMetadata") or ""),
     )
+
+
+def arriving(request: Request) -> Iterator[bytes]:
+    """Give a request's bytes as they arrive, until the last or until the client goes."""
+    if (left := request.content_length) is None:
+        yield from read_chunks(request.stream)
+        return
+    while left and (chunk := request.environ["wsgi.input"].read1(min(left, 1 << 16))):
+        left -= len(chunk)
+        yield chunk
 
 
 def limited(chunks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
@@ -76,31 +83,18 @@ def limited(chunks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
         yield chunk
 
 
-def parse(model: type[Model], request: Request) -> Model:
-    """Return the JSON body as ``model``.
-
-    Raises:
-        StorageError: ``InvalidRequest``, which names the first fault.
-    """
-    try:
-        return model.model_validate_json(request.get_data())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = "/".join(["body", *map(str, first["loc"])])
-        raise invalid_request(f"{place}: {first['msg']}") from error
-
-
-def _object(text: str) -> dict[str, Any]:
-    """Return the JSON object in ``text``; the original silently takes none for what it cannot read."""
+def user_object(text: str) -> dict[str, Any] | None:
+    """Return the client's own JSON object in ``text``; the original silently takes none for what it cannot read."""
     try:
         value = json.loads(text)
     except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+        return None
+    return value if isinstance(value, dict) else None
 
 
-def _decoded_object(encoded: str) -> dict[str, Any]:
+def decoded_object(encoded: str | None) -> dict[str, Any] | None:
+    """Return the client's own object in the header ``x-metadata``, if there is one."""
     try:
-        return _object(base64.b64decode(encoded).decode())
+        return user_object(base64.b64decode(encoded or "").decode())
     except (binascii.Error, UnicodeDecodeError):
-        return {}
+        return None

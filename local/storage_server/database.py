@@ -34,16 +34,18 @@ class Caller:
     Attributes:
         role: ``anon``, ``authenticated`` or ``service_role``.
         operation: What a trigger reads in ``storage.operation``, e.g. ``storage.object.upload``.
-        sub: The user's id, None with a service key and over S3.
+        sub: The user's id, as policies and triggers read it; None with a service key and over S3.
+        owner: Whose the objects are that the caller writes.
     """
 
     role: str
     operation: str
     sub: str | None = None
+    owner: str | None = None
 
     def as_service(self) -> Caller:
-        """Return the caller that bypasses row-level security, still for the same operation and user."""
-        return replace(self, role="service_role")
+        """Return the caller that bypasses row-level security, of whom triggers see no user; the owner is the same."""
+        return replace(self, role="service_role", sub=None)
 
 
 class Database:

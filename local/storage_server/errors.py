@@ -61,9 +61,14 @@ def already_exists(code: str) -> StorageError:
     return StorageError(409, code, "The resource already exists", error="Duplicate")
 
 
-def invalid_request(message: str) -> StorageError:
+def invalid_request(message: str, *, error: str = "Error") -> StorageError:
     """Return the refusal of a request whose header, query or body is not of the documented form."""
-    return StorageError(400, "InvalidRequest", message, error="Error")
+    return StorageError(400, "InvalidRequest", message, error=error)
+
+
+def access_denied(message: str) -> StorageError:
+    """Return the refusal of a caller without a token that holds, or without the right."""
+    return StorageError(403, "AccessDenied", message, error="Unauthorized")
 
 
 def too_large() -> StorageError:
@@ -100,7 +105,7 @@ def from_postgres(error: psycopg.Error) -> StorageError:
         message = str(error.diag.message_primary)
         if "row-level security" in message:
             message = "new row violates row-level security policy"
-        return StorageError(403, "AccessDenied", message, error="Unauthorized")
+        return access_denied(message)
     if known := _BY_SQLSTATE.get(state):
         status, code, text, name = known
         return StorageError(status, code, text, error=name)

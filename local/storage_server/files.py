@@ -47,6 +47,15 @@ class Files:
             name.replace(path)
         return written
 
+    def take(self, address: tuple[str, str, str], source: Path) -> Written:
+        """Store a file that is whole, and may be removed afterwards, as the content of (bucket, key, version)."""
+        with source.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+        path = self._path(address)
+        path.parent.mkdir(exist_ok=True)
+        os.link(source, path)
+        return Written(path.stat().st_size, digest.hexdigest())
+
     def copy(self, source: tuple[str, str, str | None], target: tuple[str, str, str]) -> None:
         """Give one content a second address; its file is shared, since no file is ever changed.
 

@@ -31,15 +31,15 @@ class StoredObject:
     name: str
     version: str | None
     metadata: Mapping[str, Any]
-    user_metadata: Mapping[str, Any]
+    user_metadata: Mapping[str, Any] | None
     created_at: datetime
     updated_at: datetime
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> StoredObject:
-        """Make one of a whole row; rows inserted by SQL may have null where the server writes an object."""
-        columns = {name: row[name] for name in ("id", "bucket_id", "name", "version", "created_at", "updated_at")}
-        return cls(**columns, metadata=row["metadata"] or {}, user_metadata=row["user_metadata"] or {})
+        """Make one of a whole row; rows inserted by SQL may have no metadata."""
+        columns = ("id", "bucket_id", "name", "version", "user_metadata", "created_at", "updated_at")
+        return cls(**{name: row[name] for name in columns}, metadata=row["metadata"] or {})
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,21 @@ class Target:
 
 @dataclass(frozen=True)
 class Content:
-    """What a row says of the bytes: their version (a uuid), what was measured, and what the uploader said."""
+    """What a row says of the bytes: their version (a uuid), what was measured, and what the uploader said, or None."""
 
     version: str
     metadata: Mapping[str, Any]
-    user_metadata: Mapping[str, Any]
+    user_metadata: Mapping[str, Any] | None
 
 
 def owner_values(caller: Caller) -> dict[str, Any]:
     """Return the columns that say whose the object is; ``owner`` only takes what is a uuid."""
-    if caller.sub is None:
+    if caller.owner is None:
         return {}
     try:
-        return {"owner": UUID(caller.sub), "owner_id": caller.sub}
+        return {"owner": UUID(caller.owner), "owner_id": caller.owner}
     except ValueError:
-        return {"owner_id": caller.sub}
+        return {"owner_id": caller.owner}
 
 
 def find(cursor: Cursor, bucket: str, name: str, *, lock: bool = False) -> StoredObject | None:
@@ -95,10 +95,16 @@ def existing(cursor: Cursor, bucket: str, names: Sequence[str]) -> set[str]:
     return {row["name"] for row in cursor.execute(statement, (bucket, list(names)))}
 
 
+def names(cursor: Cursor, bucket: str) -> list[str]:
+    """Return the names of the objects that the transaction's role may see."""
+    statement = "select name from storage.objects where bucket_id = %s"
+    return [row["name"] for row in cursor.execute(statement, (bucket,))]
+
+
 def write(cursor: Cursor, caller: Caller, target: Target, content: Content) -> dict[str, Any]:
     """Insert a row, or update the key's row (same id, other version) if the target allows it; return the row.
 
-    Without a user the owner is left as it is, null in a new row.
+    Without a user the owner is left as it is, null in a new row; so is what an uploader says who says nothing.
 
     Raises:
         StorageError: ``KeyAlreadyExists``.
@@ -108,9 +114,10 @@ def write(cursor: Cursor, caller: Caller, target: Target, content: Content) -> d
         "name": target.key,
         "version": content.version,
         "metadata": Jsonb(dict(content.metadata)),
-        "user_metadata": Jsonb(dict(content.user_metadata)),
         **owner_values(caller),
     }
+    if content.user_metadata is not None:
+        values["user_metadata"] = Jsonb(dict(content.user_metadata))
     columns = sql.SQL(", ").join(map(sql.Identifier, values))
     places = sql.SQL(", ").join(sql.Placeholder() * len(values))
     statement = sql.SQL("insert into storage.objects ({}) values ({})").format(columns, places)
@@ -168,7 +175,7 @@ def described(stored: StoredObject) -> dict[str, Any]:
         "content_type": stored.metadata.get("mimetype"),
         "cache_control": stored.metadata.get("cacheControl"),
         "etag": stored.metadata.get("eTag"),
-        "metadata": dict(stored.user_metadata),
+        "metadata": stored.user_metadata,
         "last_modified": to_json(stored.updated_at),
         "created_at": to_json(stored.created_at),
     }

@@ -8,12 +8,14 @@ from flask import Blueprint, Response, g, jsonify, request
 from pydantic import BaseModel, Field
 
 from local.storage_server import objects
-from local.storage_server.bodies import incoming, parse
+from local.storage_server.bodies import incoming
 from local.storage_server.callers import anyone_for, caller_for
+from local.storage_server.database import Caller
 from local.storage_server.errors import no_such_bucket
 from local.storage_server.objects import Target
-from local.storage_server.serving import attachment, send
+from local.storage_server.serving import attachment, caching_headers, send
 from local.storage_server.store import Store
+from local.storage_server.validation import parse
 
 
 class Relocation(BaseModel):
@@ -86,8 +88,7 @@ def _add_writing(blueprint: Blueprint, store: Store) -> None:
 
 
 def _add_reading(blueprint: Blueprint, store: Store) -> None:
-    def readable(operation: str, bucket: str, key: str, *, public_only: bool = False) -> objects.StoredObject:
-        caller = anyone_for(operation)
+    def readable(caller: Caller, bucket: str, key: str, *, public_only: bool = False) -> objects.StoredObject:
         found = store.bucket(caller, bucket)
         if (public_only or g.get("role") is None) and not found["public"]:
             raise no_such_bucket()
@@ -96,21 +97,31 @@ def _add_reading(blueprint: Blueprint, store: Store) -> None:
     def read(stored: objects.StoredObject) -> Response:
         return send(store.files, stored, request, extra=attachment(request.args.get("download")))
 
+    def described(stored: objects.StoredObject) -> Response:
+        response = jsonify(objects.described(stored))
+        response.headers.update(caching_headers(stored))
+        return response
+
     @blueprint.get("/object/<bucket>/<key:key>")
-    @blueprint.get("/object/authenticated/<bucket>/<key:key>")
     def get(bucket: str, key: str) -> Response:
-        return read(readable("storage.object.get_authenticated", bucket, key))
+        return read(readable(anyone_for("storage.object.get_authenticated"), bucket, key))
+
+    @blueprint.get("/object/authenticated/<bucket>/<key:key>")
+    def get_authenticated(bucket: str, key: str) -> Response:
+        return read(readable(caller_for("storage.object.get_authenticated"), bucket, key))
 
     @blueprint.get("/object/public/<bucket>/<key:key>")
     def get_public(bucket: str, key: str) -> Response:
-        return read(readable("storage.object.get_public", bucket, key, public_only=True))
+        return read(readable(anyone_for("storage.object.get_public"), bucket, key, public_only=True))
 
     @blueprint.get("/object/info/<bucket>/<key:key>")
-    @blueprint.get("/object/info/authenticated/<bucket>/<key:key>")
     def info(bucket: str, key: str) -> Response:
-        return jsonify(objects.described(readable("storage.object.info_authenticated", bucket, key)))
+        return described(readable(anyone_for("storage.object.info_authenticated"), bucket, key))
+
+    @blueprint.get("/object/info/authenticated/<bucket>/<key:key>")
+    def info_authenticated(bucket: str, key: str) -> Response:
+        return described(readable(caller_for("storage.object.info_authenticated"), bucket, key))
 
     @blueprint.get("/object/info/public/<bucket>/<key:key>")
     def info_public(bucket: str, key: str) -> Response:
-        stored = readable("storage.object.info_public", bucket, key, public_only=True)
-        return jsonify(objects.described(stored))
+        return described(readable(anyone_for("storage.object.info_public"), bucket, key, public_only=True))

@@ -9,13 +9,13 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, Field
 
 from local.storage_server import objects
-from local.storage_server.bodies import parse
 from local.storage_server.callers import caller_for
 from local.storage_server.database import Caller
 from local.storage_server.errors import invalid_request
 from local.storage_server.serving import attachment, send
 from local.storage_server.signed_urls import UrlSigner, decode_uri
 from local.storage_server.store import Store
+from local.storage_server.validation import parse
 
 _MISSING = "Either the object does not exist or you do not have access to it"
 
@@ -41,7 +41,7 @@ def add_routes(blueprint: Blueprint, store: Store, signer: UrlSigner) -> None:
         store.find(caller, bucket, key)
         path = urlsplit(request.environ["RAW_URI"]).path
         address = decode_uri(path.split("/object/sign/", 1)[1])
-        return jsonify(signedURL=signer.sign(address, body.seconds))
+        return jsonify(signedURL=signer.sign_download(address, body.seconds))
 
     @blueprint.post("/object/sign/<bucket>")
     def sign_many(bucket: str) -> Response:
@@ -52,7 +52,7 @@ def add_routes(blueprint: Blueprint, store: Store, signer: UrlSigner) -> None:
         def answer(path: str) -> dict[str, Any]:
             if path not in found:
                 return {"error": _MISSING, "path": path, "signedURL": None}
-            return {"error": None, "path": path, "signedURL": signer.sign(f"{bucket}/{path}", body.seconds)}
+            return {"error": None, "path": path, "signedURL": signer.sign_download(f"{bucket}/{path}", body.seconds)}
 
         return jsonify([answer(path) for path in body.paths])
 
@@ -60,7 +60,7 @@ def add_routes(blueprint: Blueprint, store: Store, signer: UrlSigner) -> None:
     def get_signed(bucket: str, key: str) -> Response:
         if (token := request.args.get("token")) is None:
             raise invalid_request("querystring must have required property 'token'")
-        expires = signer.verify(token, f"{bucket}/{key}")
+        expires = signer.verify_download(token, f"{bucket}/{key}")
         stored = store.find(Caller("service_role", "storage.object.get_signed"), bucket, key)
         extra = attachment(request.args.get("download"))
         return send(store.files, stored, request, expires=expires, extra=extra)

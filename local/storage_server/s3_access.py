@@ -11,10 +11,9 @@ class S3Access:
 
     Attributes:
         keys: The secret of each access key, by the key's id. Each of them may do everything.
-        region: The project's.
+        region: The project's. Requests signed for ``auto``, ``us-east-1`` or no region are taken too.
         enabled: Whether the project speaks S3 at all.
-        enforce_region: Whether a request signed for another region is refused. Recorded is a server that takes any;
-            whether hosted ones do is not known.
+        enforce_region: Whether no region but the project's is taken; whether hosted ones do so is not known.
     """
 
     keys: dict[str, str]

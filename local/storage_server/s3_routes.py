@@ -1,8 +1,7 @@
 """The S3 protocol, at ``/s3``, for the project's keys, each of which may do everything.
 
-Leaves out, besides what the original leaves out: creating and deleting buckets, ListObjects version 1,
-tagging, POST forms and session tokens. Like the original it ignores what it does not support,
-``If-None-Match`` on a PUT for one.
+Leaves out, besides what the original leaves out: ListObjects version 1, tagging, POST forms and session tokens.
+Like the original it ignores what it does not support, ``If-None-Match`` on a PUT for one.
 """
 
 from __future__ import annotations
@@ -76,11 +75,30 @@ def create_s3_blueprint(store: Store, verifier: Verifier, access: S3Access) -> B
     def post_bucket(bucket: str) -> Response:
         return delete_objects(store, _caller("object.delete_many"), bucket)
 
+    @blueprint.put("/<bucket>", strict_slashes=False)
+    def create_bucket(bucket: str) -> Response:
+        caller = _caller("bucket.create")
+        with store.database.transaction(caller) as cursor:
+            buckets.create(cursor, caller, buckets.NewBucket(name=bucket))
+        return Response(headers={"Location": f"/{bucket}"})
+
+    @blueprint.delete("/<bucket>", strict_slashes=False)
+    def delete_bucket(bucket: str) -> Response:
+        with store.database.transaction(_caller("bucket.delete")) as cursor:
+            buckets.delete(cursor, bucket)
+        return Response(status=204)
+
     @blueprint.get("/<bucket>/<key:key>")
     def get_object(bucket: str, key: str) -> Response:
         stored = store.find(_caller("object.get"), bucket, key)
-        extra = {f"{_METADATA}{name}": str(value) for name, value in stored.user_metadata.items()}
-        return send(store.files, stored, request, extra=extra)
+        extra = {f"{_METADATA}{name}": str(value) for name, value in (stored.user_metadata or {}).items()}
+        if request.method == "HEAD":
+            # JavaScript's way to write a time.
+            extra["created-at"] = f"{stored.created_at:%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)}"
+        response = send(store.files, stored, request, extra=extra)
+        for name in ("Accept-Ranges", "X-Robots-Tag"):
+            del response.headers[name]
+        return response
 
     @blueprint.put("/<bucket>/<key:key>")
     def put_object(bucket: str, key: str) -> Response:

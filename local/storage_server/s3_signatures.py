@@ -1,9 +1,9 @@
 """AWS Signature Version 4, checked: in the Authorization header, or in the query of a presigned URL.
 
 After the AWS documents "Signature Calculations for the Authorization Header" and "Authenticating Requests:
-Using Query Parameters". Like storage-api v1.70.6 it takes the payload's hash as the client states it, takes
-any region unless told otherwise, and does not compare the request's date with the clock, except for a presigned
-URL's expiry. Leaves out session tokens.
+Using Query Parameters". Like storage-api v1.70.6 for one project it takes the payload's hash as the client states
+it, and does not compare the request's date with the clock, except for a presigned URL's expiry. A hosted server says
+``InvalidAccessKeyId`` of a key that it does not know. Leaves out session tokens.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from werkzeug.wrappers import Request
 
-from local.storage_server.errors import StorageError
+from local.storage_server.errors import StorageError, access_denied
 from local.storage_server.s3_access import S3Access
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
+_ANY_REGION: Final = ("auto", "us-east-1", "")
 _TIMESTAMP: Final = "%Y%m%dT%H%M%SZ"
 
 
@@ -48,18 +49,19 @@ class Verifier:
         """Do nothing if the request is signed with one of the keys.
 
         Raises:
-            StorageError: ``AccessDenied`` (no signature, or a region that is refused; the latter as storage-api's
-                source says, not recorded), ``InvalidSignature`` (not of the documented form), ``InvalidAccessKeyId``,
-                ``ExpiredToken`` or ``SignatureDoesNotMatch``.
+            StorageError: ``AccessDenied`` (no signature, an unknown key, or a region that is not the enforced one),
+                ``InvalidSignature`` (not of the documented form), ``ExpiredToken`` or ``SignatureDoesNotMatch`` (also
+                of another region).
         """
         claim = self._claim(request)
         secret = self._access.keys.get(claim.access_key_id)
         if secret is None:
-            text = "The Access Key Id you provided does not exist in our records."
-            raise StorageError(403, "InvalidAccessKeyId", text)
-        if self._access.enforce_region and claim.scope.split("/")[1] != self._access.region:
-            raise StorageError(403, "AccessDenied", "Invalid Region", error="Unauthorized")
-        if not hmac.compare_digest(_signature(request, claim, secret).encode(), claim.signature.encode()):
+            raise access_denied("Invalid Access Key")
+        region = claim.scope.split("/")[1]
+        if self._access.enforce_region and region != self._access.region:
+            raise access_denied("Invalid Region")
+        taken = region in {*_ANY_REGION, self._access.region}
+        if not taken or not hmac.compare_digest(_signature(request, claim, secret).encode(), claim.signature.encode()):
             text = (
                 "The request signature we calculated does not match the signature you provided. "
                 "Check your key and signing method."
@@ -76,7 +78,7 @@ class Verifier:
             query = {name.removeprefix("X-Amz-"): value for name, value in request.args.items()}
             self._check_expiry(query)
             return _claim(query, query.get("Content-Sha256", "UNSIGNED-PAYLOAD"))
-        raise StorageError(403, "AccessDenied", "Missing signature", error="Unauthorized")
+        raise access_denied("Missing signature")
 
     def _check_expiry(self, query: Mapping[str, str]) -> None:
         try:

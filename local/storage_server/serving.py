@@ -78,12 +78,20 @@ def attachment(name: str | None) -> dict[str, str]:
     return {"Content-Disposition": f"attachment; filename={encoded}; filename*=UTF-8''{encoded};"}
 
 
+def caching_headers(stored: StoredObject) -> dict[str, str]:
+    """Return the headers that say how long an answer may be kept, and of which content it is."""
+    return {
+        "ETag": str(stored.metadata.get("eTag", "")),
+        "Cache-Control": str(stored.metadata.get("cacheControl", "no-cache")),
+        "Last-Modified": http_date(stored.updated_at),
+    }
+
+
 def _headers(stored: StoredObject) -> dict[str, str]:
     mimetype = str(stored.metadata.get("mimetype", "application/octet-stream"))
     return {
         # A page served from the API's own origin could run scripts there.
         "Content-Type": "text/plain" if "text/html" in mimetype else mimetype,
-        "ETag": str(stored.metadata.get("eTag", "")),
-        "Cache-Control": str(stored.metadata.get("cacheControl", "no-cache")),
-        "Last-Modified": http_date(stored.updated_at),
+        "X-Robots-Tag": "none",
+        **caching_headers(stored),
     }

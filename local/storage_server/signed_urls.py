@@ -1,19 +1,22 @@
-"""Signed URLs: a JSON Web Token that binds one bucket and key for a time."""
+"""Signed URLs: a JSON Web Token that binds one bucket and key, to be read or to be written, for a time."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
 from urllib.parse import unquote
 
 import jwt
 
+from local.jose import InvalidToken, verify
 from local.storage_server.errors import StorageError
 
 # The escapes that JavaScript's decodeURI leaves as they are.
 _RESERVED: Final = re.compile(r"%(?=3B|2F|3F|3A|40|26|3D|2B|24|2C|23)", re.IGNORECASE)
+
+Scope = Literal["download", "upload"]
 
 
 class UrlSigner:
@@ -23,37 +26,44 @@ class UrlSigner:
         self._secret = secret
         self._clock = clock
 
-    def sign(self, address: str, seconds: int) -> str:
-        """Return the path, relative to the API, that reads ``address`` (bucket/key) for so many seconds.
+    def sign(self, scope: Scope, address: str, seconds: int, **claims: object) -> str:
+        """Return the token that allows ``scope`` on ``address`` (bucket/key) for so many seconds."""
+        now = int(self._clock().timestamp())
+        claims |= {"url": address, "scope": scope, "iat": now, "exp": now + seconds}
+        return jwt.encode(claims, self._secret, "HS256")
+
+    def sign_download(self, address: str, seconds: int) -> str:
+        """Return the path, relative to the API, that reads ``address`` for so many seconds.
 
         The address is not percent-encoded in it.
         """
-        now = int(self._clock().timestamp())
-        claims = {"url": address, "iat": now, "exp": now + seconds}
-        return f"/object/sign/{address}?token={jwt.encode(claims, self._secret, 'HS256')}"
+        return f"/object/sign/{address}?token={self.sign('download', address, seconds)}"
 
-    def verify(self, token: str, address: str) -> datetime:
-        """Return when the token for ``address`` ends.
+    def verify(self, scope: Scope, token: str, address: str) -> dict[str, Any]:
+        """Return the claims of the token that allows ``scope`` on ``address``.
 
         Raises:
-            StorageError: ``InvalidJWT`` (forged, expired) or ``InvalidSignature`` (for another address).
+            StorageError: ``InvalidJWT`` (forged, expired) or ``InvalidSignature`` (for something else).
         """
-        claims = self._claims(token)
-        if claims["exp"] <= self._clock().timestamp():
-            raise StorageError(400, "InvalidJWT", '"exp" claim timestamp check failed')
-        if claims["url"] != address:
-            raise StorageError(400, "InvalidSignature", "Invalid signature")
-        return datetime.fromtimestamp(claims["exp"], tz=self._clock().tzinfo)
-
-    def _claims(self, token: str) -> dict[str, Any]:
-        # The expiry is checked by this server's clock instead.
-        options: Any = {"verify_exp": False, "verify_iat": False, "require": ["exp", "url"]}
         try:
-            return jwt.decode(token, self._secret, ["HS256"], options=options)
-        except jwt.InvalidSignatureError as error:
-            raise StorageError(400, "InvalidJWT", "signature verification failed") from error
-        except jwt.InvalidTokenError as error:
-            raise StorageError(400, "InvalidJWT", "Invalid Compact JWS") from error
+            claims = verify(token, self._secret, self._clock())
+        except InvalidToken as error:
+            raise StorageError(400, "InvalidJWT", str(error)) from error
+        # Tokens of before there were scopes are for uploads when they say whether to overwrite.
+        if claims.get("scope", "upload" if "upsert" in claims else "download") != scope:
+            raise StorageError(400, "InvalidSignature", f"Token is not scoped for {scope}")
+        if claims.get("url") != address:
+            raise StorageError(400, "InvalidSignature", "Invalid signature")
+        return claims
+
+    def verify_download(self, token: str, address: str) -> datetime | None:
+        """Return when the token that reads ``address`` ends, None if never.
+
+        Raises:
+            StorageError: As for ``verify``.
+        """
+        expires = self.verify("download", token, address).get("exp")
+        return None if expires is None else datetime.fromtimestamp(expires, UTC)
 
 
 def decode_uri(path: str) -> str:

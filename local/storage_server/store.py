@@ -2,8 +2,8 @@
 
 Every write of a row is first tried as the caller's role and rolled back, so that row-level security decides
 before a byte is stored; then the bytes are stored; then the row is written as ``service_role``. Triggers
-therefore see each write twice. Leaves out the object queue: files of older versions are removed at once
-instead of by a job.
+therefore see each write twice. Leaves out the object queue: files of older versions are removed, and
+buckets emptied, at once instead of by a job.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Store:
         version = str(uuid4())
         written = self.files.write((target.bucket, target.key, version), limited(body.chunks, limit))
         metadata = self.measured(written, body.mimetype, body.cache_control)
-        return self.complete(caller, target, Content(version, metadata, body.user_metadata))
+        return self.complete(caller, target, Content(version, metadata, body.user_metadata or {}))
 
     def try_write(
-        self, caller: Caller, target: Target, metadata: Mapping[str, Any], user_metadata: Mapping[str, Any]
+        self, caller: Caller, target: Target, metadata: Mapping[str, Any], user_metadata: Mapping[str, Any] | None
     ) -> None:
         """Write the row as the caller and roll back.
 
@@ -135,6 +135,18 @@ class Store:
         for row in rows:
             self.files.remove((bucket, row["name"], row["version"]))
         return rows
+
+    def empty(self, bucket: str) -> None:
+        """Remove every object of a bucket, as the service and for no operation: a job has none.
+
+        Raises:
+            StorageError: ``NoSuchBucket``.
+        """
+        caller = Caller("service_role", "")
+        self.bucket(caller, bucket)
+        with self.database.transaction(caller) as cursor:
+            keys = objects.names(cursor, bucket)
+        self.delete_many(caller, bucket, keys)
 
     def find(self, caller: Caller, bucket: str, key: str) -> objects.StoredObject:
         """Return an object that the caller may see.

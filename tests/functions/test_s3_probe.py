@@ -88,8 +88,8 @@ def test_a_refusal_is_known_by_its_code_and_not_repeated(
     assert "a-secret-of-tests" not in finding.detail
 
 
-def test_a_self_hosted_project_refuses_an_unknown_key_in_its_own_words(tried: Any, stack: Stack) -> None:
-    stack.supabase.add("GET", f"{S3}/.*", status=403, body={"code": "AccessDenied", "message": "Invalid Access Key"})
+def test_a_hosted_project_refuses_an_unknown_key_in_its_own_words(tried: Any, stack: Stack) -> None:
+    stack.supabase.add("GET", f"{S3}/.*", status=403, body={"code": "InvalidAccessKeyId"})
     [finding] = tried()
     assert finding.field == "access_key_id"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,16 @@ import httpx
 import psycopg
 import pytest
 from botocore.config import Config
-from flask import Flask, g, request
 
+from local.gateway import ProjectKeys, create_app
 from local.postgres import Postgres
 from local.server import Server
 from local.storage_server import S3Access, create_blueprint
 
-KEY_ID = "625729a08b95bf1b7ff351a663f3a23c"
-SECRET = "850181e4652dd023b7a98c58ae0d2d34bd487ee0cc3254aed6eda37307425907"
-JWT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
+# Not made at random: it is part of tests' names, which must be the same in every process.
+KEYS = replace(ProjectKeys.make(), jwt_secret="super-secret-jwt-token-with-at-least-32-characters-long")
+KEY_ID, SECRET = KEYS.s3_access_key_id, KEYS.s3_secret_access_key
+SERVICE = {"Authorization": f"Bearer {KEYS.jwt('service_role')}"}
 
 # Notices outlive a rollback, so they also tell of the calls in trials; the table tells which were committed.
 JOURNAL = """
@@ -79,7 +80,8 @@ class Site:
         self.noticed.clear()
 
     def stored_files(self) -> list[Path]:
-        return [path for path in self.directory.rglob("*") if path.is_file()]
+        """Return the files of objects and of uploads under way; a resumable one's ``.info`` outlives it."""
+        return [path for path in self.directory.rglob("*") if path.is_file() and path.suffix != ".info"]
 
 
 @pytest.fixture(scope="session")
@@ -101,19 +103,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         blueprint = create_blueprint(
             connect=connect,
             directory=site.directory,
-            jwt_secret=JWT_SECRET,
+            jwt_secret=KEYS.jwt_secret,
             s3=site.s3,
         )
-        app = Flask(__name__)
-
-        @app.before_request
-        def identify() -> None:
-            # The gateway reads this from a key or a token.
-            role, _, sub = request.headers.get("Authorization", "").removeprefix("Bearer ").partition(":")
-            g.role, g.sub = role or None, sub or None
-
-        app.register_blueprint(blueprint, url_prefix="/storage/v1")
-        with Server(app) as server:
+        with Server(create_app(KEYS, {"/storage/v1": blueprint})) as server:
             site.origin = server.origin
             yield site
         blueprint.close()
@@ -122,8 +115,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def client(site: Site) -> Iterator[httpx.Client]:
     """A client with the service key."""
-    headers = {"Authorization": "Bearer service_role"}
-    with httpx.Client(base_url=site.url, headers=headers, timeout=10) as client:
+    with httpx.Client(base_url=site.url, headers=SERVICE, timeout=10) as client:
         yield client
 
 
@@ -137,9 +129,20 @@ def anonymous(site: Site) -> Iterator[httpx.Client]:
 def user(site: Site) -> Iterator[tuple[httpx.Client, str]]:
     """A signed-in user's client, and the user's id."""
     sub = str(uuid.uuid4())
-    headers = {"Authorization": f"Bearer authenticated:{sub}"}
+    headers = {"Authorization": f"Bearer {KEYS.jwt('authenticated', sub)}"}
     with httpx.Client(base_url=site.url, headers=headers, timeout=10) as client:
         yield client, sub
+
+
+@pytest.fixture
+def own_folder(site: Site) -> Iterator[None]:
+    """Signed-in users may do anything below a folder named by their id."""
+    site.sql("""
+        create policy own_folder on storage.objects to authenticated
+          using ((storage.foldername(name))[1] = current_setting('request.jwt.claim.sub'))
+    """)
+    yield
+    site.sql("drop policy own_folder on storage.objects")
 
 
 MakeBucket = Callable[..., str]
@@ -169,13 +172,13 @@ def bucket(make_bucket: MakeBucket) -> str:
     return make_bucket()
 
 
-def s3_client(site: Site, *, key_id: str = KEY_ID, secret: str = SECRET) -> Any:
+def s3_client(site: Site, *, key_id: str = KEY_ID, secret: str = SECRET, region: str = "local") -> Any:
     return boto3.client(
         "s3",
         endpoint_url=f"{site.url}/s3",
         aws_access_key_id=key_id,
         aws_secret_access_key=secret,
-        region_name="local",
+        region_name=region,
         config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
     )
 

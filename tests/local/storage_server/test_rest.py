@@ -12,7 +12,7 @@ import pytest
 from storage3 import SyncStorageClient
 from storage3.exceptions import StorageApiError
 
-from tests.local.storage_server.conftest import MakeBucket, Site
+from tests.local.storage_server.conftest import SERVICE, MakeBucket, Site
 from tests.waiting import until
 
 BYTES = bytes(range(256)) * 40
@@ -36,7 +36,7 @@ def put(
 
 def test_storage3_works_with_buckets_and_objects(site: Site) -> None:
     with httpx.Client(timeout=10) as http:
-        storage = SyncStorageClient(f"{site.url}/", {"Authorization": "Bearer service_role"}, http_client=http)
+        storage = SyncStorageClient(f"{site.url}/", SERVICE, http_client=http)
         options: Any = {"public": True, "file_size_limit": 1_000_000, "allowed_mime_types": ["video/*"]}
         storage.create_bucket("films", options=options)
         assert [bucket.id for bucket in storage.list_buckets()] == ["films"]
@@ -67,6 +67,21 @@ def test_storage3_works_with_buckets_and_objects(site: Site) -> None:
         }
         storage.delete_bucket("films")
     assert site.stored_files() == []
+
+
+def test_json_names_its_charset_unless_it_is_a_stored_object(client: httpx.Client, bucket: str) -> None:
+    named = "application/json; charset=utf-8"
+    assert client.get("/bucket").headers["content-type"] == named
+    assert client.get("/bucket/none").headers["content-type"] == named
+    put(client, bucket, "a.json", b"{}", {"content-type": "application/json"})
+    assert client.get(f"/object/{bucket}/a.json").headers["content-type"] == "application/json"
+
+
+def test_info_tells_how_long_the_object_may_be_kept(client: httpx.Client, bucket: str) -> None:
+    put(client, bucket, "a", headers={"cache-control": "max-age=5"})
+    told = client.get(f"/object/info/{bucket}/a")
+    assert (told.json()["cache_control"], told.headers["cache-control"]) == ("max-age=5", "max-age=5")
+    assert told.json()["etag"] == told.headers["etag"]
 
 
 def test_an_object_is_read_whole_in_part_and_on_condition(client: httpx.Client, bucket: str) -> None:

@@ -1,22 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
 from tests.local.storage_server.conftest import Site
-
-
-@pytest.fixture
-def own_folder(site: Site) -> Iterator[None]:
-    """Signed-in users may do anything below a folder named by their id."""
-    site.sql("""
-        create policy own_folder on storage.objects to authenticated
-          using ((storage.foldername(name))[1] = current_setting('request.jwt.claim.sub'))
-    """)
-    yield
-    site.sql("drop policy own_folder on storage.objects")
 
 
 @pytest.mark.usefixtures("own_folder")
@@ -61,6 +48,22 @@ def test_an_overwrite_with_the_service_key_leaves_the_owner(
     theirs.post(f"/object/{bucket}/{sub}/a", content=b"x").raise_for_status()
     client.put(f"/object/{bucket}/{sub}/a", content=b"y").raise_for_status()
     assert [row["rec"]["owner_id"] for row in site.rows()] == [sub, sub]
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_a_trigger_of_the_committed_write_sees_no_user(site: Site, user: tuple[httpx.Client, str], bucket: str) -> None:
+    theirs, sub = user
+    site.sql("""
+        create table public.uids (uid uuid);
+        create function public.note_uid() returns trigger language plpgsql security definer set search_path = '' as
+          $$ begin insert into public.uids values (auth.uid()); return null; end $$;
+        create trigger note_uid after insert on storage.objects for each row execute function public.note_uid()
+    """)
+    try:
+        theirs.post(f"/object/{bucket}/{sub}/a", content=b"x").raise_for_status()
+        assert site.sql("select uid from public.uids") == [(None,)]
+    finally:
+        site.sql("drop function public.note_uid cascade; drop table public.uids")
 
 
 def test_rows_cannot_be_deleted_past_the_server(site: Site, client: httpx.Client, bucket: str) -> None:

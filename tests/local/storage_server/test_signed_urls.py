@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -8,7 +9,7 @@ import httpx
 import jwt
 import pytest
 
-from tests.local.storage_server.conftest import JWT_SECRET
+from tests.local.storage_server.conftest import KEYS as PROJECT
 
 LEGAL = string.ascii_letters + string.digits + "_/!-.*'() &$@=;:+,?"
 KEYS = [f"k/x{character}y" for character in LEGAL] + ["/leading", "double//slash", "trailing/", LEGAL]
@@ -77,10 +78,11 @@ def test_a_signed_url_binds_the_path_and_not_the_version(
 @pytest.mark.parametrize(
     ("claims", "secret", "code", "message"),
     [
-        ({"exp": 1}, JWT_SECRET, "InvalidJWT", '"exp" claim timestamp check failed'),
-        ({"exp": 1 << 40}, JWT_SECRET[::-1], "InvalidJWT", "signature verification failed"),
-        ({"exp": 1 << 40, "url": "another/a"}, JWT_SECRET, "InvalidSignature", "Invalid signature"),
-        ({}, JWT_SECRET, "InvalidJWT", "Invalid Compact JWS"),
+        ({"exp": 1}, PROJECT.jwt_secret, "InvalidJWT", '"exp" claim timestamp check failed'),
+        ({"exp": 1 << 40}, PROJECT.jwt_secret[::-1], "InvalidJWT", "signature verification failed"),
+        ({"exp": 1 << 40, "url": "another/a"}, PROJECT.jwt_secret, "InvalidSignature", "Invalid signature"),
+        ({"url": None}, PROJECT.jwt_secret, "InvalidSignature", "Invalid signature"),
+        ({"scope": "upload"}, PROJECT.jwt_secret, "InvalidSignature", "Token is not scoped for download"),
     ],
 )
 def test_a_token_that_does_not_hold_is_refused(
@@ -99,8 +101,38 @@ def test_a_token_that_does_not_hold_is_refused(
     assert (told.json()["code"], told.json()["message"]) == (code, message)
 
 
-def test_an_expiry_below_a_second_is_refused(client: httpx.Client, bucket: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda token: f"{token}x", "signature verification failed"),
+        (lambda token: f"{token}xx", "Failed to base64url decode the signature"),
+        (lambda token: token.rpartition(".")[0], "Invalid Compact JWS"),
+        (lambda token: token.partition(".")[0] + ".x." + token.rpartition(".")[2], "signature verification failed"),
+        (lambda _: "a.b.c", "JWS Protected Header is invalid"),
+    ],
+)
+def test_a_token_that_was_changed_is_refused_in_the_originals_words(
+    change: Callable[[str], str], message: str, client: httpx.Client, anonymous: httpx.Client, bucket: str
+) -> None:
     put(client, bucket, "a")
-    for path, body in {f"{bucket}/a": {}, bucket: {"paths": ["a"]}}.items():
-        answer = client.post(f"/object/sign/{path}", json={"expiresIn": 0, **body})
+    token = change(signed_path(client, bucket, "a").rpartition("?token=")[2])
+    told = anonymous.get(f"/object/sign/{bucket}/a", params={"token": token}).json()
+    assert (told["code"], told["message"]) == ("InvalidJWT", message)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"expiresIn": 0}, "body/expiresIn must be >= 1"),
+        ({"expiresIn": "x"}, "body/expiresIn must be integer"),
+        ({}, "body must have required property 'expiresIn'"),
+    ],
+)
+def test_an_expiry_below_a_second_is_refused(
+    body: dict[str, Any], message: str, client: httpx.Client, bucket: str
+) -> None:
+    put(client, bucket, "a")
+    for path, more in {f"{bucket}/a": {}, bucket: {"paths": ["a"]}}.items():
+        answer = client.post(f"/object/sign/{path}", json=body | more)
         assert (answer.status_code, answer.json()["code"]) == (400, "InvalidRequest")
+        assert answer.json()["message"] == message
