@@ -1,8 +1,8 @@
 """The storage server: objects in the database, their bytes on disk, read and written over REST and S3.
 
 Follows storage-api v1.70.6 with its file backend: rows, trigger calls, statuses and error bodies as recorded
-from it, its faults included. Leaves out resumable uploads, signed upload URLs, image transformations, object
-versioning, its own webhooks, and analytics and vector buckets.
+from it, its faults included. Leaves out image transformations, object versioning, its own webhooks, and analytics
+and vector buckets.
 """
 
 from local.storage_server.blueprint import StorageServer, create_blueprint

@@ -12,7 +12,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
 from local.connections import Connect
-from local.storage_server import rest_buckets, rest_listing, rest_objects, rest_signing
+from local.storage_server import rest_buckets, rest_listing, rest_objects, rest_signing, rest_upload_signing
 from local.storage_server.database import Database
 from local.storage_server.errors import StorageError
 from local.storage_server.files import Files
@@ -21,6 +21,7 @@ from local.storage_server.s3_routes import create_s3_blueprint
 from local.storage_server.s3_signatures import Verifier
 from local.storage_server.signed_urls import UrlSigner
 from local.storage_server.store import Store
+from local.storage_server.tus_routes import create_tus_blueprint
 
 
 def _now() -> datetime:
@@ -78,6 +79,8 @@ def create_blueprint(
     rest_listing.add_routes(blueprint, store)
     signer = UrlSigner(jwt_secret, clock)
     rest_signing.add_routes(blueprint, store, signer)
+    rest_upload_signing.add_routes(blueprint, store, signer)
+    blueprint.register_blueprint(create_tus_blueprint(store, signer), url_prefix="/upload/resumable")
     blueprint.register_blueprint(create_s3_blueprint(store, Verifier(s3, clock), s3), url_prefix="/s3")
     return blueprint
 

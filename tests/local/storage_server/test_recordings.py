@@ -132,6 +132,22 @@ def test_a_delete_removes_the_recorded_row(site: Site, client: httpx.Client, mak
     compare(site, expected)
 
 
+def test_a_resumable_upload_writes_the_recorded_rows(site: Site, client: httpx.Client, make_bucket: MakeBucket) -> None:
+    make_bucket(BUCKET)
+    expected, left, address = recording("tus_new"), body(7 << 20), "/upload/resumable"
+    for step in json.loads((PAYLOADS / "tus_new.json").read_text())["client_result"]["steps"]:
+        asked, recorded = step["request"], step["headers"]
+        chunk, left = (left[: 6 << 20], left[6 << 20 :]) if asked["method"] == "PATCH" else (b"", left)
+        answer = client.request(asked["method"], address, headers=asked["headers"], content=chunk)
+        address = answer.headers.get("location", address)
+        assert (answer.status_code, answer.text) == (step["status"], step["body"])
+        assert {name: answer.headers[name] for name in recorded if name != "location"} == {
+            name: value for name, value in recorded.items() if name != "location"
+        }
+        assert len(site.rows()) == step.get("rows_after_this_chunk", 0)
+    compare(site, expected)
+
+
 def test_s3_writes_the_recorded_rows(site: Site, s3: Any, make_bucket: MakeBucket) -> None:
     make_bucket(BUCKET)
     first, second = recording("s3_put_new"), recording("s3_put_overwrite")
