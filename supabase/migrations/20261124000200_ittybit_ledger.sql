@@ -93,7 +93,7 @@ create table if not exists ittybit.functions (
 
 comment on table ittybit.functions is 'The HTTP functions that do the work.';
 comment on column ittybit.functions.url is 'The address that wake-ups are sent to.';
-comment on column ittybit.functions.knocked_at is 'The first wake-up of pg_cron''s that no claim has followed.';
+comment on column ittybit.functions.knocked_at is 'The first wake-up that no claim has followed, as pg_cron sees it.';
 comment on column ittybit.functions.request_id is 'pg_net''s number of pg_cron''s last wake-up, for reading only: a crash reuses it.';
 comment on column ittybit.functions.claimed_at is 'A claim of this function, the first one after its last wake-up.';
 

@@ -50,7 +50,7 @@ $$;
 
 -- Hand one wake-up to pg_net and answer its number. Raises when the secret is not in Vault: the function would refuse an
 -- unsigned call.
-create or replace function ittybit.post_wake_up(url text)
+create or replace function ittybit.post_wake_up(url text, timeout_milliseconds integer default 5000)
 returns bigint
 language plpgsql
 security definer
@@ -81,7 +81,7 @@ begin
       'webhook-timestamp', stamp::pg_catalog.text,
       'webhook-signature', ittybit.sign(secret, id, stamp, body::pg_catalog.text)
     ),
-    timeout_milliseconds := 5000
+    timeout_milliseconds := timeout_milliseconds
   );
 end;
 $$;
@@ -126,8 +126,8 @@ $$;
 --
 -- However many uploads commit, each function is woken twenty times a second at the most: the claims that follow find the
 -- others' jobs as well. The moment of the last wake-up is in a sequence, which two uploads can set at once without
--- waiting for each other. It is not rolled back, which costs the others a moment at the worst: a wake-up that no claim
--- has followed silences them for a second, and pg_cron is behind it. A claim that empties the ledger sets it to 0, so
+-- waiting for each other. It is not rolled back, which leaves the others to pg_cron at the worst: a wake-up that no claim
+-- has followed silences them for as long as pg_net waits for its answer. A claim that empties the ledger sets it to 0, so
 -- that the next upload wakes again at once.
 create or replace function ittybit.wake_from_upload(function text, rule text default null)
 returns void
@@ -152,7 +152,7 @@ begin
   if target.url is null
     -- pg_cron has knocked, and goes on: a function that is down holds up nobody's calls in pg_net.
     or target.knocked_at > coalesce(target.claimed_at, '-infinity')
-    or (woken > coalesce(claimed, 0) and moment - woken between 0 and 999)
+    or (woken > coalesce(claimed, 0) and moment - woken between 0 and 4999)
     or (
       wake_from_upload.rule is not null
       and exists (
@@ -175,9 +175,9 @@ $$;
 
 -- Wake each function that has work, with as many calls as the work needs. Answers how many calls were handed to pg_net.
 --
--- A function that has claimed nothing since pg_cron woke it is down: it is woken by one call, after 5 s, 10 s, 20 s and 40 s,
--- then once a minute. pg_net waits for the slowest call of a batch, so a function that hangs would otherwise hold up every
--- webhook of the project.
+-- A function that has claimed nothing since it was woken is down: it is woken by one call, after 5 s, 10 s, 20 s and 40 s,
+-- then once a minute, and is given 2 s for its answer, which nobody needs. pg_net waits for the slowest call of a batch, so a function that
+-- hangs would otherwise hold up every webhook of the project.
 create or replace function ittybit.wake_functions()
 returns integer
 language plpgsql
@@ -191,7 +191,13 @@ declare
   request bigint;
 begin
   for target in
-    select f.name, f.url, f.knocked_at > coalesce(f.claimed_at, '-infinity') as is_down, f.knocked_at
+    select
+      f.name,
+      f.url,
+      f.knocked_at,
+      to_timestamp(ittybit.last_woken(f.name) / 1000.0) as woken_at,
+      coalesce(f.claimed_at, '-infinity') as claimed_at,
+      f.knocked_at > coalesce(f.claimed_at, '-infinity') as is_down
     from ittybit.functions as f
     where f.url is not null
     order by f.name
@@ -220,10 +226,14 @@ begin
           select from net.http_request_queue as q where rtrim(q.url, '/') = rtrim(target.url, '/') limit calls
         ) as waiting
       );
+      if calls <= 0 and target.woken_at > target.claimed_at then
+        -- An upload has knocked, and pg_net may be waiting for the answer: what it waits for is still in its queue.
+        update ittybit.functions as f set knocked_at = target.woken_at where f.name = target.name;
+      end if;
     end if;
 
     for turn in 1 .. calls loop
-      request := ittybit.post_wake_up(target.url);
+      request := ittybit.post_wake_up(target.url, case when target.woken_at > target.claimed_at then 2000 else 5000 end);
       sent := sent + 1;
     end loop;
     if calls > 0 then
