@@ -550,7 +550,7 @@ begin
     state = case when outcome in ('succeeded', 'failed', 'skipped') then outcome when outcome = 'again' then 'queued' else j.state end,
     generation = j.generation + case when outcome = 'again' and why is null then 1 else 0 end,
     former_name = case when outcome = 'again' then null else j.former_name end,
-    undecided = j.undecided or (outcome = 'again' and why = 'undecided'),
+    undecided = j.undecided or (outcome = 'again' and why is not distinct from 'undecided'),
     ittybit_id = case when outcome = 'again' then null else coalesce(started_as, j.ittybit_id) end,
     progress = case outcome when 'succeeded' then 100 when 'again' then null else coalesce(percent, j.progress) end,
     outputs = coalesce(
