@@ -223,8 +223,15 @@ begin
   probing as (
     update ittybit.holds as h
     set probe_at = clock_timestamp() + ittybit.lease(0)
-    from held
-    where h.scope = held.scope and held.probe is not null
+    from (
+      -- What a report is changing is passed over: that report may be of a claim that waits for this one's turn.
+      select k.scope
+      from ittybit.holds as k
+      join held on held.scope = k.scope
+      where held.probe is not null
+      for update of k skip locked
+    ) as probed
+    where h.scope = probed.scope
   ),
   verdict as (
     select
