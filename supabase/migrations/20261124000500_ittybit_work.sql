@@ -379,6 +379,10 @@ begin
       new_starts := new_starts + is_new_start::integer;
     exception when others then
       refused := sqlerrm;
+      if sqlstate = '55P03' then
+        -- One lock is waited for, not each.
+        perform set_config('lock_timeout', '1ms', true);
+      end if;
     end;
     answers := answers || jsonb_strip_nulls(jsonb_build_object('job', report ->> 'job', 'refused', refused));
   end loop;
