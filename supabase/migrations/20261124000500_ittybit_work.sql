@@ -608,9 +608,15 @@ begin
     end
   where j.id = mine.id;
 
-  -- A job that ended writes nothing more, and what it never wrote is no output. Not so where it was given up without
-  -- ittybit's word that the run is over: that may still write. Whether a folder is empty is asked by ittybit.tidy().
-  if outcome in ('failed', 'skipped') and coalesce(why, '') not in ('no_progress', 'gave_up', 'undecided') then
+  -- What ended, and what certainly did not start, writes nothing more, and what it never wrote is no output. Not so where
+  -- it was given up without ittybit's word that the run is over: that may still write. Whether a folder is empty is asked
+  -- by ittybit.tidy().
+  if not mine.undecided
+    and (
+      (outcome in ('failed', 'skipped') and coalesce(why, '') not in ('no_progress', 'gave_up', 'undecided'))
+      or (outcome in ('retry', 'hold') and mine.state = 'queued' and not in_doubt)
+    )
+  then
     delete from ittybit.outputs as o
     using ittybit.destinations(mine.action) as d
     where (o.bucket_id, o.name, o.job) = (d.bucket_id, d.name, mine.id)
