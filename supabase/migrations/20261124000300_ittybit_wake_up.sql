@@ -188,6 +188,7 @@ declare
   target record;
   calls integer;
   sent integer := 0;
+  last_woken pg_catalog.timestamptz;
   request bigint;
 begin
   for target in
@@ -210,12 +211,11 @@ begin
     continue when calls = 0;
 
     if target.is_down then
-      -- The next call when as much time has passed again as between the first and the last, within a minute.
-      continue when now() < to_timestamp(ittybit.last_woken(target.name) / 1000.0) + least(
-        greatest(
-          to_timestamp(ittybit.last_woken(target.name) / 1000.0) - target.knocked_at, interval '4 seconds'
-        ),
-        interval '59 seconds'
+      -- The next call when as much time has passed again as between the first and the last, within a minute; less a
+      -- second, as pg_cron's ticks are not exact.
+      last_woken := to_timestamp(ittybit.last_woken(target.name) / 1000.0);
+      continue when now() < last_woken - interval '1 second' + least(
+        greatest(last_woken - target.knocked_at, interval '5 seconds'), interval '1 minute'
       );
       calls := 1;
     else
