@@ -270,6 +270,8 @@ begin
       attempt = j.attempt + case when v.leased then 1 else 0 end,
       lost = j.lost + case when v.leased and j.claimed_at is not null then 1 else 0 end,
       claimed_at = case when v.leased then clock_timestamp() end,
+      -- From here on ittybit is told the name that it has.
+      former_name = case when v.leased and v.is_start and v.in_doubt_since is null then null else j.former_name end,
       in_doubt_since = case when v.leased and v.is_start then coalesce(j.in_doubt_since, clock_timestamp()) else j.in_doubt_since end,
       due_at = case
         when v.leased then clock_timestamp() + ittybit.lease(j.lost + (j.claimed_at is not null)::integer)
