@@ -22,8 +22,8 @@ from deploy.doctor.finding import Finding, failure, ok, warning
 
 # The checks of ittybit.doctor(), in its order.
 CHECKS = (
-    *("home", "triggers", "rpcs", "addresses", "secret", "pg_net", "pg_cron", "rules", "buckets", "limits", "results"),
-    *("starts", "holds", "waiting", "unanswered"),
+    *("triggers", "rpcs", "addresses", "secret", "pg_net", "pg_cron", "rules", "buckets", "limits", "results"),
+    *("starts", "holds", "functions", "waiting", "lost"),
 )
 IN_STUDIO = "Run in Studio's SQL editor: select * from ittybit.doctor();"
 MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
@@ -109,9 +109,9 @@ class Database:
         [row] = self._rows(
             """
             select
-              s.project,
-              s.on_upload_url,
-              s.push_back_url,
+              (select s.project from ittybit.settings as s) as project,
+              (select f.url from ittybit.functions as f where f.name = 'on-upload') as on_upload_url,
+              (select f.url from ittybit.functions as f where f.name = 'push-back') as push_back_url,
               coalesce(
                 (
                   select jsonb_agg(
@@ -123,8 +123,6 @@ class Database:
                 ),
                 '[]'
               ) as rules
-            from (select) as always
-            left join ittybit.settings as s on true
             """
         )
         return Setup.model_validate(row)

@@ -138,11 +138,12 @@ class _Examination:
         if finding.verdict == "ok" and finding.check == "secret":
             self._signing = database.signing_secret(settings.functions_secret)
             return agree(finding, self._signing, settings.functions_secret)
-        if finding.verdict == "ok" and finding.check == "home":
+        if finding.verdict == "ok" and finding.check == "addresses":
             project = self._setup and self._setup.project
             if project and project != settings.supabase_url:
-                saw = f"{finding.saw}, but SUPABASE_URL is {settings.supabase_url}"
-                return failure("home", saw, "Set SUPABASE_URL and DATABASE_URL to the same project's.")
+                saw = f"the ledger was set up for {project}, but SUPABASE_URL is {settings.supabase_url}"
+                remedy = "Set both to one project's, or say whose ledger this is: ./deploy.sh database."
+                return failure("addresses", saw, remedy)
         return finding
 
     def _look_at_supabase(self, settings: Settings) -> Iterator[Finding]:

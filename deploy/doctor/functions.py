@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
 import uuid
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ UNEASY_SECONDS = 60
 
 # No function takes this; each says which fields it would have wanted, and by these it is known.
 _NOTHING = b'{"doctor": true}'
+# What pg_cron sends: the function looks into the ledger, and does what is due.
+_WAKE_UP = b'{"type": "jobs.due"}'
 _OWN_FIELD = {"on-upload": "automation_id", "push-back": "destination"}
 
 
@@ -35,7 +36,7 @@ class Fault(BaseModel):
 class Told(BaseModel):
     """What is read of an answer, a success or a problem."""
 
-    reason: str = ""
+    claimed: int | None = None
     detail: str = ""
     errors: list[Fault] = []
 
@@ -49,7 +50,7 @@ class Visit:
 
 
 def visit(name: str, url: str, settings: Settings, secret: str | None) -> Visit:
-    """Call a function with a wrong signature, then with a right one, for nothing and for a job that does not exist.
+    """Call a function with a wrong signature, then with a right one: for nothing, and to do what is due.
 
     Args:
         name: the function's, such as ``on-upload``.
@@ -72,7 +73,7 @@ def visit(name: str, url: str, settings: Settings, secret: str | None) -> Visit:
         answer = ask(_NOTHING)
         fault = _is_another(name, answer, variable)
         if fault is None and name in _OWN_FIELD:
-            answer = ask(json.dumps({"job": str(uuid.uuid4()), "attempt": 1}).encode())
+            answer = ask(_WAKE_UP)
             fault = _cannot_work(name, answer)
     except NoAnswerError as error:
         return Visit(failure(name, str(error), f"See that it runs at {_place(url)}, or correct its address."))
@@ -128,12 +129,11 @@ def _is_another(name: str, answer: Answer, variable: str) -> Finding | None:
 
 
 def _cannot_work(name: str, answer: Answer) -> Finding | None:
-    """What is wrong with the answer to a job that does not exist: it takes the ledger to know that."""
+    """What is wrong with the answer to a wake-up: it takes the ledger to give it."""
     told = _told(answer)
-    # In a copied database no job is claimed, which is another line's finding.
-    if answer.status == 200 and told.reason in ("unknown", "copy"):
+    if answer.status == 200 and told.claimed is not None:
         return None
-    saw = f"it runs, but cannot work: HTTP {answer.status} {told.detail or told.reason}"
+    saw = f"it runs, but cannot work: HTTP {answer.status} {told.detail}"
     return failure(name, saw, "Mend what it says; the variables are those that it was deployed with.")
 
 

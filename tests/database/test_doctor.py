@@ -40,14 +40,18 @@ def test_it_only_reads(database: Project) -> None:
 
 def test_a_check_that_cannot_be_made_holds_up_no_other(database: Project) -> None:
     database.rule()
-    database.sql("alter function ittybit.doctor_holds() rename to gone")
+    database.sql("alter table ittybit.holds rename to gone")
+    database.sql("revoke execute on function ittybit.trigger_faults() from postgres")
     try:
         rows = examine(database)
     finally:
-        database.sql("alter function ittybit.gone() rename to doctor_holds")
+        database.sql("alter table ittybit.gone rename to holds")
+        database.sql("grant execute on function ittybit.trigger_faults() to postgres")
     assert list(rows) == list(CHECKS)
-    assert rows["holds"]["verdict"] == "failure"
-    assert "could not be looked at: function ittybit.doctor_holds() does not exist" in rows["holds"]["saw"]
+    assert 'could not be looked at: relation "ittybit.holds" does not exist (42P01)' in rows["holds"]["saw"]
+    assert rows["holds"]["remedy"] == "Apply supabase/migrations again."
+    assert "could not be looked at: permission denied for function trigger_faults" in rows["triggers"]["saw"]
+    assert "have its owner grant it again" in rows["triggers"]["remedy"]
     assert found(database) == {}
 
 
@@ -141,7 +145,7 @@ def test_a_declared_result_that_another_rule_takes_for_an_upload(
 
 def test_what_is_kept_back_by_intention_is_not_late(database: Project) -> None:
     database.rule()
-    database.put_unsent(2)
+    database.put("a.mp4")
     database.sql("update ittybit.jobs set due_at = now() - interval '5 minutes'")
     assert found(database) == {"waiting": "warning"}
 
@@ -164,4 +168,4 @@ def test_what_is_kept_back_by_intention_is_not_late(database: Project) -> None:
 def test_without_its_row_of_settings_nothing_starts(database: Project) -> None:
     database.rule()
     database.sql("delete from ittybit.settings")
-    assert found(database) == {"addresses": "failure", "starts": "failure"}
+    assert found(database) == {"starts": "failure"}

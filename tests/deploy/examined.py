@@ -123,12 +123,13 @@ class Examined:
     @contextlib.contextmanager
     def at_on_upload(self, address: str) -> Iterator[None]:
         """Have the database call on-upload at another address."""
-        [(former,)] = self.sql("select on_upload_url from ittybit.settings")
-        self.sql("update ittybit.settings set on_upload_url = %s", address)
+        [(former,)] = self.sql("select url from ittybit.functions where name = 'on-upload'")
+        change = "update ittybit.functions set url = %s where name = 'on-upload'"
+        self.sql(change, address)
         try:
             yield
         finally:
-            self.sql("update ittybit.settings set on_upload_url = %s", former)
+            self.sql(change, former)
 
     @contextlib.contextmanager
     def deployed(self, **changes: str) -> Iterator[None]:

@@ -65,7 +65,9 @@ def test_every_check_has_a_fault() -> None:
 
 def test_what_a_developer_may_choose_is_no_fault(examined: Examined) -> None:
     examined.sql("update ittybit.rules set enabled = false where task is not null")
-    examined.sql("update ittybit.settings set push_back_url = null")
+    address = "update ittybit.functions set url = %s where name = 'push-back'"
+    [(former,)] = examined.sql("select url from ittybit.functions where name = 'push-back'")
+    examined.sql(address, None)
     try:
         found = examined.look(
             {
@@ -75,7 +77,7 @@ def test_what_a_developer_may_choose_is_no_fault(examined: Examined) -> None:
             }
         )
     finally:
-        examined.sql("update ittybit.settings set push_back_url = %s", examined.environment["PUSH_BACK_URL"])
+        examined.sql(address, former)
         examined.sql("update ittybit.rules set enabled = true")
 
     assert exit_status(found.values()) == 0
