@@ -250,6 +250,7 @@ as $$
         when 'output_prefix' then 'it lies under an output prefix: results start nothing'
         else 'not seen yet: older than the rule, or the sweep has not come by'
       end
+      when j.state = 'queued' and j.claimed_at is not null and j.due_at > now() then 'a function is at it'
       when j.priority = 0 then 'an earlier start is in doubt and is looked for first'
       when j.state = 'queued' then coalesce(
         (
@@ -267,7 +268,6 @@ as $$
         ittybit.function_fault(j.function),
         case
           when j.undecided then 'whether an earlier start happened could not be found out: it is started once more'
-          when j.claimed_at is not null then 'a function is at it'
           else 'waiting to be claimed'
         end
       )

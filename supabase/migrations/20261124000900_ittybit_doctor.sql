@@ -28,7 +28,7 @@ as $$
       "webp": "image/webp", "avif": "image/avif", "gif": "image/gif", "vtt": "text/vtt", "json": "application/json",
       "hls": "application/vnd.apple.mpegurl application/x-mpegurl audio/mpegurl",
       "m3u8": "application/vnd.apple.mpegurl application/x-mpegurl audio/mpegurl"
-    }'::jsonb
+    }'::pg_catalog.jsonb
       ->> lower(coalesce(task -> 'options' ->> 'format', substring(task ->> 'destination' from '\.([A-Za-z0-9]+)$'))),
     case task ->> 'kind' when 'video' then 'video/mp4' end
   ), ' ');

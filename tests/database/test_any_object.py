@@ -69,10 +69,11 @@ def test_no_upload_move_or_removal_fails(database: Project, first: tuple[Any, ..
         assert {job["rule"] for job in database.jobs()} >= {"clips", "filled"}
         assert database.warnings == []
     for job in database.jobs():
-        if job["task"] and (address := job["task"]["destination"]) is not None:
+        task = job["action"].get("task", {})
+        if (address := task.get("destination")) is not None:
             assert address.startswith("s3://results/")
             assert database.value("select ittybit.is_safe_key(%s)", address.removeprefix("s3://results/"))
-        assert "of" not in (job["task"] or {})
+        assert "of" not in task
     name, version, owner, metadata = then
     with database.writing("storage.object.move") as connection:
         connection.execute(

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
 from shared.errors import Refused, Skipped
 from shared.globs import matches_mimetype, matches_path
@@ -89,7 +90,7 @@ def test_the_database_and_plain_mode_pass_over_the_same_objects(
         check(ObjectEvent.model_validate(event), PLAIN)
     except Skipped as skipped:
         reason = skipped.reason
-    in_sql = database.value("select ittybit.reason_to_skip('uploads', %s, %s, %s, false)", name, size, is_delete_marker)
+    in_sql = database.value("select ittybit.reason_to_skip(%s)", Jsonb(row))
     assert in_sql == reason
 
 

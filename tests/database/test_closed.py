@@ -106,7 +106,7 @@ def test_the_apis_roles_reach_nothing_of_the_schema(database: Project, role: str
     with rolled_back(database) as connection:
         found = refusals(connection, role)
     assert len(found) > 40
-    assert {"jobs", "status", "unseen", "post", "record_job", "object_stored", "ittybit_claim"} <= found.keys()
+    assert {"jobs", "status", "unseen", "post_wake_up", "record_job", "object_stored", "ittybit_claim"} <= found.keys()
     allowed = RPCS if role == "service_role" else set()
     for name, said in found.items():
         wanted = f"42501 permission denied for {f'function {name}' if name in RPCS else 'schema ittybit'}"
@@ -161,7 +161,7 @@ def test_every_table_has_row_level_security_and_no_policy(database: Project) -> 
 
 def test_every_function_that_acts_for_its_owner_is_the_developers_and_looks_nowhere(database: Project) -> None:
     functions = [function for function in rows(database.superuser, FUNCTIONS) if function["is_definer"]]
-    assert {function["name"] for function in functions} >= {*RPCS, "object_stored", "object_removed", "post"}
+    assert {function["name"] for function in functions} >= {*RPCS, "object_stored", "object_removed", "post_wake_up"}
     for function in functions:
         assert function["owner"] == "postgres", function
         assert 'search_path=""' in function["settings"], function

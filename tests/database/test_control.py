@@ -7,7 +7,8 @@ import uuid
 import psycopg
 import pytest
 
-from tests.database.project import TASK, Project
+from tests.database.project import TASK, Project, report
+from tests.database.rows import Row
 from tests.database.unseen import store
 
 BUSY = {"service": "ittybit", "status": 503, "message": "later"}
@@ -21,60 +22,47 @@ def status(database: Project) -> dict[str, str]:
     return {row["what"]: row["value"] for row in database.sql("select * from ittybit.status")}
 
 
-def nudge(database: Project) -> bool:
-    return bool(database.value("select nudge from ittybit.settings"))
-
-
-def test_a_pause_holds_starts_and_calls_back_at_once_and_records_go_on(waiting: Project) -> None:
-    waiting.put("sent.mp4")
+def test_a_pause_holds_starts_back_at_once_while_records_and_checks_go_on(waiting: Project) -> None:
     waiting.put("started.mp4")
-    started = waiting.started("started.mp4", "run_1")
+    waiting.started("started.mp4", "runs/1")
     waiting.messages()
-    waiting.sql("select ittybit.pause()")
-    assert not nudge(waiting)
-    waiting.put("meanwhile.mp4")
-    assert waiting.messages() == []
-    assert waiting.job("meanwhile.mp4")["state"] == "queued"
-    assert waiting.claim(waiting.job("sent.mp4")["id"], 1) == {"claimed": False, "reason": "paused"}
-    waiting.make_due()
-    assert waiting.send() == 1
-    [check] = waiting.messages()
-    assert check["body"]["job"] == str(started["id"])
-
-    waiting.sql("select ittybit.resume()")
-    assert waiting.send() == 5
-    assert nudge(waiting)
-
-
-def test_a_pause_twice_and_a_resume_twice_change_nothing(waiting: Project) -> None:
     for _ in range(2):
         waiting.sql("select ittybit.pause()")
-    assert waiting.send() == 0
+    waiting.put("meanwhile.mp4")
+    assert (waiting.messages(), waiting.job("meanwhile.mp4")["state"]) == ([], "queued")
+    waiting.make_due()
+    assert [job["step"] for job in waiting.claim()] == ["check"]
+
     for _ in range(2):
         waiting.sql("select ittybit.resume()")
-    assert waiting.send() == 3
+    assert waiting.work() == 4
+    waiting.put("afterwards.mp4")
+    assert len(waiting.messages()) == 1
 
 
 def test_after_a_day_that_tripped_resuming_counts_anew(database: Project) -> None:
     database.rule()
     database.settings(starts_per_day=2)
     database.put(*(f"{number}.mp4" for number in range(5)))
-    jobs = [job["id"] for job in database.jobs()]
-    assert [database.claim(job, 1)["claimed"] for job in jobs] == [True, True, False, False, False]
+
+    def start_all() -> int:
+        leases = database.claim()
+        database.reports(*(report(one, "started", ittybit_id=f"runs/{one['job']}") for one in leases))
+        return len(leases)
+
+    assert (start_all(), start_all()) == (2, 0)
     assert status(database)["starting"].startswith("TRIPPED at ")
     # Neither another ceiling nor another day undoes it.
     database.settings(starts_per_day=100)
     database.sql("update ittybit.starts set hour = hour - interval '30 hours'")
-    assert database.send() == 0
+    assert start_all() == 0
 
     database.sql("update ittybit.starts set hour = hour + interval '30 hours'")
     database.settings(starts_per_day=2)
     database.sql("select ittybit.resume()")
     assert status(database)["starts in 24 hours"] == "0 of 2"
     assert status(database)["starts this hour"] == "2 of 1000"
-    assert database.send() == 2
-    attempts = {job["id"]: job["attempt"] for job in database.jobs()}
-    assert [database.claim(job, attempts[job])["claimed"] for job in jobs[2:] if attempts[job] == 2] == [True, True]
+    assert start_all() == 2
     assert status(database)["starting"].startswith("TRIPPED at ")
 
 
@@ -82,42 +70,49 @@ def test_a_resume_leaves_the_hours_ceiling_alone(waiting: Project) -> None:
     waiting.settings(starts_per_hour=1)
     waiting.sql("insert into ittybit.starts values (date_trunc('hour', now()), 1, 1)")
     waiting.sql("select ittybit.resume()")
-    assert waiting.send() == 0
+    assert waiting.work() == 0
 
 
 @pytest.mark.parametrize("state", ["failed", "skipped", "succeeded"])
 def test_a_finished_job_can_be_asked_for_again(database: Project, state: str) -> None:
     database.rule(task=TASK)
     database.put("a.mp4")
+    [lease] = database.claim("push-back")
+    fields = {"ittybit_id": "tasks/1", "outputs": ["s3://results/a.mp4"]} if state == "succeeded" else {"error": BUSY}
+    database.report(lease, state, reason="corrupt", **fields)
     job = database.job()["id"]
-    old_mark = database.claim(job, 1)["mark"]
-    fields = {"ittybit_id": "task_1", "outputs": ["s3://results/a.mp4"]} if state == "succeeded" else {"error": BUSY}
-    database.report(job, 1, state, **fields)
-    database.messages()
     assert retry(database, job)
 
     again = database.job()
-    assert (again["state"], again["generation"], again["attempt"], again["claimed"]) == ("queued", 2, 2, 2)
-    forgotten = ("ittybit_id", "outputs", "reason", "error", "doubt_since", "restart", "finished_at", "failing_since")
+    assert (again["state"], again["generation"], again["attempt"]) == ("queued", 2, 1)
+    forgotten = (
+        "ittybit_id",
+        "outputs",
+        "reason",
+        "error",
+        "in_doubt_since",
+        "claimed_at",
+        "finished_at",
+        "failing_since",
+    )
     assert [again[column] for column in forgotten] == [None] * len(forgotten)
+    [second] = database.claim("push-back")
+    assert (second["attempt"], second["look_since"], second["mark"]) == (2, None, f"{job}.2")
+    assert second["mark"] != lease["mark"]
+    # What is left of the former one counts no more.
+    assert database.report(lease, "started", ittybit_id="tasks/1")["refused"] == "of another generation"
+    assert "refused" not in database.report(second, "started", ittybit_id="tasks/2")
     assert database.outputs() == [("results", "a.mp4")]
-    assert database.send() == 1
-    [message] = database.messages()
-    assert message["body"] == {"job": str(job), "attempt": 3}
-    answer = database.claim(job, 3)
-    assert (answer["claimed"], answer["look_since"], answer["mark"]) == (True, None, f"{job}.2")
-    assert answer["mark"] != old_mark
-    assert database.report(job, 3, "started", ittybit_id="task_2")["applied"]
     assert retry(database, job) is False
 
 
 @pytest.mark.parametrize("state", ["queued", "started"])
-def test_what_waits_or_runs_is_left_alone(claimed: Project, state: str) -> None:
+def test_what_waits_or_runs_is_left_alone(database: Project, lease: Row, state: str) -> None:
     if state == "started":
-        claimed.report(claimed.job()["id"], 1, "started", ittybit_id="run_1")
-    before = claimed.job()
-    assert retry(claimed, before["id"]) is False
-    assert claimed.job() == before
+        database.report(lease, "started", ittybit_id="runs/1")
+    before = database.job()
+    assert retry(database, before["id"]) is False
+    assert database.job() == before
 
 
 def test_a_job_that_is_not_there_or_has_no_place_for_its_result_is_refused(database: Project) -> None:
@@ -137,32 +132,24 @@ def test_a_result_that_would_be_the_object_itself_is_refused_again(database: Pro
         retry(database, database.job()["id"])
 
 
-def test_asking_again_for_what_is_gone_ends_as_gone(claimed: Project) -> None:
-    job = claimed.job()["id"]
-    claimed.report(job, 1, "failed", error=BUSY)
-    claimed.delete("a.mp4")
-    assert retry(claimed, job)
-    assert claimed.send() == 1
-    assert claimed.claim(job, 3) == {"claimed": False, "reason": "gone"}
+def test_asking_again_for_what_is_gone_ends_as_gone(database: Project, lease: Row) -> None:
+    database.report(lease, "failed", error=BUSY)
+    database.delete("a.mp4")
+    assert retry(database, database.job()["id"])
+    assert database.claim() == []
+    assert database.states() == [("a.mp4", "skipped", "gone")]
 
 
 def test_all_failed_jobs_of_a_rule_can_be_asked_for_again(database: Project) -> None:
     database.rule()
     database.rule("other", automation_id="other")
     database.put("1.mp4", "2.mp4", "3.mp4")
-    for job in database.jobs():
-        database.claim(job["id"], 1)
-        if job["name"] != "3.mp4":
-            database.report(job["id"], 1, "failed")
+    database.sql("update ittybit.jobs set state = 'failed', due_at = null where name <> '3.mp4'")
     assert database.value("select ittybit.retry_failed('clips')") == 2
     assert database.value("select ittybit.retry_failed('clips')") == 0
     assert sorted((job["rule"], job["state"], job["generation"]) for job in database.jobs()) == [
-        ("clips", "queued", 1),
-        ("clips", "queued", 2),
-        ("clips", "queued", 2),
-        ("other", "failed", 1),
-        ("other", "failed", 1),
-        ("other", "queued", 1),
+        *(("clips", "queued", generation) for generation in (1, 2, 2)),
+        *(("other", state, 1) for state in ("failed", "failed", "queued")),
     ]
 
 
@@ -180,7 +167,9 @@ def test_failed_jobs_whose_rule_cannot_place_them_do_not_keep_the_others_back(da
     database.rule(task=TASK)
     database.put("1.mp4", "2.mp4")
     database.sql("update ittybit.jobs set state = 'failed', due_at = null, finished_at = now()")
-    database.sql("""update ittybit.jobs set task = task || '{"destination": null}' where name = '1.mp4'""")
+    database.sql(
+        """update ittybit.jobs set action = jsonb_set(action, '{task,destination}', 'null') where name = '1.mp4'"""
+    )
     assert database.value("select ittybit.retry_failed('clips')") == 1
     assert sorted(database.states()) == [("1.mp4", "failed", None), ("2.mp4", "queued", None)]
 
@@ -198,14 +187,17 @@ STARTING = {
     "waiting for starts of a day ago to count no more: starts_per_day is reached": [
         "update ittybit.settings set starts_per_day = 0"
     ],
-    "NOT SET UP: the functions' addresses are missing": [
-        "update ittybit.settings set on_upload_url = null, push_back_url = null"
+    "NOT SET UP: the functions have no addresses": [
+        "update ittybit.functions set url = null",
+        "delete from ittybit.rules",
     ],
-    "NOT SET UP: on_upload_url is missing": ["update ittybit.settings set on_upload_url = null"],
-    "NOT SET UP: push_back_url is missing": [
-        "update ittybit.settings set push_back_url = null",
-        "update ittybit.rules set automation_id = null,"
-        """ task = '{"kind": "video", "destination": "s3://results/{name}"}'""",
+    "NOT SET UP: on-upload has no address": ["update ittybit.functions set url = null"],
+    "NOT SET UP: push-back has no address": [
+        "update ittybit.functions set url = null where name = 'push-back'",
+        """update ittybit.rules set automation_id = null, task = '{"kind": "video", "destination": "s3://results/{name}"}'""",
+    ],
+    "on-upload was woken at 2026-01-02 03:04:05+00 and has claimed nothing since; the last answer: none": [
+        "update ittybit.functions set knocked_at = '2026-01-02 03:04:05Z' where name = 'on-upload'"
     ],
 }
 
@@ -220,8 +212,8 @@ def test_the_status_says_whether_anything_starts_and_what_to_do(
     assert status(database)["starting"] == says
 
 
-def test_the_status_of_a_project_at_rest(database: Project) -> None:
-    assert status(database) == {
+def test_the_status_counts_what_there_is(database: Project) -> None:
+    at_rest = {
         "starting": "yes",
         "starts this hour": "0 of 1000",
         "starts in 24 hours": "0 of 5000",
@@ -229,39 +221,39 @@ def test_the_status_of_a_project_at_rest(database: Project) -> None:
         "waiting": "0, the oldest since -",
         "waiting from a backfill": "0",
         "at ittybit": "0",
-        "calls without an answer": "0 of 100",
+        "claimed by a function": "0",
         "starts in doubt": "0",
+        "lost more than once": "0",
         "failed": "0",
     }
-
-
-def test_the_status_counts_what_there_is(database: Project) -> None:
+    assert status(database) == at_rest
     store(database, "old/1.mp4", "old/2.mp4", age=3600)
     database.rule()
+    database.put("started.mp4", "doubtful.mp4", "failed.mp4", "done.mp4", "lost.mp4")
+    leases = {one["name"]: one for one in database.claim()}
+    database.report(leases["started.mp4"], "started", ittybit_id="runs/1")
+    database.report(leases["doubtful.mp4"], "retry", in_doubt=True)
+    database.report(leases["failed.mp4"], "failed")
+    database.report(leases["done.mp4"], "succeeded", ittybit_id="runs/2")
+    database.sql("update ittybit.jobs set lost = 2 where name = 'lost.mp4'")
+    database.put("waiting.mp4")
     database.sql("select ittybit.backfill('clips', run => true)")
     database.sql("select ittybit.backfill_page()")
-    database.put("sent.mp4", "started.mp4", "doubtful.mp4", "failed.mp4", "done.mp4")
-    database.started("started.mp4", "run_1")
-    database.claim(database.job("doubtful.mp4")["id"], 1)
-    database.claim(database.job("failed.mp4")["id"], 1)
-    database.report(database.job("failed.mp4")["id"], 1, "failed")
-    database.started("done.mp4", "run_2")
-    database.report(database.job("done.mp4")["id"], 1, "succeeded", ittybit_id="run_2")
     database.sql(
         "insert into ittybit.holds (scope, since, probe_at, error)"
         """ values ('all', '2026-01-02 03:04:05Z', now(), '{"message": "no credit"}')"""
     )
-    oldest = database.value("select created_at::text from ittybit.jobs where name = 'sent.mp4'")
-    assert status(database) == {
-        "starting": "yes",
-        "starts this hour": "3 of 1000",
-        "starts in 24 hours": "3 of 5000",
+    oldest = database.value("select created_at::text from ittybit.jobs where name = 'waiting.mp4'")
+    assert status(database) == at_rest | {
+        "starts this hour": "2 of 1000",
+        "starts in 24 hours": "2 of 5000",
         "held": "all since 2026-01-02 03:04:05+00: no credit",
-        "waiting": f"2, the oldest since {oldest}",
+        "waiting": f"1, the oldest since {oldest}",
         "waiting from a backfill": "2",
         "at ittybit": "1",
-        "calls without an answer": "1 of 100",
+        "claimed by a function": "1",
         "starts in doubt": "1",
+        "lost more than once": "1",
         "failed": "1",
     }
 

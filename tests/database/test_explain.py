@@ -83,65 +83,79 @@ def test_an_object_older_than_its_rule_is_not_seen_yet(database: Project) -> Non
     assert row["because"] == "not seen yet: older than the rule, or the sweep has not come by"
 
 
-HOLD = """insert into ittybit.holds (scope, probe_at, error) values ('all', now(), '{"message": "no credit"}')"""
+HOLD = """
+insert into ittybit.holds (scope, probe_at, error)
+values ('all', now() + interval '5 minutes', '{"message": "no credit"}')
+"""
+WOKEN = "update ittybit.functions set request_id = 7, knocked_at = now() - interval '%s seconds'"
+ANSWERED = "; insert into net._http_response (id, status_code, error_msg) values (7, %s, %s)"
 
 
 @pytest.mark.parametrize(
     ("statement", "because"),
     [
-        ("select", "waiting to be sent"),
-        ("select ittybit.send_due()", "sent, and not answered yet"),
-        ("select ittybit.pause()", "paused"),
-        ("update ittybit.settings set tripped_at = now()", "the day's ceiling tripped"),
+        ("select", "waiting to be claimed"),
+        ("select ittybit.pause()", "paused: select ittybit.resume() to go on"),
+        (
+            "update ittybit.settings set tripped_at = now()",
+            "the day's ceiling tripped: select ittybit.resume() to go on",
+        ),
         ("update ittybit.settings set starts_per_hour = 0", "a ceiling on starts is reached"),
         (HOLD, "held: no credit"),
         (HOLD.replace('"message": "no credit"', ""), "held: ittybit refuses"),
+        (
+            "update ittybit.functions set url = null",
+            "on-upload has no address: deploy it, then run ./deploy.sh database",
+        ),
+        (WOKEN % 5, "waiting to be claimed"),
+        (WOKEN % 20, "the last answer: none"),
+        (WOKEN % 20 + ANSWERED % (503, "null"), "the last answer: HTTP 503"),
+        (WOKEN % 20 + ANSWERED % (401, "null"), "the last answer: HTTP 401: it does not accept the signature"),
+        (WOKEN % 20 + ANSWERED % (404, "null"), "the last answer: HTTP 404: there is no function at its address"),
+        (WOKEN % 20 + ANSWERED % ("null", "'Could not connect'"), "the last answer: Could not connect"),
+        (WOKEN % 20 + "; update ittybit.functions set claimed_at = now()", "waiting to be claimed"),
+        (WOKEN % 20 + "; alter schema net rename to gone", "the last answer: none"),
     ],
 )
 def test_a_job_that_waits_says_what_for(database: Project, statement: str, because: str) -> None:
     database.rule()
-    database.settings(nudge=False)
     database.put("a.mp4")
-    database.sql(statement)
+    with database.connect("supabase_admin") as connection, connection.transaction(force_rollback=True):
+        connection.execute(statement.encode())
+        [row] = connection.execute("select * from ittybit.explain('uploads', 'a.mp4')").fetchall()
+    assert (row["matches"], row["state"], row["job"]) == (True, "queued", database.job()["id"])
+    assert because in row["because"]
+    assert ("has claimed nothing since" in row["because"]) == ("last answer" in because)
+
+
+@pytest.mark.usefixtures("lease")
+def test_a_claimed_start_is_in_doubt_when_its_lease_is_over(database: Project) -> None:
     row = explain(database)
-    assert (row["matches"], row["state"], row["because"]) == (True, "queued", because)
-    assert row["job"] == database.job()["id"]
-
-
-def test_a_start_in_doubt_says_so(claimed: Project) -> None:
-    row = explain(claimed)
-    assert (row["state"], row["because"]) == ("queued", "an earlier start is in doubt and is looked for first")
-    assert (row["attempts"], row["unanswered"]) == (1, 0)
+    assert (row["state"], row["because"], row["attempts"]) == ("queued", "a function is at it", 1)
+    database.make_due()
+    assert explain(database)["because"] == "an earlier start is in doubt and is looked for first"
 
 
 @pytest.mark.parametrize(
     ("outcome", "fields", "says"),
     [
-        ("started", {"ittybit_id": "run_1"}, {"reason": None, "error": None}),
-        ("succeeded", {"ittybit_id": "run_1", "outputs": ["s3://r/a"]}, {"outputs": ["s3://r/a"]}),
+        ("started", {"ittybit_id": "runs/1"}, {"reason": None, "error": None}),
+        ("succeeded", {"ittybit_id": "runs/1", "outputs": ["s3://r/a"]}, {"outputs": ["s3://r/a"]}),
         (
             "failed",
-            {"ittybit_id": "run_1", "error": {"message": "corrupt"}},
+            {"ittybit_id": "runs/1", "error": {"message": "corrupt"}},
             {"reason": "ittybit_failed", "error": "corrupt"},
         ),
-        ("skipped", {"reason": "gone"}, {"reason": "gone"}),
+        ("skipped", {"reason": "no_destination"}, {"reason": "no_destination"}),
     ],
 )
 def test_a_job_that_came_to_something_says_what(
-    claimed: Project, outcome: str, fields: dict[str, Any], says: Row
+    database: Project, lease: Row, outcome: str, fields: dict[str, Any], says: Row
 ) -> None:
-    claimed.report(claimed.job()["id"], 1, outcome, **fields)
-    row = explain(claimed)
+    database.report(lease, outcome, **fields)
+    row = explain(database)
     assert (row["matches"], row["because"], row["state"]) == (True, "it matches", outcome)
     assert says.items() <= row.items()
-    assert (row["unanswered"] is None) == (outcome != "started")
-
-
-def test_what_starts_nothing_says_why(database: Project) -> None:
-    database.rule()
-    database.put("processed/a.mp4")
-    row = explain(database, "processed/a.mp4")
-    assert (row["matches"], row["state"], row["reason"]) == (True, "skipped", "output_prefix")
 
 
 def test_a_disabled_and_a_deleted_rule_are_named_with_what_became_of_their_jobs(database: Project) -> None:
@@ -174,7 +188,7 @@ def test_earlier_contents_are_told_beside_the_present_one(database: Project) -> 
     database.put("a.mp4")
     assert sorted((row["because"], row["state"], row["reason"]) for row in explained(database)) == [
         ("an earlier content of this key", "skipped", "superseded"),
-        ("sent, and not answered yet", "queued", None),
+        ("waiting to be claimed", "queued", None),
     ]
     store(database, "a.mp4")
     assert ("not seen yet: older than the rule, or the sweep has not come by", None) in {
@@ -185,36 +199,3 @@ def test_earlier_contents_are_told_beside_the_present_one(database: Project) -> 
         ("an earlier content of this key", "skipped"),
         ("there is no such object", None),
     ]
-
-
-def test_calls_that_were_never_answered_are_counted_with_pg_nets_last_word(waiting: Project) -> None:
-    for _ in range(3):
-        waiting.make_due()
-        waiting.send()
-    row = explain(waiting, "1.mp4")
-    assert (row["attempts"], row["unanswered"], row["last_answer"]) == (3, 3, None)
-    waiting.superuser.execute(
-        "insert into net._http_response (id, status_code, error_msg)"
-        " select request_id, case name when '2.mp4' then 503 end, case name when '1.mp4' then 'Could not connect' end"
-        " from ittybit.jobs"
-    )
-    assert explain(waiting, "1.mp4")["last_answer"] == "Could not connect"
-    assert explain(waiting, "2.mp4")["last_answer"] == "HTTP 503"
-    assert explain(waiting, "3.mp4")["last_answer"] is None
-
-
-def test_without_pg_net_everything_else_is_told(waiting: Project) -> None:
-    waiting.send()
-    with waiting.connect("supabase_admin") as connection, connection.transaction(force_rollback=True):
-        connection.execute("drop schema net cascade")
-        [row] = connection.execute("select * from ittybit.explain('uploads', '1.mp4')").fetchall()
-    assert (row["unanswered"], row["last_answer"], row["state"]) == (1, None, "queued")
-
-
-def test_a_generation_counts_its_own_attempts(claimed: Project) -> None:
-    job = claimed.job()["id"]
-    claimed.report(job, 1, "failed")
-    claimed.sql("select ittybit.retry(%s)", job)
-    assert (explain(claimed)["attempts"], explain(claimed)["unanswered"]) == (0, 0)
-    claimed.send()
-    assert (explain(claimed)["attempts"], explain(claimed)["unanswered"]) == (1, 1)

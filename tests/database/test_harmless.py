@@ -17,14 +17,16 @@ BROKEN = {
     "no pg_net": "drop schema net cascade",
     "pg_net under another name": "alter schema net rename to net_2",
     "no pgcrypto": "drop schema extensions cascade",
-    "no address": "update ittybit.settings set on_upload_url = 'http:///a', push_back_url = 'http:///b'",
+    "no address": "update ittybit.functions set url = 'http:///a'",
     "no ledger": "drop table ittybit.jobs cascade",
-    "no reservations": "drop table ittybit.outputs cascade",
+    "no outputs": "drop table ittybit.outputs cascade",
+    "no functions": "drop table ittybit.functions cascade",
+    "no sequences": "drop sequence ittybit.on_upload_woken, ittybit.push_back_woken",
     "no rules": "drop table ittybit.rules cascade",
     "no settings": "drop table ittybit.settings cascade",
     "a rule's column gone": "alter table ittybit.rules drop column path_pattern cascade",
     "a rule's task renamed": "alter table ittybit.rules rename column task to job",
-    "a job's column renamed": "alter table ittybit.jobs rename column doubt_since to doubt",
+    "a job's column renamed": "alter table ittybit.jobs rename column in_doubt_since to doubt",
     "a ledger that takes nothing": "alter table ittybit.jobs add constraint never check (false) not valid",
     "a function gone": "drop function ittybit.record_job",
     "older functions gone": "drop function ittybit.reason_to_skip, ittybit.release_output",
@@ -47,6 +49,8 @@ def broken(database: Project, statement: str) -> Iterator[Connection]:
     connection.add_notice_handler(database.note)
     with connection, connection.transaction(force_rollback=True):
         connection.execute("set local client_min_messages = 'warning'")
+        # Nobody was woken just now.
+        connection.execute("select setval('ittybit.on_upload_woken', 0), setval('ittybit.push_back_woken', 0)")
         connection.execute(statement.encode())
         connection.execute(
             "select set_config('role', 'supabase_storage_admin', true),"
@@ -92,17 +96,15 @@ def test_a_row_is_recorded_although_something_is_missing(database: Project, stat
     [BROKEN["no pg_net"], BROKEN["no Vault"], BROKEN["no address"], INCOMPLETE["an empty Vault"]],
     ids=["no pg_net", "no Vault", "no address", "an empty Vault"],
 )
-def test_a_lost_nudge_leaves_the_job_due_at_once(database: Project, statement: str) -> None:
+def test_a_lost_wake_up_leaves_the_job_due_at_once(database: Project, statement: str) -> None:
     database.rule("automation")
     database.rule("task", task=TASK)
     with broken(database, statement) as connection:
         put(connection, "a.mp4")
         connection.execute("reset role")
-        jobs = connection.execute(
-            "select state, attempt, due_at <= clock_timestamp() as due from ittybit.jobs"
-        ).fetchall()
-    assert jobs == [{"state": "queued", "attempt": 0, "due": True}] * 2
-    assert [warning.partition(" for ")[0] for warning in database.warnings] == ["ittybit: no nudge"] * 2
+        jobs = connection.execute("select state, due_at <= clock_timestamp() as due from ittybit.jobs").fetchall()
+    assert jobs == [{"state": "queued", "due": True}] * 2
+    assert [warning.partition(" for ")[0] for warning in database.warnings] == ["ittybit: no wake-up"] * 2
 
 
 def test_an_empty_vault_is_named_in_the_warning(database: Project) -> None:
@@ -117,7 +119,7 @@ def test_one_rule_that_fails_does_not_keep_the_others_from_the_object(database: 
     database.rule("a")
     database.rule("b", task=TASK)
     database.rule("c")
-    with broken(database, "alter table ittybit.jobs add constraint no_tasks check (task is null)") as connection:
+    with broken(database, "alter table ittybit.jobs add constraint no_tasks check (not action ? 'task')") as connection:
         put(connection, "a.mp4")
         connection.execute("reset role")
         jobs = connection.execute("select rule from ittybit.jobs order by rule").fetchall()
@@ -132,7 +134,6 @@ def test_a_locked_table_holds_up_a_transaction_once(database: Project, table: st
     database.rule("task", task=TASK)
     old = [f"old/{number}.mp4" for number in range(200)]
     new = [f"new/{number}.mp4" for number in range(50)]
-    database.settings(nudge=False)
     database.put(*old)
     with database.connect("postgres") as other, other.transaction():
         other.execute(f"lock table ittybit.{table} in access exclusive mode".encode())

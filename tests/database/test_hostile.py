@@ -12,7 +12,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.database.project import TASK, Project
-from tests.database.rows import Connection, put, rows
+from tests.database.rows import Connection, Row, put, rows
 from tests.database.test_closed import install, rolled_back
 from tests.database.unseen import store, triggers_off
 
@@ -106,16 +106,18 @@ def use_everything(connection: Connection) -> None:
         connection.execute("update storage.objects set name = 'd.mp4', version = 'v2' where name = 'b.mp4'")
         connection.execute("delete from storage.objects where name = 'folder/c.mp4'")
     work = [
-        "select ittybit.send_due(), ittybit.sweep_page(), ittybit.backfill_page(), ittybit.tidy('0 s')",
+        "select ittybit.wake_functions(), ittybit.sweep_page(), ittybit.backfill_page(), ittybit.tidy('0 s')",
         "select * from ittybit.status",
         "select ittybit.explain('uploads', 'a.mp4')",
         "select ittybit.backfill('clips', true)",
         "select ittybit.backfill_page(), ittybit.pause(), ittybit.resume(), ittybit.stop_backfill('clips')",
-        "select public.ittybit_claim(id, attempt) from ittybit.jobs",
-        "select public.ittybit_report(id, attempt, 'failed', error => '{\"status\": 400}') from ittybit.jobs",
-        "select ittybit.retry(id) from ittybit.jobs where state = 'failed' and task is null",
+        "select public.ittybit_claim(name, 'https://p.test', 50) from ittybit.functions",
+        "select public.ittybit_report(jsonb_agg(jsonb_build_object('job', id, 'generation', generation,"
+        " 'attempt', attempt, 'outcome', 'failed', 'error', '{\"status\": 400}'::pg_catalog.jsonb))) from ittybit.jobs",
+        "select ittybit.retry(id) from ittybit.jobs where state = 'failed'",
         "select * from ittybit.doctor()",
-        "select ittybit.adopt(false), ittybit.prove_secret()",
+        "select ittybit.adopt('https://p.test', 'look'), ittybit.adopt('https://p.test', 'skip')",
+        "select ittybit.prove_secret()",
         "insert into ittybit.rules (name, bucket_id, task) select 'again', bucket_id, task from ittybit.rules"
         " where task is not null limit 1",
         "delete from ittybit.rules where name = 'again'",
@@ -131,8 +133,7 @@ def prepare(connection: Connection) -> None:
     connection.execute(CATCH)
     connection.execute("create policy everybody on storage.objects using (true) with check (true)")
     connection.execute(
-        "insert into ittybit.settings (on_upload_url, push_back_url) values ('https://f.test/a', 'https://f.test/b')"
-        " on conflict (singleton) do update set on_upload_url = excluded.on_upload_url"
+        "update ittybit.functions set url = 'https://f.test/' || name; update ittybit.settings set project = null"
     )
     connection.execute(
         "insert into ittybit.rules (name, bucket_id, automation_id) values ('clips', 'uploads', 'auto_1')"
@@ -255,14 +256,15 @@ def test_whatever_is_stored_comes_back_as_it_is(database: Project, text: str) ->
             jobs = database.sql("select * from ittybit.jobs where name = %s and version = %s", name, version)
             assert {job["rule"] for job in jobs} >= {"automation", "task"}
             assert {(job["bucket_id"], job["name"], job["etag"]) for job in jobs} == {(text, name, text + "2")}
-            assert {job["task"]["options"] == {text: text} for job in jobs if job["task"]} == {True}
-            places = [job["task"]["destination"] for job in jobs if job["task"] and job["state"] != "skipped"]
+            tasks = [(job["state"], job["action"]["task"]) for job in jobs if "task" in job["action"]]
+            assert {task["options"] == {text: text} for _, task in tasks} == {True}
+            places = [task["destination"] for state, task in tasks if state != "skipped"]
             assert all(re.fullmatch(r"s3://results/[A-Za-z0-9_!.*'() &$@=;:+,?-][^%<>|{}\n]*", one) for one in places)
             assert not [one for one in places if {"", ".", ".."} & set(one.removeprefix("s3://").split("/"))]
             assert len(database.sql("select * from ittybit.explain(%s, %s)", text, name)) >= 3
         assert database.warnings == []
         assert database.sql("select * from ittybit.jobs where rule = 'glob' and name = %s", text)
-        database.send()
+        database.wake()
         database.sql("select ittybit.sweep_page(), ittybit.retry_failed(%s), ittybit.stop_backfill(%s)", text, text)
         with pytest.raises(psycopg.errors.NoDataFound):
             database.sql("select ittybit.backfill(%s)", text)
@@ -274,17 +276,16 @@ def test_whatever_is_stored_comes_back_as_it_is(database: Project, text: str) ->
 
 @pytest.mark.usefixtures("canary")
 @pytest.mark.parametrize("text", HOSTILE)
-def test_whatever_is_reported_is_kept_as_it_is(claimed: Project, text: str) -> None:
-    job = claimed.job()["id"]
+def test_whatever_is_reported_is_kept_as_it_is(database: Project, lease: Row, text: str) -> None:
     error = {"kind": text, "message": text, "status": text}
-    answer = claimed.report(job, 1, "retry", error=error, reason=text, outputs=[text], in_doubt=True)
-    assert answer["applied"]
-    assert claimed.job()["error"] == error
-    assert claimed.job()["reason"] == text
-    claimed.report(job, 1, "succeeded", ittybit_id=text, outputs=[text, text])
-    assert (claimed.job()["ittybit_id"], claimed.job()["outputs"]) == (text, [text, text])
-    with pytest.raises(psycopg.errors.InvalidParameterValue):
-        claimed.report(job, 1, text)
+    answer = database.report(lease, "retry", error=error, reason=text, outputs=[text], in_doubt=True)
+    assert answer == {"job": lease["job"]}
+    assert (database.job()["error"], database.job()["reason"]) == (error, text)
+    lease = database.next_lease()
+    assert text in database.report(lease, text)["refused"]
+    assert all("refused" in one for one in database.reports(text, {"job": text, "outcome": "failed"}))
+    database.report(lease, "succeeded", ittybit_id=text, outputs=[text, text])
+    assert (database.job()["ittybit_id"], database.job()["outputs"]) == (text, [text, text])
 
 
 @pytest.mark.usefixtures("canary")
@@ -297,7 +298,7 @@ def test_whatever_a_rule_is_called_or_told_is_refused_or_kept(database: Project,
     try:
         database.rule("b", task=TASK | {"destination": f"s3://results/{text}"})
         database.put("a.mp4")
-        task = database.job()["task"]
+        task = database.job()["action"]["task"]
         assert task["destination"].startswith("s3://results/")
         assert ".." not in task["destination"]
     except psycopg.errors.InvalidParameterValue:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 
 from tests.database.project import TASK, Project
@@ -16,6 +14,7 @@ GROWING = (
     "ittybit.jobs",
     "ittybit.outputs",
     "ittybit.rules",
+    "ittybit.functions",
     "ittybit.settings",
     "ittybit.starts",
     "ittybit.holds",
@@ -43,13 +42,14 @@ def count(database: Project, table: str) -> int:
     return int(row["rows"])
 
 
-def done(database: Project, name: str = "clips/a.mp4", *, result: str | None = None) -> uuid.UUID:
-    """Bring an object's job to succeeded, its result stored in the same bucket, and return the job."""
-    job = database.started(name, f"id of {name}")
+def done(database: Project, name: str = "clips/a.mp4", *, result: str | None = None) -> None:
+    """Bring an object's job to succeeded, its result stored in the same bucket."""
+    job = database.started(name, f"tasks/{name}")
     if result:
         database.put(result, operation="storage.s3.upload")
-    database.report(job["id"], job["attempt"], "succeeded", ittybit_id=f"id of {name}")
-    return uuid.UUID(str(job["id"]))
+    database.make_due()
+    [lease] = database.claim(job["function"])
+    assert "refused" not in database.report(lease, "succeeded", ittybit_id=f"tasks/{name}")
 
 
 @pytest.fixture
@@ -59,6 +59,7 @@ def made(database: Project) -> Project:
     database.put("clips/a.mp4")
     done(database, result="clips/a-720p.mp4")
     assert database.outputs() == [("uploads", "clips/a-720p.mp4")]
+    assert database.states() == [("clips/a.mp4", "succeeded", None)]
     database.messages()
     return database
 
@@ -69,7 +70,7 @@ def test_a_row_goes_when_its_content_has_been_gone_for_long_enough(made: Project
     made.sql("update ittybit.jobs set orphaned_at = now() - interval '29 days'")
     assert tidy(made) == 0
     assert tidy(made, keep="28 days") == 1
-    assert [job["name"] for job in made.jobs()] == ["clips/a-720p.mp4"]
+    assert made.jobs() == []
 
 
 def test_the_row_of_content_that_is_there_never_goes(made: Project) -> None:
@@ -80,17 +81,16 @@ def test_the_row_of_content_that_is_there_never_goes(made: Project) -> None:
     # Not even where somebody says that it is gone.
     made.sql("update ittybit.jobs set orphaned_at = now() - interval '5 years'")
     assert tidy(made, keep="0") == 0
-    assert len(made.jobs()) == 2
+    assert len(made.jobs()) == 1
 
 
 @pytest.mark.parametrize("state", ["started", "in doubt"])
 def test_a_row_that_is_not_finished_never_goes(database: Project, state: str) -> None:
     database.rule(task=TASK)
     database.put("a.mp4")
+    [lease] = database.claim("push-back")
     if state == "started":
-        database.started("a.mp4", "task_1")
-    else:
-        database.claim(database.job()["id"], 1)
+        database.report(lease, "started", ittybit_id="tasks/1")
     database.delete("a.mp4")
     a_month_later(database)
     assert tidy(database) == 0
@@ -125,15 +125,12 @@ def test_a_reservation_outlives_source_and_row_while_the_result_is_there(made: P
     assert tidy(made) == 1
     assert made.outputs() == [("uploads", "clips/a-720p.mp4")]
 
-    # Even where the ledger has forgotten the result itself.
-    made.sql("delete from ittybit.jobs")
     made.sql("update ittybit.rules set accept_s3 = true")
     made.sql("update ittybit.rules set active_since = '-infinity'")
     store(made, "clips/a-720p.mp4", owner_id=None)
-    assert made.value("select ittybit.sweep_page()") == 1
+    assert made.value("select ittybit.sweep_page()") == 0
     made.put("clips/a-720p.mp4", operation="storage.s3.upload")
-    assert {job["reason"] for job in made.jobs()} == {"output"}
-    assert (made.value("select files from ittybit.backfill('clips')"), made.send(), made.messages()) == (0, 0, [])
+    assert (made.value("select files from ittybit.backfill('clips')"), made.jobs(), made.messages()) == (0, [], [])
 
     # And goes with the result.
     made.delete("clips/a-720p.mp4")
@@ -161,31 +158,30 @@ def test_a_reservation_goes_with_the_row_when_the_result_is_gone_as_well(made: P
 )
 @pytest.mark.parametrize("task", [TASK, ADAPTIVE], ids=["key", "folder"])
 def test_what_may_still_be_written_stays_reserved(
-    claimed: Project, task: dict[str, str], outcome: str, reason: str, kept: bool
+    database: Project, task: dict[str, str], outcome: str, reason: str, kept: bool
 ) -> None:
-    claimed.rule("task", path="b.mp4", task=task)
-    claimed.sql("delete from ittybit.rules where name = 'clips'")
-    claimed.put("b.mp4")
-    job = claimed.job("b.mp4")["id"]
-    claimed.claim(job, 1)
-    claimed.report(job, 1, outcome, reason=reason)
-    tidy(claimed)
-    assert bool(claimed.outputs()) == kept
-    a_month_later(claimed)
-    claimed.delete("b.mp4")
-    claimed.sql("update ittybit.jobs set orphaned_at = now() - interval '31 days' where name = 'b.mp4'")
-    tidy(claimed)
-    assert claimed.outputs() == []
+    database.rule(task=task)
+    database.put("b.mp4")
+    [lease] = database.claim("push-back")
+    if reason == "gone":
+        database.delete("b.mp4")
+    database.report(lease, outcome, reason=reason)
+    tidy(database)
+    assert bool(database.outputs()) == kept
+    database.delete("b.mp4")
+    a_month_later(database)
+    tidy(database)
+    assert database.outputs() == []
 
 
 def test_a_folder_stays_reserved_while_anything_is_left_in_it_or_may_be_written(database: Project) -> None:
     database.rule(task=ADAPTIVE)
     database.put("clips/a.mp4")
-    job = database.started("clips/a.mp4", "task_1")
+    database.started("clips/a.mp4", "tasks/1")
     assert tidy(database) == 0
     parts = ("hls/clips/a/master.m3u8", "hls/clips/a/720p/0.ts")
     database.put(*parts, operation="storage.s3.upload")
-    database.report(job["id"], 1, "succeeded", ittybit_id="task_1")
+    database.report(database.next_lease(), "succeeded", ittybit_id="tasks/1")
     database.delete("clips/a.mp4", parts[0])
     a_month_later(database)
     tidy(database)
@@ -248,7 +244,7 @@ def ran(database: Project, job: str, age: str, *, ended: bool = True, command: s
 def test_of_what_pg_cron_notes_only_our_own_old_runs_go(database: Project) -> None:
     database.sql("select cron.schedule('nightly', '0 3 * * *', 'select ittybit.retry_failed(''clips'')')")
     try:
-        for job in ("ittybit-send-due", "ittybit-sweep", "ittybit-tidy"):
+        for job in ("ittybit-wake-up", "ittybit-sweep", "ittybit-tidy"):
             ran(database, job, "2 hours")
             ran(database, job, "2 hours", ended=False)
             ran(database, job, "50 minutes")

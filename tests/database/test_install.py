@@ -36,7 +36,7 @@ SCHEMA = {
         from pg_namespace where nspname !~ '^pg_(toast_)?temp_' order by 1""",
     "schedule": "select jobname, schedule, command, username, active from cron.job order by 1",
 }
-TABLES = ("rules", "jobs", "outputs", "settings", "starts", "holds", "sweep", "backfills")
+TABLES = ("rules", "jobs", "outputs", "functions", "settings", "starts", "holds", "sweep", "backfills")
 
 
 def schema(database: Project) -> dict[str, list[Row]]:
@@ -53,7 +53,7 @@ def test_a_second_installation_changes_nothing(database: Project) -> None:
     migrate(database.postgres)
     assert schema(database) == before
     assert {table["relname"] for table in before["tables"]} >= set(TABLES)
-    assert {job["jobname"] for job in before["schedule"]} >= {"ittybit-send-due"}
+    assert {job["jobname"] for job in before["schedule"]} >= {"ittybit-wake-up"}
 
 
 def test_a_second_installation_keeps_the_data(database: Project) -> None:

@@ -331,6 +331,7 @@ def of_a_rule(columns: str, values: str, task: str, *, bucket: str = "", **expec
         f"{bucket}; insert into ittybit.rules (name, task, {columns}) values ('faulty', '{task}', {values})",  # noqa: S608
         "delete from ittybit.rules where name = 'faulty';"
         " set storage.allow_delete_query = 'true'; delete from storage.buckets where id = 'small'",
+        again="",
         **expected,
     )
 
@@ -400,6 +401,7 @@ def of_a_job(columns: str, values: str, **expected: Said) -> None:
         f"insert into ittybit.jobs (rule, bucket_id, name, action, {columns})"  # noqa: S608 - constants of this file
         f""" values ('soundtrack', 'media', 'late.mp4', '{{"automation_id": "auto_1"}}', {values})""",
         "delete from ittybit.jobs",
+        again="",
         **expected,
     )
 
