@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from local.stack import migrate
-from tests.database.project import API_ROLES, Project
-from tests.database.rows import Row
+import re
+from pathlib import Path
+
+import pytest
+
+from local.stack import MIGRATIONS, migrate
+from tests.database.project import API_ROLES, TASK, Project, report
+from tests.database.rows import Row, put
 
 # Whatever a migration makes, as far as the catalogue can put it into words.
 SCHEMA = {
@@ -64,6 +69,56 @@ def test_a_second_installation_keeps_the_data(database: Project) -> None:
     migrate(database.postgres)
     assert contents(database) == before
     assert {table for table, kept in before.items() if kept} >= {"rules", "jobs", "settings"}
+
+
+@pytest.mark.parametrize("migration", sorted(MIGRATIONS.glob("*.sql")), ids=lambda file: file.stem.partition("_")[2])
+def test_a_second_installation_and_uploads_wait_for_each_other_nowhere(database: Project, migration: Path) -> None:
+    database.rule()
+    database.rule("task", task=TASK)
+    database.put("overwritten.mp4", "moved.mp4", "deleted.mp4")
+    leases = database.claim()
+    with (
+        database.connect("supabase_storage_admin") as uploading,
+        uploading.transaction(),
+        database.connect("postgres") as installing,
+        installing.transaction(),
+    ):
+        put(uploading, "under-way.mp4")
+        installing.execute("set local lock_timeout = '1s'")
+        installing.execute(migration.read_bytes())
+        # Neither is committed.
+        database.put("new.mp4", "overwritten.mp4")
+        database.move("moved.mp4", "to.mp4")
+        database.delete("deleted.mp4")
+        database.reports(*(report(one, "started", ittybit_id=one["job"]) for one in leases))
+        database.wake()
+    assert database.warnings == []
+    assert len(database.jobs("under-way.mp4")) == len(database.jobs("new.mp4")) == len(database.jobs("to.mp4")) == 2
+
+
+def changes(body: str) -> list[str]:
+    """Every UPDATE and DELETE in a function's body, without what stands in parentheses."""
+    found = []
+    body = re.sub("--.*", "", body)
+    for change in re.finditer(r"\b(update|delete from) \w+\.", body):
+        depth, text = 0, ""
+        for character in body[change.start() :]:
+            depth += (character == "(") - (character == ")")
+            if depth < 0 or (depth == 0 and character == ";"):
+                break
+            text += character if depth == 0 else ""
+        found.append(text)
+    return found
+
+
+def test_every_change_says_which_rows(database: Project) -> None:
+    """safeupdate, which a project may have on, refuses an UPDATE or DELETE without WHERE."""
+    functions = database.sql(
+        "select prosrc from pg_proc where pronamespace = 'ittybit'::regnamespace or proname like 'ittybit%%'"
+    )
+    found = [change for function in functions for change in changes(function["prosrc"])]
+    assert len(found) >= 40
+    assert [change for change in found if not re.search(r"\swhere\s", change)] == []
 
 
 def test_everything_belongs_to_the_developers_role(database: Project) -> None:
