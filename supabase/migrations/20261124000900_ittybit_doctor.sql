@@ -41,9 +41,7 @@ as $$
 declare
   amount bigint;
   since pg_catalog.timestamptz;
-  warned pg_catalog.text;
   settings record;
-  acts_as_owner boolean;
 begin
   verdict := 'failure';
   case examine."check"
@@ -57,33 +55,27 @@ begin
   when 'rpcs' then
     fine := 'ittybit_claim and ittybit_report may be called by service_role alone';
     remedy := 'Apply …_ittybit_work.sql again: it grants and revokes by name.';
-    select string_agg(format('public.%s %s', e.name, f.fault), '; ' order by e.name) into fault
+    select string_agg('public.' || e.name || case
+      when p.oid is null then ' is missing'
+      when has_function_privilege('anon', p.oid, 'execute') then ' may be called by anon'
+      when has_function_privilege('authenticated', p.oid, 'execute') then ' may be called by authenticated'
+      when not has_function_privilege('service_role', p.oid, 'execute') then ' may not be called by service_role'
+    end, '; ' order by e.name)
+    into fault
     from unnest(array['ittybit_claim', 'ittybit_report']) as e (name)
-    left join pg_catalog.pg_proc as p on p.pronamespace = 'public'::regnamespace and p.proname = e.name
-    cross join lateral (
-      select case
-        when p.oid is null then 'is missing'
-        when has_function_privilege('anon', p.oid, 'execute') then 'may be called by anon'
-        when has_function_privilege('authenticated', p.oid, 'execute') then 'may be called by authenticated'
-        when not has_function_privilege('service_role', p.oid, 'execute') then 'may not be called by service_role'
-      end
-    ) as f (fault)
-    where f.fault is not null;
+    left join pg_catalog.pg_proc as p on p.pronamespace = 'public'::regnamespace and p.proname = e.name;
 
   -- What the project gave us.
   when 'addresses' then
     remedy := 'Deploy the functions, then run ./deploy.sh database.';
     select
-      string_agg(f.name || ' has no address, and a rule needs it', '; ') filter (where f.url is null and f.is_needed),
+      string_agg(f.name || ' has no address, and a rule needs it', '; ' order by f.name) filter (where f.url is null and exists (
+        select from ittybit.rules as r
+        where r.enabled and f.name = case when r.task ? 'destination' then 'push-back' else 'on-upload' end
+      )),
       string_agg(f.name || ' ' || f.url, ', ' order by f.name)
     into fault, fine
-    from (
-      select g.name, g.url, exists (
-        select from ittybit.rules as r
-        where r.enabled and g.name = case when r.task ? 'destination' then 'push-back' else 'on-upload' end
-      ) as is_needed
-      from ittybit.functions as g
-    ) as f;
+    from ittybit.functions as f;
     verdict := case when fault is null then 'warning' else 'failure' end;
     fault := coalesce(fault, case when fine is null then 'no function has an address yet' end);
     fine := concat_ws(', ', fine, (select 'of ' || s.project from ittybit.settings as s));
@@ -107,15 +99,12 @@ begin
     end if;
 
   when 'pg_net' then
-    select p.prosecdef into acts_as_owner
-    from pg_catalog.pg_proc as p
-    where p.oid = to_regprocedure('net.http_post(text, jsonb, jsonb, jsonb, integer)');
-    if not found then
+    if to_regprocedure('net.http_post(text, jsonb, jsonb, jsonb, integer)') is null then
       fault := 'pg_net is not installed';
       remedy := 'Run: create extension pg_net with schema extensions;';
-    elsif not has_table_privilege('net.http_request_queue', 'select')
-      or not (acts_as_owner or has_table_privilege('net.http_request_queue', 'insert'))
-    then
+    elsif not (
+      has_table_privilege('net.http_request_queue', 'select') and has_table_privilege('net.http_request_queue', 'insert')
+    ) then
       fault := format('permission denied for table http_request_queue: %s may not use pg_net''s queue', current_user);
       remedy := 'pg_net gives it to every role when it is installed, and nobody but its owner, supabase_admin, can give it'
         ' again. Switch pg_net off and on (Dashboard > Database > Extensions); what waits in its queue is lost. If it is'
@@ -148,7 +137,17 @@ begin
       remedy := 'Run: create extension pg_cron with schema pg_catalog; and apply supabase/migrations again.';
       return;
     end if;
-    select string_agg(e.name || ' ' || f.fault, '; ' order by e.name) into fault
+    select string_agg(e.name || case
+      when j.jobid is null then ' is not scheduled'
+      when not j.active then ' is not active'
+      when j.database <> current_database() then ' runs in database ' || j.database
+      when j.command <> e.command then ' runs another command than the migrations schedule'
+      when run.status = 'failed' then format(' failed at %s: %s', run.start_time, left(run.return_message, 200))
+      when current_setting('cron.log_run', true) = 'off' or e.every is null then null
+      when run.runid is null then ' has not run yet'
+      when run.start_time < clock_timestamp() - e.every then format(' has not run since %s', run.start_time)
+    end, '; ' order by e.name)
+    into fault
     from (
       values
         ('ittybit-wake-up', 'select ittybit.wake_functions()', interval '2 minutes'),
@@ -162,19 +161,7 @@ begin
       where d.jobid = j.jobid and d.status in ('succeeded', 'failed')
       order by d.runid desc
       limit 1
-    ) as run on true
-    cross join lateral (
-      select case
-        when j.jobid is null then 'is not scheduled'
-        when not j.active then 'is not active'
-        when j.database <> current_database() then 'runs in database ' || j.database
-        when j.command <> e.command then 'runs another command than the migrations schedule'
-        when run.status = 'failed' then format('failed at %s: %s', run.start_time, left(run.return_message, 200))
-        when current_setting('cron.log_run', true) = 'off' or e.every is null then null
-        when run.runid is null then 'has not run yet'
-        when run.start_time < clock_timestamp() - e.every then format('has not run since %s', run.start_time)
-      end
-    ) as f (fault);
+    ) as run on true;
     verdict := case when fault ~ '(^|; )ittybit-\S+ (?!has not run yet)' then 'failure' else 'warning' end;
     remedy := case
       when fault ~ 'ittybit-\S+ is not active'
@@ -209,37 +196,29 @@ begin
   -- Whether the destinations' buckets accept what the rules declare: its type, and files as large as it may become.
   when 'limits' then
     fine := 'the buckets accept the types and sizes that rules declare';
-    select
-      string_agg(format('bucket %s does not accept %s (rule %s)', b.id, t.types[1], r.name), '; ' order by r.name) filter (
-        where not (
-          select bool_or(type ~ ittybit.mimetype_pattern(pattern))
-          from unnest(t.types) as type, unnest(b.allowed_mime_types) as pattern
-        )
-      ),
-      string_agg(
-        format('bucket %s takes %s bytes a file, results may be larger (rule %s)', b.id, b.file_size_limit, r.name),
-        '; ' order by r.name
-      ) filter (where b.file_size_limit > 0 and coalesce(t.size > b.file_size_limit, true))
-    into fault, warned
+    select string_agg(f.fault, '; ' order by r.name, f.fault) into fault
     from ittybit.rules as r
     join storage.buckets as b on b.id = substring(r.task ->> 'destination' from '^s3://([^/]+)/')
     left join storage.buckets as source on source.id = r.bucket_id
+    cross join lateral ittybit.result_types(r.task) as types
     cross join lateral (
-      select
-        ittybit.result_types(r.task),
+      values
+        (case when not (
+          select bool_or(type ~ ittybit.mimetype_pattern(pattern))
+          from unnest(types) as type, unnest(b.allowed_mime_types) as pattern
+        ) then format('bucket %s does not accept %s (rule %s)', b.id, types[1], r.name) end),
         -- A picture or a text is small; all else may become as large as its source, which has its own limits.
-        case
-          when r.task ->> 'kind' not in ('video', 'audio', 'adaptive_video', 'animation') then 1000000
-          else least(r.max_size, source.file_size_limit)
-        end
-    ) as t (types, size)
+        (case when b.file_size_limit between 1 and case
+          when r.task ->> 'kind' not in ('video', 'audio', 'adaptive_video', 'animation') then 999999
+          else coalesce(least(r.max_size, source.file_size_limit) - 1, b.file_size_limit)
+        end then format('bucket %s takes %s bytes a file, results may be larger (rule %s)', b.id, b.file_size_limit, r.name) end)
+    ) as f (fault)
     where r.enabled;
-    verdict := case when fault is null then 'warning' else 'failure' end;
+    verdict := case when fault like '%does not accept%' then 'failure' else 'warning' end;
     remedy := case
-      when fault is null then 'Raise the bucket''s file size limit, or give the rule a max_size.'
+      when verdict = 'warning' then 'Raise the bucket''s file size limit, or give the rule a max_size.'
       else 'Allow the type in the bucket''s settings, or change the rule''s format or destination.'
     end;
-    fault := nullif(concat_ws('; ', fault, warned), '');
 
   -- Whether a declared result lies where a rule looks for uploads and no output prefix says that it is one: then only its
   -- row in ittybit.outputs keeps it from being processed again.
