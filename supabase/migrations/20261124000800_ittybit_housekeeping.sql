@@ -45,11 +45,12 @@ begin
   )
   select count(*) into total from trimmed;
 
-  -- Folders that nothing writes to any more and in which nothing is left; by chance, so that each has its turn.
+  -- Folders that nothing writes to any more and in which nothing is left, and results of which nobody knows the job; by
+  -- chance, so that each has its turn.
   for folder in
     select o.bucket_id, o.name, o.job
     from ittybit.outputs as o
-    where o.name like '%/'
+    where (o.name like '%/' or o.job = '00000000-0000-0000-0000-000000000000')
       and not exists (
         select
         from ittybit.jobs as j

@@ -191,6 +191,15 @@ def test_a_folder_stays_reserved_while_anything_is_left_in_it_or_may_be_written(
     assert database.outputs() == []
 
 
+def test_a_renamed_result_of_unknown_origin_is_forgotten_once_it_is_gone(database: Project) -> None:
+    database.put("processed/a.mp4")
+    database.move("processed/a.mp4", "a.mp4")
+    assert (tidy(database), database.outputs()) == (0, [("uploads", "a.mp4")])
+    with triggers_off(database):
+        database.superuser.execute("delete from storage.objects")
+    assert (tidy(database), database.outputs()) == (1, [])
+
+
 def test_a_folders_name_is_no_pattern(database: Project) -> None:
     database.sql("insert into ittybit.outputs values ('uploads', 'a_b!(c)/', gen_random_uuid())")
     store(database, "axb!(c)/0.ts")
