@@ -616,7 +616,7 @@ begin
   if not mine.undecided
     and (
       (outcome in ('failed', 'skipped') and coalesce(why, '') not in ('no_progress', 'gave_up', 'undecided'))
-      or (outcome in ('retry', 'hold') and mine.state = 'queued' and not in_doubt)
+      or (outcome in ('retry', 'hold') and mine.state = 'queued' and not in_doubt and mine.generation = 1)
     )
   then
     delete from ittybit.outputs as o

@@ -130,6 +130,22 @@ def test_an_automations_result_that_leaves_its_output_prefix_stays_a_result(data
     assert database.states() == [("clips/a.mp4", "queued", None)]
 
 
+def test_what_certainly_never_started_reserves_nothing(database: Project) -> None:
+    database.rule(task=BESIDE)
+    database.put("a.mp4")
+    [lease] = database.claim("push-back")
+    assert database.outputs() == [("uploads", "a-720p.mp4")]
+    database.report(lease, "retry", in_doubt=True)
+    assert database.outputs() == [("uploads", "a-720p.mp4")]
+    database.report(database.next_lease(), "retry")
+    assert database.outputs() == []
+
+    # So that an upload under that name is one, whatever becomes of the job.
+    database.delete("a.mp4")
+    database.put("a-720p.mp4")
+    assert database.states() == [("a.mp4", "skipped", "gone"), ("a-720p.mp4", "queued", None)]
+
+
 def test_an_output_is_reserved_until_the_result_is_gone_and_nothing_may_write_it(database: Project) -> None:
     database.rule(path="clips/*", task=TASK)
     database.put("clips/a.mp4")
