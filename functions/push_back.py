@@ -11,7 +11,6 @@ Deployed    ./deploy.sh stage push-back; target push_back
 
 from __future__ import annotations
 
-import threading
 from typing import Annotated, Any
 
 import functions_framework
@@ -19,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 
 from shared import jobs, objects, settings
 from shared.edge import Answer, Call, endpoint
-from shared.errors import Refused, ServiceError
+from shared.errors import Refused
 from shared.ittybit import Ittybit
 from shared.ittybit_shapes import Action, Task, Work
+from shared.ledger import Start
 
 SETTINGS = settings.load()
 
@@ -53,19 +53,12 @@ Body = Annotated[
 def push_back(body: jobs.WakeUp | TaskRequest, call: Call) -> Answer:
     """Do what is due, or make a task for a person."""
     if isinstance(body, jobs.WakeUp):
-        connection = _Connection()
-        return jobs.drain(
-            "push-back",
-            call,
-            lambda ittybit, start, source: _make(ittybit, start.action, source, start.mark, connection),
-        )
-
+        return jobs.drain("push-back", call, _begin)
     _check_destination(body)
     call.note(bucket=body.bucket, name=body.name, destination=body.destination)
     source = objects.signed_address(call.settings, body.bucket, body.name, call.id, call.deadline)
-    ittybit = Ittybit(call.settings, call.deadline)
     action = Action(task=Task(kind=body.kind, options=body.options, destination=body.destination))
-    task = _make(ittybit, action, source, call.id, _Connection())
+    task = _make(Ittybit(call.settings, call.deadline), action, source, call.id)
     return Answer(202, {"outcome": "started", "task": {"id": task.id, "status": task.status}})
 
 
@@ -83,24 +76,11 @@ def _check_destination(body: TaskRequest) -> None:
     raise Refused(422, f"destination: {reason}", fields=(("destination", reason),))
 
 
-class _Connection:
-    """The connection that create-connection made for this project, looked up once for all that one call starts."""
-
-    def __init__(self) -> None:
-        self._id = SETTINGS.ittybit_connection_id
-        self._lock = threading.Lock()
-
-    def id(self, ittybit: Ittybit) -> str:
-        """Return its id; raise ServiceError where there is none."""
-        with self._lock:
-            if self._id is None:
-                name = f"supabase-{SETTINGS.project_ref}"
-                self._id = next((one.id for one in ittybit.connections() if one.name == name), None)
-                if self._id is None:
-                    reason = f"no connection {name!r}: call create-connection once"
-                    raise ServiceError("ittybit", reason, effect="hold")
-            return self._id
+def _begin(ittybit: Ittybit, start: Start, source: str) -> Work:
+    return _make(ittybit, start.action, source, start.mark)
 
 
-def _make(ittybit: Ittybit, action: Action, source: str, mark: str, connection: _Connection) -> Work:
-    return ittybit.start(action, source, mark, connection.id(ittybit))
+def _make(ittybit: Ittybit, action: Action, source: str, mark: str) -> Work:
+    """Make a task that writes through the connection that create-connection made, or that the environment names."""
+    connection_id = SETTINGS.ittybit_connection_id or ittybit.connection_id(f"supabase-{SETTINGS.project_ref}")
+    return ittybit.start(action, source, mark, connection_id)

@@ -22,7 +22,7 @@ from werkzeug.exceptions import HTTPException
 
 from shared import proof
 from shared.errors import Refused, ServiceError, Skipped
-from shared.outbound import Deadline
+from shared.http import Deadline
 from shared.redaction import Redactor
 from shared.settings import Settings
 
@@ -209,7 +209,7 @@ def _json(status: int, body: Mapping[str, Any]) -> flask.Response:
 
 def _log(function: str, status: int, call: Call, seconds: float) -> None:
     """Write the call's one line: JSON, as Cloud Logging and every collector reads it."""
-    severity = "ERROR" if status == 500 else "WARNING" if status >= 400 else "INFO"
+    severity = "ERROR" if "error" in call.noted else "WARNING" if status >= 400 else "INFO"
     line = {
         "severity": severity,
         "message": f"{function} {status}",

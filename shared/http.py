@@ -8,15 +8,11 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared.errors import Answered, Service, Unanswered
 
-if TYPE_CHECKING:
-    from shared import network
-
 USER_AGENT = "supabase-ittybit/1"  # Supabase refuses secret keys from what looks like a browser
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_TRIES = 3
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # JSON has these as escapes alone: most answers need no second look.
@@ -42,7 +38,6 @@ class Deadline:
 class Reply:
     """A successful answer: any 2xx. Header names are lower-case."""
 
-    status: int
     headers: Mapping[str, str]
     data: Any
 
@@ -73,11 +68,18 @@ def send(
         Answered: any status but 2xx.
         Unanswered: no connection, no time left, a broken, too large or unreadable answer.
     """
+    from shared import transport  # noqa: PLC0415 - httpx takes time to import, which a refused call does not need
+
+    content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+    fixed = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"}
+    typed = {} if content is None else {"content-type": "application/json"}
+    sent = {**fixed, **typed, **headers}
     for attempt in range(1, MAX_TRIES + 1):
         try:
-            return _send_once(
-                service, method, url, headers=headers, body=body, deadline=deadline, repeatable=repeatable
+            answer = transport.exchange(
+                service, method, url, sent, content, left=deadline.left, in_doubt=not repeatable
             )
+            return _reply(service, *answer, repeatable=repeatable)
         except (Answered, Unanswered) as error:
             again = not error.in_doubt and error.is_passing
             pause = error.retry_after or 0.2 * 2**attempt * random.uniform(0.5, 1)  # noqa: S311 - jitter
@@ -87,36 +89,32 @@ def send(
     raise AssertionError("the last try returns or raises")
 
 
-def _send_once(
-    service: Service,
-    method: str,
-    url: str,
-    *,
-    headers: Mapping[str, str],
-    body: Mapping[str, Any] | None,
-    deadline: Deadline,
-    repeatable: bool,
-) -> Reply:
-    from shared import network  # noqa: PLC0415 - httpx takes time to import, which a refused call does not need
-
-    content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-    fixed = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"}
-    typed = {} if content is None else {"content-type": "application/json"}
-    answer = network.exchange(
-        service,
-        method,
-        url,
-        headers={**fixed, **typed, **headers},
-        content=content,
-        deadline=deadline,
-        in_doubt=not repeatable,
-    )
-    if not 200 <= answer.status < 300:
-        raise _answered(service, answer, repeatable)
+def _reply(service: Service, status: int, headers: Mapping[str, str], body: bytes, *, repeatable: bool) -> Reply:
+    """Make a reply of a success, or raise an error of whatever else it is."""
     try:
-        return Reply(answer.status, answer.headers, _parsed(answer.body) if answer.body else None)
+        data = _parsed(body) if body else None
     except (ValueError, RecursionError):
-        raise Unanswered(service, "the answer was not JSON", in_doubt=not repeatable) from None
+        if 200 <= status < 300:
+            raise Unanswered(service, "the answer was not JSON", in_doubt=not repeatable) from None
+        data = None
+    if 200 <= status < 300:
+        return Reply(headers, data)
+    told = data if isinstance(data, dict) else {}
+    if isinstance(told.get("error"), dict):  # ittybit before its bare {kind, message}
+        told = told["error"]
+    kind = told.get("kind") or told.get("code") or told.get("error")
+    message = told.get("message") or f"HTTP {status}"
+    if service == "storage" and told.get("statusCode") in ("404", 404):
+        status = 404  # Storage says "not found" as HTTP 400 with the status in the body
+    after = headers.get("retry-after", "")
+    raise Answered(
+        service,
+        str(message),
+        status=status,
+        kind=str(kind) if kind else None,
+        in_doubt=not repeatable and (status == 408 or status >= 500) and status != 503,
+        retry_after=int(after[:9]) if after.isascii() and after.isdigit() else None,
+    )
 
 
 def _parsed(answer: bytes) -> Any:
@@ -138,28 +136,3 @@ def _storable(value: Any) -> Any:
         case dict():
             return {_storable(name): _storable(item) for name, item in value.items()}
     return value
-
-
-def _answered(service: Service, answer: network.Answer, repeatable: bool) -> Answered:
-    """Make an error of an answer, whatever its body is; this cannot fail."""
-    try:
-        told = _parsed(answer.body)
-    except (ValueError, RecursionError):
-        told = None
-    told = told if isinstance(told, dict) else {}
-    if isinstance(told.get("error"), dict):  # ittybit before its bare {kind, message}
-        told = told["error"]
-    kind = told.get("kind") or told.get("code") or told.get("error")
-    message = told.get("message") or f"HTTP {answer.status}"
-    status = answer.status
-    if service == "storage" and told.get("statusCode") in ("404", 404):
-        status = 404  # Storage says "not found" as HTTP 400 with the status in the body
-    after = answer.headers.get("retry-after", "")
-    return Answered(
-        service,
-        str(message),
-        status=status,
-        kind=str(kind) if kind else None,
-        in_doubt=not repeatable and (status == 408 or status >= 500) and status != 503,
-        retry_after=int(after[:9]) if after.isascii() and after.isdigit() else None,
-    )

@@ -7,6 +7,7 @@ A later version of the API that names these things otherwise is added here and i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -16,8 +17,8 @@ from urllib.parse import quote, urlencode
 from pydantic import BaseModel, ValidationError
 
 from shared.errors import ServiceError, Unanswered, Undecided
+from shared.http import Deadline, Reply, send
 from shared.ittybit_shapes import Action, Connection, Work, bare
-from shared.outbound import Deadline, Reply, send
 from shared.settings import Settings
 
 PAGE = 100
@@ -34,7 +35,7 @@ Shape = TypeVar("Shape", bound=BaseModel)
 
 
 class Ittybit:
-    """One invocation's view of ittybit: its key and its deadline.
+    """One invocation's view of ittybit: its key and its deadline. Several threads may share it.
 
     Every method raises ``ServiceError`` when ittybit answers with an error or not at all.
     """
@@ -44,10 +45,21 @@ class Ittybit:
         self._headers = {"authorization": f"Bearer {settings.ittybit_api_key}"}
         self._deadline = deadline
         self._clock: datetime | None = None
+        self._connection_id: str | None = None
+        self._looking = threading.Lock()
 
     def connections(self) -> list[Connection]:
         """All connections of the project."""
         return list(self._pages("connections", Connection))
+
+    def connection_id(self, name: str) -> str:
+        """The id of the one connection that an invocation needs, looked up once."""
+        with self._looking:
+            if self._connection_id is None:
+                self._connection_id = next((one.id for one in self.connections() if one.name == name), None)
+            if self._connection_id is None:
+                raise ServiceError("ittybit", f"no connection {name!r}: call create-connection once", effect="hold")
+            return self._connection_id
 
     def create_connection(self, fields: Mapping[str, Any]) -> Connection:
         """Register S3 keys (``POST /connections``)."""

@@ -2,46 +2,49 @@
 
 A wake-up carries no job, so whoever sends it, however often, only makes a function look. Reports travel with the next
 claim, so a batch costs one round trip to the ledger.
+
+One thread talks to the ledger. The steps run in a pool of the drain's own, and what they come to is put into a queue.
 """
 
 from __future__ import annotations
 
-import functools
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
-from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
 from shared import ledger, objects
 from shared.edge import Answer, Call, fault
 from shared.errors import Error, ServiceError, Skipped, Undecided
+from shared.http import Deadline
 from shared.ittybit import Ittybit
 from shared.ittybit_shapes import Work
 from shared.ledger import Check, FunctionName, Outcome, Report, Start
-from shared.outbound import Deadline
+from shared.settings import Settings
 
-# Threads of a process for all of its drains. Each waits for a service most of the time.
-THREADS = 64
-# A claim asks for so many jobs, and waits until as many threads are free: no lease is spent waiting.
-BATCH = 32
-# Drains of a process at a time. More would share the same threads, so a further wake-up has nothing to do.
+# Drains of a process at a time. Several, so that one whose ittybit is slow holds up no other.
 DRAINS = 4
-# Kept back from the deadline, so that whatever ittybit does there is time to report it.
+# Steps of a drain at a time. Each waits for a service most of the time.
+THREADS = 64
+# A claim asks for so many jobs, and is made when as many threads are free: no lease is spent waiting.
+BATCH = 32
+# Kept back from the deadline, so that whatever the services do there is time to report it.
 REPORTING_SECONDS = 2.0
-# What is known waits so long for the rest of its batch.
+# A report waits so long for the others of its batch, when the next claim has nothing else to wait for.
 GATHERING_SECONDS = 0.02
-# What is known is reported after so long although no batch's worth of threads is free.
+# A report waits so long for a claim to travel with.
 WITHHOLDING_SECONDS = 0.5
 
 Begin: TypeAlias = Callable[[Ittybit, Start, str], Work]
-# Where ittybit reads a job's object from, or why it cannot.
-Source: TypeAlias = str | Error
+
+# The pools of the drains that there may be; the one used last goes first. Threads are made when they are needed.
+_pools = [ThreadPoolExecutor(THREADS, thread_name_prefix="job") for _ in range(DRAINS)]
 
 
 class WakeUp(BaseModel):
@@ -50,45 +53,6 @@ class WakeUp(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     type: Literal["jobs.due"]
-
-
-class _Threads:
-    """A bounded pool of threads that knows how many of them are free."""
-
-    def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="job")
-        self._free = count
-        self._changed = threading.Condition()
-
-    def take(self, fewest: int, seconds: float) -> int:
-        """Reserve a batch's worth of threads, or what is free of it; 0 when fewer are free for so many seconds."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._free >= fewest, seconds):
-                return 0
-            taken = min(self._free, BATCH)
-            self._free -= taken
-            return taken
-
-    def give_back(self, count: int) -> None:
-        """Give back threads that were reserved."""
-        with self._changed:
-            self._free += count
-            self._changed.notify_all()
-
-    def run(self, step: Callable[[], None]) -> None:
-        """Run a step in a reserved thread, which is free afterwards."""
-
-        def run_and_give_back() -> None:
-            try:
-                step()
-            finally:
-                self.give_back(1)
-
-        self._pool.submit(run_and_give_back)
-
-
-_threads = _Threads(THREADS)
-_drains = threading.BoundedSemaphore(DRAINS)
 
 
 def drain(function: FunctionName, call: Call, begin: Begin) -> Answer:
@@ -102,167 +66,189 @@ def drain(function: FunctionName, call: Call, begin: Begin) -> Answer:
     Raises:
         ServiceError: the ledger could not be reached. What is leased is due again when its lease ends.
     """
-    if not _drains.acquire(blocking=False):
+    try:
+        pool = _pools.pop()
+    except IndexError:
         return Answer(200, {"claimed": 0, "busy": True})
     try:
-        counts = _Drain(function, call, begin).run()
+        counts = _Drain(function, call, begin, pool).run()
     finally:
-        _drains.release()
+        _pools.append(pool)
     call.note(**counts)
     return Answer(200, counts)
 
 
 class _Drain:
-    """One drain: its jobs in flight, and what is known of them and not yet reported."""
+    """One drain: how many steps are in flight, and what is known and not yet reported."""
 
-    def __init__(self, function: FunctionName, call: Call, begin: Begin) -> None:
+    def __init__(self, function: FunctionName, call: Call, begin: Begin, pool: ThreadPoolExecutor) -> None:
         self._function = function
         self._call = call
         self._begin = begin
-        self._until = Deadline(call.settings.drain_seconds)
+        self._pool = pool
+        self._claiming = Deadline(call.settings.drain_seconds)
+        self._working = call.deadline.reserving(REPORTING_SECONDS)
+        self._ittybit = Ittybit(call.settings, self._working)
         self._in_flight = 0
-        self._done: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Report | Exception] = queue.SimpleQueue()
         self._known: list[Report] = []
         self._counts: Counter[str] = Counter(claimed=0)
 
     def run(self) -> dict[str, int]:
-        """Claim and report until nothing is due or time is over, and see what is in flight to its end."""
-        more_is_due = True
-        unclaimed: ServiceError | None = None
-        while self._until.left() and unclaimed is None and (more_is_due or self._in_flight or self._known):
-            if self._in_flight and not more_is_due:
-                self._gather(self._until.left(), GATHERING_SECONDS)
-            room = _threads.take(BATCH, min(self._until.left(), WITHHOLDING_SECONDS))
-            if not room and self._gather(0, 0):
-                room = _threads.take(1, 0)
-            if room:
-                try:
-                    more_is_due = self._claim(room)
-                except ServiceError as error:
-                    unclaimed = error
-        while self._in_flight:
-            self._gather(None, WITHHOLDING_SECONDS)
-            if self._in_flight:
-                self._report()
-        self._report()
-        if unclaimed and not self._counts["claimed"]:
-            raise unclaimed
+        """Claim until nothing is due or time is over, and see what is in flight to its end."""
+        failure = None
+        try:
+            self._claim_what_is_due()
+        except ServiceError as error:
+            # What is known may yet be reported: with a claim whose answer is lost it may have been, and counts once.
+            failure = error
+        self._finish()
+        if failure and not self._counts["claimed"]:
+            raise failure
         return dict(self._counts)
 
-    def _claim(self, room: int) -> bool:
-        """Claim as many jobs as threads are reserved, and begin their steps; whether more may be due."""
-        self._gather(0, 0)
-        jobs: list[Start | Check] = []
-        try:
-            call = self._call
-            jobs = ledger.claim(call.settings, self._function, room, self._known, call.deadline)
-            self._known = []
-            sources = _sources([job for job in jobs if isinstance(job, Start)], call)
-        finally:
-            _threads.give_back(room - len(jobs))
+    def _claim_what_is_due(self) -> None:
+        is_more = True
+        while is_more or self._in_flight or self._known:
+            if is_more:
+                self._gather(BATCH - self._room, min(self._claiming.left(), WITHHOLDING_SECONDS))
+            else:
+                self._gather(1, self._claiming.left())
+                self._gather(self._in_flight, GATHERING_SECONDS)
+            if self._room >= BATCH:
+                is_more = self._claim()
+            else:
+                self._report()
+            if not self._claiming.left():
+                return
+
+    def _finish(self) -> None:
+        # A step ends in its time, but for what no time-out reaches. That one's lease ends, and the next attempt looks.
+        waiting = self._call.deadline.reserving(REPORTING_SECONDS / 2)
+        while self._in_flight and waiting.left():
+            self._gather(self._in_flight, min(waiting.left(), WITHHOLDING_SECONDS))
+            if self._in_flight:
+                with suppress(ServiceError):
+                    self._report()
+        if self._in_flight:
+            self._counts["lost"] += self._in_flight
+        self._report()
+
+    @property
+    def _room(self) -> int:
+        return THREADS - self._in_flight
+
+    def _claim(self) -> bool:
+        """Claim a batch and begin its steps; whether more may be due."""
+        jobs = ledger.claim(self._call.settings, self._function, BATCH, self._known, self._working)
+        self._known = []
         self._counts["claimed"] += len(jobs)
         self._in_flight += len(jobs)
+        starts = [job for job in jobs if isinstance(job, Start)]
+        sources = _Sources(starts, self._call.settings, self._working)
         for job in jobs:
-            _threads.run(functools.partial(self._step, job, sources))
-        return len(jobs) == room
+            self._pool.submit(self._step, job, sources)
+        return len(jobs) >= BATCH
 
     def _report(self) -> None:
         if self._known:
             ledger.report(self._call.settings, self._known, self._call.deadline)
             self._known = []
 
-    def _gather(self, first: float | None, others: float) -> int:
-        """Wait up to ``first`` seconds until something is known, ``others`` for more; how much is known now."""
-        seconds = first
+    def _gather(self, enough: int, seconds: float) -> None:
+        """Take all that the steps came to; wait until that is enough, but no longer than so many seconds."""
+        waiting = Deadline(seconds)
         while self._in_flight:
             try:
-                report = self._done.get(timeout=seconds) if seconds != 0 else self._done.get_nowait()
+                done = self._done.get(timeout=waiting.left() if enough > 0 else 0)
             except queue.Empty:
-                break
+                return
+            enough -= 1
             self._in_flight -= 1
-            if report is not None:
-                self._counts[report.outcome] += 1
-                self._known.append(report)
-            if seconds is first:
-                until = Deadline(others)
-            seconds = until.left()
-        return len(self._known)
-
-    def _step(self, job: Start | Check, sources: Mapping[UUID, Source]) -> None:
-        """Do a job's next step. A fault of ours is not reported: the lease ends, and what was started is looked for."""
-        report = None
-        try:
-            ittybit = Ittybit(self._call.settings, self._call.deadline.reserving(REPORTING_SECONDS))
-            if isinstance(job, Start):
-                outcome = _start(job, sources[job.job], self._call, ittybit, self._begin)
+            if isinstance(done, Report):
+                self._counts[done.outcome] += 1
+                self._known.append(done)
             else:
-                outcome = _check(job.ittybit_id, self._call, ittybit)
-            report = Report.of(job, outcome)
-        except Exception as error:  # noqa: BLE001 - a fault of ours, in the log as at the edge
-            self._call.note(job=str(job.job), **fault(error))
-        finally:
-            self._done.put(report)
+                # A fault of ours is not reported: the lease ends, and the next attempt looks for what was started.
+                self._counts["lost"] += 1
+                self._call.note(**fault(done))
 
+    def _step(self, job: Start | Check, sources: _Sources) -> None:
+        """Do a job's next step."""
+        try:
+            outcome = self._start(job, sources) if isinstance(job, Start) else self._check(job)
+            self._done.put(Report.of(job, outcome))
+        except Exception as error:  # noqa: BLE001 - whatever happens, the drain hears of it
+            self._done.put(error)
 
-def _sources(starts: Sequence[Start], call: Call) -> dict[UUID, Source]:
-    """The addresses that ittybit reads from, signed in one call a bucket; or why there is none."""
-    sources: dict[UUID, Source] = {}
-    signed: dict[str, list[Start]] = {}
-    for start in starts:
-        if start.public:
-            address = objects.public_address(call.settings.supabase_url, start.bucket, start.name, start.mark)
-            sources[start.job] = address
-        else:
-            signed.setdefault(start.bucket, []).append(start)
-    deadline = call.deadline.reserving(REPORTING_SECONDS)
-    for bucket, of_bucket in signed.items():
-        named = {start.name: start.mark for start in of_bucket}
-        addresses = objects.signed_addresses(call.settings, bucket, named, deadline)
-        sources |= {start.job: addresses[start.name] for start in of_bucket}
-    return sources
+    def _start(self, start: Start, sources: _Sources) -> Outcome:
+        if start.look_since is not None and (settled := self._look_for(start, start.look_since)):
+            return settled
+        if start.otherwise is not None:
+            return Outcome(outcome=start.otherwise.outcome, reason=start.otherwise.reason)
+        try:
+            work = self._begin(self._ittybit, start, sources.address(start))
+        except Skipped as skipped:
+            return Outcome(outcome="skipped", reason=skipped.reason)
+        except ServiceError as error:
+            outcome = {"retry": "retry", "hold": "hold", "fail": "failed"}[error.effect]
+            return _failure(outcome, error, self._call, in_doubt=error.in_doubt)
+        if work.state == "succeeded":
+            # The first check fetches the outputs as well.
+            return Outcome(outcome="started", ittybit_id=work.ref)
+        return _progress(work, self._call)
 
-
-def _start(start: Start, source: Source, call: Call, ittybit: Ittybit, begin: Begin) -> Outcome:
-    if start.look_since is not None and (settled := _look_for(start, start.look_since, call, ittybit)):
-        return settled
-    if start.otherwise is not None:
-        return Outcome(outcome=start.otherwise.outcome, reason=start.otherwise.reason)
-    try:
-        if isinstance(source, Error):
-            raise source
-        work = begin(ittybit, start, source)
-    except Skipped as skipped:
-        return Outcome(outcome="skipped", reason=skipped.reason)
-    except ServiceError as error:
-        outcome = {"retry": "retry", "hold": "hold", "fail": "failed"}[error.effect]
-        return Outcome.model_validate({"outcome": outcome, "in_doubt": error.in_doubt, **_details(error, call)})
-    if work.state == "succeeded":
-        # The first check fetches the outputs as well.
-        return Outcome(outcome="started", ittybit_id=work.ref)
-    return _progress(work, call)
-
-
-def _look_for(start: Start, since: datetime, call: Call, ittybit: Ittybit) -> Outcome | None:
-    """Find what an earlier attempt may have started; None when it certainly started nothing."""
-    try:
-        found = ittybit.find(start.action, start.mark, since, start.now)
+    def _look_for(self, start: Start, since: datetime) -> Outcome | None:
+        """Find what an earlier attempt may have started; None when it certainly started nothing."""
+        try:
+            found = self._ittybit.find(start.action, start.mark, since, start.now)
+        except Undecided as error:
+            return _failure("undecided", error, self._call, in_doubt=True)
+        except ServiceError as error:
+            # Whatever is wrong with looking says nothing about the job.
+            return _failure("hold" if error.effect == "hold" else "retry", error, self._call, in_doubt=True)
         return Outcome(outcome="started", ittybit_id=found) if found else None
-    except Undecided as error:
-        return Outcome.model_validate({"outcome": "undecided", "in_doubt": True, **_details(error, call)})
-    except ServiceError as error:
-        # Whatever is wrong with looking says nothing about the job.
-        outcome = "hold" if error.effect == "hold" else "retry"
-        return Outcome.model_validate({"outcome": outcome, "in_doubt": True, **_details(error, call)})
+
+    def _check(self, check: Check) -> Outcome:
+        try:
+            work = self._ittybit.work(check.ittybit_id)
+        except ServiceError as error:
+            if error.effect == "fail":
+                return _failure("failed", error, self._call, ittybit_id=check.ittybit_id)
+            return _failure("retry", error, self._call)
+        return _progress(work, self._call)
 
 
-def _check(ittybit_id: str, call: Call, ittybit: Ittybit) -> Outcome:
-    try:
-        work = ittybit.work(ittybit_id)
-    except ServiceError as error:
-        if error.effect == "fail":
-            return Outcome.model_validate({"outcome": "failed", "ittybit_id": ittybit_id, **_details(error, call)})
-        return Outcome.model_validate({"outcome": "retry", **_details(error, call)})
-    return _progress(work, call)
+class _Sources:
+    """Where ittybit reads a claim's objects from; the first step that needs one of a bucket has all of them signed."""
+
+    def __init__(self, starts: Iterable[Start], settings: Settings, deadline: Deadline) -> None:
+        self._settings = settings
+        self._deadline = deadline
+        self._names: dict[str, list[str]] = {}
+        for start in starts:
+            self._names.setdefault(start.bucket, []).append(start.name)
+        self._locks = {bucket: threading.Lock() for bucket in self._names}
+        self._signed: dict[str, Mapping[str, str | Error]] = {}
+
+    def address(self, start: Start) -> str:
+        """The address, with the job's mark.
+
+        Raises:
+            Skipped: there is no such object, or no address leads to it.
+            ServiceError: Storage did not sign.
+        """
+        bucket, name = start.bucket, start.name
+        if start.public:
+            return objects.public_address(self._settings.supabase_url, bucket, name, start.mark)
+        with self._locks[bucket]:
+            if bucket not in self._signed:
+                names = self._names[bucket]
+                self._signed[bucket] = objects.signed_addresses(self._settings, bucket, names, self._deadline)
+        address = self._signed[bucket][name]
+        if isinstance(address, Error):
+            raise address
+        return objects.marked(address, start.mark)
 
 
 def _progress(work: Work, call: Call) -> Outcome:
@@ -278,8 +264,7 @@ def _progress(work: Work, call: Call) -> Outcome:
             return Outcome(outcome="started", ittybit_id=work.ref, progress=work.progress)
 
 
-def _details(error: ServiceError, call: Call) -> dict[str, Any]:
-    return {
-        "error": {"service": error.service, "status": error.status, **call.told(error.kind, error.message)},
-        "retry_after": error.retry_after,
-    }
+def _failure(outcome: str, error: ServiceError, call: Call, **more: Any) -> Outcome:
+    """What a step comes to when a service did not do its part."""
+    told = {"service": error.service, "status": error.status, **call.told(error.kind, error.message)}
+    return Outcome.model_validate({"outcome": outcome, "error": told, "retry_after": error.retry_after, **more})

@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from shared.errors import Unanswered
+from shared.http import Deadline, send
 from shared.ittybit_shapes import Action
-from shared.outbound import Deadline, send
 from shared.settings import Settings
 
 FunctionName = Literal["on-upload", "push-back"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from pydantic import AfterValidator, Field
 
-from shared.errors import Answered, Error, ServiceError, Skipped, Unanswered
-from shared.outbound import Deadline, send
+from shared.errors import Error, ServiceError, Skipped, Unanswered
+from shared.http import Deadline, send
 from shared.settings import Settings
 
 # How long a signed address lasts: it must outlive ittybit's queue.
@@ -20,14 +20,14 @@ SIGNED_SECONDS = 24 * 3600
 # What storage-api accepts in a key (isValidKey); everything else it refuses with 400 InvalidKey.
 _IN_A_PART = r"[A-Za-z0-9_!.*'() &$@=;:+,?-]"
 _IN_A_KEY = _IN_A_PART.replace("_", "_/")
-_KEY = re.compile(f"{_IN_A_KEY}+", re.ASCII)
+_KEY = re.compile(f"{_IN_A_KEY}{{1,1024}}", re.ASCII)
 _CLIMBS = re.compile(r"(?:^|/)\.\.?(?:/|$)")
 _DESTINATION = re.compile(r"s3://([^/]+)/(.+)")
 
 
 def check_key(key: str) -> str:
     """Return a key that Supabase accepts and an address can name; raise ValueError otherwise."""
-    if len(key) > 1024 or not _KEY.fullmatch(key):
+    if not _KEY.fullmatch(key):
         raise ValueError("Supabase accepts letters, digits and _/!.*'() &$@=;:+,?- in a key, 1024 at most")
     if _CLIMBS.search(key):
         raise ValueError("a key with a . or .. part cannot be addressed")
@@ -55,24 +55,13 @@ def check_destination(destination: str) -> str:
 
 # The patterns say the same to a reader of the OpenAPI document.
 _UNCLIMBING = r"(?!(.*/)?\.\.?(/|$))"
-ObjectKey = Annotated[
-    str,
-    AfterValidator(check_key),
-    Field(json_schema_extra={"pattern": f"^{_UNCLIMBING}{_IN_A_KEY}+$", "maxLength": 1024}),
-]
-Bucket = Annotated[
-    str,
-    AfterValidator(check_bucket),
-    Field(json_schema_extra={"pattern": f"^{_UNCLIMBING}{_IN_A_PART}+$", "maxLength": 100}),
-]
+_A_KEY = f"{_UNCLIMBING}{_IN_A_KEY}{{1,1024}}"
+_A_BUCKET = f"{_UNCLIMBING}{_IN_A_PART}{{1,100}}"
+_A_DESTINATION = f"s3://{_A_BUCKET}/(?!/|.*//){_A_KEY}"
+ObjectKey = Annotated[str, AfterValidator(check_key), Field(json_schema_extra={"pattern": f"^{_A_KEY}$"})]
+Bucket = Annotated[str, AfterValidator(check_bucket), Field(json_schema_extra={"pattern": f"^{_A_BUCKET}$"})]
 Destination = Annotated[
-    str,
-    AfterValidator(check_destination),
-    Field(
-        json_schema_extra={
-            "pattern": f"^s3://{_UNCLIMBING}{_IN_A_PART}{{1,100}}/(?!/|.*//){_UNCLIMBING}{_IN_A_KEY}{{1,1024}}$"
-        }
-    ),
+    str, AfterValidator(check_destination), Field(json_schema_extra={"pattern": f"^{_A_DESTINATION}$"})
 ]
 
 
@@ -100,11 +89,13 @@ def _path(bucket: str, name: str) -> str:
 
 
 def public_address(supabase_url: str, bucket: str, name: str, mark: str) -> str:
-    """The address of an object in a public bucket.
+    """The address of an object in a public bucket. The mark gets past what a CDN has kept of an older version."""
+    return marked(f"{supabase_url}/storage/v1/object/public/{_path(bucket, name)}", mark)
 
-    The mark says whose call it is; storage ignores it, and it gets past what a CDN has kept of an older version.
-    """
-    return f"{supabase_url}/storage/v1/object/public/{_path(bucket, name)}?job={mark}"
+
+def marked(address: str, mark: str) -> str:
+    """The address with what tells whose start it is: storage ignores it, and ittybit's tasks show it."""
+    return f"{address}{'&' if '?' in address else '?'}job={mark}"
 
 
 def signed_address(settings: Settings, bucket: str, name: str, mark: str, deadline: Deadline) -> str:
@@ -114,78 +105,52 @@ def signed_address(settings: Settings, bucket: str, name: str, mark: str, deadli
         Skipped: there is no such object, or no such bucket.
         ServiceError: Storage did not sign.
     """
-    address = signed_addresses(settings, bucket, {name: mark}, deadline)[name]
+    address = signed_addresses(settings, bucket, [name], deadline)[name]
     if isinstance(address, Error):
         raise address
-    return address
+    return marked(address, mark)
 
 
 def signed_addresses(
-    settings: Settings, bucket: str, marks: Mapping[str, str], deadline: Deadline
+    settings: Settings, bucket: str, names: Iterable[str], deadline: Deadline
 ) -> dict[str, str | Error]:
-    """Addresses of a bucket's objects, good for 24 hours, or why there is none: ``Skipped`` or ``ServiceError``.
+    """Sign a bucket's objects in one call: of each its address without a mark, or why there is none.
 
     The bulk endpoint signs the raw keys. The single one signs the request's path, which is wrong for a key with ``?``
     (recorded from storage-api v1.70.6).
-
-    Args:
-        settings: the environment's.
-        bucket: the objects' bucket.
-        marks: of each object's key, what its address carries.
-        deadline: the invocation's.
     """
+    found: dict[str, str | Error] = {}
     paths: dict[str, str] = {}
-    answers: dict[str, str | Error] = {}
-    for name in marks:
+    for name in names:
         try:
             paths[name] = _path(bucket, name)
         except Skipped as skipped:
-            answers[name] = skipped
+            found[name] = skipped
+    if not paths:
+        return found
     base = f"{settings.supabase_url}/storage/v1/object/sign"
     try:
-        signed = _sign(settings, base, bucket, list(paths), deadline)
-    except (Skipped, ServiceError) as error:
-        return answers | dict.fromkeys(paths, error)
-    for (name, path), url in zip(paths.items(), signed, strict=True):
-        if url is None:
-            answers[name] = Skipped("gone", f"There is no object {name!r} in bucket {bucket!r}.")
-            continue
-        _, separator, token = url.rpartition("?token=")  # a key may itself contain "?token="
-        answers[name] = (
-            f"{base}/{path}?token={token}&job={marks[name]}"
-            if separator
-            else Unanswered("storage", "the signed address has no token")
-        )
-    return answers
-
-
-def _sign(settings: Settings, base: str, bucket: str, names: list[str], deadline: Deadline) -> list[str | None]:
-    """Sign all in one call; None for an object that is not there."""
-    if not names:
-        return []
-    try:
-        reply = send(
+        answers = send(
             "storage",
             "POST",
             f"{base}/{quote(bucket, safe='')}",
             deadline=deadline,
             headers=settings.supabase_headers,
-            body={"expiresIn": SIGNED_SECONDS, "paths": names},
+            body={"expiresIn": SIGNED_SECONDS, "paths": list(paths)},
             repeatable=True,
-        )
-    except Answered as error:
-        if error.status == 404:
-            raise Skipped("gone", f"There is no bucket {bucket!r}, or none of its objects.") from None
-        raise
-    if not isinstance(reply.data, list) or len(reply.data) != len(names):
-        raise Unanswered("storage", "the answer to a signing is not a list of the addresses")
-    return [_signed_url(item) for item in reply.data]
-
-
-def _signed_url(answer: Any) -> str | None:
-    match answer:
-        case {"signedURL": str(url)}:
-            return url
-        case {"error": str()}:
-            return None
-    raise Unanswered("storage", "the answer to a signing is not a list of addresses")
+        ).data
+        if not isinstance(answers, list) or len(answers) != len(paths):
+            raise Unanswered("storage", "the answer to a signing is not a list of the addresses")
+    except ServiceError as error:
+        gone = Skipped("gone", f"There is no bucket {bucket!r}, or none of its objects.")
+        return found | dict.fromkeys(paths, gone if error.status == 404 else error)
+    for (name, path), answer in zip(paths.items(), answers, strict=True):
+        match answer:
+            case {"signedURL": str(url)} if "?token=" in url:
+                # A key may itself contain "?token=".
+                found[name] = f"{base}/{path}?token={url.rpartition('?token=')[2]}"
+            case {"error": str()}:
+                found[name] = Skipped("gone", f"There is no object {name!r} in bucket {bucket!r}.")
+            case _:
+                found[name] = Unanswered("storage", "the answer to a signing is not a list of the addresses")
+    return found

@@ -20,7 +20,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from shared.errors import Answered, Unanswered
-from shared.outbound import USER_AGENT, Deadline
+from shared.http import USER_AGENT, Deadline
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Credential
@@ -115,7 +115,7 @@ def _store(keys: Keys, bucket: str, time: timedelta) -> S3Store:
         "proxy_excludes": parts.hostname or "",
     }
     if parts.scheme == "https":
-        # The roots that shared/network.py trusts: a slim image has none of its own.
+        # The roots that shared/transport.py trusts: a slim image has none of its own.
         client["root_certificate"] = Path(certifi.where()).read_bytes()
 
     def credential() -> S3Credential:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from shared.errors import Answered, ServiceError
-from shared.outbound import Deadline
+from shared.http import Deadline
 from shared.s3 import Bucket, Keys
 
 # What lies here starts nothing: the database's triggers and plain mode pass it over.

@@ -1,4 +1,4 @@
-"""What leaves goes through here: connections that are kept, on which nothing lasts longer than the invocation has left.
+"""What ``shared.http`` sends with: connections that are kept, and on which nothing lasts longer than there is time.
 
 This is the only module that knows httpx, and it is imported when something is first sent: a call that is refused pays
 nothing for it. Of httpx it uses the transport, which is all that is wanted: a Client adds cookies, redirects and
@@ -14,13 +14,13 @@ import contextlib
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import httpcore
 import httpx
 
 from shared.errors import Service, Unanswered
-from shared.outbound import MAX_ANSWER_BYTES, Deadline
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 _tls = httpx.create_ssl_context(trust_env=False)
 # Transports that nobody uses, each with a connection to each host. The one used last goes first, so that a quiet
@@ -30,26 +30,17 @@ _idle: list[httpx.BaseTransport] = []
 _sending = threading.local()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, whatever it is. Header names are in any case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
 def exchange(
     service: Service,
     method: str,
     url: str,
-    *,
     headers: Mapping[str, str],
     content: bytes | None,
-    deadline: Deadline,
+    *,
+    left: Callable[[], float],
     in_doubt: bool,
-) -> Answer:
-    """Send one request, once, and return the answer.
+) -> tuple[int, Mapping[str, str], bytes]:
+    """Send one request, once, and return the answer, whatever it is: its status, headers in any case, and body.
 
     Args:
         service: who is called, for errors.
@@ -57,7 +48,7 @@ def exchange(
         url: the whole address; redirects are not followed.
         headers: all but Host and Content-Length.
         content: the body's bytes.
-        deadline: the invocation's.
+        left: how many seconds there still are.
         in_doubt: whether a request that arrived and got no answer may have taken effect.
 
     Raises:
@@ -67,22 +58,22 @@ def exchange(
         request = httpx.Request(method, url, headers=dict(headers), content=content)
     except (httpx.InvalidURL, UnicodeError):  # UnicodeError: a host that is no domain name
         raise Unanswered(service, "the address cannot be called", effect="fail") from None
-    if deadline.left() == 0:
+    if left() == 0:
         raise Unanswered(service, "no time was left to ask")
-    _sending.deadline = deadline
+    _sending.left = left
     answer = bytearray()
     try:
         with _transport() as transport, contextlib.closing(transport.handle_request(request)) as response:
             # As it comes: what was compressed although it should not be is not unpacked, however large it would become.
             for chunk in response.iter_raw():
                 answer += chunk
-                if len(answer) > MAX_ANSWER_BYTES or deadline.left() == 0:
+                if len(answer) > MAX_ANSWER_BYTES or left() == 0:
                     raise Unanswered(service, "the answer was too large or too slow", in_doubt=in_doubt)
     except (httpx.ConnectError, httpx.ConnectTimeout, UnicodeError) as error:
         raise Unanswered(service, f"could not connect ({type(error).__name__})") from None
     except (httpx.HTTPError, httpx.StreamError) as error:
         raise Unanswered(service, f"no answer ({type(error).__name__})", in_doubt=in_doubt) from None
-    return Answer(response.status_code, response.headers, bytes(answer))
+    return response.status_code, response.headers, bytes(answer)
 
 
 @contextlib.contextmanager
@@ -91,32 +82,26 @@ def _transport() -> Iterator[httpx.BaseTransport]:
     try:
         transport = _idle.pop()
     except IndexError:
-        transport = _new_transport()
+        # Only the configured origins are connected to, not a proxy that the environment happens to name.
+        made = httpx.HTTPTransport(verify=_tls, trust_env=False, limits=httpx.Limits(keepalive_expiry=30))
+        made._pool._network_backend = _Backend()  # noqa: SLF001 - httpx passes on none
+        transport = made
     try:
         yield transport
     finally:
         _idle.append(transport)
 
 
-def _new_transport() -> httpx.BaseTransport:
-    # Only the configured origins are connected to, not a proxy that the environment happens to name.
-    transport = httpx.HTTPTransport(verify=_tls, trust_env=False, limits=httpx.Limits(keepalive_expiry=30))
-    transport._pool._network_backend = _Backend(_left)  # noqa: SLF001 - httpx passes on none
-    return transport
-
-
-def _left() -> float:
+def _left(late: type[httpcore.TimeoutException]) -> float:
     """Seconds left for what this thread is sending."""
-    deadline: Deadline = _sending.deadline
-    return deadline.left()
+    seconds: float = _sending.left()
+    if seconds <= 0:
+        raise late("no time is left")
+    return seconds
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Opens connections each of whose steps waits no longer than ``left()`` seconds, asked for at that step."""
-
-    def __init__(self, left: Callable[[], float]) -> None:
-        self._sockets = httpcore.SyncBackend()
-        self._left = left
+    """Opens connections each of whose steps waits no longer than there is time, which is asked for at that step."""
 
     def connect_tcp(
         self,
@@ -127,20 +112,19 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         """Connect, and return the stream."""
-        left = _seconds(self._left, httpcore.ConnectTimeout)
-        return _Stream(self._sockets.connect_tcp(host, port, left, local_address, socket_options), self._left)
+        left = _left(httpcore.ConnectTimeout)
+        return _Stream(httpcore.SyncBackend().connect_tcp(host, port, left, local_address, socket_options))
 
 
 class _Stream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, left: Callable[[], float]) -> None:
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
-        self._left = left
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return self._stream.read(max_bytes, _seconds(self._left, httpcore.ReadTimeout))
+        return self._stream.read(max_bytes, _left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        self._stream.write(buffer, _seconds(self._left, httpcore.WriteTimeout))
+        self._stream.write(buffer, _left(httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -151,15 +135,7 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002
     ) -> httpcore.NetworkStream:
-        left = _seconds(self._left, httpcore.ConnectTimeout)
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._left)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, _left(httpcore.ConnectTimeout)))
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)
-
-
-def _seconds(left: Callable[[], float], late: type[httpcore.TimeoutException]) -> float:
-    seconds = left()
-    if seconds <= 0:
-        raise late("no time is left")
-    return seconds

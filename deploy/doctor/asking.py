@@ -1,6 +1,6 @@
 """One request as it comes back: with its status, headers and body, whatever they are, and within a time limit.
 
-``shared.outbound`` is for calls that are to succeed; here a refusal is an answer, and so is a redirect.
+``shared.http`` is for calls that are to succeed; here a refusal is an answer, and so is a redirect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from shared.outbound import USER_AGENT
+from shared.http import USER_AGENT
 
 # A function that sleeps may take some seconds to wake, and answers within 8 then.
 LIMIT_SECONDS = 20.0

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 from deploy.doctor.asking import LIMIT_SECONDS
 from deploy.doctor.finding import Finding, failure, ok, warning
 from shared.errors import Answered
+from shared.http import Deadline, send
 from shared.ittybit import Ittybit
 from shared.ittybit_shapes import Connection, bare
-from shared.outbound import Deadline, send
 from shared.settings import Settings
 
 

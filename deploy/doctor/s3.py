@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from deploy.doctor.asking import LIMIT_SECONDS
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
+from shared.http import Deadline
 from shared.ittybit_shapes import Connection
-from shared.outbound import Deadline
 from shared.s3_probe import probe
 from shared.settings import Settings
 

@@ -10,7 +10,7 @@ import jwt
 from deploy.doctor.asking import LIMIT_SECONDS, post
 from deploy.doctor.finding import Finding, failure, ok, warning
 from shared.errors import Answered
-from shared.outbound import Deadline, send
+from shared.http import Deadline, send
 from shared.settings import Settings
 
 # The RPC that is called for a function that does not exist, and PostgreSQL's code for its refusal.

@@ -20,7 +20,7 @@ import pytest
 from werkzeug import Response
 
 from local.server import Server
-from shared import network, objects, outbound
+from shared import http, objects, transport
 from shared.errors import ServiceError, Unanswered
 from shared.settings import load
 from tests.functions.calling import NOWHERE
@@ -59,7 +59,7 @@ def test_a_refusal_is_told_in_ittybit_s_words_and_not_asked_again(
 )
 def test_every_form_of_a_refusal_is_understood(ittybit: Alone, body: Any, kind: str | None, message: str) -> None:
     ittybit.faults.add(None, ".*", status=404, body=body)
-    error = fails(lambda: ittybit.client.run("run_1"))
+    error = fails(lambda: ittybit.client.work("runs/run_1"))
     assert (error.kind, error.message) == (kind, message)
 
 
@@ -90,9 +90,9 @@ def test_a_429_that_asks_for_longer_than_there_is_comes_back_at_once(ittybit: Al
 
 @pytest.mark.parametrize("value", ["", "soon", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "²", "9" * 5000])
 def test_a_strange_retry_after_does_no_harm(ittybit: Alone, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
+    monkeypatch.setattr(http, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
     ittybit.faults.add(None, ".*", times=3, status=503, headers={"Retry-After": value})
-    error = fails(lambda: ittybit.client.run("run_1"))
+    error = fails(lambda: ittybit.client.work("runs/run_1"))
     assert (error.status, error.effect) == (503, "retry")
     assert error.retry_after is None or error.retry_after > 1000
 
@@ -154,7 +154,7 @@ def test_a_redirect_is_not_followed(ittybit: Alone, automation: str) -> None:
     assert elsewhere.seen == 0
 
 
-@pytest.mark.parametrize("content", [b"<html>", b"\xff\xfe", b"{", b" " * (outbound.MAX_ANSWER_BYTES + 1)])
+@pytest.mark.parametrize("content", [b"<html>", b"\xff\xfe", b"{", b" " * (transport.MAX_ANSWER_BYTES + 1)])
 def test_a_success_that_cannot_be_read_leaves_a_start_in_doubt(content: bytes) -> None:
     with Server(Response(content)) as server:
         error = fails(lambda: start(client(server.origin), "auto_1"))
@@ -172,7 +172,7 @@ def test_what_is_compressed_although_it_should_not_be_is_not_unpacked() -> None:
             tracemalloc.start()
             try:
                 error = fails(lambda: start(client(server.origin), "auto_1"))
-                assert tracemalloc.get_traced_memory()[1] < 4 * outbound.MAX_ANSWER_BYTES
+                assert tracemalloc.get_traced_memory()[1] < 4 * transport.MAX_ANSWER_BYTES
             finally:
                 tracemalloc.stop()
         assert (error.message, error.in_doubt) == ("the answer was not JSON", True)
@@ -188,7 +188,7 @@ def test_a_server_that_cannot_prove_who_it_is_is_told_nothing() -> None:
     heard: list[bytes] = []
 
     def serve() -> None:
-        for _ in range(outbound.MAX_TRIES):
+        for _ in range(http.MAX_TRIES):
             connection, _ = listener.accept()
             with connection, suppress(OSError), tls.wrap_socket(connection, server_side=True) as secure:
                 heard.append(secure.recv(1000))
@@ -228,7 +228,7 @@ def test_no_address_in_an_answer_is_ever_called(status: int) -> None:
 
 def signed(origin: str) -> str:
     supabase = load(NOWHERE | {"SUPABASE_URL": origin})
-    return objects.signed_address(supabase, "private", "a", "mark", outbound.Deadline(0.4))
+    return objects.signed_address(supabase, "private", "a", "mark", http.Deadline(0.4))
 
 
 @pytest.mark.parametrize("status", [200, 500])
@@ -248,12 +248,12 @@ def test_an_answer_without_end_is_given_up(status: int) -> None:
         error = fails(lambda: start(client(server.origin), "auto_1"))
     assert (error.message, error.in_doubt) == ("the answer was too large or too slow", True)
     # What was read, and what waits in the sockets' buffers.
-    assert pieces * 65536 < 4 * outbound.MAX_ANSWER_BYTES
+    assert pieces * 65536 < 4 * transport.MAX_ANSWER_BYTES
 
 
 def test_an_error_page_as_long_as_it_likes_is_still_that_error() -> None:
     with Server(Response(b"<html>" + b" " * 1024 * 1024, status=404)) as server:
-        assert fails(lambda: client(server.origin).run("run_1")).status == 404
+        assert fails(lambda: client(server.origin).work("runs/run_1")).status == 404
 
 
 @pytest.mark.parametrize("url", ["http://" + "a" * 70 + ":1", "http://xn--a:1"])
@@ -264,14 +264,14 @@ def test_an_address_that_leads_nowhere_is_no_doubt(url: str) -> None:
 def test_a_proxy_of_the_environment_is_not_used(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setattr(network, "_idle", [])
+    monkeypatch.setattr(transport, "_idle", [])
     assert ittybit.client.connections() == []
-    [made] = network._idle
+    [made] = transport._idle
     made.close()
 
 
 def test_as_many_connections_are_made_as_calls_go_at_once_and_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "_idle", [])
+    monkeypatch.setattr(transport, "_idle", [])
     seen: list[int] = []
     at_once = Barrier(1)
 
@@ -290,7 +290,7 @@ def test_as_many_connections_are_made_as_calls_go_at_once_and_they_are_kept(monk
             pass
 
     def call(number: int) -> None:
-        client(f"http://127.0.0.1:{server.server_port}").run(f"run_{number}")
+        client(f"http://127.0.0.1:{server.server_port}").work(f"runs/run_{number}")
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as server, ThreadPoolExecutor(5) as threads:
         server.daemon_threads = True
@@ -308,7 +308,7 @@ def test_as_many_connections_are_made_as_calls_go_at_once_and_they_are_kept(monk
             call(number)
         assert len(set(seen)) == 4
         assert len(set(seen[before:])) == 1
-        for transport in network._idle:
+        for transport in transport._idle:
             transport.close()
         server.shutdown()
         serving.result()
@@ -334,6 +334,6 @@ def test_what_is_sent_says_who_we_are_and_goes_uncompressed() -> None:
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_what_only_python_takes_for_json_is_no_answer(constant: str) -> None:
     with Server(Response(f'{{"id": "run_1", "progress": {constant}}}')) as server:
-        error = fails(lambda: client(server.origin).run("run_1"))
+        error = fails(lambda: client(server.origin).work("runs/run_1"))
     assert isinstance(error, Unanswered)
     assert error.message == "the answer was not JSON"
