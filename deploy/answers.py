@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Literal
-from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -49,33 +48,21 @@ class ServiceFault(Exact):
     message: str
 
 
-class WorkFault(Exact):
-    """Why ittybit failed at the work, in its own words."""
+class Drained(Exact):
+    """What a wake-up came to: how many jobs were claimed, and what their steps came to."""
 
-    kind: str | None
-    message: str
-
-
-class NoFault(Exact):
-    """ittybit gave no reason."""
-
-
-class Moved(Exact):
-    """A job of the ledger was moved on; this is what was reported to the ledger."""
-
-    job: UUID
-    outcome: Literal["started", "succeeded", "failed", "skipped", "retry", "hold", "undecided"]
-    ittybit_id: str = ""
-    reason: str = ""
-    error: ServiceFault | WorkFault | NoFault = NoFault()
-
-
-class NotMoved(Exact):
-    """The attempt was not the caller's to make, or not now."""
-
-    job: UUID
-    outcome: Literal["nothing to do"]
-    reason: str
+    claimed: int = Field(description="0 when nothing was due.")
+    started: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    retry: int = 0
+    hold: int = 0
+    undecided: int = 0
+    lost: int = Field(
+        default=0, description="Nobody knows what they came to: they are due again when their leases end."
+    )
+    busy: bool = Field(default=False, description="As many drains as there may be are at it already.")
 
 
 class Skipped(Exact):
@@ -100,7 +87,7 @@ class Problem(Exact):
     title: str
     status: int
     detail: str = Field(description="What is wrong, and what to do about it.")
-    id: str = Field(description="Names the call in the log; the job's id where there is one.")
+    id: str = Field(description="Names the call in the log.")
     errors: list[FieldFault] = []
     upstream: ServiceFault | None = Field(default=None, description="The service that did not do its part.")
 

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from pydantic import TypeAdapter
 
-from deploy.answers import Moved, NotMoved, Problem, Registered, RunStarted, Skipped, TaskStarted
+from deploy.answers import Drained, Problem, Registered, RunStarted, Skipped, TaskStarted
 from shared.edge import MAX_BODY_BYTES
 from shared.plain_mode import MAX_EVENT_BYTES
 
@@ -30,12 +30,12 @@ ENVIRONMENT = {
 # What each function answers when all is well: by status, what it means and its body.
 ANSWERS: dict[str, dict[int, tuple[str, Any]]] = {
     "on-upload": {
-        200: ("Done, or nothing to do.", Moved | NotMoved | Skipped),
-        202: ("Started.", Moved | RunStarted),
+        200: ("Done, or nothing to do.", Drained | Skipped),
+        202: ("Started.", RunStarted | TaskStarted),
     },
     "push-back": {
-        200: ("Done, or nothing to do.", Moved | NotMoved | Skipped),
-        202: ("Started.", Moved | TaskStarted),
+        200: ("Done, or nothing to do.", Drained | Skipped),
+        202: ("Started.", TaskStarted),
     },
     "create-connection": {200: ("The connection is what was asked for.", Registered)},
 }

@@ -26,7 +26,7 @@ from shared.ledger import Start
 SETTINGS = settings.load()
 
 
-class TaskRequest(BaseModel):
+class PushBackRequest(BaseModel):
     """A person's own request: make one task of one object, its output written to the destination."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -43,14 +43,14 @@ def _kind(body: Any) -> str:
 
 
 Body = Annotated[
-    Annotated[jobs.WakeUp, Tag("<wake-up>")] | Annotated[TaskRequest, Tag("<request>")],
+    Annotated[jobs.WakeUp, Tag("<wake-up>")] | Annotated[PushBackRequest, Tag("<request>")],
     Discriminator(_kind),
 ]
 
 
 @functions_framework.http
 @endpoint(SETTINGS, Body)
-def push_back(body: jobs.WakeUp | TaskRequest, call: Call) -> Answer:
+def push_back(body: jobs.WakeUp | PushBackRequest, call: Call) -> Answer:
     """Do what is due, or make a task for a person."""
     if isinstance(body, jobs.WakeUp):
         return jobs.drain("push-back", call, _begin)
@@ -62,7 +62,7 @@ def push_back(body: jobs.WakeUp | TaskRequest, call: Call) -> Answer:
     return Answer(202, {"outcome": "started", "task": {"id": task.id, "status": task.status}})
 
 
-def _check_destination(body: TaskRequest) -> None:
+def _check_destination(body: PushBackRequest) -> None:
     """Refuse a result outside the buckets and prefixes that results may go to, or in the place of its source."""
     bucket, key = objects.split_destination(body.destination)
     if bucket not in (body.bucket, *SETTINGS.destination_buckets):

@@ -122,8 +122,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
     """Both services, asked by a client that repeats at once what it would repeat after a while."""
     app = Scripted()
     with app.transport() as transport:
-        monkeypatch.setattr("shared.network._idle", [transport])
-        monkeypatch.setattr("shared.outbound.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
+        # As many at once as a drain may have in use.
+        monkeypatch.setattr("shared.transport._idle", [transport] * 100)
+        monkeypatch.setattr("shared.http.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
         monkeypatch.setattr(client_module, "MAX_PAGES", 1)
         monkeypatch.setattr(client_module, "PAGE", 2)
         yield app

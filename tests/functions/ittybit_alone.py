@@ -16,9 +16,9 @@ from local.ittybit_server import Ittybit as StandIn
 from local.ittybit_server import Shapes
 from local.server import Server
 from shared.errors import Answered, ServiceError
+from shared.http import Deadline
 from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Work
-from shared.outbound import Deadline
+from shared.ittybit_shapes import Action, Work
 from shared.settings import load
 from tests.functions.calling import NOWHERE
 
@@ -96,4 +96,4 @@ def fails(act: Callable[[], object]) -> ServiceError:
 
 
 def start(client: Ittybit, automation: str, source: str = "http://127.0.0.1:9/a.mp4") -> Work:
-    return client.run_automation(automation, source, "a.1")
+    return client.start(Action(automation_id=automation), source, "a.1")

@@ -60,11 +60,14 @@ class Project:
 
     def clear(self) -> None:
         """Forget faults, rules and jobs."""
-        self.stack.supabase.clear()
-        self.stack.ittybit_api.clear()
+        for faults in (self.stack.supabase, self.stack.ittybit_api):
+            faults.clear()
+            faults.requests = None
         self.stack.ittybit.require_payment(False)
         tables = "ittybit.rules, ittybit.jobs, ittybit.outputs, ittybit.holds, ittybit.starts"
         self.stack.sql(f"truncate {tables}")
+        self.stack.sql("update ittybit.settings set project = null, paused = false")
+        self.stack.sql("update ittybit.functions set url = null, knocked_at = null, claimed_at = null")
 
     def watch(self) -> tuple[Fault, Fault]:
         """Refuse, and count, every request to Supabase and to ittybit from now on."""
@@ -85,7 +88,7 @@ class Project:
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the ledger that the database has not sent yet."""
+    """A job of the ledger that nobody has claimed yet."""
 
     project: Project
     id: str
@@ -114,11 +117,9 @@ class Job:
         [(job,)] = project.stack.sql("select id from ittybit.jobs where name = %s and rule = %s", (name, rule))
         return cls(project, str(job), name)
 
-    def send(self) -> dict[str, Any]:
-        """Make the next attempt, as the sender does, and return its message."""
-        statement = "update ittybit.jobs set attempt = attempt + 1, due_at = now() + interval '60 s' where id = %s"
-        [(attempt,)] = self.project.stack.sql(f"{statement} returning attempt", (self.id,))
-        return {"job": self.id, "attempt": attempt}
+    def now(self) -> None:
+        """Let its wait, or its lease, end now."""
+        self.project.stack.sql("update ittybit.jobs set due_at = now() where id = %s", (self.id,))
 
     def __getitem__(self, column: str) -> Any:
         """What the ledger has in one column."""
@@ -138,8 +139,14 @@ class Job:
         marked = [e for e in self.project.stack.ittybit.journal if not e.replay and e.url]
         return [e for e in marked if parse_qs(urlsplit(e.url or "").query).get("job") == [self.mark]]
 
+    @property
+    def start(self) -> Entry:
+        """The only start, which must be the one that the ledger knows."""
+        [entry] = self.starts
+        assert (self["state"], self["ittybit_id"].partition("/")[2]) == ("started", entry.id)
+        return entry
+
     def ended_at_ittybit(self) -> None:
         """Wait until its run or task has ended there."""
-        one = self["ittybit_id"]
-        path = f"{'runs' if one.startswith('run_') else 'tasks'}/{one}"
+        path = self["ittybit_id"]
         until(lambda: self.project.ittybit("GET", path)["status"] in ("succeeded", "failed", "cancelled"))

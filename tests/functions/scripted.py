@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -59,6 +60,7 @@ class Scripted:
     def __init__(self) -> None:
         self.says: dict[Who, list[Said]] = {}
         self.asked: list[tuple[Who, str, bytes]] = []
+        self._lock = threading.Lock()
 
     def transport(self) -> httpx.BaseTransport:
         """What the functions send with, if it leads here for this origin, and to any other as ever."""
@@ -66,7 +68,7 @@ class Scripted:
 
     def script(self, **says: list[Said]) -> None:
         """Forget what was, and answer so from now on."""
-        self.says = {"report": [Said({"applied": True})], **says}  # type: ignore[dict-item] # their names are Who's
+        self.says = {"report": [Said([])], **says}  # type: ignore[dict-item] # their names are Who's
         self.asked = []
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -76,12 +78,13 @@ class Scripted:
             who = "claim" if path.endswith("claim") else "report"
         elif path.startswith("/storage/v1/"):
             who = "storage"
-        self.asked.append((who, path, request.read()))
-        answers = self.says[who]
-        said = answers.pop(0)
-        if not answers:
-            # Without its headers: a list that always goes on is only ended by the deadline.
-            answers.append(replace(said, headers={}))
+        with self._lock:
+            self.asked.append((who, path, request.read()))
+            answers = self.says[who]
+            said = answers.pop(0)
+            if not answers:
+                # Without its headers: a list that always goes on is only ended by the deadline.
+                answers.append(replace(said, headers={}))
         # As it comes from the network: header by header, and read when it is asked for.
         headers = [(name.encode(), value.encode("latin-1")) for name, value in said.headers.items()]
         return httpx.Response(said.status, headers=headers, stream=httpx.ByteStream(said.content))
@@ -91,9 +94,13 @@ WATCHING = ("private", "auto_1")
 
 
 def between(name: str, environment: Mapping[str, str] = NOWHERE, **changes: str | None) -> Function:
-    """Make a function between scripted services, for which S3 keys always work: those are tried past ``network``."""
+    """Make a function between scripted services, for which S3 keys always work: those are tried by other means.
+
+    It claims once: what is claimed in a script never comes to an end.
+    """
+    scripted = {"SUPABASE_URL": ORIGIN, "ITTYBIT_API_URL": ORIGIN, "DRAIN_SECONDS": "0"}
     with patch("shared.s3_probe.probe", return_value=[]):
-        return Function.make(name, environment, **{"SUPABASE_URL": ORIGIN, "ITTYBIT_API_URL": ORIGIN, **changes})
+        return Function.make(name, environment, **{**scripted, **changes})
 
 
 @cache
@@ -167,9 +174,10 @@ WORK = nearly(
 )
 ENVELOPED = WORK | st.fixed_dictionaries({"data": WORK}) | st.lists(WORK, max_size=3)
 SIGNED = st.just([{"signedURL": "/object/sign/private/a?token=t"}]) | st.just([{"error": "not found"}])
-MESSAGE = {"job": JOB, "attempt": 1}
 START = {
-    "claimed": True,
+    "job": JOB,
+    "generation": 1,
+    "attempt": 1,
     "step": "start",
     "mark": f"{JOB}.1",
     "look_since": None,
@@ -178,32 +186,34 @@ START = {
     "bucket": "private",
     "name": "a.mp4",
     "public": True,
-    "automation_id": "auto_1",
-    "task": None,
+    "action": {"automation_id": "auto_1"},
 }
-CLAIMS = st.one_of(
+MAKE = START | {"action": {"task": {"kind": "video", "options": {}, "destination": "s3://private/processed/a"}}}
+_TASK = nearly({"kind": "video", "destination": "s3://a/b"}, kind=ANY_TEXT, options=JSON, destination=nasty())
+LEASES = st.one_of(
     [
         nearly(
             kind,
+            job=st.uuids().map(str),
+            attempt=st.integers(),
             look_since=MOMENTS,
             now=MOMENTS,
             mark=nasty(),
             otherwise=st.just({"outcome": "retry", "reason": "held"}),
             bucket=nasty(),
             name=nasty(),
-            automation_id=nasty(),
-            task=nearly({"kind": "video", "destination": "s3://a/b"}, kind=ANY_TEXT, options=JSON, destination=nasty()),
+            action=st.fixed_dictionaries({"automation_id": nasty()}) | st.fixed_dictionaries({"task": _TASK}),
             ittybit_id=nasty(),
         )
         for kind in (
             START,
             START | {"public": False, "look_since": "2026-01-01T00:00:00+00:00"},
-            START | {"automation_id": None, "task": {"kind": "video", "destination": "s3://private/processed/a"}},
-            {"claimed": True, "step": "check", "ittybit_id": "run_1"},
-            {"claimed": False, "reason": "lost"},
+            MAKE,
+            {"job": JOB, "generation": 1, "attempt": 1, "step": "check", "ittybit_id": "runs/run_1"},
         )
     ]
 )
+CLAIMS = st.builds(lambda jobs: {"jobs": jobs, "reports": []}, st.lists(LEASES, max_size=3))
 
 
 def saying(bodies: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Said]]:

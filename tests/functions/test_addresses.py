@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared import objects
 from shared.errors import Answered, ServiceError, Skipped
-from shared.outbound import Deadline
+from shared.http import Deadline
 from shared.settings import Settings, load
 from tests.functions.project import Project
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from tests.functions import described
-from tests.functions.calling import NAMES, Function, sign
-from tests.functions.scripted import JOB, START, WATCHING, Said, Scripted, scripted_function
+from tests.functions.calling import NAMES, WAKE_UP, Function, sign
+from tests.functions.scripted import MAKE, START, WATCHING, Said, Scripted, scripted_function
 from tests.inputs import ANY_TEXT, JSON, nasty, nearly, some
 
 TASK = {"kind": "video", "destination": "s3://private/processed/a.mp4"}
@@ -30,7 +30,7 @@ ROWS = nearly(
     is_delete_marker=st.booleans(),
     user_metadata=JSON,
 )
-MESSAGES = nearly({"job": JOB, "attempt": 1}, job=nasty(), attempt=st.integers(), more=JSON)
+WAKE_UPS = nearly(WAKE_UP, type=nasty(), more=JSON)
 RUNS = nearly(
     {"bucket": "private", "name": "a.mp4", "automation_id": "auto_1"},
     bucket=nasty(),
@@ -60,8 +60,8 @@ WEBHOOKS = nearly(
 )
 # Written by Python: infinities, halves of characters and all.
 WRITTEN = {
-    "on-upload": st.one_of([MESSAGES, RUNS, WEBHOOKS]).map(json.dumps),
-    "push-back": st.one_of([MESSAGES, TASKS, TASKS]).map(json.dumps),
+    "on-upload": st.one_of([WAKE_UPS, RUNS, TASKS, WEBHOOKS]).map(json.dumps),
+    "push-back": st.one_of([WAKE_UPS, TASKS, TASKS]).map(json.dumps),
     "create-connection": KEYS.map(json.dumps),
 }
 INFINITE = json.dumps({"bucket": "private", "name": "a", "options": {"a": [float("nan")]}, **TASK}).encode()
@@ -105,7 +105,7 @@ def answering(scripted: Scripted, name: str) -> None:
     """Let both services do what is asked of them."""
     work = Said({"id": "run_1", "status": "queued", "name": "supabase-scripted"})
     signed = Said([{"signedURL": "/object/sign/private/a.mp4?token=t"}])
-    claim = Said(START if name == "on-upload" else START | {"automation_id": None, "task": TASK})
+    claim = Said({"jobs": [START if name == "on-upload" else MAKE]})
     scripted.script(
         claim=[claim], storage=[signed], ittybit=[Said([]), work] if name == "create-connection" else [work]
     )

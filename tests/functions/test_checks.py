@@ -1,56 +1,62 @@
+"""What a check of a started job comes to."""
+
 from __future__ import annotations
 
 import pytest
 
-from tests.functions.calling import Function, outcome
+from tests.functions.calling import Function
 from tests.functions.project import Job
+from tests.functions.test_jobs import FAILED, RETRY, STARTED
 
 
-def test_a_check_reports_progress(worker: Function, job: Job) -> None:
-    outcome(worker.tell(job.send()), 202, "started")
-    going = {"id": job["ittybit_id"], "status": "processing", "progress": 42.5}
-    job.project.stack.ittybit_api.add("GET", f".*/{job['ittybit_id']}", status=200, body=going)
-    outcome(worker.tell(job.send()), 202, "started")
-    assert (job["state"], job["progress"], len(job.starts)) == ("started", 42.5, 1)
+@pytest.fixture
+def started(worker: Function, job: Job) -> Job:
+    """A started job whose check is due."""
+    assert worker.drain() == STARTED
+    job.now()
+    return job
 
 
-def test_a_check_reports_success_with_the_outputs(worker: Function, job: Job) -> None:
-    outcome(worker.tell(job.send()), 202, "started")
-    job.ended_at_ittybit()
-    outcome(worker.tell(job.send()), 200, "succeeded")
-    assert (job["state"], job["progress"], job["due_at"]) == ("succeeded", 100, None)
-    [output] = job["outputs"]
+def test_a_check_reports_progress(worker: Function, started: Job) -> None:
+    going = {"id": started.start.id, "status": "processing", "progress": 42.5}
+    started.project.stack.ittybit_api.add("GET", f".*/{going['id']}", status=200, body=going)
+    assert worker.drain() == STARTED
+    assert (started["state"], started["progress"], len(started.starts)) == ("started", 42.5, 1)
+
+
+def test_a_check_reports_success_with_the_outputs(worker: Function, started: Job) -> None:
+    started.ended_at_ittybit()
+    assert worker.drain() == {"claimed": 1, "succeeded": 1}
+    assert (started["state"], started["progress"], started["due_at"]) == ("succeeded", 100, None)
+    [output] = started["outputs"]
     if worker.name == "push-back":
-        assert output == f"s3://private/processed/{job.name}"
+        assert output == f"s3://private/processed/{started.name}"
     else:
-        assert output.startswith(f"{job.project.stack.ittybit_url}/results/")
+        assert output.startswith(f"{started.project.stack.ittybit_url}/results/")
 
 
-def test_a_check_reports_failure_in_ittybit_s_words_without_a_token(worker: Function, job: Job) -> None:
-    outcome(worker.tell(job.send()), 202, "started")
-    message = f"Could not read {job.starts[0].url}"
-    failed = {"id": job["ittybit_id"], "status": "failed", "error": {"kind": "unreadable", "message": message}}
-    job.project.stack.ittybit_api.add("GET", f".*/{job['ittybit_id']}", status=200, body=failed)
-    outcome(worker.tell(job.send()), 200, "failed")
-    assert (job["state"], job["error"]["kind"]) == ("failed", "unreadable")
-    assert job["error"]["message"].startswith("Could not read http")
-    assert "token=***" in job["error"]["message"]
+def test_a_check_reports_failure_in_ittybit_s_words_without_a_token(worker: Function, started: Job) -> None:
+    message = f"Could not read {started.start.url}"
+    failed = {"id": started.start.id, "status": "failed", "error": {"kind": "unreadable", "message": message}}
+    started.project.stack.ittybit_api.add("GET", f".*/{failed['id']}", status=200, body=failed)
+    assert worker.drain() == FAILED
+    assert (started["state"], started["error"]["kind"]) == ("failed", "unreadable")
+    assert started["error"]["message"].startswith("Could not read http")
+    assert "token=***" in started["error"]["message"]
 
 
-def test_what_ittybit_no_longer_knows_has_failed(worker: Function, job: Job) -> None:
-    outcome(worker.tell(job.send()), 202, "started")
-    job.project.stack.ittybit_api.add("GET", f".*/{job['ittybit_id']}", status=404, body={"kind": "run_not_found"})
-    outcome(worker.tell(job.send()), 200, "failed")
-    assert (job["state"], job["error"]["kind"]) == ("failed", "run_not_found")
+def test_what_ittybit_no_longer_knows_has_failed(worker: Function, started: Job) -> None:
+    started.project.stack.ittybit_api.add("GET", ".*/(run|task)_.*", status=404, body={"kind": "run_not_found"})
+    assert worker.drain() == FAILED
+    assert (started["state"], started["error"]["kind"]) == ("failed", "run_not_found")
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 500])
-def test_a_check_that_is_refused_for_now_is_made_again(worker: Function, job: Job, status: int) -> None:
-    outcome(worker.tell(job.send()), 202, "started")
-    job.project.stack.ittybit_api.add("GET", ".*", status=status, headers={"Retry-After": "60"})
-    outcome(worker.tell(job.send()), 200, "retry")
-    assert job["state"] == "started"
-    job.project.stack.ittybit_api.clear()
-    job.ended_at_ittybit()
-    outcome(worker.tell(job.send()), 200, "succeeded")
-    assert len(job.starts) == 1
+def test_a_check_that_is_refused_for_now_is_made_again(worker: Function, started: Job, status: int) -> None:
+    refusal = started.project.stack.ittybit_api.add("GET", ".*", status=status, headers={"Retry-After": "60"})
+    assert worker.drain() == RETRY
+    assert (started["state"], refusal.seen) == ("started", 1)
+    started.ended_at_ittybit()
+    started.now()
+    assert worker.drain() == {"claimed": 1, "succeeded": 1}
+    assert len(started.starts) == 1

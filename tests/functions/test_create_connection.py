@@ -168,7 +168,7 @@ def test_the_keys_are_tried_and_nothing_is_left_or_started(none_yet: Project, cr
         probe = f"{S3}{bucket}/.ittybit"
         assert of_bucket == [("GET", S3 + bucket), ("PUT", probe), ("GET", probe), ("DELETE", probe)]
     assert stack.sql("select count(*) from storage.objects where name like '.ittybit/%%'") == [(0,)]
-    assert stack.sql("select distinct state, reason from ittybit.jobs") == [("skipped", "probe")]
+    assert stack.sql("select * from ittybit.jobs") == []
     assert stack.sql("select count(*) from net.http_request_queue") == [(0,)]
 
 

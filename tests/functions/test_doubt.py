@@ -1,59 +1,62 @@
+"""A start that may have happened is looked for before the job starts again."""
+
 from __future__ import annotations
 
 import pytest
 
 from shared import ittybit as client
-from tests.functions.calling import Function, outcome
-from tests.functions.project import Job
-from tests.functions.test_jobs import AT_ONCE, TASKS
+from tests.functions.calling import Function
+from tests.functions.project import Job, Project
+from tests.functions.test_jobs import AT_ONCE, RETRY, RUN, STARTED, TASKS
 
 
 @pytest.fixture(params=["before", "after"])
 def in_doubt(request: pytest.FixtureRequest, worker: Function, job: Job, start: str) -> Job:
-    """A job whose start got no answer: it happened ("after") or it did not ("before")."""
+    """A job whose start got no answer: it happened ("after") or it did not ("before"). It is due."""
     job.project.stack.ittybit_api.add("POST", start, drop=request.param)
-    outcome(worker.tell(job.send()), 200, "retry")
-    assert job["doubt_since"]
+    assert worker.drain() == RETRY
+    assert (job["state"], job["ittybit_id"], job["failures"]) == ("queued", None, 1)
+    assert job["in_doubt_since"]
     assert len(job.starts) == (1 if request.param == "after" else 0)
+    job.now()
     return job
 
 
-def happened(job: Job) -> bool:
-    return len(job.starts) == 1
+def test_it_is_adopted_if_it_happened_and_made_up_for_if_it_did_not(worker: Function, in_doubt: Job) -> None:
+    assert worker.drain() == STARTED
+    assert in_doubt.start
+    assert in_doubt["in_doubt_since"] is None
 
 
 def test_a_source_that_is_gone_does_not_hide_what_was_started(worker: Function, in_doubt: Job) -> None:
+    happened = bool(in_doubt.starts)
     in_doubt.project.remove("private", in_doubt.name)
-    assert in_doubt["state"] == "queued"
-    if happened(in_doubt):
-        outcome(worker.tell(in_doubt.send()), 202, "started")
-        assert in_doubt["ittybit_id"] == in_doubt.starts[0].id
+    assert worker.drain() == (STARTED if happened else {"claimed": 1, "skipped": 1})
+    if happened:
+        assert in_doubt.start
     else:
-        assert outcome(worker.tell(in_doubt.send()), 200, "skipped")["reason"] == "gone"
-        assert in_doubt.starts == []
+        assert (in_doubt["reason"], in_doubt.starts) == ("gone", [])
 
 
 def test_a_paused_job_is_looked_for_and_not_started(worker: Function, in_doubt: Job) -> None:
-    stack = in_doubt.project.stack
-    stack.sql("select ittybit.pause()")
-    try:
-        if happened(in_doubt):
-            outcome(worker.tell(in_doubt.send()), 202, "started")
-        else:
-            assert outcome(worker.tell(in_doubt.send()), 200, "retry")["reason"] == "paused"
-            assert (in_doubt.starts, in_doubt["doubt_since"]) == ([], None)
-            assert outcome(worker.tell(in_doubt.send()), 200, "nothing to do")["reason"] == "paused"
-    finally:
-        stack.sql("select ittybit.resume()")
+    happened = bool(in_doubt.starts)
+    in_doubt.project.stack.sql("select ittybit.pause()")
+    assert worker.drain() == (STARTED if happened else RETRY)
+    if not happened:
+        assert (in_doubt["reason"], in_doubt.starts, in_doubt["in_doubt_since"]) == ("paused", [], None)
+        assert worker.drain() == {"claimed": 0}
 
 
-@pytest.mark.parametrize("status", [400, 404])
-def test_a_search_that_is_refused_says_nothing_about_the_job(worker: Function, in_doubt: Job, status: int) -> None:
+@pytest.mark.parametrize("status", [400, 401, 404, 500])
+def test_a_search_that_fails_says_nothing_about_the_job(worker: Function, in_doubt: Job, status: int) -> None:
+    since = in_doubt["in_doubt_since"]
     in_doubt.project.stack.ittybit_api.add("GET", TASKS, status=status, headers=AT_ONCE)
-    outcome(worker.tell(in_doubt.send()), 200, "retry")
-    assert in_doubt["doubt_since"]
-    outcome(worker.tell(in_doubt.send()), 202, "started")
-    assert happened(in_doubt)
+    assert worker.drain() == {"claimed": 1, "hold" if status == 401 else "retry": 1}
+    assert in_doubt["in_doubt_since"] == since
+    in_doubt.project.stack.sql("delete from ittybit.holds")
+    in_doubt.now()
+    assert worker.drain() == STARTED
+    assert in_doubt.start
 
 
 def test_what_cannot_be_found_out_is_started_once_more_and_never_again(
@@ -63,21 +66,22 @@ def test_what_cannot_be_found_out_is_started_once_more_and_never_again(
     other = in_doubt.project
     other.ittybit("POST", "tasks", json={"url": "https://example.test/a.mp4", "kind": "speech"})
     known = len(in_doubt.starts)
-    stack = other.stack
-
-    outcome(worker.tell(in_doubt.send()), 200, "undecided")
-    assert (in_doubt["restart"], len(in_doubt.starts)) == ("due", known)
-    stack.ittybit_api.add("POST", start, drop="after")
-    outcome(worker.tell(in_doubt.send()), 200, "retry")
-    assert (in_doubt["restart"], len(in_doubt.starts)) == ("done", known + 1)
-
-    outcome(worker.tell(in_doubt.send()), 200, "undecided")
+    other.stack.ittybit_api.add("POST", start, drop="after")
+    assert worker.drain() == {"claimed": 2, "undecided": 1, "retry": 1}
+    assert (in_doubt["undecided"], len(in_doubt.starts)) == (True, known + 1)
+    in_doubt.now()
+    assert worker.drain() == {"claimed": 1, "undecided": 1}
     assert (in_doubt["state"], in_doubt["reason"]) == ("failed", "undecided")
     assert len(in_doubt.starts) == known + 1
 
 
-def test_a_service_that_has_moved_ends_no_job(worker: Function, job: Job, start: str) -> None:
-    job.project.stack.ittybit_api.add("POST", start, status=302, headers={"Location": "https://example.test/"})
-    outcome(worker.tell(job.send()), 200, "retry")
-    assert job["state"] == "queued"
-    outcome(worker.tell(job.send()), 202, "started")
+def test_a_start_that_is_found_without_its_run_is_not_paid_for_again(project: Project, on_upload: Function) -> None:
+    job = Job.of_automation(project, "found without run.mp4")
+    project.stack.ittybit_api.add("POST", RUN, drop="after")
+    assert on_upload.drain() == RETRY
+    task = {"id": "task_1", "status": "processing", "url": job.starts[0].url}
+    project.stack.ittybit_api.add("GET", TASKS, status=200, body={"data": [task]})
+    job.now()
+    assert on_upload.drain() == RETRY
+    assert job["in_doubt_since"]
+    assert len(job.starts) == 1

@@ -308,8 +308,8 @@ def test_as_many_connections_are_made_as_calls_go_at_once_and_they_are_kept(monk
             call(number)
         assert len(set(seen)) == 4
         assert len(set(seen[before:])) == 1
-        for transport in transport._idle:
-            transport.close()
+        for made in transport._idle:
+            made.close()
         server.shutdown()
         serving.result()
 

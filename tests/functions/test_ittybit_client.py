@@ -12,8 +12,8 @@ from local.ittybit_server import Shapes
 from local.server import Server
 from shared import ittybit as client_module
 from shared.errors import Answered, ServiceError, Unanswered, Undecided
-from shared.ittybit_shapes import Connection, Work
-from tests.functions.ittybit_alone import CONNECTION, Alone, alone, client
+from shared.ittybit_shapes import Action, Connection, Task, Work
+from tests.functions.ittybit_alone import CONNECTION, Alone, alone, client, start
 from tests.functions.scripted import ORIGIN, Said, Scripted
 from tests.waiting import until
 
@@ -28,6 +28,11 @@ def ittybit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield running
 
 
+def automation(ittybit: Alone, *kinds: str) -> Action:
+    """To run an automation with a task of each kind."""
+    return Action(automation_id=ittybit.automation(*kinds))
+
+
 def ended(look: Callable[[], Work]) -> Work:
     """The run or task, once it has ended."""
     return until(lambda: work if (work := look()).state != "ongoing" else None) or look()
@@ -39,10 +44,10 @@ def pages_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_goes_from_started_to_succeeded_with_the_outputs_of_all_its_tasks(ittybit: Alone) -> None:
-    started = ittybit.client.run_automation(ittybit.automation("video", "audio"), f"{ittybit.source}?job=a.1", "a.1")
-    assert started.id.startswith("run_")
+    started = ittybit.client.start(automation(ittybit, "video", "audio"), f"{ittybit.source}?job=a.1", "a.1")
+    assert started.ref.startswith("runs/run_")
     assert started.state == "ongoing"
-    run = ended(lambda: ittybit.client.run(started.id))
+    run = ended(lambda: ittybit.client.work(started.ref))
     assert run.state == "succeeded"
     assert len(run.outputs) == 2
     assert all(address.startswith(f"{ittybit.origin}/results/") for address in run.outputs)
@@ -51,24 +56,18 @@ def test_a_run_goes_from_started_to_succeeded_with_the_outputs_of_all_its_tasks(
 
 def test_a_task_goes_from_started_to_failed_with_ittybit_s_words(ittybit: Alone) -> None:
     connection = ittybit.client.create_connection(CONNECTION)
-    started = ittybit.client.create_task(
-        "video",
-        f"{ittybit.missing}?job=b.1",
-        {"height": 240},
-        connection_id=connection.id,
-        destination="s3://media/processed/a.mp4",
-        mark="b.1",
-    )
+    task = Task(kind="video", options={"height": 240}, destination="s3://media/processed/a.mp4")
+    started = ittybit.client.start(Action(task=task), f"{ittybit.missing}?job=b.1", "b.1", connection.id)
     entry = ittybit.stand_in.journal[-1]
     assert (entry.id, entry.idempotency_key) == (started.id, "b.1")
     assert (entry.connection_id, entry.destination) == (connection.id, "s3://media/processed/a.mp4")
-    task = ended(lambda: ittybit.client.task(started.id))
-    assert task.state == "failed"
-    assert task.error
-    assert task.error.message == "The source answered 404."
-    assert task.sources[0] == f"{ittybit.missing}?job=b.1"
-    assert task.run_id
-    run = ittybit.client.run(task.run_id)
+    assert started.ref == f"tasks/{started.id}"
+    made = ended(lambda: ittybit.client.work(started.ref))
+    assert made.state == "failed"
+    assert made.error
+    assert made.error.message == "The source answered 404."
+    assert made.sources[0] == f"{ittybit.missing}?job=b.1"
+    run = ittybit.client.work(f"runs/{made.run_id}")
     assert (run.state, run.error and run.error.message) == ("failed", "The source answered 404.")
 
 
@@ -87,35 +86,36 @@ def test_connections_are_made_listed_over_all_pages_changed_and_deleted(ittybit:
 
 @pytest.mark.usefixtures("pages_of_two")
 def test_the_oldest_task_with_the_mark_is_found_across_pages(ittybit: Alone) -> None:
-    automation = ittybit.automation("video")
+    action = automation(ittybit, "video")
     now = datetime.now(UTC)
     runs = [
-        ittybit.client.run_automation(automation, f"{ittybit.source}?{query}", "-")
+        ittybit.client.start(action, f"{ittybit.source}?{query}", "-")
         for query in ("job=c.1", "token=x&job=c.1", "job=c.10", "job=c.2&job=x", "x=job=c.1", "", "", "")
     ]
-    found = ittybit.client.find_task("c.1", now, now)
-    assert found
-    assert found.run_id == runs[0].id
-    assert ittybit.client.find_task("c.3", now, now) is None
+    assert ittybit.client.find(action, "c.1", now, now) == runs[0].ref
+    task = ittybit.client.find(Action(task=Task(kind="video")), "c.1", now, now)
+    assert ittybit.client.work(str(task)).run_id == runs[0].id
+    assert ittybit.client.find(action, "c.3", now, now) is None
 
 
 @pytest.mark.parametrize("hours", [0, -5, 5], ids=["same clock", "ledger behind", "ledger ahead"])
 def test_a_search_goes_back_to_the_attempt_whatever_the_ledger_s_clock_says(ittybit: Alone, hours: int) -> None:
-    ittybit.client.run_automation(ittybit.automation("video"), f"{ittybit.source}?job=d.1", "d.1")
+    action = automation(ittybit, "video")
+    ittybit.client.start(action, f"{ittybit.source}?job=d.1", "d.1")
     now = datetime.now(UTC) + timedelta(hours=hours)
-    assert ittybit.client.find_task("d.1", now - timedelta(minutes=1), now)
-    assert ittybit.client.find_task("d.1", now, now)
-    assert ittybit.client.find_task("d.1", now + timedelta(minutes=2), now) is None
+    assert ittybit.client.find(action, "d.1", now - timedelta(minutes=1), now)
+    assert ittybit.client.find(action, "d.1", now, now)
+    assert ittybit.client.find(action, "d.1", now + timedelta(minutes=2), now) is None
 
 
 @pytest.mark.usefixtures("pages_of_two")
 def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "MAX_PAGES", 2)
-    automation = ittybit.automation("video")
+    action = automation(ittybit, "video")
     for _ in range(4):
-        ittybit.client.run_automation(automation, ittybit.source, "e.1")
+        ittybit.client.start(action, ittybit.source, "e.1")
     with pytest.raises(Undecided) as caught:
-        ittybit.client.find_task("e.1", datetime.now(UTC), datetime.now(UTC))
+        ittybit.client.find(action, "e.1", datetime.now(UTC), datetime.now(UTC))
     assert caught.value.in_doubt
 
 
@@ -124,13 +124,13 @@ def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, mon
 def test_a_search_without_time_is_done_again_until_the_doubt_is_old(
     ittybit: Alone, minutes: int, said: type[ServiceError]
 ) -> None:
-    automation = ittybit.automation("video")
+    action = automation(ittybit, "video")
     for _ in range(4):
-        ittybit.client.run_automation(automation, ittybit.source, "other.1")
+        ittybit.client.start(action, ittybit.source, "other.1")
     now = datetime.now(UTC)
     hurried = client(ittybit.origin, seconds=0.9)
     with pytest.raises(said) as caught:
-        hurried.find_task("never.1", now - timedelta(minutes=minutes), now)
+        hurried.find(action, "never.1", now - timedelta(minutes=minutes), now)
     assert caught.value.in_doubt
     assert caught.value.effect == "retry"
 
@@ -138,7 +138,7 @@ def test_a_search_without_time_is_done_again_until_the_doubt_is_old(
 def test_an_id_is_one_part_of_the_address_whatever_it_holds(ittybit: Alone) -> None:
     for strange in ("../tasks", "a/b", "a?b", "a#b", "a%2Fb"):
         with pytest.raises(Answered) as caught:
-            ittybit.client.run(strange)
+            ittybit.client.work(f"runs/{strange}")
         assert caught.value.status == 404
 
 
@@ -209,7 +209,7 @@ def test_sources_and_outputs_are_found_in_every_form(fields: dict[str, Any]) -> 
 @pytest.mark.parametrize("answer", [[], "text", 7, {}, {"data": None}, {"id": 1}, {"id": "x", "created_at": 1e300}])
 def test_an_answer_that_is_no_task_leaves_a_start_in_doubt(answer: object) -> None:
     with Server(Response(json.dumps(answer))) as server, pytest.raises(Unanswered) as caught:
-        client(server.origin).run_automation("auto_1", "https://a/0", "f.1")
+        start(client(server.origin), "auto_1")
     assert caught.value.in_doubt
 
 
@@ -241,7 +241,7 @@ def test_a_progress_smaller_than_any_is_none_yet() -> None:
 def test_a_search_ends_whatever_ittybit_s_clock_says(scripted: Scripted, date: str) -> None:
     scripted.script(ittybit=[Said([TASK | {"url": "https://a/b?job=h.1"}], headers={"Date": date})])
     now = datetime.now(UTC)
-    assert client(ORIGIN).find_task("g.1", now, now) is None
+    assert client(ORIGIN).find(Action(automation_id="auto_1"), "g.1", now, now) is None
 
 
 def test_a_connection_shows_no_secret() -> None:

@@ -45,6 +45,17 @@ def test_a_task_is_made_of_one_object_at_once(project: Project, push_back: Funct
     assert project.ittybit("GET", f"tasks/{entry.id}")["options"] == {"height": 240}
 
 
+def test_the_result_of_a_task_of_on_upload_s_stays_at_ittybit(project: Project, on_upload: Function) -> None:
+    project.upload("private", "people/keep me.mp4")
+    asked = {"bucket": "private", "name": "people/keep me.mp4", "kind": "video", "options": {"height": 240}}
+    body = outcome(on_upload.ask(asked), 202, "started")
+    [entry] = project.starts("people/keep me.mp4")
+    assert body["task"] == {"id": entry.id, "status": "waiting"}
+    assert (entry.connection_id, entry.destination) == (None, None)
+    refused = on_upload.ask(asked | {"destination": "s3://private/processed/keep me.mp4"})
+    assert [error["field"] for error in refused.get_json()["errors"]] == ["destination"]
+
+
 def test_asked_twice_it_is_done_twice(project: Project, on_upload: Function) -> None:
     project.upload("private", "people/twice.mp4")
     for _ in range(2):

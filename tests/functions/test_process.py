@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from local.functions import NAMES, FunctionError, FunctionProcess, stage
-from tests.functions.calling import JSON, sign
+from tests.functions.calling import JSON, WAKE_UP, sign
 from tests.functions.project import Job, Project
 from tests.waiting import until
 
@@ -91,16 +91,16 @@ def test_a_signed_body_that_comes_in_pieces_is_read_to_its_end(on_upload: Functi
         assert connection.recv(1000).startswith(b"HTTP/1.1 422 ")
 
 
-def test_a_job_s_step_is_taken(on_upload: FunctionProcess, project: Project) -> None:
+def test_a_wake_up_is_followed(on_upload: FunctionProcess, project: Project) -> None:
     job = Job.of_automation(project, "process/a job.mp4")
-    body = json.dumps(job.send()).encode()
+    body = json.dumps(WAKE_UP).encode()
     headers = sign(project.stack.environment["FUNCTIONS_SECRET"], body) | JSON
     answer = httpx.post(on_upload.url, content=body, headers=headers, trust_env=False)
-    assert (answer.status_code, answer.json()["outcome"]) == (202, "started")
-    assert job["ittybit_id"] == job.starts[0].id
+    assert (answer.status_code, answer.json()) == (200, {"claimed": 1, "started": 1})
+    assert job.start
     lines = [json.loads(line) for line in on_upload.log.read_text().splitlines() if line.startswith("{")]
-    assert lines[-1]["id"] == job.id
-    assert lines[-1]["message"] == "on_upload 202"
+    assert lines[-1]["id"] == answer.headers["X-Correlation-Id"]
+    assert (lines[-1]["message"], lines[-1]["started"]) == ("on_upload 200", 1)
 
 
 def test_many_people_at_once_are_all_answered(

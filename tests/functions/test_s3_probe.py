@@ -14,7 +14,7 @@ from werkzeug import Request, Response
 from local.functions import ROOT
 from local.server import Server
 from local.stack import Stack
-from shared.outbound import Deadline
+from shared.http import Deadline
 from shared.s3_probe import Finding, probe
 from tests.functions.calling import NOWHERE
 from tests.functions.project import Project
@@ -262,7 +262,7 @@ def test_a_redirect_to_another_host_is_not_followed(status: int) -> None:
 
 def test_an_image_without_root_certificates_will_do() -> None:
     code = (
-        "from shared.outbound import Deadline\nfrom shared.s3_probe import probe\n"
+        "from shared.http import Deadline\nfrom shared.s3_probe import probe\n"
         "print(probe(endpoint='https://127.0.0.1:9', region='r', access_key_id='i', secret_access_key='s',"
         " buckets=(), deadline=Deadline(5)))"
     )
