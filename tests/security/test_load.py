@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from local.functions import FunctionProcess, stage
-from tests.functions.calling import JSON, NOWHERE, sign
+from tests.functions.calling import JSON, NOWHERE, WAKE_UP, sign
 from tests.waiting import until
 
 THREADS = 4
@@ -67,7 +67,7 @@ def test_a_flood_of_unsigned_calls_is_refused_by_the_threads_and_memory_that_are
     function: FunctionProcess,
 ) -> None:
     with httpx.Client(trust_env=False, headers=JSON, timeout=60) as client:
-        body = json.dumps({"job": "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000", "attempt": 1, "x": "x" * 60000}).encode()
+        body = json.dumps({**WAKE_UP, "x": "x" * 60000}).encode()
         kinds = [{}, {"Authorization": "Bearer wrong"}, sign(NOWHERE["FUNCTIONS_SECRET"], body, at=1)]
 
         def call(number: int) -> int:
