@@ -61,22 +61,33 @@ def returned(path: Path, function: str) -> set[str]:
     return {_message(value, {}) for value in values} - {"…"}
 
 
-def reasons() -> dict[str, set[str]]:
-    """The words that each SQL function can put into a job's ``reason``, or give for refusing a claim."""
+def skips() -> tuple[set[str], set[str]]:
+    """The words for why a job is skipped, and for why an object that matches has no job at all."""
     found: dict[str, set[str]] = {}
-    functions = r"create or replace function ([\w.]+)\(.*?(?:as \$\$(.*?)\$\$;|begin atomic(.*?)\nend;|\nreturn (.*?);)"
+    functions = (
+        r"create or replace function ittybit\.(\w+)\(.*?(?:as \$\$(.*?)\$\$;|begin atomic(.*?)\nend;|\nreturn (.*?);)"
+    )
     for name, *bodies in re.findall(functions, MIGRATIONS, re.DOTALL):
-        body = "".join(bodies)
-        source = re.sub(r"--.*|->> '\w+'", "", body)
-        words = set(re.findall(r"\breason\s*:?=\s*'(\w+)'|'reason',\s*'(\w+)'|\.reason,\s*'(\w+)'", source))
-        said = {word for alternatives in words for word in alternatives if word}
-        for arguments in re.findall(r"end_content\((.*?)\);", source, re.DOTALL):
+        source = re.sub(r"--.*|->> '\w+'", "", "".join(bodies))
+        said = set(re.findall(r"\breason\s*:?=\s*'(\w+)'", source))
+        for arguments in re.findall(r"(?:end_content|:= ittybit\.record_job)\((.*?)\);", source, re.DOTALL):
             said |= set(re.findall(r"'(\w+)'", arguments))
-        if ".reason" in name:
+        if name.startswith("reason"):
             said |= set(re.findall(r"(?:then|select|else|return)\s+'(\w+)'", source))
-        if said:
-            found[name.rpartition(".")[2]] = said
-    return found
+        found[name] = said
+    unrecorded = found.pop("reasons_to_skip")
+    return set().union(*found.values()), unrecorded
+
+
+def failures() -> set[str]:
+    """The words with which a report ends a job as failed."""
+    return set(re.findall(r"why := (?:coalesce\(why, )?'(\w+)'", MIGRATIONS))
+
+
+def waits() -> set[str]:
+    """The words for what keeps a start back."""
+    [words] = re.findall(r"was_kept_back constant boolean := why in \((.*?)\)", MIGRATIONS)
+    return set(re.findall(r"'(\w+)'", words))
 
 
 def states() -> set[str]:
