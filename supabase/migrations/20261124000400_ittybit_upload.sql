@@ -282,18 +282,8 @@ $$;
 
 -- The triggers --------------------------------------------------------------------------------------------------------
 
--- After a lock could not be had in time, the rest of the transaction goes on without us: it waits once only.
-create or replace function ittybit.give_up(sqlstate text)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  if give_up.sqlstate = '55P03' then
-    perform set_config('ittybit.off', 'on', true);
-  end if;
-end;
-$$;
+-- After a lock could not be had in time, the rest of a transaction goes on without us: it waits once only. The handlers
+-- call nothing of this schema's: it may be what is missing.
 
 -- An object was stored, overwritten, moved or copied.
 create or replace function ittybit.object_stored()
@@ -383,7 +373,9 @@ begin
         end if;
       exception when others then
         raise warning 'ittybit: rule % missed %/%: % (%)', rule.name, new.bucket_id, new.name, sqlerrm, sqlstate;
-        perform ittybit.give_up(sqlstate);
+        if sqlstate = '55P03' then
+          perform set_config('ittybit.off', 'on', true);
+        end if;
         exit when sqlstate = '55P03';
       end;
     end loop;
@@ -396,12 +388,16 @@ begin
       exception when others then
         -- The new content's rows stand; a claim of the former one's finds it superseded.
         raise warning 'ittybit: missed the end of %/%: % (%)', old.bucket_id, old.name, sqlerrm, sqlstate;
-        perform ittybit.give_up(sqlstate);
+        if sqlstate = '55P03' then
+          perform set_config('ittybit.off', 'on', true);
+        end if;
       end;
     end if;
   exception when others then
     raise warning 'ittybit: missed %/%: % (%)', new.bucket_id, new.name, sqlerrm, sqlstate;
-    perform ittybit.give_up(sqlstate);
+    if sqlstate = '55P03' then
+      perform set_config('ittybit.off', 'on', true);
+    end if;
   end;
   return null;
 end;
@@ -426,7 +422,9 @@ begin
     perform ittybit.release_output(old.bucket_id, old.name);
   exception when others then
     raise warning 'ittybit: missed the removal of %/%: % (%)', old.bucket_id, old.name, sqlerrm, sqlstate;
-    perform ittybit.give_up(sqlstate);
+    if sqlstate = '55P03' then
+      perform set_config('ittybit.off', 'on', true);
+    end if;
   end;
   return null;
 end;

@@ -24,6 +24,7 @@ BROKEN = {
     "no sequences": "drop sequence ittybit.on_upload_woken, ittybit.push_back_woken",
     "no rules": "drop table ittybit.rules cascade",
     "no settings": "drop table ittybit.settings cascade",
+    "our schema under another name": "alter schema ittybit rename to ittybit_2",
     "a rule's column gone": "alter table ittybit.rules drop column path_pattern cascade",
     "a rule's task renamed": "alter table ittybit.rules rename column task to job",
     "a job's column renamed": "alter table ittybit.jobs rename column in_doubt_since to doubt",
