@@ -1,0 +1,26 @@
+"""What one claim brings is done side by side, and each job of it is its own."""
+
+from __future__ import annotations
+
+from psycopg.types.json import Jsonb
+
+from tests.functions.calling import Function
+from tests.functions.project import Project
+
+TASK = {"kind": "video", "options": {}, "destination": "s3://private/processed/{name}"}
+
+
+def test_jobs_of_one_object_in_one_batch_carry_each_their_own_mark(project: Project, push_back: Function) -> None:
+    tasks = {"large": TASK, "small": TASK | {"destination": "s3://private/processed/small/{name}"}}
+    for name, task in tasks.items():
+        project.stack.sql(
+            "insert into ittybit.rules (name, bucket_id, task) values (%s, 'private', %s)", (name, Jsonb(task))
+        )
+    project.upload("private", "batches/a.mp4")
+
+    assert push_back.ask({"type": "jobs.due"}).get_json() == {"claimed": 2, "started": 2}
+
+    jobs = project.stack.sql("select id || '.1' from ittybit.jobs order by 1")
+    starts = project.starts("batches/a.mp4")
+    assert sorted((entry.url or "").rpartition("&job=")[2] for entry in starts) == [mark for (mark,) in jobs]
+    assert all((entry.url or "").endswith(f"&job={entry.idempotency_key}") for entry in starts)
