@@ -24,3 +24,13 @@ def test_jobs_of_one_object_in_one_batch_carry_each_their_own_mark(project: Proj
     starts = project.starts("batches/a.mp4")
     assert sorted((entry.url or "").rpartition("&job=")[2] for entry in starts) == [mark for (mark,) in jobs]
     assert all((entry.url or "").endswith(f"&job={entry.idempotency_key}") for entry in starts)
+
+
+def test_a_key_that_cannot_be_addressed_ends_its_own_job_alone(project: Project, push_back: Function) -> None:
+    task = TASK | {"destination": "s3://private/processed/{stem}.mp4"}
+    project.stack.sql("insert into ittybit.rules (name, bucket_id, task) values ('all', 'open', %s)", [Jsonb(task)])
+    project.upload("open", "batches/b.mp4")
+    project.stack.sql("update storage.objects set name = 'batches/../c.mp4' where name = 'batches/b.mp4'")
+    project.upload("open", "batches/b.mp4")
+
+    assert push_back.ask({"type": "jobs.due"}).get_json() == {"claimed": 2, "started": 1, "skipped": 1}
