@@ -156,9 +156,12 @@ begin
   if to_regclass('ittybit.jobs_due') is null then
     create index jobs_due on ittybit.jobs (function, priority, due_at) where due_at is not null;
   end if;
-  -- These two hold no job that runs its course.
+  -- These three hold no job that runs its course.
   if to_regclass('ittybit.jobs_failed') is null then
     create index jobs_failed on ittybit.jobs (rule) where state = 'failed';
+  end if;
+  if to_regclass('ittybit.jobs_lost') is null then
+    create index jobs_lost on ittybit.jobs (function) where lost > 1;
   end if;
   if to_regclass('ittybit.jobs_orphaned') is null then
     create index jobs_orphaned on ittybit.jobs (orphaned_at) where orphaned_at is not null;

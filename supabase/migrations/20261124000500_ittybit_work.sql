@@ -13,6 +13,9 @@ set search_path = '';
 -- First what is in doubt, then live uploads, then what a backfill made, then checks. An eighth is kept for checks, so that
 -- a flood of uploads does not keep what has ended from being seen. What is in doubt and checks buy nothing: nothing keeps
 -- them back. `now()` and not clock_timestamp(): only what is stable can be a condition of the index.
+--
+-- Jobs that were lost twice are claimed one at a time. For the minute in which a function may be at one, the others of
+-- them let everybody else pass.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid
 language plpgsql
@@ -23,6 +26,11 @@ as $$
 declare
   closed constant pg_catalog.text[] := array(select g.scope from ittybit.gates() as g);
   starts integer := case when closed && array['all', 'function:' || work.function] then 0 else ittybit.starts_left() end;
+  one_is_alone constant boolean := exists (
+    select
+    from ittybit.jobs as j
+    where j.function = work.function and j.lost > 1 and j.claimed_at > now() - ittybit.lease(0)
+  );
   room integer := most;
   given integer;
   checks integer := 0;
@@ -40,6 +48,7 @@ begin
       and j.priority = turn.priority
       and j.due_at <= now()
       and (turn.priority < 2 or 'rule:' || j.rule <> all (closed))
+      and not (one_is_alone and ittybit.times_lost(j.lost, j.claimed_at) > 1)
     order by j.due_at
     offset case turn.priority when 1 then checks else 0 end
     limit case when turn.priority < 2 then ceil(room * turn.share)::integer else greatest(least(room, starts), 0) end;
@@ -53,6 +62,14 @@ begin
   end loop;
 end;
 $$;
+
+-- How many leases in a row have ended without a report, of a job that is due: with the last one, if it has one.
+create or replace function ittybit.times_lost(lost integer, claimed_at timestamptz)
+returns integer
+language sql
+immutable
+parallel safe
+return lost + (claimed_at is not null)::integer;
 
 -- What ends a job that has not started, or null while it may still start.
 create or replace function ittybit.reason_to_end(job ittybit.jobs)
@@ -174,7 +191,7 @@ declare
   claimed pg_catalog.jsonb;
 begin
   -- A job that was lost twice may be what kills the function: it is claimed alone.
-  if (select j.lost + (j.claimed_at is not null)::integer from ittybit.jobs as j where j.id = ids[1]) >= 2 then
+  if (select ittybit.times_lost(j.lost, j.claimed_at) from ittybit.jobs as j where j.id = ids[1]) > 1 then
     ids := ids[1:1];
   end if;
 
@@ -189,7 +206,7 @@ begin
       ittybit.scopes(j.rule, j.function) as scopes
     from unnest(ids) with ordinality as c (id, place)
     join ittybit.jobs as j on j.id = c.id
-    where c.place = 1 or j.lost + (j.claimed_at is not null)::integer < 2
+    where c.place = 1 or ittybit.times_lost(j.lost, j.claimed_at) < 2
   ),
   -- What a start writes, and whose turn it is where several write one place.
   wanted as (
@@ -268,13 +285,13 @@ begin
       reason = case when v.in_doubt_since is null then coalesce(v.ends, j.reason) else j.reason end,
       finished_at = case when v.ends is not null and v.in_doubt_since is null then now() end,
       attempt = j.attempt + case when v.leased then 1 else 0 end,
-      lost = j.lost + case when v.leased and j.claimed_at is not null then 1 else 0 end,
+      lost = case when v.leased then ittybit.times_lost(j.lost, j.claimed_at) else j.lost end,
       claimed_at = case when v.leased then clock_timestamp() end,
       -- From here on ittybit is told the name that it has.
       former_name = case when v.leased and v.is_start and v.in_doubt_since is null then null else j.former_name end,
       in_doubt_since = case when v.leased and v.is_start then coalesce(j.in_doubt_since, clock_timestamp()) else j.in_doubt_since end,
       due_at = case
-        when v.leased then clock_timestamp() + ittybit.lease(j.lost + (j.claimed_at is not null)::integer)
+        when v.leased then clock_timestamp() + ittybit.lease(ittybit.times_lost(j.lost, j.claimed_at))
         when v.waits = 'output_busy' then now() + interval '15 seconds'
         -- Held: work() keeps it back until the scope's next probe.
         when v.waits is not null then now()
