@@ -397,6 +397,7 @@ begin
       select a.refused, a.is_new_start into refused, is_new_start from ittybit.apply_report(report) as a;
       new_starts := new_starts + is_new_start::integer;
     exception when others then
+      raise warning 'ittybit: a report of job % could not be applied: % (%)', report ->> 'job', sqlerrm, sqlstate;
       refused := sqlerrm;
       if sqlstate = '55P03' then
         -- One lock is waited for, not each.
