@@ -14,15 +14,16 @@ from local.fault_run.host import Host
 from local.fault_run.settling import settle
 from local.fault_run.uploads import Uploads
 from local.stack import Stack
+from shared.jobs import THREADS
 
 DAYS: Final = 4
-# How often those are called that wait.
-_KNOCKS: Final = 4
-# How many calls may be under way at once: the first so many of those that wait go together.
-ROOM: Final = 10
+# How often pg_cron looks while the functions are away.
+_TICKS: Final = 20
+# Of each function so many jobs may be under way at a time, in any order, and as many wait for a thread.
+ROOM: Final = 2 * 2 * THREADS
 
 _JOBS: Final = (
-    "select id::text from ittybit.jobs where name like 'absence/%%' and state <> 'skipped' order by name, rule"
+    "select id::text from ittybit.jobs where name like 'absence/%%' and state <> 'skipped' order by due_at, rule"
 )
 _AGE: Final = """
 with aged as (
@@ -30,13 +31,9 @@ with aged as (
   from ittybit.jobs where name like 'absence/%%' and finished_at is null
 )
 update ittybit.jobs as j
-set
-  created_at = j.created_at - aged.by,
-  due_at = j.due_at - aged.by,
-  failing_since = j.failing_since - aged.by
+set created_at = j.created_at - aged.by, due_at = j.due_at - aged.by
 from aged where aged.id = j.id
 """
-_END_LEASES: Final = "update ittybit.jobs set due_at = due_at - ittybit.lease() where due_at > now()"
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Absence:
     Attributes:
         jobs: How many there were.
         processed: How many of them succeeded.
-        out_of_turn: How many ittybit accepted before another that was older by more than fits in two rounds of calls.
+        out_of_turn: How many ittybit accepted before another that was older by more than are under way at a time.
     """
 
     jobs: int
@@ -62,34 +59,30 @@ def go_away_for_days(
     Raises:
         SettlingError: not everything is within ``seconds``.
     """
-    [(former_room,)] = stack.sql("select unanswered_calls from ittybit.settings")
-    stack.sql("update ittybit.settings set unanswered_calls = %s", [ROOM])
     host.dismiss()
     for number in range(uploads):
         load.upload(f"absence/{number:05}.mp4", f"absence {number} ".encode() * 20)
     stack.sql(_AGE, [DAYS])
-    # Knocking on a closed door: each time the leases have run out.
-    for _ in range(_KNOCKS):
-        stack.sql("select ittybit.send_due()")
-        _until_sent(stack)
-        stack.sql(_END_LEASES)
+    # Knocking on a closed door.
+    knocks = sum(_knock(stack) for _ in range(_TICKS))
     jobs = [job for (job,) in stack.sql(_JOBS)]
-    say(f"the functions were away for {DAYS} days: {len(jobs)} jobs wait")
+    say(f"the functions were away for {DAYS} days: {len(jobs)} jobs wait, {knocks} wake-ups by {_TICKS} ticks")
     before = len(stack.ittybit.journal)
     host.bring_back()
     settle(stack, host, seconds=seconds, say=say)
-    stack.sql("update ittybit.settings set unanswered_calls = %s", [former_room])
     accepted = [str(entry.idempotency_key).partition(".")[0] for entry in stack.ittybit.journal[before:]]
     [(processed,)] = stack.sql(
         "select count(*) from ittybit.jobs where id::text = any(%s) and state = 'succeeded'", [jobs]
     )
-    return Absence(len(jobs), processed, out_of_turn(jobs, accepted, 2 * ROOM))
+    return Absence(len(jobs), processed, out_of_turn(jobs, accepted, ROOM))
 
 
-def _until_sent(stack: Stack) -> None:
-    """Wait until pg_net has tried what it was given."""
+def _knock(stack: Stack) -> int:
+    """Look as pg_cron does, and wait until pg_net has tried what it was given."""
+    [(sent,)] = stack.sql("select ittybit.wake_functions()")
     while stack.sql("select 1 from net.http_request_queue limit 1"):
         time.sleep(0.05)
+    return int(sent)
 
 
 def out_of_turn(waiting: list[str], accepted: list[str], slack: int) -> int:

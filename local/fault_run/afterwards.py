@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import psycopg
+
 from local.fault_run.uploads import BUCKET
 from local.stack import Stack
 
-# As pg_cron runs them: the sender every 5 s, sweep and backfill every 10 s, the housekeeping once an hour.
+# As pg_cron runs them: the wake-up every 5 s, sweep and backfill every 10 s, the housekeeping once an hour.
 _HOUR: Final = (
-    ("select ittybit.send_due()", 720),
+    ("select ittybit.wake_functions()", 720),
     ("select ittybit.sweep_page(), ittybit.backfill_page()", 360),
     ("select ittybit.tidy()", 1),
 )
@@ -30,9 +32,10 @@ order by o.name
 
 def idle_hour(stack: Stack) -> None:
     """Do what pg_cron does in an hour, without waiting for it to pass."""
-    for statement, times in _HOUR:
-        for _ in range(times):
-            stack.sql(statement)
+    with psycopg.connect(stack.postgres.dsn("postgres"), autocommit=True) as connection:
+        for statement, times in _HOUR:
+            for _ in range(times):
+                connection.execute(statement)
 
 
 def unexplained(stack: Stack) -> list[str]:

@@ -1,4 +1,4 @@
-"""The third scenario: each part of ours breaks for a moment while objects are stored, overwritten and deleted.
+"""The fourth scenario: each part of ours breaks for a moment while objects are stored, overwritten and deleted.
 
 Storage must not notice: what fails or takes over 2 s then is harm like any other. What the broken triggers could not
 record is the sweep's to find once the part is mended, and must be processed like everything else.
@@ -28,8 +28,8 @@ BREAKAGES: Final[dict[str, tuple[str, str | None]]] = {
     "rules_gone": ("alter table ittybit.rules rename to gone", "alter table ittybit.gone rename to rules"),
     "settings_gone": ("alter table ittybit.settings rename to gone", "alter table ittybit.gone rename to settings"),
     "column_renamed": (
-        "alter table ittybit.jobs rename column doubt_since to doubt",
-        "alter table ittybit.jobs rename column doubt to doubt_since",
+        "alter table ittybit.jobs rename column due_at to due",
+        "alter table ittybit.jobs rename column due to due_at",
     ),
     "schema_gone": ("alter schema ittybit rename to gone", "alter schema gone rename to ittybit"),
     "vault_empty": (
@@ -37,8 +37,11 @@ BREAKAGES: Final[dict[str, tuple[str, str | None]]] = {
         "update vault.secrets set name = 'ittybit_functions_secret' where name = 'elsewhere'",
     ),
     "pg_net_gone": ("alter schema net rename to gone", "alter schema gone rename to net"),
-    # As pg_upgrade leaves it; nobody mends it.
-    "database_moved": ("update ittybit.settings set home = 'elsewhere/1'", "select"),
+    # What a copy of the database is to the original's functions, until somebody says that it goes on in its place.
+    "project_changed": (
+        "update ittybit.settings set project = project || '/elsewhere'",
+        "select ittybit.adopt(replace(project, '/elsewhere', ''), open_jobs => 'look') from ittybit.settings",
+    ),
 }
 _THREADS: Final = 4
 # Of each breakage's objects, stored before it: so many are overwritten, and so many deleted, while it lasts.

@@ -8,38 +8,38 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-import psycopg
-
 from local.fault_run.host import WORKING, Host
-from local.fault_run.nudges import Nudges
-from local.fault_run.outages import Outages
 from local.fault_run.plan import WAITING_PLACES, Mishap, Plan
 from local.fault_run.settling import bring_probes_forward, cut_idle_waits_short
+from local.fault_run.uploads import Uploads
+from local.fault_run.wake_ups import WakeUps
 from local.faults import Fault, Faults
 from local.stack import Stack
 
 _PATIENCE: Final = 15.0  # seconds to wait for the moment that a mishap needs
+_OPEN: Final = "select 1 from ittybit.jobs where due_at is not null limit 1"
 _HELD: Final = 2.0  # seconds for which the account stays out of credit once ittybit has refused something
-
-# A message that is kept back becomes stale when its job is sent again: its lease is ended, which nobody holds.
-_END_LEASE: Final = """
-update ittybit.jobs set due_at = now() where id = %s and attempt = %s and claimed < attempt and due_at > now()
-"""
 
 
 class Chaos:
     """Carries out one plan on one stack.
 
+    Args:
+        stack, host: What it befalls.
+        plan: What it is.
+        wake_ups: Those that are disturbed.
+        load: Told when the database is down; stores more when it is done and nothing is left to befall.
+
     Attributes:
-        happened: How often each kind of fault has happened so far, without those of ``Nudges`` and of the load.
+        happened: How often each kind of fault has happened so far, without those of ``WakeUps`` and of the load.
     """
 
-    def __init__(self, stack: Stack, host: Host, plan: Plan, nudges: Nudges, outages: Outages) -> None:
+    def __init__(self, stack: Stack, host: Host, plan: Plan, wake_ups: WakeUps, load: Uploads) -> None:
         self.happened: Counter[str] = Counter()
         self._stack = stack
         self._host = host
-        self._nudges = nudges
-        self._outages = outages
+        self._wake_ups = wake_ups
+        self._load = load
         self._waiting = list(plan.mishaps)
         self._hurries = False
         self._is_held = False
@@ -49,38 +49,39 @@ class Chaos:
             (one.kind, self._origins[one.origin].add(one.method, one.path, at=one.at, **one.options))
             for one in plan.http
         ]
-        self._mishaps: dict[Mishap, Callable[[], None]] = {
+        self._mishaps: dict[Mishap, Callable[[], bool]] = {
             "function_killed": self._kill_function,
             "database_killed": self._kill_database,
             "queue_lost": self._lose_queue,
-            "batch_sent_twice": self._send_batch_twice,
+            "queue_sent_twice": self._send_queue_twice,
             "payment_required": self._require_payment,
         }
 
     @property
     def is_over(self) -> bool:
         """Whether everything planned has happened."""
-        return not (self._waiting or self._nudges.kept()) and all(
-            fault.seen >= len(fault.at or ()) for _, fault in self._http
+        return (
+            not self._waiting
+            and self._wake_ups.is_over
+            and all(fault.seen >= len(fault.at or ()) for _, fault in self._http)
         )
 
     def go_on(self, done: float) -> None:
         """Do what is due when this part of the load, 0 to 1, is done."""
         if self._waiting and self._waiting[0][0] <= done:
             _, mishap = self._waiting.pop(0)
-            self._mishaps[mishap]()
-        try:
-            if self._is_held:
-                bring_probes_forward(self._stack)
-                self._is_held = self._holds()
-            self._let_stale_messages_go()
-        except psycopg.OperationalError:
-            return  # the connections of a killed database; the next time will do
+            if self._mishaps[mishap]():
+                self.happened[mishap] += 1
+            else:
+                self._waiting.append((1.0, mishap))
+        if self._is_held:
+            bring_probes_forward(self._stack)
+            self._is_held = self._holds()
 
     def finish(self) -> None:
         """Do what is left when the load is done; what is idle is hurried, so that there is something to befall."""
         self._hurries = True
-        cut_idle_waits_short(self._stack)
+        self._hurry()
         self.go_on(1)
 
     def end(self) -> None:
@@ -88,16 +89,22 @@ class Chaos:
         self._stack.ittybit_api.clear()
         self._stack.supabase.clear()
         self._stack.ittybit.require_payment(False)
-        self._nudges.end()
+        self._wake_ups.end()
         for kind, fault in self._http:
             self.happened[kind] += fault.seen
 
-    def _kill_function(self) -> None:
-        """Kill a function while it waits for the answer to a request, which goes on without it."""
+    def _hurry(self) -> None:
+        cut_idle_waits_short(self._stack)
+        if not self._stack.sql(_OPEN):
+            self._load.upload_one()
+
+    def _kill_function(self) -> bool:
+        """Kill a function and all that it has claimed while it waits for an answer; the request goes on without it."""
         place = next(self._places)
         supabase, ittybit = self._stack.supabase, self._stack.ittybit_api
         where: dict[str, tuple[Faults, str, str, tuple[str, ...]]] = {
-            # Who signs or reports cannot be told from outside: then both die, as with their host.
+            # Who claims, signs or reports cannot be told from outside: then both die, as with their host.
+            "claim": (supabase, "POST", "/rest/v1/rpc/ittybit_claim", WORKING),
             "sign": (supabase, "POST", "/storage/v1/object/sign/[^/]+", WORKING),
             "start": (ittybit, "POST", "/tasks", ("push-back",)),
             "check": (ittybit, "GET", "/runs/[^/]+", ("on-upload",)),
@@ -105,45 +112,39 @@ class Chaos:
         }
         origin, method, path, names = where[place]
         fault = origin.add(method, path, hang=0.5)
-        if self._comes(lambda: fault.seen > 0):
+        if came := self._comes(lambda: fault.seen > 0):
             self._host.kill(names)
             self._host.bring_back(names)
-            self.happened["function_killed"] += 1
+        return came
 
-    def _kill_database(self) -> None:
-        with self._outages.one():
+    def _kill_database(self) -> bool:
+        with self._load.outages.one():
             self._stack.postgres.crash()
             self._stack.postgres.restart()
-        self.happened["database_killed"] += 1
+        return True
 
-    def _lose_queue(self) -> None:
+    def _lose_queue(self) -> bool:
         """Empty pg_net's tables while there is something in its queue."""
         self._host.pg_net.pause()
-        if self._comes(lambda: self._stack.sql("select 1 from net.http_request_queue limit 1") != []):
+        if came := self._comes(lambda: self._stack.sql("select 1 from net.http_request_queue limit 1") != []):
             self._host.pg_net.lose_queue()
-            self.happened["queue_lost"] += 1
         self._host.pg_net.resume()
+        return came
 
-    def _send_batch_twice(self) -> None:
-        sent = self._nudges.sent
+    def _send_queue_twice(self) -> bool:
+        """Let pg_net's worker die once it has sent what is in its queue: it sends all of it again."""
+        sent = self._wake_ups.sent
         self._host.pg_net.fail_batches(1)
-        if self._comes(lambda: self._nudges.sent > sent):
-            self.happened["batch_sent_twice"] += 1
+        return self._comes(lambda: self._wake_ups.sent > sent)
 
-    def _require_payment(self) -> None:
+    def _require_payment(self) -> bool:
         """Let ittybit refuse every start with 402, until the ledger holds them back and a while longer."""
         self._stack.ittybit.require_payment(True)
-        self._is_held = self._comes(self._holds)
-        if self._is_held:
+        if came := self._comes(self._holds):
             time.sleep(_HELD)
-            self.happened["payment_required"] += 1
+        self._is_held = came
         self._stack.ittybit.require_payment(False)
-
-    def _let_stale_messages_go(self) -> None:
-        for job, attempt in self._nudges.kept().items():
-            self._stack.sql(_END_LEASE, [job, attempt])
-            if not self._stack.sql("select 1 from ittybit.jobs where id = %s and attempt = %s", [job, attempt]):
-                self._nudges.let_go(job)
+        return came
 
     def _holds(self) -> bool:
         return self._stack.sql("select 1 from ittybit.holds where scope = 'all'") != []
@@ -155,6 +156,6 @@ class Chaos:
             if time.monotonic() > deadline:
                 return False
             if self._hurries:
-                cut_idle_waits_short(self._stack)
+                self._hurry()
             time.sleep(0.1 if self._hurries else 0.02)
         return True

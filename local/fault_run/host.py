@@ -12,7 +12,7 @@ from local.pg_net import PgNetWorker
 from local.pg_net_http import Queued
 from local.stack import Stack
 
-# Those that jobs are sent to.
+# Those that do jobs.
 WORKING: Final = ("on-upload", "push-back")
 _THREADS: Final = "8"
 _TRIES: Final = 3
@@ -25,7 +25,7 @@ class Host:
     def __init__(self, stack: Stack, disturb: Callable[[list[Queued]], list[Queued]]) -> None:
         self._stack = stack
         self.pg_net = PgNetWorker(stack.postgres, disturb=disturb)
-        self._pg_cron = PgCronWorker(stack.postgres)
+        self.pg_cron = PgCronWorker(stack.postgres)
 
     @classmethod
     def start(cls, stack: Stack, disturb: Callable[[list[Queued]], list[Queued]]) -> Self:
@@ -38,12 +38,10 @@ class Host:
                 stack.functions[name] = FunctionProcess(name, environment, log=stack.directory / f"{name}.log")
             for name in NAMES:
                 stack.functions[name].wait_until_ready()
-            stack.sql(
-                "update ittybit.settings set on_upload_url = %s, push_back_url = %s",
-                [stack.functions[name].url for name in WORKING],
-            )
+            for name in WORKING:
+                stack.sql("update ittybit.functions set url = %s where name = %s", [stack.functions[name].url, name])
             host.pg_net.start()
-            host._pg_cron.start()
+            host.pg_cron.start()
         except BaseException:
             host.stop()
             raise
@@ -97,6 +95,6 @@ class Host:
     def stop(self) -> None:
         """End everything."""
         self.pg_net.stop()
-        self._pg_cron.stop()
+        self.pg_cron.stop()
         for function in self._stack.functions.values():
             function.stop()

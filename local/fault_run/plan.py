@@ -1,8 +1,8 @@
 """What happens when, by the seed alone: the load, and the faults beside it.
 
-A fault is planned as the place of what it befalls: the 17th start at ittybit, the 230th message of pg_net, the moment
-when a third of the load is done. Which job that is depends on the threads, and so differs from run to run; how much of
-what happens does not.
+A fault is planned as the place of what it befalls: the 17th start at ittybit, the 23rd claim, the moment when a third
+of the load is done. Which jobs that is depends on the threads, and so differs from run to run; how much of what happens
+does not.
 """
 
 from __future__ import annotations
@@ -13,34 +13,42 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 Change = Literal["upload", "overwrite", "rename", "delete"]
-Mishap = Literal["function_killed", "database_killed", "queue_lost", "batch_sent_twice", "payment_required"]
+Mishap = Literal["function_killed", "database_killed", "queue_lost", "queue_sent_twice", "payment_required"]
 Origin = Literal["ittybit", "supabase"]
 
 # Longer than the 8 s that an invocation may take.
 HANG: Final = 9.0
-# Seldom: pg_net sends its next 200 messages when the slowest of the last has been answered or given up after 5 s. With
-# one in a hundred that hangs the whole run would go at the pace of those, and befall everything else less.
+# Seldom: pg_net sends its next wake-ups when the slowest of the last has been answered or given up after 5 s. With one
+# call in a hundred that hangs the whole run would go at the pace of those, and befall everything else less.
 _HANGING: Final = 0.001
-# Where a function is when it is killed: the request it then waits for.
-WAITING_PLACES: Final = ("sign", "start", "check", "report")
+# Where a function is when it is killed: the request it then waits for. What it had claimed goes with it.
+WAITING_PLACES: Final = ("claim", "sign", "start", "check", "report")
+# How quickly the load goes, and how long it takes at the least: not all of it before the first faults have come.
+STEPS_PER_SECOND: Final = 12.0
+LEAST_SECONDS: Final = 15.0
 
 _CHANGES: Final[tuple[tuple[Change, float], ...]] = (("overwrite", 0.06), ("rename", 0.04), ("delete", 0.03))
-_NUDGES: Final = (("nudge_dropped", 0.02), ("nudge_duplicated", 0.02), ("nudge_delayed", 0.015))
+_WAKE_UPS: Final = (("wake_up_dropped", 0.1), ("wake_up_doubled", 0.1), ("wake_up_delayed", 0.1))
 # How often for how many uploads, and how often at the least.
 _MISHAPS: Final[tuple[tuple[Mishap, int, int], ...]] = (
     ("function_killed", 200, 4),
     ("database_killed", 2500, 1),
     ("queue_lost", 250, 1),
-    ("batch_sent_twice", 250, 1),
+    ("queue_sent_twice", 250, 1),
     ("payment_required", 1000, 1),
 )
 
-_Groups = tuple[tuple[Origin, str, str, tuple[tuple[str, float, dict[str, Any]], ...]], ...]
+# What surely happens: so many requests for each upload, and so many for each second of the load. Calls of the functions
+# to ittybit are one a job; those to the project are for all the jobs of a batch, and come as often as a function wakes.
+_Sure = Literal["upload", "second"]
+_Groups = tuple[tuple[Origin, str, str, _Sure, float, tuple[tuple[str, float, dict[str, Any]], ...]], ...]
 _HTTP: Final[_Groups] = (
     (
         "ittybit",
         "POST",
         "/tasks|/automations/[^/]+/run",
+        "upload",
+        1.6,
         (
             ("ittybit_429", 0.01, {"status": 429, "headers": {"Retry-After": "1"}, "body": {"kind": "rate_limited"}}),
             ("ittybit_500", 0.01, {"status": 500, "body": {"kind": "internal_error", "message": "Oops."}}),
@@ -55,6 +63,8 @@ _HTTP: Final[_Groups] = (
         "ittybit",
         "GET",
         "/(tasks|runs|connections)(/[^/]+)?",
+        "upload",
+        1.6,
         (
             ("ittybit_read_429", 0.01, {"status": 429, "headers": {"Retry-After": "1"}}),
             ("ittybit_read_500", 0.01, {"status": 500}),
@@ -65,28 +75,35 @@ _HTTP: Final[_Groups] = (
         "supabase",
         "POST",
         "/rest/v1/rpc/ittybit_claim",
+        "second",
+        2.0,
         (
-            ("claim_lost_before", 0.02, {"drop": "before"}),
-            ("claim_lost_after", 0.02, {"drop": "after"}),
-            ("claim_refused", 0.01, {"status": 503}),
+            ("claim_lost_before", 0.03, {"drop": "before"}),
+            ("claim_lost_after", 0.03, {"drop": "after"}),
+            ("claim_hung_and_leased", 0.003, {"hang": HANG}),
+            ("claim_refused", 0.03, {"status": 503}),
         ),
     ),
     (
         "supabase",
         "POST",
         "/rest/v1/rpc/ittybit_report",
+        "second",
+        0.5,  # most reports travel with the next claim
         (
-            ("report_lost_before", 0.02, {"drop": "before"}),
-            ("report_lost_after", 0.02, {"drop": "after"}),
-            ("report_hung_and_applied", _HANGING, {"hang": HANG}),
-            ("report_refused", 0.01, {"status": 503}),
+            ("report_lost_before", 0.05, {"drop": "before"}),
+            ("report_lost_after", 0.05, {"drop": "after"}),
+            ("report_hung_and_applied", 0.005, {"hang": HANG}),
+            ("report_refused", 0.05, {"status": 503}),
         ),
     ),
     (
         "supabase",
         "POST",
         "/storage/v1/object/sign/[^/]+",
-        (("sign_500", 0.02, {"status": 500}), ("sign_dropped", 0.02, {"drop": "before"})),
+        "second",
+        1.0,
+        (("sign_500", 0.05, {"status": 500}), ("sign_dropped", 0.05, {"drop": "before"})),
     ),
 )
 
@@ -118,7 +135,7 @@ class Plan:
     Attributes:
         steps: The load, in order.
         http: Faults of requests to ittybit and to Supabase.
-        nudges: By kind, which of pg_net's messages it befalls.
+        wake_ups: By kind, which wake-ups of pg_net's it befalls.
         mishaps: What else happens, and after which part of the load (0 to 1), in order.
     """
 
@@ -126,7 +143,7 @@ class Plan:
     uploads: int
     steps: tuple[Step, ...]
     http: tuple[HttpFault, ...]
-    nudges: dict[str, frozenset[int]]
+    wake_ups: dict[str, frozenset[int]]
     mishaps: tuple[tuple[float, Mishap], ...]
 
 
@@ -139,24 +156,26 @@ def make_plan(uploads: int, seed: int) -> Plan:
     if uploads < 30:
         raise ValueError("a fault run needs 30 uploads at the least")
     chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
-    # Two rules: an upload makes two starts, and more messages, claims and reports than that. Those that are surely met.
-    sure = int(uploads * 1.6)
+    steps = _steps(chance, uploads)
+    sure = {"upload": float(uploads), "second": max(len(steps) / STEPS_PER_SECOND, LEAST_SECONDS)}
     http = tuple(
         HttpFault(kind, origin, method, path, at, options)
-        for origin, method, path, kinds in _HTTP
-        for (kind, _, options), at in zip(kinds, _places(chance, sure, [share for _, share, _ in kinds]), strict=True)
+        for origin, method, path, unit, each, kinds in _HTTP
+        for (kind, _, options), at in zip(
+            kinds, _places(chance, int(sure[unit] * each), [share for _, share, _ in kinds]), strict=True
+        )
     )
-    nudges = dict(
+    wake_ups = dict(
         zip(
-            [kind for kind, _ in _NUDGES],
-            _places(chance, sure, [share for _, share in _NUDGES]),
+            [kind for kind, _ in _WAKE_UPS],
+            _places(chance, int(sure["second"]), [share for _, share in _WAKE_UPS]),
             strict=True,
         )
     )
     mishaps = [
         (chance.uniform(0.05, 0.95), kind) for kind, each, least in _MISHAPS for _ in range(max(least, uploads // each))
     ]
-    return Plan(seed, uploads, _steps(chance, uploads), http, nudges, tuple(sorted(mishaps)))
+    return Plan(seed, uploads, steps, http, wake_ups, tuple(sorted(mishaps)))
 
 
 def _places(chance: random.Random, among: int, shares: Sequence[float]) -> list[frozenset[int]]:

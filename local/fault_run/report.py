@@ -12,6 +12,7 @@ from typing import Any
 
 from local.fault_run.absence import Absence
 from local.fault_run.breakage import Breakage
+from local.fault_run.scheduled import Scheduled
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Report:
         settle_s: From the answer to an upload to the end of its last job, over all contents that were processed.
         http_calls: To the functions (by pg_net), to ittybit, and to the project by the functions.
         absence: The second scenario.
-        breakage: The third one.
+        scheduled: The third one.
+        breakage: The fourth one.
         idle_calls: Calls made in an hour of ticks after everything was done.
         unexplained: Objects, there or gone, for which ``ittybit.explain`` has no answer under some rule.
         load_s, whole_s: Seconds that the load and the whole run took.
@@ -44,6 +46,7 @@ class Report:
     settle_s: Mapping[str, float]
     http_calls: Mapping[str, int]
     absence: Absence
+    scheduled: Scheduled
     breakage: Breakage
     idle_calls: int
     unexplained: int
@@ -60,6 +63,7 @@ class Report:
             or self.started_twice
             or self.self_started
             or self.absence.processed < self.absence.jobs
+            or self.scheduled.processed < self.scheduled.jobs
             or self.idle_calls
             or self.unexplained
         )
@@ -84,6 +88,10 @@ class Report:
                 "away for 4 days",
                 f"{self.absence.processed} of {self.absence.jobs} jobs processed,"
                 f" {self.absence.out_of_turn} out of turn",
+            ),
+            (
+                "with a scheduler alone",
+                f"{self.scheduled.processed} of {self.scheduled.jobs} jobs processed by {self.scheduled.calls} calls",
             ),
             (
                 "with a part of ours broken",

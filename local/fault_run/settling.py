@@ -4,19 +4,18 @@ What a job waits for may be shifted into the past (``due_at``) without making an
 not, as long as nobody can be about to start it:
 
 - A job that is started is only checked. When does not matter.
-- Of a job that is queued and not in doubt (``doubt_since`` is null: every claim of a start sets it, in the same
-  transaction) nobody holds a start. It waits for the end of a backoff, a hold, a busy output, or for a message that was
-  not claimed; should that one still come, a later attempt has been sent and it is refused. Leases begun in the last
-  15 s are left, so that messages under way are not made stale by the thousand.
-- A job in doubt may have been claimed by a function that is about to start it, or may have a request under way that
-  takes effect late. That is what its lease, and the minute after a report in doubt, are for. Its wait is cut short only
-  while *all is at rest*: pg_net stopped, the functions ended, and neither ittybit nor the project with a request in
-  hand. Whatever starts there were have then happened or never will, and the ledger looks for them first.
+- A job that is queued, not leased (``claimed_at`` is null) and not in doubt (``in_doubt_since`` is null) waits for the
+  end of a backoff, a hold or a busy output. Nobody holds a start of it.
+- A queued job that is leased may be about to be started. One in doubt may have a request under way that takes effect
+  late. That is what the lease, and the minute after a report in doubt, are for. These waits are cut short only while
+  *all is at rest*: pg_net stopped, the functions ended, and neither ittybit nor the project with a request in hand.
+  Whatever starts there were have then happened or never will, and the ledger looks for them first.
 
-The probe of a hold is one job at a time whenever it comes, and is brought forward likewise. The sender and the sweep,
-which pg_cron runs every few seconds, are run more often. So the figures for a job that met faults near the end of the
-load are better than they would be by the clock: backoffs, leases and holds are up to an hour, a minute and five
-minutes there. Those that ended before are as measured.
+Leases of checks that began in the last 15 s are left: who has them is at work. The probe of a hold is one job at a time
+whenever it comes, and is brought forward likewise. Wake-ups may come from anybody at any time: where there is work and
+none is under way, one is sent. The sweep, which pg_cron runs every ten seconds, is run more often. So the figures for a
+job that met faults near the end of the load are better than they would be by the clock: backoffs, leases and holds are
+up to an hour, a minute and five minutes there. Those that ended before are as measured.
 """
 
 from __future__ import annotations
@@ -29,27 +28,39 @@ from local.fault_run.host import Host
 from local.stack import Stack
 
 _IDLE: Final = """
-update ittybit.jobs set due_at = now()
-where due_at > now()
-  and (state = 'started' or doubt_since is null)
-  and due_at not between now() + interval '45 seconds' and now() + interval '60 seconds'
+update ittybit.jobs as j set due_at = now()
+from (
+  select id from ittybit.jobs
+  where due_at > now()
+    and case
+      when state = 'started' then claimed_at is null or claimed_at < now() - interval '15 seconds'
+      else claimed_at is null and in_doubt_since is null
+    end
+  for update skip locked
+) as idle
+where j.id = idle.id
 """
 _PROBES: Final = """
 update ittybit.holds set probe_at = now()
-where probe_at > now() and (probe is null or probe_at < now() + interval '4 minutes 45 seconds')
+where probe_at > now() and probe_at not between now() + interval '45 seconds' and now() + interval '60 seconds'
+"""
+_WAKE: Final = """
+select ittybit.post_wake_up(f.url)
+from ittybit.functions as f
+where exists (select from ittybit.work(f.name, 1))
+  and not exists (select from net.http_request_queue as q where q.url = f.url)
 """
 _ALL: Final = "update ittybit.jobs set due_at = now() where due_at > now()"
 _OPEN: Final = """
-select count(*), count(*) filter (where state = 'queued' and doubt_since is not null)
-from ittybit.jobs where due_at is not null
+select count(*), count(*) filter (where priority = 0) from ittybit.jobs where due_at is not null
 """
 _LEFT: Final = """
-select rule, name, state, attempt, claimed, reported, doubt_since, due_at - now(), restart, error
+select rule, name, state, attempt, lost, claimed_at, in_doubt_since, due_at - now(), undecided, reason, error
 from ittybit.jobs where due_at is not null order by due_at limit 20
 """
 _EVERY: Final = 0.5  # seconds between two looks
 # Seconds without a change until all is brought to rest: soon with nothing left but starts in doubt; while others still
-# move only when they do not, for a batch of messages takes its time, and to end the functions takes it from them.
+# move only when they do not, for a batch takes its time, and to end the functions takes it from them.
 _REST_AFTER: Final = 3.0
 _REST_AT_LAST: Final = 20.0
 
@@ -72,10 +83,10 @@ def settle(stack: Stack, host: Host, *, seconds: float, say: Callable[[str], Non
 
 
 def cut_idle_waits_short(stack: Stack) -> None:
-    """Let everything be due that nobody can be about to start, and send it."""
+    """Let everything be due that nobody can be about to start, and wake whom it is for."""
     stack.sql(_IDLE)
     bring_probes_forward(stack)
-    stack.sql("select ittybit.send_due()")
+    stack.sql(_WAKE)
 
 
 def bring_probes_forward(stack: Stack) -> None:

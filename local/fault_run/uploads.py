@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 
 from local.fault_run.outages import Outages
-from local.fault_run.plan import Plan, Step
+from local.fault_run.plan import LEAST_SECONDS, STEPS_PER_SECOND, Plan, Step
 from local.stack import Stack
 
 BUCKET: Final = "media"
@@ -23,9 +23,6 @@ RESULTS: Final = "processed/"
 # A request that takes longer is harmed, though it succeed.
 SLOW_SECONDS: Final = 2.0
 _THREADS: Final = 4
-# So quickly, and not all before the first faults have come.
-_PER_SECOND: Final = 12.0
-_LEAST_SECONDS: Final = 15.0
 _TRIES: Final = 30
 _PAST: Final = {"overwrite": "object_overwritten", "rename": "object_renamed", "delete": "object_deleted"}
 
@@ -44,6 +41,7 @@ class Uploads:
         has_room: Asked before each step; while it answers False the load waits.
 
     Attributes:
+        outages: As given.
         happened: How often objects were overwritten, renamed and deleted.
         harmed: What failed, or was slow, while the database was up.
         stored_at: For each content, by its entity tag, when the answer to its upload came: Unix seconds.
@@ -58,11 +56,12 @@ class Uploads:
         self._storage = f"{stack.supabase_url}/storage/v1/object"
         self._http = httpx.Client(trust_env=False, timeout=60, headers={"apikey": stack.keys.secret_key})
         self._plan = plan
-        self._outages = outages
+        self.outages = outages
         self._has_room = has_room
-        self._pace = max(1 / _PER_SECOND, _LEAST_SECONDS / len(plan.steps))
+        self._pace = max(1 / STEPS_PER_SECOND, LEAST_SECONDS / len(plan.steps))
         self._lock = threading.Lock()
         self._done = 0
+        self._late = 0
         self._stopped = threading.Event()
         self._errors: list[Exception] = []
         self._threads = [threading.Thread(target=self._work, args=(number,), daemon=True) for number in range(_THREADS)]
@@ -102,6 +101,11 @@ class Uploads:
         with self._lock:
             self.names[name] = tag
             self.stored_at[tag] = time.time()
+
+    def upload_one(self) -> None:
+        """Store another object, beside those of the plan."""
+        self._late += 1
+        self.upload(f"late/{self._late:05}.mp4", f"{self._plan.seed} late {self._late} ".encode() * 20)
 
     def rename(self, name: str, to: str) -> None:
         """Move an object to another key of the bucket."""
@@ -166,7 +170,7 @@ class Uploads:
             except httpx.HTTPError as error:
                 fault = repr(error)
             ended = time.time()
-            if (fault or ended - began > SLOW_SECONDS) and not self._outages.touch(began, ended):
+            if (fault or ended - began > SLOW_SECONDS) and not self.outages.touch(began, ended):
                 self.harmed.append(f"{method} {url} after {ended - began:.1f} s: {fault or 'slow'}")
             if not fault:
                 return

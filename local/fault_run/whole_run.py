@@ -15,13 +15,14 @@ from local.fault_run.breakage import break_each
 from local.fault_run.chaos import Chaos
 from local.fault_run.gathering import gather
 from local.fault_run.host import Host
-from local.fault_run.nudges import Nudges
 from local.fault_run.outages import Outages
 from local.fault_run.plan import make_plan
 from local.fault_run.progress import Progress
 from local.fault_run.report import Report, percentiles
+from local.fault_run.scheduled import drive_by_schedule
 from local.fault_run.settling import settle
 from local.fault_run.uploads import BUCKET, RESULTS, Uploads
+from local.fault_run.wake_ups import WakeUps
 from local.faults import Request
 from local.project import Project
 from local.stack import Stack
@@ -35,17 +36,14 @@ insert into ittybit.rules (name, bucket_id, automation_id, output_prefix, task) 
   (%s, %s, null, null, %s::jsonb)
 """
 _TASK: Final = f'{{"kind": "video", "options": {{}}, "destination": "s3://{BUCKET}/{RESULTS}{{name}}"}}'
-# The ceilings stand aside: so many unanswered calls at once come only of killed functions and lost queues.
-_CEILINGS: Final = """
-update ittybit.settings set starts_per_hour = 1000000, starts_per_day = 1000000, unanswered_calls = 1000
-"""
+_CEILINGS: Final = "update ittybit.settings set starts_per_hour = 1000000, starts_per_day = 1000000"
 _ENDS: Final = """
 select etag, extract(epoch from max(finished_at))::float
 from ittybit.jobs where state in ('succeeded', 'failed') group by etag
 """
 _WORKERS: Final = 4
 # The last faults may wait for starts in doubt, and those for the end of their leases.
-_LAST_FAULTS_SECONDS: Final = 75.0
+_LAST_FAULTS_SECONDS: Final = 120.0
 _RENAMED_RESULTS: Final = 10
 _EXAMPLES: Final = 10
 
@@ -73,10 +71,10 @@ def run(
         "honour_idempotency": not ignore_idempotency,
         "workers": _WORKERS,
     }
-    nudges, outages = Nudges(plan.nudges, seed), Outages()
+    wake_ups = WakeUps(plan.wake_ups, seed)
     with contextlib.ExitStack() as stopping:
         stack = stopping.enter_context(Stack.start(processes=False, say=say, **options))
-        host = Host.start(stack, nudges.disturb)
+        host = Host.start(stack, wake_ups.disturb)
         stopping.callback(host.stop)
         rules = _set_up(stack)
         to_ittybit: list[Request] = []
@@ -84,9 +82,9 @@ def run(
         stack.ittybit_api.requests, stack.supabase.requests = to_ittybit, to_supabase
 
         progress = stopping.enter_context(Progress(stack, lambda: f"{load.done:4.0%} of the load", say))
-        load = Uploads(stack, plan, outages, progress.has_room)
+        load = Uploads(stack, plan, Outages(), progress.has_room)
         stopping.callback(load.stop)
-        chaos = Chaos(stack, host, plan, nudges, outages)
+        chaos = Chaos(stack, host, plan, wake_ups, load)
         load.start()
         load_s = _carry_out(load, chaos)
         say("no more faults; settling")
@@ -94,17 +92,18 @@ def run(
         ends = dict(stack.sql(_ENDS))
 
         renamed = _rename_results(stack, load)
-        absence = go_away_for_days(stack, host, load, uploads=max(20, min(uploads // 10, 100)), seconds=300, say=say)
+        absence = go_away_for_days(stack, host, load, uploads=max(20, min(uploads // 10, 300)), seconds=300, say=say)
+        scheduled = drive_by_schedule(stack, host, load, uploads=max(20, min(uploads // 20, 100)), seconds=120, say=say)
         breakage = break_each(stack, host, load, uploads=max(2, min(uploads // 100, 50)), seconds=300, say=say)
-        calls = _calls(nudges, to_ittybit, to_supabase)
+        calls = _calls(wake_ups, to_ittybit, to_supabase)
         say("an hour passes in which nothing happens")
         idle_hour(stack)
-        idle_calls = sum(_calls(nudges, to_ittybit, to_supabase).values()) - sum(calls.values())
+        idle_calls = sum(_calls(wake_ups, to_ittybit, to_supabase).values()) - sum(calls.values())
         say("asking why, for every object")
         not_explained = unexplained(stack)
         found = witness.examine(gather(stack, load, to_ittybit, rules, renamed))
 
-    faults = Counter(chaos.happened) + nudges.happened + load.happened
+    faults = Counter(chaos.happened) + wake_ups.happened + load.happened
     examples = {"harmed": load.harmed, "unexplained": not_explained}
     examples |= {name: list(value) for name, value in vars(found).items()}
     return Report(
@@ -120,6 +119,7 @@ def run(
         settle_s=percentiles(_settled(load.stored_at, ends)),
         http_calls=calls,
         absence=absence,
+        scheduled=scheduled,
         breakage=breakage,
         idle_calls=idle_calls,
         unexplained=len(not_explained),
@@ -173,10 +173,10 @@ def _settled(stored_at: Mapping[str, float], ends: Mapping[str, float]) -> list[
     return [max(0.0, end - stored_at[tag]) for tag, end in ends.items() if tag in stored_at]
 
 
-def _calls(nudges: Nudges, to_ittybit: list[Request], to_supabase: list[Request]) -> dict[str, int]:
+def _calls(wake_ups: WakeUps, to_ittybit: list[Request], to_supabase: list[Request]) -> dict[str, int]:
     """How many calls there were so far, to whom."""
     return {
-        "functions": nudges.sent,
+        "functions": wake_ups.sent,
         "ittybit": len(to_ittybit),
         "supabase": sum(map(_is_a_functions, to_supabase)),
     }

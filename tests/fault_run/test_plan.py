@@ -15,17 +15,17 @@ def test_every_kind_of_fault_is_planned_and_all_of_them_are_about_a_tenth(upload
     plan = make_plan(uploads, 1)
 
     assert all(fault.at for fault in plan.http)
-    assert all(plan.nudges.values())
+    assert all(plan.wake_ups.values())
     assert {mishap for _, mishap in plan.mishaps} == {
         "function_killed",
         "database_killed",
         "queue_lost",
-        "batch_sent_twice",
+        "queue_sent_twice",
         "payment_required",
     }
     assert {step.change for step in plan.steps} == {"upload", "overwrite", "rename", "delete"}
     # An upload means two jobs, each with messages, claims and reports of a start and a check, a signature, and reads.
-    planned = sum(len(fault.at) for fault in plan.http) + sum(map(len, plan.nudges.values())) + len(plan.mishaps)
+    planned = sum(len(fault.at) for fault in plan.http) + sum(map(len, plan.wake_ups.values())) + len(plan.mishaps)
     assert planned < 0.1 * uploads * 2 * 9
 
 

@@ -29,6 +29,7 @@ def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
     assert {name: report[name] for name in zeros} == dict.fromkeys(zeros, 0)
     assert (report["uploads"], report["seed"], report["idempotency"]) == (60, 1, "ignored")
     assert report["absence"]["processed"] == report["absence"]["jobs"] == 40
+    assert report["scheduled"]["processed"] == report["scheduled"]["jobs"] == 40
     assert report["breakage"]["parts"] == len(BREAKAGES)
     # Every part but Vault and pg_net keeps the triggers from recording; locked, they record again after the first wait.
     assert report["breakage"]["healed"] >= 2 * 5 * 2
@@ -37,8 +38,8 @@ def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
     assert all(report["http_calls"].values())
 
     plan = make_plan(60, 1)
-    planned = {fault.kind for fault in plan.http} | set(plan.nudges) | {mishap for _, mishap in plan.mishaps}
-    assert set(report["faults"]) == planned | LOAD | {"nudge_reordered"}
+    planned = {fault.kind for fault in plan.http} | set(plan.wake_ups) | {mishap for _, mishap in plan.mishaps}
+    assert set(report["faults"]) == planned | LOAD | {"wake_up_reordered"}
     assert all(report["faults"].values())
     assert "started twice                    0" in told
 

@@ -1,0 +1,83 @@
+"""Wake-ups disturbed on their way through pg_net: dropped, sent twice, delayed, sent in another order.
+
+A wake-up carries no job, so none of this may do more than cost time.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from local.pg_net_http import Queued
+
+# Every so many batches one is sent in another order.
+_SHUFFLED: Final = 3
+# What is delayed goes with the so-many-th batch after its own.
+_LATE: Final = 4
+
+
+class WakeUps:
+    """What ``PgNetWorker`` calls with each batch; safe from any thread.
+
+    Args:
+        places: By kind, which wake-ups it befalls, counted from 0: ``wake_up_dropped``, ``wake_up_doubled``,
+            ``wake_up_delayed``.
+        seed: For the order of the batches that are reordered.
+
+    Attributes:
+        happened: How often each kind did, ``wake_up_reordered`` counting batches.
+        sent: How many wake-ups went out.
+    """
+
+    def __init__(self, places: Mapping[str, frozenset[int]], seed: int) -> None:
+        self.happened: Counter[str] = Counter()
+        self.sent = 0
+        self._places = dict(places)
+        self._chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._lock = threading.Lock()
+        self._met = 0
+        self._batches = 0
+        self._kept: list[tuple[int, Queued]] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything planned has happened."""
+        return not self._kept and all(self._met > place for places in self._places.values() for place in places)
+
+    def disturb(self, batch: list[Queued]) -> list[Queued]:
+        """Return what is sent in place of the batch."""
+        with self._lock:
+            self._batches += 1
+            sent = [message for until, message in self._kept if until <= self._batches]
+            self._kept = [(until, message) for until, message in self._kept if until > self._batches]
+            for message in batch:
+                sent += self._instead_of(message)
+            if len(sent) > 1 and self._places and self._batches % _SHUFFLED == 1:
+                self._chance.shuffle(sent)
+                self.happened["wake_up_reordered"] += 1
+            self.sent += len(sent)
+            return sent
+
+    def end(self) -> None:
+        """Disturb nothing any more; what is delayed goes with the next batch."""
+        with self._lock:
+            self._places = {}
+            self._kept = [(0, message) for _, message in self._kept]
+
+    def _instead_of(self, message: Queued) -> list[Queued]:
+        place, self._met = self._met, self._met + 1
+        befallen = next((kind for kind, places in self._places.items() if place in places), None)
+        if befallen is not None:
+            self.happened[befallen] += 1
+        match befallen:
+            case "wake_up_dropped":
+                return []
+            case "wake_up_doubled":
+                return [message, message]
+            case "wake_up_delayed":
+                self._kept.append((self._batches + _LATE, message))
+                return []
+        return [message]
