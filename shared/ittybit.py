@@ -7,8 +7,14 @@ A later version of the API that names these things otherwise is added here and i
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import threading
 from collections.abc import Iterator, Mapping
+=======
+import itertools
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+>>>>>>> fcc9b1f (Starts in doubt of one batch are looked for in one walk through ittybit's tasks)
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -35,7 +41,11 @@ Shape = TypeVar("Shape", bound=BaseModel)
 
 
 class Ittybit:
+<<<<<<< HEAD
     """One invocation's view of ittybit: its key and its deadline. Several threads may share it.
+=======
+    """One batch's view of ittybit: its key and its deadline; safe from any thread.
+>>>>>>> fcc9b1f (Starts in doubt of one batch are looked for in one walk through ittybit's tasks)
 
     Every method raises ``ServiceError`` when ittybit answers with an error or not at all.
     """
@@ -45,8 +55,12 @@ class Ittybit:
         self._headers = {"authorization": f"Bearer {settings.ittybit_api_key}"}
         self._deadline = deadline
         self._clock: datetime | None = None
+<<<<<<< HEAD
         self._connection_id: str | None = None
         self._looking = threading.Lock()
+=======
+        self._newest_tasks = _Once(self._pages("tasks", Work, order="desc"))
+>>>>>>> fcc9b1f (Starts in doubt of one batch are looked for in one walk through ittybit's tasks)
 
     def connections(self) -> list[Connection]:
         """All connections of the project."""
@@ -108,7 +122,8 @@ class Ittybit:
     def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
         """What an attempt started: the ``ref`` of the oldest task since whose source carries the mark, or of its run.
 
-        None if it certainly started nothing.
+        None if it certainly started nothing. Whoever looks walks through the same pages, fetched once from the first
+        look on: what was started before this was made is among them.
 
         Args:
             action: the job's.
@@ -132,7 +147,7 @@ class Ittybit:
 
     def _find_task(self, mark: str, since: datetime, now: datetime) -> Work | None:
         found = None
-        for seen, task in enumerate(self._pages("tasks", Work, order="desc")):
+        for seen, task in enumerate(self._newest_tasks):
             ahead = self._clock - now - CLOCKS_COMPARED if self._clock else -CLOCKS_UNKNOWN
             if task.created_at and task.created_at - since < ahead:
                 return found
@@ -176,6 +191,37 @@ class Ittybit:
         reply = send("ittybit", method, url, deadline=self._deadline, headers=headers, body=body, repeatable=repeatable)
         self._clock = _date(reply) or self._clock
         return reply
+
+
+class _Once(Iterable[Shape]):
+    """What an iterator yields, from the beginning to any number of threads, each item fetched once.
+
+    What it raises, it raises to all who come there: nobody takes what is unknown for the end.
+    """
+
+    def __init__(self, items: Iterator[Shape]) -> None:
+        self._items = items
+        self._seen: list[Shape] = []
+        self._end: Exception | None = None
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[Shape]:
+        for place in itertools.count():
+            if place == len(self._seen):
+                self._fetch(place)
+            if place == len(self._seen):
+                break
+            yield self._seen[place]
+        if self._end is not None and not isinstance(self._end, StopIteration):
+            raise self._end
+
+    def _fetch(self, place: int) -> None:
+        with self._lock:
+            if place == len(self._seen) and self._end is None:
+                try:
+                    self._seen.append(next(self._items))
+                except Exception as end:  # noqa: BLE001 - it is raised again, to each
+                    self._end = end
 
 
 def _work(resource: str, reply: Reply) -> Work:
