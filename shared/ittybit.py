@@ -7,14 +7,9 @@ A later version of the API that names these things otherwise is added here and i
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import threading
-from collections.abc import Iterator, Mapping
-=======
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping
->>>>>>> fcc9b1f (Starts in doubt of one batch are looked for in one walk through ittybit's tasks)
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -41,11 +36,7 @@ Shape = TypeVar("Shape", bound=BaseModel)
 
 
 class Ittybit:
-<<<<<<< HEAD
     """One invocation's view of ittybit: its key and its deadline. Several threads may share it.
-=======
-    """One batch's view of ittybit: its key and its deadline; safe from any thread.
->>>>>>> fcc9b1f (Starts in doubt of one batch are looked for in one walk through ittybit's tasks)
 
     Every method raises ``ServiceError`` when ittybit answers with an error or not at all.
     """
@@ -55,12 +46,9 @@ class Ittybit:
         self._headers = {"authorization": f"Bearer {settings.ittybit_api_key}"}
         self._deadline = deadline
         self._clock: datetime | None = None
-<<<<<<< HEAD
         self._connection_id: str | None = None
         self._looking = threading.Lock()
-=======
         self._newest_tasks = _Once(self._pages("tasks", Work, order="desc"))
->>>>>>> fcc9b1f (Starts in doubt of one batch are looked for in one walk through ittybit's tasks)
 
     def connections(self) -> list[Connection]:
         """All connections of the project."""

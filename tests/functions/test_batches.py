@@ -11,7 +11,7 @@ TASK = {"kind": "video", "options": {}, "destination": "s3://private/processed/{
 
 
 def test_jobs_of_one_object_in_one_batch_carry_each_their_own_mark(project: Project, push_back: Function) -> None:
-    tasks = {"large": TASK, "small": TASK | {"destination": "s3://private/processed/small/{name}"}}
+    tasks = {"large": TASK, "small": TASK | {"destination": "s3://private/small/{name}.mp4"}}
     for name, task in tasks.items():
         project.stack.sql(
             "insert into ittybit.rules (name, bucket_id, task) values (%s, 'private', %s)", (name, Jsonb(task))
