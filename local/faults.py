@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,11 +75,16 @@ class Request:
 class Faults:
     """A WSGI application in front of another one, which it disturbs where told to; safe from any thread.
 
+    Args:
+        app: The other one.
+        words: The body of the other one's own error answers, by path and status.
+
     Attributes:
         requests: What came, in order; noted from the moment that this is set to a list.
     """
 
-    def __init__(self, app: WSGIApplication) -> None:
+    def __init__(self, app: WSGIApplication, words: Callable[[str, int], Mapping[str, Any]] | None = None) -> None:
+        self._words = words
         self.requests: list[Request] | None = None
         self._app = app
         self._lock = threading.Lock()
@@ -111,7 +116,8 @@ class Faults:
                 an older fault befalls as well is the older one's.
             status: Answer with this status instead of asking the application.
             headers: More headers of that answer, such as ``Retry-After``.
-            body: That answer's JSON body; without it the body is empty.
+            body: That answer's JSON body. Without it the answer is an error in the service's own ``words``, or empty
+                where none were given. ``{}`` is what nobody's service says: a gateway's.
             hang: Wait this many seconds first, or until ``close``, which then drops the connection. Alone
                 it only makes the answer late.
             drop: Close the connection without an answer: ``before`` the application has seen the request,
@@ -182,7 +188,10 @@ class Faults:
                 _read_body(environ)
                 _drop(environ)
             if fault.status is not None:
-                return _answer(fault, fault.status, start_response)
+                body = fault.body
+                if body is None and self._words is not None and fault.status >= 400:
+                    body = self._words(request.path, fault.status)
+                return _answer(fault.status, fault.headers, body, start_response)
         request.passed = time.time()
         if fault is not None and fault.drop == "after":
             _carry_out(self._app, environ)
@@ -190,9 +199,11 @@ class Faults:
         return self._app(environ, start_response)
 
 
-def _answer(fault: Fault, status: int, start_response: StartResponse) -> Iterable[bytes]:
-    content = b"" if fault.body is None else json.dumps(fault.body).encode()
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **fault.headers}
+def _answer(
+    status: int, more: Mapping[str, str], body: Mapping[str, Any] | None, start_response: StartResponse
+) -> Iterable[bytes]:
+    content = b"" if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **more}
     start_response(f"{status} {_phrase(status)}", list(headers.items()))
     return [content]
 

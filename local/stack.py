@@ -28,6 +28,19 @@ MIGRATIONS = ROOT / "supabase" / "migrations"
 REGION = "local"
 
 
+def words_of_ittybit(_: str, status: int) -> dict[str, Any]:
+    """An error as ittybit says it."""
+    return {"kind": f"fault_{status}", "message": "A fault on demand."}
+
+
+def _words_of_supabase(path: str, status: int) -> dict[str, Any]:
+    """An error as PostgREST says it, or Storage."""
+    said = {"message": "A fault on demand."}
+    if path.startswith("/rest/"):
+        return {**said, "code": "XX000", "details": None, "hint": None}
+    return {**said, "statusCode": str(status), "error": "fault"}
+
+
 def migrate(postgres: Postgres) -> None:
     """Apply the migrations as ``supabase db push`` does: in order, as the project's ``postgres`` role."""
     for migration in sorted(MIGRATIONS.glob("*.sql")):
@@ -123,14 +136,14 @@ class Stack:
         rest = postgrest.create_blueprint(self.postgres)
         self._stopping.callback(rest.close)
         services = {"/storage/v1": storage, "/rest/v1": rest}
-        self.supabase = Faults(create_app(self.keys, services))
+        self.supabase = Faults(create_app(self.keys, services), _words_of_supabase)
         self.supabase_url = self._serve(self.supabase)
         say(f"Supabase  {self.supabase_url}")
 
     def _start_ittybit(self, say: Callable[[str], None], options: Mapping[str, Any]) -> None:
         self.ittybit_key = f"ittybit_local_{secrets.token_urlsafe(24)}"
         self.ittybit = Ittybit(api_key=self.ittybit_key, directory=self.directory / "ittybit", **options)
-        self.ittybit_api = Faults(self.ittybit.app)
+        self.ittybit_api = Faults(self.ittybit.app, words_of_ittybit)
         self.ittybit_url = self._serve(self.ittybit_api)
         self.ittybit.start()
         self._stopping.callback(self.ittybit.stop)

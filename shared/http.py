@@ -99,22 +99,42 @@ def _reply(service: Service, status: int, headers: Mapping[str, str], body: byte
         data = None
     if 200 <= status < 300:
         return Reply(headers, data)
-    told = data if isinstance(data, dict) else {}
-    if isinstance(told.get("error"), dict):  # ittybit before its bare {kind, message}
-        told = told["error"]
+    words = _own_words(service, data)
+    told = words or {}
+    if service == "storage" and str(told.get("statusCode")).isdigit():
+        status = int(told["statusCode"])  # Storage says most errors as HTTP 400
     kind = told.get("kind") or told.get("code") or told.get("error")
-    message = told.get("message") or f"HTTP {status}"
-    if service == "storage" and told.get("statusCode") in ("404", 404):
-        status = 404  # Storage says "not found" as HTTP 400 with the status in the body
     after = headers.get("retry-after", "")
-    raise Answered(
+    error = Answered(
         service,
-        str(message),
+        str(told.get("message") or f"HTTP {status}"),
         status=status,
         kind=str(kind) if kind else None,
         in_doubt=not repeatable and (status == 408 or status >= 500) and status != 503,
         retry_after=int(after[:9]) if after.isascii() and after.isdigit() else None,
     )
+    if words is None and error.effect != "retry":
+        # A gateway's or a proxy's. What the service would have said, nobody knows.
+        raise Unanswered(service, f"HTTP {status}, and not in {service}'s own words", in_doubt=not repeatable)
+    raise error
+
+
+# What only the service itself says in an error's body: ittybit's ``{kind, message}`` (changelog 2026-01-15), Storage's
+# ``{statusCode, error, message}``, PostgREST's ``{code, message, details, hint}``.
+_FIELDS: Mapping[Service, tuple[str, ...]] = {
+    "ittybit": ("kind", "message"),
+    "storage": ("statusCode", "message"),
+    "ledger": ("code", "message"),
+}
+
+
+def _own_words(service: Service, data: Any) -> Mapping[str, Any] | None:
+    """An error's body, if it is the service's own; None for whatever somebody in between has written."""
+    if not isinstance(data, dict):
+        return None
+    if service == "ittybit" and isinstance(data.get("error"), dict):  # before its bare {kind, message}
+        return dict(data["error"])
+    return data if all(field in data for field in _FIELDS.get(service, ())) else None
 
 
 def _parsed(answer: bytes) -> Any:

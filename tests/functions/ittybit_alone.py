@@ -15,6 +15,7 @@ from local.faults import Faults
 from local.ittybit_server import Ittybit as StandIn
 from local.ittybit_server import Shapes
 from local.server import Server
+from local.stack import words_of_ittybit
 from shared.errors import Answered, ServiceError
 from shared.http import Deadline
 from shared.ittybit import Ittybit
@@ -74,7 +75,7 @@ class Alone:
 def alone(directory: Path, shapes: Shapes | None = None) -> Iterator[Alone]:
     """Run one that only copies, and takes no notice of Idempotency-Key."""
     stand_in = StandIn(api_key=KEY, directory=directory, encode=False, honour_idempotency=False, shapes=shapes)
-    faults = Faults(stand_in.app)
+    faults = Faults(stand_in.app, words_of_ittybit)
     with ExitStack() as running:
         origin = running.enter_context(Server(faults)).origin
         running.callback(faults.close)

@@ -8,6 +8,8 @@ from tests.functions.calling import Function
 from tests.functions.project import Job
 from tests.functions.test_jobs import FAILED, RETRY, STARTED
 
+GONE = {"kind": "run_not_found", "message": "There is no such run."}
+
 
 @pytest.fixture
 def started(worker: Function, job: Job) -> Job:
@@ -46,9 +48,16 @@ def test_a_check_reports_failure_in_ittybit_s_words_without_a_token(worker: Func
 
 
 def test_what_ittybit_no_longer_knows_has_failed(worker: Function, started: Job) -> None:
-    started.project.stack.ittybit_api.add("GET", ".*/(run|task)_.*", status=404, body={"kind": "run_not_found"})
+    started.project.stack.ittybit_api.add("GET", ".*/(run|task)_.*", status=404, body=GONE)
     assert worker.drain() == FAILED
     assert (started["state"], started["error"]["kind"]) == ("failed", "run_not_found")
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_what_a_gateway_says_of_a_check_is_no_word_of_ittybit_s(worker: Function, started: Job, status: int) -> None:
+    refusals = started.project.stack.ittybit_api.add("GET", ".*", times=3, status=status, body={})
+    assert worker.drain() == RETRY
+    assert (started["state"], refusals.seen) == ("started", 3)
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 500])

@@ -97,9 +97,9 @@ def test_each_of_two_rules_for_one_object_starts_with_its_own_mark(project: Proj
     insert = "insert into ittybit.rules (name, bucket_id, automation_id) values (%s, 'private', %s)"
     for rule in ("first", "second"):
         project.stack.sql(insert, (rule, project.automation))
-    project.upload("private", "twice.mp4")
+    project.upload("private", "two rules.mp4")
     assert on_upload.drain() == {"claimed": 2, "started": 2}
-    marks = {parse_qs(urlsplit(str(entry.url)).query)["job"][0] for entry in project.starts("twice.mp4")}
+    marks = {parse_qs(urlsplit(str(entry.url)).query)["job"][0] for entry in project.starts("two rules.mp4")}
     assert marks == {f"{job}.1" for (job,) in project.stack.sql("select id from ittybit.jobs")}
 
 

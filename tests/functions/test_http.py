@@ -50,17 +50,29 @@ def test_a_refusal_is_told_in_ittybit_s_words_and_not_asked_again(
     ("body", "kind", "message"),
     [
         ({"error": {"code": "c", "message": "No."}}, "c", "No."),
-        ({"error": "not_found"}, "not_found", "HTTP 404"),
-        ({"message": "m" * 900}, None, "m" * 900),
+        ({"kind": "k", "message": "m" * 900}, "k", "m" * 900),
         ({"message": ["No."], "kind": {"a": 1}}, "{'a': 1}", "['No.']"),
-        ({}, None, "HTTP 404"),
-        (None, None, "HTTP 404"),
     ],
 )
 def test_every_form_of_a_refusal_is_understood(ittybit: Alone, body: Any, kind: str | None, message: str) -> None:
     ittybit.faults.add(None, ".*", status=404, body=body)
     error = fails(lambda: ittybit.client.work("runs/run_1"))
     assert (error.kind, error.message) == (kind, message)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 413])
+@pytest.mark.parametrize(
+    "body", [{}, {"message": "no Route matched with those values"}, {"error": "not_found"}, {"status": 404}]
+)
+def test_a_status_that_is_not_in_ittybit_s_own_words_is_no_answer(
+    ittybit: Alone, automation: str, status: int, body: Any
+) -> None:
+    fault = ittybit.faults.add(None, ".*", times=9, status=status, body=body)
+    error = fails(lambda: start(ittybit.client, automation))
+    assert (error.status, error.effect, error.in_doubt, fault.seen) == (None, "retry", True, 1)
+    assert f"HTTP {status}" in error.message
+    error = fails(lambda: ittybit.client.work("runs/run_1"))
+    assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
 
 
 def test_the_right_key_is_needed(ittybit: Alone) -> None:
@@ -251,9 +263,10 @@ def test_an_answer_without_end_is_given_up(status: int) -> None:
     assert pieces * 65536 < 4 * transport.MAX_ANSWER_BYTES
 
 
-def test_an_error_page_as_long_as_it_likes_is_still_that_error() -> None:
+def test_an_error_page_as_long_as_it_likes_is_no_answer_of_ittybit_s() -> None:
     with Server(Response(b"<html>" + b" " * 1024 * 1024, status=404)) as server:
-        assert fails(lambda: client(server.origin).work("runs/run_1")).status == 404
+        error = fails(lambda: client(server.origin).work("runs/run_1"))
+    assert (error.status, error.effect) == (None, "retry")
 
 
 @pytest.mark.parametrize("url", ["http://" + "a" * 70 + ":1", "http://xn--a:1"])
