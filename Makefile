@@ -55,6 +55,7 @@ lint: $(VENV)/installed ## ruff, mypy --strict and shellcheck
 
 compile: $(VENV)/installed ## Pin what requirements*.in ask for, with hashes (UPGRADE=yes: the newest of it)
 	@$(BIN)/$(COMPILE) requirements.in --output-file requirements.txt
+	@$(BIN)/$(COMPILE) requirements-deploy.in --output-file requirements-deploy.txt
 	@$(BIN)/$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 
 audit: $(VENV)/installed ## Known vulnerabilities of what is deployed, where a database of them can be reached
@@ -67,15 +68,9 @@ sbom: $(VENV)/installed ## Bill of materials of what is deployed: build/sbom.jso
 clean: ## Remove what these commands made
 	@rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/installed: requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12 …" \
-	  % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@echo "installing into $(VENV) (once)"
-	@if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python "$(PYTHON)" "$(VENV)" && \
-	  uv pip install --quiet --compile-bytecode --python "$(BIN)/python" -r requirements-dev.txt; \
-	else \
-	  $(PYTHON) -m venv "$(VENV)" && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt; \
-	fi
-	@touch $@
+$(VENV)/installed: requirements-dev.txt
+	@$(PYTHON) deploy/install.py $@ $<
+
+# What ./deploy.sh needs is a part of that, and may be there alone.
+$(VENV)/deploy: requirements-deploy.txt
+	@$(PYTHON) deploy/install.py $@ $<

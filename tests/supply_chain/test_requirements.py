@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import ChainMap
 from importlib import metadata
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from local.functions import ROOT
 
 
 def asked(file: str) -> dict[str, tuple[Requirement, str]]:
-    """What a requirements*.in asks for, by name, each with its comment."""
-    lines = [line.partition("#") for line in (ROOT / file).read_text().splitlines() if re.match(r"[a-z]", line)]
+    """What a requirements*.in asks for, with what it includes, by name, each with its comment."""
+    text = (ROOT / file).read_text()
+    lines = [line.partition("#") for line in text.splitlines() if re.match(r"[a-z]", line)]
     found = [(Requirement(line), comment.strip()) for line, _, comment in lines]
-    return {canonicalize_name(one.name): (one, comment) for one, comment in found}
+    included = [asked(name) for name in re.findall(r"(?m)^-r (\S+)$", text)]
+    return dict(ChainMap({canonicalize_name(one.name): (one, comment) for one, comment in found}, *included))
 
 
 def pinned(file: str) -> dict[str, tuple[Requirement, list[str]]]:
@@ -35,7 +38,7 @@ def pinned(file: str) -> dict[str, tuple[Requirement, list[str]]]:
     }
 
 
-COMPILED = pytest.mark.parametrize("file", ["requirements", "requirements-dev"])
+COMPILED = pytest.mark.parametrize("file", ["requirements", "requirements-deploy", "requirements-dev"])
 
 
 @COMPILED
@@ -57,7 +60,7 @@ def test_no_compiled_file_names_where_it_was_made(file: str) -> None:
 @COMPILED
 def test_a_compiled_file_holds_what_is_asked_for_and_what_that_needs_and_no_more(file: str) -> None:
     pins = pinned(f"{file}.txt")
-    asked_for = asked("requirements.in") | asked(f"{file}.in")
+    asked_for = asked(f"{file}.in")
     needed: set[str] = set()
     waiting = [one for one, _ in asked_for.values()]
     while waiting:
@@ -84,9 +87,15 @@ def is_installed(name: str) -> bool:
     return True
 
 
-def test_what_is_tested_with_is_what_is_deployed() -> None:
-    deployed, tested = pinned("requirements.txt"), pinned("requirements-dev.txt")
-    assert {name: tested[name] for name in deployed} == deployed
+def test_what_is_tested_with_is_what_is_deployed_and_what_deploys() -> None:
+    tested = pinned("requirements-dev.txt")
+    for file in ("requirements.txt", "requirements-deploy.txt"):
+        pins = pinned(file)
+        assert {name: tested[name] for name in pins} == pins
+
+
+def test_what_deploys_is_what_is_deployed_and_the_parser_of_env_files() -> None:
+    assert pinned("requirements-deploy.txt").keys() - pinned("requirements.txt").keys() == {"python-dotenv"}
 
 
 def test_what_is_deployed_imports_what_is_asked_for_and_nothing_else() -> None:

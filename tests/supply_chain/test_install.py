@@ -1,0 +1,44 @@
+"""deploy/install.py: what `make` and ./deploy.sh run from is installed once, and what stops that is one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from local.functions import ROOT
+
+# Stands for uv: notes each call, takes its time, and makes what `uv venv` makes.
+UV = """#!/bin/bash
+echo "$1 $2" >>"{log}"
+sleep 0.2
+[[ "$1" != venv ]] || mkdir -p "${{!#}}/bin"
+"""
+
+
+def install(tmp_path: Path, stamp: Path) -> subprocess.Popen[str]:
+    requirements = tmp_path / "requirements.txt"
+    requirements.touch()
+    uv = tmp_path / "uv"
+    uv.write_text(UV.format(log=tmp_path / "log"))
+    uv.chmod(0o755)
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "deploy" / "install.py"), str(stamp), str(requirements)],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_of_two_at_once_one_installs_and_the_other_waits(tmp_path: Path) -> None:
+    both = [install(tmp_path, tmp_path / "venv" / "installed") for _ in range(2)]
+    assert [one.communicate(timeout=30) and one.returncode for one in both] == [0, 0]
+    assert (tmp_path / "log").read_text() == "venv --quiet\npip install\n"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "venv").write_text("a file is in the way")
+    process = install(tmp_path, tmp_path / "venv" / "installed")
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said.splitlines()[-1] == f"{tmp_path}/venv cannot be written: File exists"
