@@ -126,58 +126,47 @@ check_functions() {
   done
 }
 
-# Read NAME=value lines as they stand: a value is never run as shell. The file wins over what the shell had before, so
-# that a variable left over from another environment does not get mixed in.
+# The Python that reads settings: it has what a deployed function has, and python-dotenv. Installed on first use.
+VENV_PYTHON=''
+ensure_python() {
+  local venv="${VENV:-.venv}"
+  if [[ -n "$VENV_PYTHON" ]]; then return; fi
+  command -v make >/dev/null || fail 'make is not installed' 'Install make, and run the same again.'
+  make --quiet "$venv/deploy" "VENV=$venv" >&2 || fail 'what deploy.sh needs could not be installed' 'Mend what it says above.'
+  VENV_PYTHON="$venv/bin/python"
+}
+
+# Export what the environment's file says (deploy/env_file.py). The file wins over what the shell had before, so that a
+# variable left over from another environment does not get mixed in.
 load_environment() {
-  local file line name
+  local file name='' value
   file="$(env_file)"
   if [[ ! -f "$file" ]]; then
     [[ -z "$ENVIRONMENT" ]] || fail "there is no $file" "Copy .env.example to $file and fill it in."
     return
   fi
-  while IFS= read -r line || [[ -n "$line" ]]; do
-    case "$line" in
-      '' | '#'*) continue ;;
-    esac
-    name="${line%%=*}"
-    [[ "$name" =~ ^[A-Z][A-Z0-9_]*$ && "$line" == *=* ]] ||
-      fail "$file has a line that is not NAME=value: $name" 'Comments start with #; values are not quoted.'
-    line="${line#*=}"
-    case "$line" in
-      \"*\" | \'*\') fail "$file has $name in quotes" 'Take them off: a value is read as it stands.' ;;
-    esac
-    [[ -z "$line" ]] || export "$name=$line"
-  done < <(tr -d '\r' <"$file")
+  ensure_python
+  while IFS= read -r -d '' name && [[ -n "$name" && "$name" != '=' ]]; do
+    IFS= read -r -d '' value
+    export "$name=$value"
+  done < <("$VENV_PYTHON" -m deploy.env_file "$file" || printf '=\0')
+  # What is wrong with the file has been said.
+  [[ "$name" != '=' ]] || exit 2
 }
 
-# Put NAME=value into the environment's file, in the place of an earlier line, and export it. The file is replaced whole:
-# whoever reads it sees the old or the new. Nobody but its owner may read it, as it holds keys.
+# Put NAME=value into the environment's file, in the place of an earlier line, and export it.
 keep() {
-  local name="$1" value="$2" file line is_written=false
-  file="$(env_file)"
-  while [[ -L "$file" ]]; do
-    line="$(readlink "$file")"
-    [[ "$line" == /* ]] || line="$(dirname "$file")/$line"
-    file="$line"
-  done
-  ASIDE="$(umask 077 && mktemp "$file.XXXXXX")" || fail "$file cannot be written" 'Make its folder writable.'
-  {
-    if [[ -f "$file" ]]; then
-      while IFS= read -r line || [[ -n "$line" ]]; do
-        if [[ "$line" != "$name="* ]]; then
-          printf '%s\n' "$line"
-        elif ! $is_written; then
-          printf '%s=%s\n' "$name" "$value" && is_written=true
-        fi
-      done <"$file"
-    fi
-    $is_written || printf '%s=%s\n' "$name" "$value"
-  } >"$ASIDE"
-  mv -f "$ASIDE" "$file"
-  ASIDE=''
-  export "$name=$value"
+  ensure_python
+  printf '%s' "$2" | "$VENV_PYTHON" -m deploy.env_file "$(env_file)" "$1" || exit 2
+  export "$1=$2"
 }
 
-# What keep had begun when it was interrupted.
-ASIDE=''
-trap '[[ -z "$ASIDE" ]] || rm -f "$ASIDE"' EXIT
+# Stop at a setting that no function would start with (deploy/check.py). A dry run takes them as they are.
+check_values() {
+  local said
+  if $DRY_RUN; then return; fi
+  ensure_python
+  said="$("$VENV_PYTHON" -m deploy.check)" ||
+    fail "$said" "Mend it in $(env_file). A FUNCTIONS_… line that is taken out is made anew."
+  if [[ -n "$said" ]]; then say "$said"; fi
+}

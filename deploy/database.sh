@@ -45,7 +45,7 @@ database() {
     esac
   done
   load_environment
-  check_prefixes
+  check_values
   if [[ -n "$target" ]]; then
     copy_migrations "$target"
     if [[ -z "${DATABASE_URL:-}" ]]; then
@@ -64,7 +64,7 @@ database() {
   ensure_functions_secret
   if [[ -z "$target" ]]; then apply_migrations; fi
   say 'The secret that calls are signed with, into Vault'
-  value FUNCTIONS_SECRET | tr ',' '\n' | tr -d ' ' | store_secret_in_vault
+  value FUNCTIONS_SECRET | tr -s ', ' '\n' | store_secret_in_vault
   say "The functions' addresses, into ittybit.functions"
   sql deploy/settings.sql "adopt=$adopt" "project=$(project_address)" "migrations=$(fingerprint)" \
     "on_upload_url=${ON_UPLOAD_URL:-}" "push_back_url=${PUSH_BACK_URL:-}" "output_prefixes=${OUTPUT_PREFIXES:-}"
@@ -75,18 +75,6 @@ project_address() {
   local address
   address="$(value SUPABASE_URL)"
   printf '%s' "${address%/}"
-}
-
-# Refuse prefixes that the functions would refuse as well: one too short would keep every upload from starting anything.
-check_prefixes() {
-  local prefix rest="${OUTPUT_PREFIXES:-},"
-  while [[ -n "$rest" ]]; do
-    prefix="${rest%%,*}"
-    rest="${rest#*,}"
-    prefix="${prefix# }"
-    [[ -z "${prefix// /}" || "$prefix" =~ ^[^/].*/\ *$ ]] ||
-      fail "OUTPUT_PREFIXES has '$prefix'" 'A prefix ends in / and does not start with one, such as processed/'
-  done
 }
 
 # Which state of the migrations this checkout has.

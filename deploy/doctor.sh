@@ -10,9 +10,10 @@ doctor() {
     run "$venv/bin/python" -m deploy.doctor "$@"
     return
   fi
-  load_environment
   command -v make >/dev/null || fail 'make is not installed' 'Install make; or see what README.md says under Try it.'
   # What it installs is no finding: --json is read by programs.
   make --quiet "$venv/installed" "VENV=$venv" >&2 || fail 'the doctor could not be installed' 'Mend what it says above.'
-  "$venv/bin/python" -m deploy.doctor "$@"
+  VENV_PYTHON="$venv/bin/python"
+  load_environment
+  "$VENV_PYTHON" -m deploy.doctor "$@"
 }

@@ -10,7 +10,7 @@ secrets_of() {
 # The other variables that it reads and that are set; of those that it cannot do without, a dry run has a placeholder.
 variables_of() {
   local name needed=' SUPABASE_URL SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_REGION '
-  local names=(THREADS SUPABASE_URL ITTYBIT_API_URL)
+  local names=(THREADS SUPABASE_URL SUPABASE_PUBLIC_URL ITTYBIT_API_URL)
   case "$1" in
     on-upload) names+=(DRAIN_SECONDS OUTPUT_PREFIXES ITTYBIT_AUTOMATION_ID WATCH_BUCKET WATCH_PATH WATCH_TYPE) ;;
     push-back) names+=(DRAIN_SECONDS OUTPUT_PREFIXES DESTINATION_BUCKETS ITTYBIT_CONNECTION_ID) ;;
@@ -33,24 +33,14 @@ secrets_of_all() {
 
 # Stop unless the named functions could start with what is set.
 check_function_settings() {
-  local name secret names=(ITTYBIT_API_KEY SUPABASE_URL SUPABASE_SECRET_KEY) secrets="${FUNCTIONS_SECRET:-}" anew
-  anew="Take its line out of $(env_file), and one is made."
+  local name names=(ITTYBIT_API_KEY SUPABASE_URL SUPABASE_SECRET_KEY)
   for name in "$@"; do
     if [[ "$name" == create-connection ]]; then
       names+=(SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_SECRET_ACCESS_KEY SUPABASE_S3_REGION)
     fi
   done
   check_settings "${names[@]}"
-  [[ -z "${SUPABASE_URL:-}" || "$SUPABASE_URL" =~ ^https://[^[:space:]]+$ && "$SUPABASE_URL" != *your-project-ref* ]] ||
-    fail 'SUPABASE_URL is not the address of a project' "It looks like https://<ref>.supabase.co: mend it in $(env_file)."
-
-  for secret in ${secrets//,/ }; do
-    [[ "$secret" =~ ^whsec_[A-Za-z0-9+/]{32,86}={0,2}$ ]] || fail 'FUNCTIONS_SECRET is not a signing secret' \
-      "It is whsec_ and the base64 of 24 to 64 random bytes. $anew"
-    [[ "$secret" != "${FUNCTIONS_TOKEN:-}" ]] || fail 'FUNCTIONS_TOKEN is the FUNCTIONS_SECRET' "$anew"
-  done
-  [[ -z "${FUNCTIONS_TOKEN:-}" || "$FUNCTIONS_TOKEN" =~ ^[^[:space:]]{16,}$ ]] ||
-    fail 'FUNCTIONS_TOKEN is too short, or has spaces' "$anew"
+  check_values
 
   # Threads of an instance, and how many calls at a time a host gives it.
   THREADS="${THREADS:-16}" MAX_INSTANCES="${MAX_INSTANCES:-10}"

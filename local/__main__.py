@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+from deploy.env_file import EnvFileError
 from local import demo, serve
 from local.fault_run import command as fault_run
 from local.functions import FunctionError
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             serve.serve()
     except KeyboardInterrupt:
         return 130
-    except (demo.DemoError, FunctionError, StartError, FileNotFoundError) as error:
+    except (demo.DemoError, EnvFileError, FunctionError, StartError, FileNotFoundError) as error:
         print(f"\n{options.command}: {error}", file=sys.stderr)
         return 1
     return 0

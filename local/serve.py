@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
-from dotenv import dotenv_values
 from psycopg.conninfo import conninfo_to_dict
 
+from deploy.env_file import read
 from local.functions import NAMES, ROOT, FunctionProcess, stage
 from local.project import BUCKET, Project
 from local.stack import Stack
@@ -37,11 +37,12 @@ def serve_functions(env: Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
+        deploy.env_file.EnvFileError: one of its lines is malformed.
         local.functions.FunctionError: its settings are not complete; the message names what is missing.
     """
     if not env.is_file():
         raise FileNotFoundError(f"there is no {env}: copy .env.example and fill it in")
-    environment = {key: value for key, value in dotenv_values(env).items() if value}
+    environment = read(env)
     stage()
     running: list[FunctionProcess] = []
     with tempfile.TemporaryDirectory() as folder:

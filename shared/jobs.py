@@ -240,7 +240,7 @@ class _Sources:
         """
         bucket, name = start.bucket, start.name
         if start.public:
-            return objects.public_address(self._settings.supabase_url, bucket, name, start.mark)
+            return objects.public_address(self._settings.public_url, bucket, name, start.mark)
         with self._locks[bucket]:
             if bucket not in self._signed:
                 names = self._names[bucket]

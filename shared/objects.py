@@ -88,9 +88,9 @@ def _path(bucket: str, name: str) -> str:
     return f"{quote(bucket, safe='')}/{quote(name, safe='/')}"
 
 
-def public_address(supabase_url: str, bucket: str, name: str, mark: str) -> str:
+def public_address(public_url: str, bucket: str, name: str, mark: str) -> str:
     """The address of an object in a public bucket. The mark gets past what a CDN has kept of an older version."""
-    return marked(f"{supabase_url}/storage/v1/object/public/{_path(bucket, name)}", mark)
+    return marked(f"{public_url}/storage/v1/object/public/{_path(bucket, name)}", mark)
 
 
 def marked(address: str, mark: str) -> str:
@@ -128,12 +128,11 @@ def signed_addresses(
             found[name] = skipped
     if not paths:
         return found
-    base = f"{settings.supabase_url}/storage/v1/object/sign"
     try:
         answers = send(
             "storage",
             "POST",
-            f"{base}/{quote(bucket, safe='')}",
+            f"{settings.supabase_url}/storage/v1/object/sign/{quote(bucket, safe='')}",
             deadline=deadline,
             headers=settings.supabase_headers,
             body={"expiresIn": SIGNED_SECONDS, "paths": list(paths)},
@@ -148,7 +147,7 @@ def signed_addresses(
         match answer:
             case {"signedURL": str(url)} if "?token=" in url:
                 # A key may itself contain "?token=".
-                found[name] = f"{base}/{path}?token={url.rpartition('?token=')[2]}"
+                found[name] = f"{settings.public_url}/storage/v1/object/sign/{path}?token={url.rpartition('?token=')[2]}"
             case {"error": str()}:
                 found[name] = Skipped("gone", f"There is no object {name!r} in bucket {bucket!r}.")
             case _:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -43,6 +44,49 @@ def _is_near(host: str) -> bool:
         return "." not in host or host == "host.docker.internal"
 
 
+def _project(url: str) -> str:
+    origin = _origin(url)
+    parts = urlsplit(origin)
+    host = parts.hostname or ""
+    if host == "supabase.com" or (_is_hosted(host) and host.count(".") > 2):
+        raise ValueError("must be the project's own address: put https://<ref>.supabase.co")
+    if parts.path:
+        raise ValueError(f"must be the project's address with no path behind it: put {parts.scheme}://{parts.netloc}")
+    return origin
+
+
+def _is_hosted(host: str) -> bool:
+    """Whether the host is one of Supabase's, named after a project's ref, and no custom domain."""
+    return host.lower().endswith(".supabase.co")
+
+
+def _is_private(host: str) -> bool:
+    """Whether the host is known only here: this machine, a container beside it, a private network."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith((".internal", ".local", ".localhost"))
+
+
+def _secret_key(key: str) -> str:
+    if (key.startswith("sb_") and not key.startswith("sb_secret_")) or _role(key) not in (None, "service_role"):
+        raise ValueError(
+            "must not be a publishable or anon key:"
+            " put the secret key, sb_secret_…, or the legacy service_role key (Dashboard > Settings > API keys)"
+        )
+    return key
+
+
+def _role(key: str) -> object:
+    """The role in a legacy key, which is a JWT; None in any other."""
+    try:
+        _, payload, _ = key.split(".")
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return claims.get("role") if isinstance(claims, dict) else None
+
+
 def _signing_secret(secret: str) -> str:
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
@@ -70,10 +114,19 @@ def _split(value: object) -> object:
 
 
 Origin = Annotated[str, AfterValidator(_origin)]
+Project = Annotated[str, AfterValidator(_project)]
 Key = Annotated[str, AfterValidator(_no_space)]
+SecretKey = Annotated[Key, AfterValidator(_secret_key)]
 Keys = Annotated[tuple[Annotated[str, AfterValidator(_signing_secret)], ...], BeforeValidator(_split)]
 Prefixes = Annotated[tuple[Annotated[str, AfterValidator(_prefix)], ...], BeforeValidator(_split)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
+# Said where `Settings.is_out_of_reach`.
+OUT_OF_REACH = (
+    "ittybit cannot reach the project at its address, which is known on this network alone:"
+    " set SUPABASE_PUBLIC_URL to the one that the internet reaches it at"
+)
 
 
 class Settings(BaseModel):
@@ -83,8 +136,9 @@ class Settings(BaseModel):
 
     ittybit_api_key: Key
     ittybit_api_url: Origin = "https://api.ittybit.com"
-    supabase_url: Origin
-    supabase_secret_key: Key
+    supabase_url: Project
+    supabase_public_url: Project | None = None
+    supabase_secret_key: SecretKey
     functions_secret: Keys = ()
     functions_token: Annotated[str, Field(min_length=16), AfterValidator(_no_space)] | None = None
     supabase_s3_access_key_id: Key | None = None
@@ -117,15 +171,31 @@ class Settings(BaseModel):
         """The project's reference, or for another host its name and port: what a connection is named after."""
         parts = urlsplit(self.supabase_url)
         host = parts.netloc.lower()
-        return host.split(".")[0] if host.endswith(".supabase.co") else re.sub(r"[^a-z0-9]+", "-", host)
+        return host.split(".")[0] if self.is_hosted else re.sub(r"[^a-z0-9]+", "-", host)
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether the project's address has its ref: a custom domain and a self-hosted project's have none."""
+        return _is_hosted(urlsplit(self.supabase_url).hostname or "")
+
+    @property
+    def public_url(self) -> str:
+        """The project's address as ittybit knows it, for what it fetches and writes."""
+        return self.supabase_public_url or self.supabase_url
+
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether ittybit, in its cloud, could not reach the project's public address."""
+        public, ittybit = (urlsplit(url).hostname or "" for url in (self.public_url, self.ittybit_api_url))
+        return _is_private(public) and not _is_private(ittybit)
 
     @property
     def s3_endpoint(self) -> str:
         """The project's S3 endpoint: the direct storage host of a hosted project (Supabase: S3 authentication)."""
         if self.supabase_s3_endpoint:
             return self.supabase_s3_endpoint
-        hosted = urlsplit(self.supabase_url).netloc.lower().endswith(".supabase.co")
-        base = f"https://{self.project_ref}.storage.supabase.co" if hosted else self.supabase_url
+        host = (urlsplit(self.public_url).hostname or "").lower()
+        base = f"https://{host.split('.')[0]}.storage.supabase.co" if _is_hosted(host) else self.public_url
         return f"{base}/storage/v1/s3"
 
     @property

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dotenv import dotenv_values
-
 from deploy.doctor.examination import examine
 from deploy.doctor.finding import Finding, exit_status
+from deploy.env_file import EnvFileError, read
 
 _COLOURS = {"ok": "32", "warning": "33", "failure": "31", "skipped": "2"}
 
@@ -35,8 +34,11 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
                 f"There is no {options.env_file}: `make serve` writes build/serve.env while it runs.", file=sys.stderr
             )
             return 2
-        read = dotenv_values(options.env_file, interpolate=False)
-        environment = {name: value for name, value in read.items() if value}
+        try:
+            environment = read(options.env_file)
+        except EnvFileError as error:
+            print(error, file=sys.stderr)
+            return 2
 
     if options.json:
         findings = list(examine(environment))

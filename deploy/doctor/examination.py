@@ -15,7 +15,7 @@ from shared import settings as environment_settings
 from shared.errors import ServiceError
 from shared.ittybit_shapes import Connection
 from shared.redaction import Redactor
-from shared.settings import Settings
+from shared.settings import OUT_OF_REACH, Settings
 
 # Where the functions are, for those whose address the database does not say.
 ADDRESSES = {
@@ -92,6 +92,8 @@ class _Examination:
             return failure(
                 "settings", "neither FUNCTIONS_SECRET nor FUNCTIONS_TOKEN is set: every call is refused", remedy
             )
+        if self._settings.is_out_of_reach:
+            return warning("settings", f"complete, for {self._settings.supabase_url}", f"{OUT_OF_REACH}.")
         return ok("settings", f"complete, for {self._settings.supabase_url}")
 
     def _look_at_database(self) -> Iterator[Finding]:

@@ -11,13 +11,17 @@ from pathlib import Path
 from local.functions import ROOT
 from tests.deploy.fakes import FakeCommands
 
-PARTS = ("deploy.sh", "deploy", "functions", "shared", "supabase", "requirements.txt", ".env.example")
+PARTS = (
+    *("Makefile", "deploy.sh", "deploy", "functions", "shared", "supabase", "requirements.txt"),
+    *("requirements-deploy.txt", ".env.example"),
+)
 # Whatever deploy.sh calls besides the fakes: nothing else of this machine is on its PATH.
 TOOLS = (
     *("awk", "base64", "basename", "bash", "cat", "chmod", "cp", "cut", "date", "diff", "dirname", "env", "grep"),
     *(
         "head",
         "ls",
+        "make",
         "mkdir",
         "mktemp",
         "mv",
@@ -59,6 +63,12 @@ class Clone:
         self._tools.mkdir()
         self.give(*TOOLS)
         (self._tools / "python3").symlink_to(sys.executable)
+        # As if `make` had installed what deploy.sh needs.
+        python = self.root / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        (self.root / ".venv" / "deploy").touch()
 
     def give(self, *tools: str) -> None:
         """Put real commands of this machine on the PATH."""

@@ -103,6 +103,18 @@ in_environment(
     {"SUPABASE_URL": "http://ref.supabase.co"}, OUTSIDE, settings=("failure", "SUPABASE_URL must be https", ".env")
 )
 in_environment(
+    {"SUPABASE_SECRET_KEY": "sb_publishable_of_nobody_0000"},
+    OUTSIDE,
+    settings=("failure", "SUPABASE_SECRET_KEY must not be a publishable or anon key", ".env"),
+)
+
+
+@fault(OUTSIDE, settings=("failure", "SUPABASE_SECRET_KEY must not be a publishable or anon key", ".env"))
+def the_secret_key_is_the_anon_key(on: Examined) -> Iterator[Changes]:
+    yield {"SUPABASE_SECRET_KEY": on.stack.keys.anon_jwt}
+
+
+in_environment(
     {"FUNCTIONS_SECRET": "", "FUNCTIONS_TOKEN": ""},
     {"on_upload", "push_back", "create_connection", "clocks"},
     settings=("failure", "neither FUNCTIONS_SECRET nor FUNCTIONS_TOKEN", ".env"),
@@ -428,16 +440,6 @@ in_environment(
     {"data_api"},
     supabase_key=("failure", "Invalid API key", "check SUPABASE_SECRET_KEY"),
 )
-in_environment(
-    {"SUPABASE_SECRET_KEY": "sb_publishable_of_nobody_0000"},
-    {"data_api"},
-    supabase_key=("failure", "a publishable key", "Use the secret key"),
-)
-
-
-@fault({"data_api"}, supabase_key=("failure", "a legacy key for role anon", "Use the secret key"))
-def the_secret_key_is_the_anon_key(on: Examined) -> Iterator[Changes]:
-    yield {"SUPABASE_SECRET_KEY": on.stack.keys.anon_jwt}
 
 
 @fault({"data_api"}, supabase_key=("failure", "storage: HTTP 503", "try again later"))

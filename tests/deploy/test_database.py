@@ -131,7 +131,7 @@ def test_no_secret_is_on_a_command_line_in_a_statement_in_the_log_or_in_what_is_
 
 def test_what_is_not_a_secret_is_not_stored(developer: Developer) -> None:
     developer.clone.write_env(developer.env | {"FUNCTIONS_SECRET": "whsec_tooshort"})
-    assert "FUNCTIONS_SECRET is not a signing secret" in developer.refused("database")
+    assert "FUNCTIONS_SECRET must be whsec_" in developer.refused("database")
     assert developer.project.sql("select from vault.secrets") == []
 
 
@@ -162,8 +162,10 @@ def test_without_addresses_it_says_what_is_missing(developer: Developer) -> None
 
 
 REFUSED: list[tuple[dict[str, str], str]] = [
-    ({"OUTPUT_PREFIXES": "processed/,/"}, "OUTPUT_PREFIXES has '/'"),
-    ({"OUTPUT_PREFIXES": "processed"}, "OUTPUT_PREFIXES has 'processed'"),
+    ({"OUTPUT_PREFIXES": "processed/,/"}, "OUTPUT_PREFIXES must end in /"),
+    ({"OUTPUT_PREFIXES": "processed"}, "OUTPUT_PREFIXES must end in /"),
+    ({"SUPABASE_URL": "https://ref.supabase.co/rest/v1"}, "put https://ref.supabase.co"),
+    ({"SUPABASE_SECRET_KEY": "sb_publishable_x"}, "SUPABASE_SECRET_KEY must not be a publishable or anon key"),
     ({"SUPABASE_URL": ""}, "SUPABASE_URL is not set"),
     ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
     ({"DATABASE_URL": "host=db user=postgres"}, "DATABASE_URL is not an address"),

@@ -8,13 +8,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jwt
 import pytest
 
+from deploy.doctor import supabase
 from deploy.doctor.__main__ import main
+from deploy.doctor.examination import examine
 from deploy.doctor.finding import exit_status
+from shared.settings import load
 from tests.deploy.clone import Clone
 from tests.deploy.examined import Examined
 from tests.deploy.faults_of_a_project import FAULTS, INSIDE, OUTSIDE, Fault
+from tests.functions.calling import NOWHERE
 from tests.waiting import until
 
 ALL = {"settings", "database", "migrations", *INSIDE, *OUTSIDE}
@@ -91,6 +96,30 @@ def test_the_token_alone_proves_the_calls(examined: Examined) -> None:
 
     assert "takes the FUNCTIONS_TOKEN" in found["on-upload"].saw
     assert {found[name].verdict for name in ("on-upload", "push-back", "create-connection", "clocks")} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "saw"),
+    [
+        ("https://abcd.supabase.co", "legacy service_role key", None),
+        ("https://other.supabase.co", "", "a key of another project, abcd"),
+        # These have no ref to compare.
+        ("https://media.example.com", "legacy service_role key", None),
+        ("http://127.0.0.1:54321", "legacy service_role key", None),
+    ],
+)
+def test_a_legacy_key_s_project_is_compared_with_a_ref_alone(url: str, kind: str, saw: str | None) -> None:
+    key = jwt.encode({"role": "service_role", "ref": "abcd"}, "a" * 32)
+    found, fault = supabase._kind(load(NOWHERE | {"SUPABASE_URL": url, "SUPABASE_SECRET_KEY": key}))
+    assert (found, fault and fault.saw) == (kind, saw)
+
+
+def test_a_project_that_ittybit_cannot_reach_is_a_warning() -> None:
+    [found, *_] = examine(
+        NOWHERE | {"SUPABASE_URL": "http://kong:8000", "ITTYBIT_API_URL": "https://api.ittybit.invalid"}
+    )
+    assert (found.check, found.verdict) == ("settings", "warning")
+    assert "set SUPABASE_PUBLIC_URL" in (found.remedy or "")
 
 
 def test_looking_changes_nothing(examined: Examined) -> None:

@@ -222,11 +222,13 @@ def test_the_runtime_may_stand_in_the_file_and_the_command_line_wins(clone: Clon
     [
         ({"ITTYBIT_API_KEY": "", "SUPABASE_S3_REGION": ""}, "not set: ITTYBIT_API_KEY, SUPABASE_S3_REGION"),
         ({"REGION": ""}, "not set: REGION"),
-        ({"SUPABASE_URL": "https://your-project-ref.supabase.co"}, "SUPABASE_URL is not the address of a project"),
-        ({"SUPABASE_URL": "http://abcdefgh.supabase.co"}, "SUPABASE_URL is not the address of a project"),
-        ({"FUNCTIONS_SECRET": "hunter2hunter2"}, "FUNCTIONS_SECRET is not a signing secret"),
-        ({"FUNCTIONS_TOKEN": SECRETS["FUNCTIONS_SECRET"]}, "FUNCTIONS_TOKEN is the FUNCTIONS_SECRET"),
-        ({"FUNCTIONS_TOKEN": "short"}, "FUNCTIONS_TOKEN is too short"),
+        ({"SUPABASE_URL": "http://abcdefgh.supabase.co"}, "SUPABASE_URL must be https"),
+        ({"SUPABASE_URL": "https://abcdefgh.supabase.co/rest/v1"}, "put https://abcdefgh.supabase.co\n"),
+        ({"SUPABASE_SECRET_KEY": "sb_publishable_hunter2"}, "SUPABASE_SECRET_KEY must not be a publishable or anon"),
+        ({"OUTPUT_PREFIXES": "processed"}, "OUTPUT_PREFIXES must end in /"),
+        ({"FUNCTIONS_SECRET": "hunter2hunter2"}, "FUNCTIONS_SECRET must be whsec_"),
+        ({"FUNCTIONS_TOKEN": SECRETS["FUNCTIONS_SECRET"]}, "FUNCTIONS_TOKEN must not be the FUNCTIONS_SECRET"),
+        ({"FUNCTIONS_TOKEN": "short"}, "FUNCTIONS_TOKEN string should have at least 16"),
         ({"THREADS": "many"}, "THREADS is not a number"),
         ({"MAX_INSTANCES": "0"}, "MAX_INSTANCES is not a number"),
     ],
@@ -241,6 +243,22 @@ def test_settings_that_cannot_be(clone: Clone, changes: dict[str, str], said: st
     assert changing(clone) == []
     assert clone.env_file().read_text() == env
     assert "hunter2" not in result.stderr
+
+
+@pytest.mark.parametrize("url", ["http://kong:8000", "http://127.0.0.1:54321", "http://host.docker.internal:8000"])
+@pytest.mark.usefixtures("host")
+def test_a_project_on_this_machine_is_deployed_for_and_what_ittybit_cannot_reach_is_said(
+    clone: Clone, url: str
+) -> None:
+    clone.write_env(SETTINGS | GOOGLE | {"SUPABASE_URL": url})
+    alone = deploy(clone, "functions", "--to", "process")
+    assert f"  set       SUPABASE_URL={url}\n" in alone.stdout
+    assert alone.stderr.count("set SUPABASE_PUBLIC_URL to the one that the internet reaches it at") == 1
+
+    clone.write_env(SETTINGS | GOOGLE | {"SUPABASE_URL": url, "SUPABASE_PUBLIC_URL": "https://supabase.example.com"})
+    both = deploy(clone, "functions", "--to", "process")
+    assert "  set       SUPABASE_PUBLIC_URL=https://supabase.example.com\n" in both.stdout
+    assert "ittybit cannot reach" not in both.stderr
 
 
 @pytest.mark.usefixtures("host")
@@ -396,7 +414,7 @@ def test_knative_needs_a_registry(clone: Clone) -> None:
 
 @pytest.mark.parametrize("text", ['a "quoted" one', "back\\slash", "a: b # c", "{x}", "*", "processed/,out/"])
 def test_any_value_is_a_text_to_yaml(clone: Clone, text: str) -> None:
-    settings = {"SUPABASE_URL": "https://a.supabase.co", "WATCH_PATH": text, "IMAGE": "a/b", "KUBE_CONTEXT": "c"}
+    settings = {"SUPABASE_URL": "https://a.supabase.co", "WATCH_PATH": f"'{text}'", "IMAGE": "a/b", "KUBE_CONTEXT": "c"}
     clone.write_env(settings)
     result = clone.deploy("--dry-run", "functions", "--to", "knative", "on-upload")
     [written] = re.findall(r"\{name: WATCH_PATH, value: (.*)\}$", result.stdout, re.MULTILINE)

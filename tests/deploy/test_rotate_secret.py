@@ -92,6 +92,15 @@ def test_the_functions_the_database_and_the_file_have_the_new_one(clone: Clone, 
     assert [call.line for call in clone.commands.calls() if OLD in call.line or new in call.line] == []
 
 
+@pytest.mark.parametrize("url", ["http://kong:8000", "http://127.0.0.1:54321"])
+def test_the_secret_of_a_project_on_this_machine_is_replaced(
+    clone: Clone, cloud: Cloud, vault: Vault, url: str
+) -> None:
+    clone.write_env(clone.read_env() | {"SUPABASE_URL": url})
+    assert rotate(clone).returncode == 0
+    assert of(cloud) == {vault.secret} != {OLD}
+
+
 @pytest.mark.usefixtures("vault")
 def test_nothing_but_the_secret_is_changed(clone: Clone, cloud: Cloud) -> None:
     clone.write_env(clone.read_env() | {"ITTYBIT_API_KEY": "itt_not-deployed-yet", "THREADS": "99"})
@@ -221,7 +230,7 @@ def test_a_host_of_ones_own_is_restarted_by_the_person(clone: Clone, cloud: Clou
     [
         ({"DATABASE_URL": ""}, "not set: DATABASE_URL"),
         ({"FUNCTIONS_SECRET": ""}, "not set: FUNCTIONS_SECRET"),
-        ({"FUNCTIONS_SECRET": "whsec_short"}, "FUNCTIONS_SECRET is not a signing secret"),
+        ({"FUNCTIONS_SECRET": "whsec_short"}, "FUNCTIONS_SECRET must be whsec_"),
         ({"ON_UPLOAD_URL": "", "PUSH_BACK_URL": "", "CREATE_CONNECTION_URL": ""}, "no function's address is known"),
         ({"REGION": ""}, "not set: REGION"),
         ({"DEPLOY_TO": ""}, "where to?"),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import stat
-from pathlib import Path
 
 from tests.deploy.clone import Clone
 
@@ -38,19 +37,6 @@ def test_the_file_is_made_where_there_is_none(clone: Clone) -> None:
     assert stat.S_IMODE(clone.env_file().stat().st_mode) == 0o600
 
 
-def test_comments_stay_and_a_file_elsewhere_is_written_there(clone: Clone, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "settings of mine"
-    elsewhere.write_text("# mine\nITTYBIT_API_KEY=k=1 # not a comment\n\n# more")
-    clone.env_file().symlink_to(elsewhere)
-
-    assert clone.bash(ENSURE).returncode == 0
-
-    assert clone.env_file().is_symlink()
-    assert elsewhere.read_text().startswith(
-        "# mine\nITTYBIT_API_KEY=k=1 # not a comment\n\n# more\nFUNCTIONS_SECRET=whsec_"
-    )
-
-
 def test_a_dry_run_makes_nothing(clone: Clone) -> None:
     result = clone.bash(f"DRY_RUN=true\n{ENSURE}\nvalue FUNCTIONS_SECRET")
     assert (result.returncode, result.stdout) == (0, "<FUNCTIONS_SECRET>")
@@ -65,24 +51,3 @@ def test_an_environment_has_a_secret_of_its_own(clone: Clone) -> None:
 
     assert clone.read_env() == {"FUNCTIONS_SECRET": "whsec_first"}
     assert list(clone.read_env("staging")) == ["SUPABASE_URL", "FUNCTIONS_SECRET", "FUNCTIONS_TOKEN"]
-
-
-def test_a_value_in_quotes_is_refused_and_not_shown(clone: Clone) -> None:
-    clone.env_file().write_text('ITTYBIT_API_KEY="itt_1234"\n')
-    result = clone.bash("load_environment")
-    assert result.returncode == 2
-    assert result.stderr.startswith("deploy.sh: .env has ITTYBIT_API_KEY in quotes\n")
-    assert "itt_1234" not in result.stderr
-
-
-def test_a_file_from_windows_is_read(clone: Clone) -> None:
-    clone.env_file().write_bytes(b"REGION=europe-west1\r\n")
-    assert clone.bash('load_environment; printf "<%s>" "$REGION"').stdout == "<europe-west1>"
-
-
-def test_nothing_is_left_when_it_is_interrupted(clone: Clone) -> None:
-    clone.write_env({"FUNCTIONS_TOKEN": "old"})
-    result = clone.bash("mv() { kill -TERM $$; }\ntrap 'exit 1' TERM\nkeep FUNCTIONS_TOKEN new")
-    assert result.returncode == 1
-    assert clone.read_env() == {"FUNCTIONS_TOKEN": "old"}
-    assert sorted(file.name for file in clone.root.glob(".env*")) == [".env", ".env.example"]

@@ -41,6 +41,15 @@ def check_both_addresses(project: Project, settings: Settings, key: str) -> None
         assert fetched(objects.signed_address(settings, bucket, key, MARK, Deadline(5))) == content
 
 
+def test_a_source_is_signed_inside_and_addressed_under_the_public_address(project: Project, supabase: Settings) -> None:
+    project.upload("private", "a.mp4", b"a")
+    outside = supabase.model_copy(update={"supabase_public_url": "https://supabase.example.com"})
+    signed = objects.signed_address(outside, "private", "a.mp4", MARK, Deadline(5))
+    assert signed.startswith("https://supabase.example.com/storage/v1/object/sign/private/a.mp4?token=")
+    # The same token opens it under the other name.
+    assert fetched(signed.replace(outside.public_url, supabase.supabase_url)) == b"a"
+
+
 @pytest.mark.parametrize("character", "_/!*'() &$@=;:+,?-.")
 def test_an_address_fetches_the_very_object_for_every_special_character(
     project: Project, supabase: Settings, character: str

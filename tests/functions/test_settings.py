@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
+import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +84,67 @@ def test_plain_http_is_refused_where_others_could_listen(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "[::1]", "localhost", "kong", "host.docker.internal"])
 def test_plain_http_is_accepted_on_this_machine(host: str) -> None:
     assert load(NOWHERE | {"SUPABASE_URL": f"http://{host}:8000/"}).supabase_url == f"http://{host}:8000"
+
+
+@pytest.mark.parametrize("variable", ["SUPABASE_URL", "SUPABASE_PUBLIC_URL"])
+@pytest.mark.parametrize(
+    ("url", "put"),
+    [
+        ("https://abcd.supabase.co/rest/v1", "put https://abcd.supabase.co"),
+        ("https://abcd.supabase.co/rest/v1/", "put https://abcd.supabase.co"),
+        ("http://kong:8000/storage/v1", "put http://kong:8000"),
+        ("https://abcd.storage.supabase.co/storage/v1/s3", "put https://<ref>.supabase.co"),
+        ("https://db.abcd.supabase.co", "put https://<ref>.supabase.co"),
+        ("https://supabase.com/dashboard/project/abcd", "put https://<ref>.supabase.co"),
+    ],
+)
+def test_an_address_with_more_than_the_project_in_it_is_refused_with_what_to_put(
+    variable: str, url: str, put: str
+) -> None:
+    assert re.search(f"\n  {variable} must be .*: {re.escape(put)}$", refusal(**{variable: url}))
+
+
+def legacy(role: str | None) -> str:
+    return jwt.encode({"iss": "supabase", "ref": "abcd", **({"role": role} if role else {})}, "a" * 32)
+
+
+@pytest.mark.parametrize("key", ["sb_publishable_abcd", legacy("anon"), legacy("authenticated")])
+def test_a_key_for_browsers_is_refused_with_what_to_put(key: str) -> None:
+    message = refusal(SUPABASE_SECRET_KEY=key)
+    assert "SUPABASE_SECRET_KEY must not be a publishable or anon key: put the secret key, sb_secret_…" in message
+    assert key not in message
+
+
+@pytest.mark.parametrize("key", ["sb_secret_abcd", legacy("service_role"), "a.b.c", "no-such-kind"])
+def test_any_other_key_is_taken(key: str) -> None:
+    assert load(NOWHERE | {"SUPABASE_SECRET_KEY": key}).supabase_secret_key == key
+
+
+@pytest.mark.parametrize(
+    ("url", "public", "ittybit", "is_out_of_reach"),
+    [
+        ("http://kong:8000", "", "", True),
+        ("http://127.0.0.1:54321", "", "", True),
+        ("https://10.0.0.5", "", "", True),
+        ("https://supabase.local", "", "", True),
+        ("http://host.docker.internal:8000", "", "", True),
+        ("http://kong:8000", "https://supabase.example.com", "", False),
+        ("http://127.0.0.1:54321", "", "http://127.0.0.1:9", False),
+        ("https://abcd.supabase.co", "", "", False),
+    ],
+)
+def test_what_ittybit_s_cloud_cannot_reach_is_known(url: str, public: str, ittybit: str, is_out_of_reach: bool) -> None:
+    settings = load(NOWHERE | {"SUPABASE_URL": url, "SUPABASE_PUBLIC_URL": public, "ITTYBIT_API_URL": ittybit})
+    assert settings.is_out_of_reach is is_out_of_reach
+
+
+def test_a_public_address_is_what_ittybit_writes_to() -> None:
+    inside = {"SUPABASE_URL": "http://kong:8000"}
+    public = load(NOWHERE | inside | {"SUPABASE_PUBLIC_URL": "https://supabase.example.com/"})
+    assert (public.supabase_url, public.public_url) == ("http://kong:8000", "https://supabase.example.com")
+    assert public.s3_endpoint == "https://supabase.example.com/storage/v1/s3"
+    hosted = load(NOWHERE | inside | {"SUPABASE_PUBLIC_URL": "https://abcd.supabase.co"})
+    assert hosted.s3_endpoint == "https://abcd.storage.supabase.co/storage/v1/s3"
 
 
 @pytest.mark.parametrize("position", [0, 1])

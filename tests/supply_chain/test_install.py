@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from local.functions import ROOT
 
 # Stands for uv: notes each call, takes its time, and makes what `uv venv` makes.
@@ -16,14 +18,17 @@ sleep 0.2
 """
 
 
-def install(tmp_path: Path, stamp: Path) -> subprocess.Popen[str]:
-    requirements = tmp_path / "requirements.txt"
-    requirements.touch()
+@pytest.fixture(autouse=True)
+def _uv(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").touch()
     uv = tmp_path / "uv"
     uv.write_text(UV.format(log=tmp_path / "log"))
     uv.chmod(0o755)
+
+
+def install(tmp_path: Path, stamp: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "deploy" / "install.py"), str(stamp), str(requirements)],
+        [sys.executable, str(ROOT / "deploy" / "install.py"), str(stamp), str(tmp_path / "requirements.txt")],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         stderr=subprocess.PIPE,
         text=True,
@@ -32,7 +37,8 @@ def install(tmp_path: Path, stamp: Path) -> subprocess.Popen[str]:
 
 def test_of_two_at_once_one_installs_and_the_other_waits(tmp_path: Path) -> None:
     both = [install(tmp_path, tmp_path / "venv" / "installed") for _ in range(2)]
-    assert [one.communicate(timeout=30) and one.returncode for one in both] == [0, 0]
+    said = [one.communicate(timeout=30)[1] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
     assert (tmp_path / "log").read_text() == "venv --quiet\npip install\n"
 
 

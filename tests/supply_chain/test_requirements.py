@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import ChainMap
 from importlib import metadata
 from pathlib import Path
 
@@ -24,8 +23,12 @@ def asked(file: str) -> dict[str, tuple[Requirement, str]]:
     text = (ROOT / file).read_text()
     lines = [line.partition("#") for line in text.splitlines() if re.match(r"[a-z]", line)]
     found = [(Requirement(line), comment.strip()) for line, _, comment in lines]
-    included = [asked(name) for name in re.findall(r"(?m)^-r (\S+)$", text)]
-    return dict(ChainMap({canonicalize_name(one.name): (one, comment) for one, comment in found}, *included))
+    all_of_it: dict[str, tuple[Requirement, str]] = {
+        canonicalize_name(one.name): (one, comment) for one, comment in found
+    }
+    for included in re.findall(r"(?m)^-r (\S+)$", text):
+        all_of_it |= asked(included)
+    return all_of_it
 
 
 def pinned(file: str) -> dict[str, tuple[Requirement, list[str]]]:

@@ -1,0 +1,30 @@
+"""What ./deploy.sh asks before it gives the environment's variables to functions: ``python -m deploy.check``.
+
+It is the functions' own check (shared/settings.py), but for what is missing: the verb knows which settings it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from shared import settings
+
+
+def main(environment: Mapping[str, str] = os.environ) -> int:
+    """Say what no function would start with; return 1 if there is anything."""
+    try:
+        given = settings.load(environment)
+    except SystemExit as stopped:
+        faults = [line.strip() for line in str(stopped).splitlines()[1:]]
+        malformed = [fault for fault in faults if not fault.endswith(" is missing")]
+        print("\n  ".join(malformed))
+        return 1 if malformed else 0
+    if given.is_out_of_reach:
+        print(settings.OUT_OF_REACH)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
