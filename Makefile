@@ -11,6 +11,9 @@ DOCS ?=
 UPLOADS ?= 10000
 SEED ?= 1
 KEY ?= honoured
+ifeq ($(filter honoured ignored,$(KEY)),)
+  $(error KEY=$(KEY): it is honoured or ignored)
+endif
 FUZZ_SECONDS ?= 60
 UPGRADE ?=
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -8,22 +8,36 @@ import sys
 import time
 
 from bench import table
+from deploy.output import while_read
+from local.room import RoomError, check_room
 
 # In the order in which they run; each knows its rows.
 PROGRAMS = ("uploads", "ledger", "backfill", "cold_start", "warm", "whole_way")
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition(": ")[2])
-    parser.add_argument("--rows", default="", help="only these, such as 1,2 (a program's rows are measured together)")
+    parser.add_argument(
+        "--rows",
+        type=row_numbers,
+        default=frozenset(),
+        help="only these, such as 1,2 (a program's rows are measured together)",
+    )
     parser.add_argument("--small", action="store_true", help="the smallest size: whether the programs work at all")
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
     options = parser.parse_args(arguments)
-    wanted = {int(number) for number in options.rows.split(",") if number}
+    wanted = options.rows
+    programs = {name: importlib.import_module(f"bench.{name}") for name in PROGRAMS}
+    known = {row for program in programs.values() for row in program.ROWS}
+    if wanted - known:
+        parser.error(f"there is no row {min(wanted - known)}: there are {min(known)} to {max(known)}")
+    try:
+        check_room(table.JSON.parent)
+    except RoomError as error:
+        parser.error(str(error))
     rows: list[table.Row] = []
-    for name in PROGRAMS:
-        program = importlib.import_module(f"bench.{name}")
+    for name, program in programs.items():
         if wanted and not wanted & set(program.ROWS):
             continue
         began = time.monotonic()
@@ -35,7 +49,13 @@ def main(arguments: list[str] | None = None) -> None:
     table.write_json(rows)
     if options.write_docs:
         table.write_document(rows)
+    return 0
+
+
+def row_numbers(text: str) -> frozenset[int]:
+    """Read numbers such as ``1,2``."""
+    return frozenset(int(number) for number in text.split(",") if number)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(while_read(main))

@@ -3,6 +3,11 @@
 
 readonly FUNCTIONS=(on-upload push-back create-connection)
 
+# Whoever answers on this machine is asked directly, whatever proxy the shell names for others.
+no_proxy="${no_proxy:-${NO_PROXY:-}}"
+[[ "$no_proxy" == '*' ]] || no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1,::1"
+export no_proxy NO_PROXY="$no_proxy"
+
 # Set by the options in front of the verb.
 ENVIRONMENT=''    # --env NAME; empty is the one of .env
 DRY_RUN=false      # --dry-run

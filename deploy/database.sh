@@ -55,6 +55,7 @@ database() {
   fi
 
   connect_to_database
+  check_supabase
   look_at_database
   if [[ -n "$target" ]] && $is_new; then
     say "Then, from $target: supabase db push, and after it ./deploy.sh database for the secret and the addresses."
@@ -68,6 +69,14 @@ database() {
   say "The functions' addresses, into ittybit.functions"
   sql deploy/settings.sql "adopt=$adopt" "project=$(project_address)" "migrations=$(fingerprint)" \
     "on_upload_url=${ON_UPLOAD_URL:-}" "push_back_url=${PUSH_BACK_URL:-}" "output_prefixes=${OUTPUT_PREFIXES:-}"
+}
+
+# Stop at a database that is not a Supabase project's.
+check_supabase() {
+  local lacking
+  lacking="$(query deploy/not_supabase.sql)"
+  [[ -z "$lacking" ]] || fail "this PostgreSQL is not a Supabase project's: it lacks ${lacking//$'\n'/, }" \
+    "Set DATABASE_URL to the project's own database: Dashboard > Connect."
 }
 
 # The project that the environment's file is for.

@@ -3,7 +3,7 @@
 #
 # A runtime is a file of deploy/runtimes/ with these bash functions; those that change something go through run():
 #   runtime_check NAME…     stop unless its tools and settings are there; changes nothing
-#   runtime_question NAME…  what is asked before anything is changed
+#   runtime_question NAME…  what is asked before anything is changed; nothing where nothing will be
 #   runtime_prepare         what all functions need: APIs, an image
 #   runtime_store SECRET…   these variables into its store
 #   runtime_holds SECRET    where in its store it is; nothing where it is not
@@ -47,7 +47,7 @@ USAGE
 
 # deploy.sh functions
 functions() {
-  local name to=''
+  local name question to=''
   while (($#)); do
     case "$1" in
       --to) to="${2:-}" && shift $(($# > 1 ? 2 : 1)) ;;
@@ -65,14 +65,19 @@ functions() {
   check_function_settings "$@"
   runtime_check "$@"
   check_source "$@"
-  confirm "$(runtime_question "$@")"
+  question="$(runtime_question "$@")"
+  [[ -z "$question" ]] || confirm "$question"
 
   ensure_proofs
   runtime_prepare
   # shellcheck disable=SC2046 # names of variables
   runtime_store $(secrets_of_all "$@")
   for name in "$@"; do
-    step "$name: deploying as $(deployed_name "$name")"
+    if $RUNTIME_ROLLS; then
+      step "$name: deploying as $(deployed_name "$name")"
+    else
+      step "$name: what you start it with"
+    fi
     runtime_deploy "$name"
   done
   for name in "$@"; do check_deployed "$name"; done
@@ -196,7 +201,7 @@ remove_functions() {
   fi
   load_runtime
   runtime_check
-  step "functions: removing from $RUNTIME"
+  if $RUNTIME_ROLLS; then step "functions: removing from $RUNTIME"; fi
   runtime_remove
   if $DRY_RUN; then return; fi
   left="$(runtime_left)"

@@ -1,4 +1,4 @@
--- What is left of it in the database, a line each; and after an empty line, the extensions that it used.
+-- What is left of it in the database, a line each; and of the extensions that it used those that are there.
 
 select 'schema ittybit'
 where to_regnamespace('ittybit') is not null
@@ -20,8 +20,7 @@ select to_regclass('cron.job') is not null as has_cron, to_regclass('vault.secre
   select 'Vault''s ' || s.name from vault.secrets as s where s.name = 'ittybit_functions_secret';
 \endif
 
-\echo
-select e.extname
+select 'extension ' || e.extname
 from pg_extension as e
 where e.extname in ('pg_net', 'pg_cron', 'supabase_vault', 'pgcrypto')
 order by e.extname;

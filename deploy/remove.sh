@@ -34,7 +34,7 @@ remove() {
     # What is missing for it is missed before anything is gone.
     load_runtime
     runtime_check
-    say "The functions go from $RUNTIME, with their secrets there."
+    if $RUNTIME_ROLLS; then say "The functions go from $RUNTIME, with their secrets there."; fi
   fi
   say_removal_plan
   confirm 'Remove all this?'
@@ -81,12 +81,13 @@ say_removal_plan() {
 say_what_is_left() {
   local answer left extensions
   if $DRY_RUN; then return; fi
-  answer="$(query deploy/left.sql; echo .)"
-  left="$(printf '%s\n' "${answer%.}" | sed '/^$/,$d')"
-  extensions="$(printf '%s\n' "${answer%.}" | sed '1,/^$/d' | tr '\n' ' ')"
-  [[ -z "$left" ]] || fail "this is left in the database: $(printf '%s' "$left" | tr '\n' ',')" 'Run the same again.'
+  answer="$(query deploy/left.sql)"
+  left="$(printf '%s\n' "$answer" | sed '/^extension /d')"
+  extensions="$(printf '%s\n' "$answer" | sed -n 's/^extension //p')"
+  [[ -z "$left" ]] || fail "this is left in the database: ${left//$'\n'/, }" 'Run the same again.'
+  extensions="${extensions:-none}"
   say 'Nothing is left in the database.'
-  say "Extensions stay, as others may use them: $(printf '%s' "${extensions:-none}" | sed -E 's/ +$//')"
+  say "Extensions stay, as others may use them: ${extensions//$'\n'/ }"
   say "At ittybit: your automations, and the connection with the project's S3 keys; delete it there, and the keys in"
   say 'Dashboard > Storage > S3 if nothing else uses them.'
   say "Here: $(env_file), with your keys in it."

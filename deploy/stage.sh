@@ -4,7 +4,7 @@
 # Make build/<name>/ for the named functions, or for all. What is there and the same is left, so that whoever runs from
 # it goes on undisturbed.
 stage() {
-  local name made
+  local name errors
   (($#)) || set -- "${FUNCTIONS[@]}"
   check_functions "$@"
   if $DRY_RUN; then
@@ -12,20 +12,25 @@ stage() {
     return
   fi
 
-  mkdir -p build
   for name in "$@"; do
-    # Made aside and put in place at the end: a folder that is there is whole.
-    made="$(mktemp -d "build/.$name.XXXXXX")"
-    chmod 755 "$made"
-    mkdir "$made/shared"
-    cp "functions/${name//-/_}.py" "$made/main.py"
-    cp shared/*.py "$made/shared/"
-    cp requirements.txt "$made/"
-    if diff -qr -x __pycache__ "$made" "build/$name" >/dev/null 2>&1; then
-      rm -rf "$made"
-    else
-      rm -rf "build/$name" && mv "$made" "build/$name"
-    fi
+    errors="$(stage_one "$name" 2>&1)" || fail "build/$name cannot be written: ${errors%%$'\n'*}" 'Make room there, or mend its rights.'
     printf 'staged build/%s (target %s)\n' "$name" "${name//-/_}"
   done
+}
+
+# Make build/<name>/ aside, and put it in place at the end: a folder that is there is whole.
+stage_one() {
+  local made
+  mkdir -p build && made="$(mktemp -d "build/.$1.XXXXXX")" || return
+  if chmod 755 "$made" && mkdir "$made/shared" && cp "functions/${1//-/_}.py" "$made/main.py" &&
+    cp shared/*.py "$made/shared/" && cp requirements.txt "$made/"; then
+    if diff -qr -x __pycache__ "$made" "build/$1" >/dev/null 2>&1; then
+      rm -rf "$made"
+    else
+      rm -rf "build/$1" && mv "$made" "build/$1"
+    fi
+  else
+    rm -rf "$made"
+    return 1
+  fi
 }

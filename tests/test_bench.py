@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import harmless, several, table
-from bench.__main__ import PROGRAMS
+from bench.__main__ import PROGRAMS, main
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -30,6 +30,13 @@ def test_a_program_measures_its_rows(name: str, tmp_path: Path) -> None:
 def test_the_programs_have_every_row_once() -> None:
     rows = [row for name in PROGRAMS for row in importlib.import_module(f"bench.{name}").ROWS]
     assert sorted(rows) == list(range(1, 15))
+
+
+@pytest.mark.parametrize(("rows", "said"), [("99", "there is no row 99: there are 1 to 14"), ("1,x", "invalid")])
+def test_rows_that_there_are_not_are_refused(rows: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--rows", rows])
+    assert said in capsys.readouterr().err
 
 
 def test_harmless_measures_every_case(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,8 @@ from tests import documents
 
 # Read by the runtime, not by the settings.
 OF_THE_RUNTIME = {"THREADS"}
-# How long deploy.sh pauses before it looks again, which tests shorten; and make's.
-NO_SETTINGS = {"DEPLOY_PAUSE", "VENV"}
+# How long deploy.sh pauses before it looks again, which tests shorten; make's, and curl's.
+NO_SETTINGS = {"DEPLOY_PAUSE", "VENV", "NO_PROXY"}
 SETTINGS = {name.upper() for name in Settings.model_fields}
 SECTIONS = documents.sections(documents.README.read_text())
 EXAMPLE = (ROOT / ".env.example").read_text()

@@ -8,7 +8,7 @@ import httpx
 
 SUPABASE, ITTYBIT = os.environ["SUPABASE_URL"], os.environ["ITTYBIT_API_URL"]
 KEY, TOKEN = os.environ["SUPABASE_SECRET_KEY"], os.environ["ITTYBIT_API_KEY"]
-CLIENT = httpx.Client()
+CLIENT = httpx.Client(trust_env=False)
 
 
 def three_calls(job: object, attempt: object) -> None:

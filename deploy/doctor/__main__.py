@@ -12,6 +12,7 @@ from pathlib import Path
 from deploy.doctor.examination import examine
 from deploy.doctor.finding import Finding, exit_status
 from deploy.env_file import EnvFileError, read
+from deploy.output import while_read
 
 _COLOURS = {"ok": "32", "warning": "33", "failure": "31", "skipped": "2"}
 
@@ -64,4 +65,4 @@ def _printed(findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(while_read(main))

@@ -27,6 +27,7 @@ CHECKS = (
 )
 IN_STUDIO = "Run in Studio's SQL editor: select * from ittybit.doctor();"
 MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
+NOT_SUPABASE = Path(__file__).parents[1] / "not_supabase.sql"
 _APPLY = "Apply supabase/migrations: ./deploy.sh database."
 _CONNECT_SECONDS = 10
 _STATEMENT = "set local statement_timeout = '15s'; set local lock_timeout = '2s'; set transaction read only"
@@ -99,6 +100,10 @@ class Database:
         with self._connection.transaction():
             self._connection.execute(_STATEMENT)
             return self._connection.execute(query.encode()).fetchall()
+
+    def lacking(self) -> list[str]:
+        """What it lacks of a Supabase project's; nothing where it is one."""
+        return [str(row["lacking"]) for row in self._rows(NOT_SUPABASE.read_text())]
 
     def findings(self) -> list[Finding]:
         """What the database finds itself."""

@@ -115,8 +115,15 @@ class _Examination:
 
     def _look_into(self, database: Database) -> Iterator[Finding]:
         self._database_ahead = database.ahead
-        if not database.may_look:
-            yield failure("database", f"{database.saw}, which may not look", "Connect as the project's postgres role.")
+        fault = None
+        if lacking := database.lacking():
+            saw = f"{database.saw}, which is not a Supabase project's: it lacks {', '.join(lacking)}"
+            fault = failure("database", saw, "Set DATABASE_URL to the project's own database: Dashboard > Connect.")
+        elif not database.may_look:
+            saw = f"{database.saw}, which may not look"
+            fault = failure("database", saw, "Connect as the project's postgres role.")
+        if fault:
+            yield fault
             yield from (_needs(check, "database") for check in ("migrations", *CHECKS))
             return
         yield ok("database", database.saw)

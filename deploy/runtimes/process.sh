@@ -6,10 +6,8 @@ RUNTIME_ROLLS=false
 
 runtime_check() { :; }
 
-runtime_question() {
-  printf 'Stage the functions, and print what a host needs?'
-}
-
+# Nothing is changed, so that there is nothing to ask.
+runtime_question() { :; }
 runtime_prepare() { :; }
 runtime_store() { :; }
 runtime_holds() { :; }

@@ -92,6 +92,17 @@ class Examined:
         with psycopg.connect(self.stack.postgres.dsn(SUPERUSER), autocommit=True) as connection:
             connection.execute(statement.encode(), parameters or None)
 
+    @contextlib.contextmanager
+    def another_database(self, statement: str) -> Iterator[str]:
+        """Have a database beside the project's, in which this was done; give its address."""
+        self.root("create database another")
+        with psycopg.connect(self.stack.postgres.dsn(SUPERUSER, "another")) as connection:
+            connection.execute(statement.encode())
+        try:
+            yield self.environment["DATABASE_URL"].replace("/postgres?", "/another?")
+        finally:
+            self.root("drop database another")
+
     def apply(self, *names: str) -> None:
         """Apply the migrations of these names once more, as the remedies say; without a name, all."""
         for file in sorted(MIGRATIONS.glob("*.sql")):

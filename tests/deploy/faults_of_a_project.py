@@ -152,11 +152,17 @@ def the_database_is_asked_as_a_role_that_may_not(on: Examined) -> Iterator[Chang
 
 @fault({"automations", *INSIDE}, migrations=("failure", "this database has no ledger", "./deploy.sh database"))
 def the_migrations_were_never_applied(on: Examined) -> Iterator[Changes]:
-    on.root("create database empty")
-    try:
-        yield {"DATABASE_URL": on.environment["DATABASE_URL"].replace("/postgres?", "/empty?")}
-    finally:
-        on.root("drop database empty")
+    with on.another_database("create schema storage; create table storage.objects ()") as address:
+        yield {"DATABASE_URL": address}
+
+
+@fault(
+    {"migrations", "automations", *INSIDE},
+    database=("failure", "is not a Supabase project's: it lacks table storage.objects", "the project's own database"),
+)
+def the_database_is_not_supabase_s(on: Examined) -> Iterator[Changes]:
+    with on.another_database("select") as address:
+        yield {"DATABASE_URL": address}
 
 
 @fault(set(INSIDE), migrations=("failure", "missing: ittybit.doctor", "./deploy.sh database"))

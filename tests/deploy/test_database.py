@@ -186,6 +186,13 @@ def test_what_cannot_work_is_refused_by_name(developer: Developer) -> None:
         assert "psql:" not in refusal
 
 
+def test_a_database_that_is_not_supabase_s_is_told_so_and_left_as_it_is(developer: Developer) -> None:
+    developer.project.superuser.execute("drop schema storage cascade")
+    said = developer.refused("database")
+    assert said.startswith("deploy.sh: this PostgreSQL is not a Supabase project's: it lacks table storage.objects\n")
+    assert developer.project.value("select to_regnamespace('ittybit')") is None
+
+
 def test_without_psql_it_says_how_to_get_it(developer: Developer) -> None:
     developer.clone.take("psql")
     assert "apt-get install postgresql-client" in developer.refused("database")

@@ -298,6 +298,15 @@ def test_a_missing_tool(clone: Clone, tool: str) -> None:
 
 
 @pytest.mark.usefixtures("host")
+def test_a_build_folder_that_cannot_be_written(clone: Clone) -> None:
+    (clone.root / "build").write_text("a file is in the way")
+    result = deploy(clone, "functions", "--to", "cloud-run")
+    assert (result.returncode, changing(clone)) == (2, [])
+    said = r"deploy\.sh: build/on-upload cannot be written: mkdir: .*build.*: .*\n  Make room .*\n"
+    assert re.fullmatch(said, result.stderr)
+
+
+@pytest.mark.usefixtures("host")
 def test_code_that_does_not_compile(clone: Clone) -> None:
     (clone.root / "shared" / "broken.py").write_text("def (\n")
     result = deploy(clone, "functions", "--to", "cloud-run")
@@ -460,9 +469,11 @@ def test_an_image_with_a_registry_is_pushed(clone: Clone) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_a_process_host_is_told_names_and_not_secrets(clone: Clone) -> None:
-    result = deploy(clone, "functions", "--to", "process")
+def test_a_process_host_is_told_names_and_not_secrets_and_nothing_is_asked(clone: Clone) -> None:
+    result = clone.deploy("functions", "--to", "process")
     assert result.returncode == 0, result.stderr
+    assert "deploying" not in result.stderr
+    assert "push-back: what you start it with\n" in result.stderr
     assert "Procfile  web: python -m functions_framework --source=main.py --target=push_back" in result.stdout
     see_no_secret(clone, result.stdout + result.stderr)
     assert (clone.root / "build/push-back/main.py").exists()

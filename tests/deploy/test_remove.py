@@ -73,6 +73,21 @@ def test_the_database_is_as_it_was_before(developer: Developer) -> None:
     assert project.jobs() == []
 
 
+def test_it_names_the_extensions_that_stay(developer: Developer) -> None:
+    developer.install()
+    assert "Extensions stay, as others may use them: none\n" in remove(developer)
+    # What the stand-ins do without: the rows of `create extension`.
+    developer.project.superuser.execute("set allow_system_table_mods = on")
+    for number, name in enumerate(("pg_net", "pg_cron", "supabase_vault", "pgcrypto", "theirs")):
+        developer.project.superuser.execute(
+            "insert into pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)"
+            " values (%s, %s, 10, 'public'::regnamespace, false, '1')",
+            [90_000 + number, name],
+        )
+    said = remove(developer)
+    assert "Extensions stay, as others may use them: pg_cron pg_net pgcrypto supabase_vault\n" in said
+
+
 def test_it_asks_first(developer: Developer) -> None:
     developer.install()
     said = developer.refused("remove")
