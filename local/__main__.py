@@ -7,11 +7,23 @@ import signal
 import sys
 from pathlib import Path
 
+import httpx
+import psycopg
+
 from deploy.env_file import EnvFileError
+from deploy.output import while_read
 from local import demo, serve
 from local.fault_run import command as fault_run
 from local.functions import FunctionError
 from local.postgres import StartError
+from local.room import RoomError
+from local.threads import ThreadDiedError
+
+# Their messages are for whoever runs this.
+_EXPECTED = (
+    *(demo.DemoError, EnvFileError, FunctionError, RoomError, StartError, ThreadDiedError),
+    *(httpx.HTTPError, psycopg.Error),
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,11 +52,21 @@ def main(arguments: list[str] | None = None) -> int:
             serve.serve()
     except KeyboardInterrupt:
         return 130
-    except (demo.DemoError, EnvFileError, FunctionError, StartError, FileNotFoundError) as error:
-        print(f"\n{options.command}: {error}", file=sys.stderr)
-        return 1
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Its own text begins with a number.
+        named = error.filename and error.strerror
+        return _failed(options.command, f"{error.filename}: {error.strerror}" if named else str(error))
+    except _EXPECTED as error:
+        return _failed(options.command, str(error))
     return 0
 
 
+def _failed(command: str, why: str) -> int:
+    print(f"\n{command}: {why}", file=sys.stderr)
+    return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(while_read(main))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mimetypes
 import re
 import time
@@ -13,6 +14,7 @@ from local.functions import ROOT
 from local.media import make_clip, probe
 from local.project import BUCKET, Project
 from local.stack import Stack
+from local.threads import ThreadWatch
 
 RESULTS = ROOT / "build" / "demo"
 LIMIT_SECONDS = 600.0
@@ -32,6 +34,7 @@ def run(file: Path | None) -> None:
 
     Raises:
         DemoError: the file is no video, a job failed, or a result does not decode.
+        local.threads.ThreadDiedError, local.functions.FunctionError: a part of the stack has ended.
     """
     if file is not None:
         _check(file)
@@ -41,8 +44,11 @@ def run(file: Path | None) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {line}", flush=True)
 
     say("starting the stack: everything on this machine, nothing leaves it")
-    with Stack.start(say=say) as stack:
-        project = Project(stack)
+    with (
+        ThreadWatch() as threads,
+        Stack.start(say=say) as stack,
+        contextlib.closing(Project(stack)) as project,
+    ):
         if file is None:
             file = stack.directory / "my clip.mp4"
             make_clip(file)
@@ -53,10 +59,9 @@ def run(file: Path | None) -> None:
         name = f"clips/{_key(file)}"
         project.upload(BUCKET, name, file, mimetypes.guess_type(file.name)[0] or "video/mp4")
         say(f"uploaded {name} ({file.stat().st_size:,} bytes): nothing else was called by hand")
-        jobs = _watch(stack, name, say)
+        jobs = _watch(stack, name, threads, say)
         say("all done; fetching the results")
         rows = _fetch(project, jobs)
-        project.close()
     print(f"\n{_table(rows)}\n\nThe files are in {RESULTS.relative_to(ROOT)}/. The stack is stopped.")
 
 
@@ -73,11 +78,18 @@ def _key(file: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_!.*'() &$@=;:+,?-]", "_", file.name)
 
 
-def _watch(stack: Stack, name: str, say: Callable[[str], None]) -> dict[str, list[str]]:
-    """Show every change in the ledger until the object's jobs have ended; return the outputs of each rule."""
+def _watch(stack: Stack, name: str, threads: ThreadWatch, say: Callable[[str], None]) -> dict[str, list[str]]:
+    """Show every change in the ledger until the object's jobs have ended; return the outputs of each rule.
+
+    Raises:
+        DemoError: a job failed, or did not end in time.
+        local.threads.ThreadDiedError, local.functions.FunctionError: a part of the stack has ended.
+    """
     shown: dict[tuple[str, str], tuple[str, int]] = {}
     deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
+        threads.check()
+        stack.check()
         jobs = stack.sql(_JOBS)
         for job, rule, state, progress, ittybit_id, _, why in jobs:
             if shown.get((job, rule)) != (state, progress):

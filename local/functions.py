@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -13,10 +14,16 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from local.scratch import Watchdog
+
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("on-upload", "push-back", "create-connection")
 STARTING_SECONDS = 30.0
 STOPPING_SECONDS = 10.0
+
+
+# By no proxy, whatever the environment names: these are addresses of this machine.
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class FunctionError(RuntimeError):
@@ -24,8 +31,17 @@ class FunctionError(RuntimeError):
 
 
 def stage() -> None:
-    """Stage all functions with ``./deploy.sh stage``, exactly as a deployment does."""
-    subprocess.run(["./deploy.sh", "stage"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    """Stage all functions with ``./deploy.sh stage``, exactly as a deployment does.
+
+    Raises:
+        FunctionError: it did not succeed; the message is what it said.
+    """
+    command = ["./deploy.sh", "stage"]
+    with (ROOT / "deploy.sh").open() as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise FunctionError(done.stderr.strip())
 
 
 class FunctionProcess:
@@ -56,7 +72,7 @@ class FunctionProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
         with self.log.open("ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self._command,
                 cwd=self._folder,
                 env={**inherited, **self._environment},
@@ -65,6 +81,8 @@ class FunctionProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the stack, which stops the functions in order
             )
+        self._watchdog = Watchdog('kill -s KILL -- "-$1"', str(process.pid))
+        return process
 
     def restart(self) -> None:
         """Start it again on the same port, after ``stop`` or ``kill``."""
@@ -75,13 +93,21 @@ class FunctionProcess:
         deadline = time.monotonic() + STARTING_SECONDS
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(self.url, timeout=5)  # noqa: S310 - our own loopback address
+                _DIRECTLY.open(self.url, timeout=5)
             except urllib.error.HTTPError:
                 return  # any answer will do: a GET is refused with 405
             except OSError:
                 time.sleep(0.05)
         self.stop()
-        raise FunctionError(f"{self.name} did not start:\n{self.log.read_text(errors='replace')[-4000:]}")
+        raise FunctionError(f"{self.name} did not start:\n{self._said()}")
+
+    def check(self) -> None:
+        """Return while it runs; raise FunctionError with its output when it has ended by itself."""
+        if self._process.poll() is not None:
+            raise FunctionError(f"{self.name} has ended:\n{self._said()}")
+
+    def _said(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:].strip() or "(it said nothing)"
 
     def stop(self) -> None:
         """End it as a host does: SIGTERM, so that what is under way is answered; SIGKILL when it takes too long."""
@@ -91,10 +117,12 @@ class FunctionProcess:
                 self._process.wait(STOPPING_SECONDS)
             except subprocess.TimeoutExpired:
                 self.kill()
+        self._watchdog.dismiss()
 
     def kill(self) -> None:
         """End it at once, with all its workers, as a host that runs out of memory does."""
         os.killpg(self._process.pid, signal.SIGKILL)
+        self._watchdog.dismiss()
         self._process.wait()
 
 

@@ -7,6 +7,7 @@ next.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -68,7 +69,7 @@ class _Exchange:
         curl.setopt(pycurl.TIMEOUT_MS, queued.timeout_milliseconds)
         curl.setopt(pycurl.FOLLOWLOCATION, 1)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-        curl.setopt(pycurl.CAINFO, certifi.where())
+        curl.setopt(pycurl.CAINFO, os.fsencode(certifi.where()))
         curl.setopt(pycurl.NOPROXY, "*")
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.WRITEFUNCTION, self._content.write)

@@ -11,10 +11,8 @@ from __future__ import annotations
 import os
 import pwd
 import select
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +23,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from local.postgres_binaries import copy_installation, installed_binaries
+from local.scratch import Folder, Watchdog
 
 __all__ = ["SUPERUSER", "Postgres", "StartError", "installed_binaries"]
 
@@ -47,9 +46,8 @@ _SETTINGS: Final = MappingProxyType(
 )
 # Only the operating system's crash could lose anything by these: it has what a killed server wrote.
 _FAST: Final = MappingProxyType({"fsync": "off", "full_page_writes": "off"})
-# Ends the server and removes its temporary folder when this process, and so the pipe's other end, is gone.
-_WATCHDOG: Final = """
-read -r _
+# Ends the server, and removes its temporary folder.
+_END: Final = """
 tries=0
 kill -INT "$1" && while [ -e "$2/postmaster.pid" ] && [ $((tries += 1)) -lt 100 ]; do sleep 0.1; done
 rm -rf "$3"
@@ -66,14 +64,15 @@ class Postgres:
     def __init__(self, directory: Path | None, binaries: Path, settings: Mapping[str, str]) -> None:
         # A socket's path has at most 100 characters or so, and the server's user must be able to enter every
         # folder on the way to it: TMPDIR grants neither.
-        self._home = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self._folder = Folder("ittybit-pg-", Path("/tmp"))
+        self._home = self._folder.path
         self._user = _unprivileged_user(self._home)
         self._data = self._home / "data" if directory is None else directory.absolute()
         self._log = self._home / "server.log"
         self._settings = settings
         self._binaries = binaries
         self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._watchdog: Watchdog | None = None
         self._everyone_ended = -1
 
     @classmethod
@@ -143,7 +142,7 @@ class Postgres:
     def stop(self) -> None:
         """End the server (open transactions are rolled back) and remove every file that ``start`` made."""
         self._end(signal.SIGINT)
-        shutil.rmtree(self._home, ignore_errors=True)
+        self._folder.remove()
 
     def __enter__(self) -> Self:
         return self
@@ -201,15 +200,7 @@ class Postgres:
                 )
         finally:
             os.close(held)
-        watch = ["/bin/sh", "-c", _WATCHDOG, "sh", str(self._process.pid), str(self._data), str(self._home)]
-        self._watchdog = subprocess.Popen(
-            watch,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
-        )
+        self._watchdog = Watchdog(_END, str(self._process.pid), str(self._data), str(self._home))
         self._await_ready(self._process)
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
@@ -229,8 +220,7 @@ class Postgres:
     def _end(self, how: signal.Signals) -> None:
         if self._watchdog is not None:
             # Before the server: afterwards its process id may be another's.
-            self._watchdog.kill()
-            self._watchdog.communicate()
+            self._watchdog.dismiss()
             self._watchdog = None
         if self._process is not None:
             self._process.send_signal(how)

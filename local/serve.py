@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
-import threading
-from collections.abc import Iterator
+import fcntl
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -14,21 +14,27 @@ from psycopg.conninfo import conninfo_to_dict
 from deploy.env_file import read
 from local.functions import NAMES, ROOT, FunctionProcess, stage
 from local.project import BUCKET, Project
+from local.room import check_room
+from local.scratch import Scratch, Watchdog
 from local.stack import Stack
+from local.threads import ThreadWatch
 
 # Where make doctor finds the stack that make serve runs.
 ENVIRONMENT = ROOT / "build" / "serve.env"
 
 
 def serve() -> None:
-    """Run the embedded stack with the demo's bucket, connection and rules, until interrupted."""
-    with Stack.start(say=lambda line: print(line, flush=True)) as stack:
-        project = Project(stack)
-        project.set_up()
-        project.close()
-        with _told_to_the_doctor(stack):
-            print(_guide(stack), flush=True)
-            _wait()
+    """Run the embedded stack with the demo's bucket, connection and rules, until interrupted.
+
+    Raises:
+        local.threads.ThreadDiedError, local.functions.FunctionError: a part of the stack has ended.
+    """
+    with ThreadWatch() as threads, Stack.start(say=lambda line: print(line, flush=True)) as stack:
+        with contextlib.closing(Project(stack)) as project:
+            project.set_up()
+        with _told_to_the_doctor(stack) as doctor:
+            print(_guide(stack, doctor), flush=True)
+            _wait(threads.check, stack.check)
     print("\nStopped.")
 
 
@@ -43,17 +49,18 @@ def serve_functions(env: Path) -> None:
     if not env.is_file():
         raise FileNotFoundError(f"there is no {env}: copy .env.example and fill it in")
     environment = read(env)
+    check_room(ROOT / "build")
     stage()
     running: list[FunctionProcess] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with Scratch("supabase-ittybit-") as scratch:
         try:
             for name in NAMES:
-                running.append(FunctionProcess(name, environment, log=Path(folder) / f"{name}.log"))
+                running.append(FunctionProcess(name, environment, log=scratch.path / f"{name}.log"))
             for function in running:
                 function.wait_until_ready()
                 print(f"{function.name:18} {function.url}", flush=True)
             print("Ctrl-C ends it.", flush=True)
-            _wait()
+            _wait(*(function.check for function in running))
         finally:
             for function in running:
                 function.stop()
@@ -71,26 +78,38 @@ def environment_of(stack: Stack) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _told_to_the_doctor(stack: Stack) -> Iterator[None]:
-    """Leave the stack's variables, for its owner alone, where ``make doctor`` looks for them, until the end."""
+def _told_to_the_doctor(stack: Stack) -> Iterator[str]:
+    """Leave the stack's variables in a file for its owner alone, until the end; give the command that reads it.
+
+    Of several stacks at a time, ``make doctor`` looks at the one that was first.
+    """
     text = "".join(f"{name}={value}\n" for name, value in environment_of(stack).items())
-    ENVIRONMENT.unlink(missing_ok=True)
-    ENVIRONMENT.touch(mode=0o600)
-    ENVIRONMENT.write_text(text)
-    try:
-        yield
-    finally:
-        # Another one may have been started since.
-        if ENVIRONMENT.is_file() and ENVIRONMENT.read_text() == text:
-            ENVIRONMENT.unlink()
+    with contextlib.ExitStack() as ending:
+        lock = ending.enter_context(ENVIRONMENT.with_suffix(".lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file, command = stack.directory / ENVIRONMENT.name, "make doctor ARGS='--env-file {}'"
+        else:
+            file, command = ENVIRONMENT, "make doctor"
+            ending.callback(Watchdog('rm -f "$1"', str(file)).dismiss)
+        file.unlink(missing_ok=True)
+        ending.callback(file.unlink, missing_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(text)
+        yield command.format(file)
 
 
-def _wait() -> None:
+def _wait(*checks: Callable[[], None]) -> None:
+    """Wait to be interrupted, or for a check to raise what has ended."""
     with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+        while True:
+            time.sleep(0.5)
+            for check in checks:
+                check()
 
 
-def _guide(stack: Stack) -> str:
+def _guide(stack: Stack, doctor: str) -> str:
     storage = f"{stack.supabase_url}/storage/v1/object"
     key = f"-H 'apikey: {stack.keys.secret_key}'"
     token = f"-H 'Authorization: Bearer {stack.token}' -H 'Content-Type: application/json'"
@@ -115,6 +134,6 @@ Try
      curl {storage}/{BUCKET}/processed/clip-720p.mp4 {key} -o clip-720p.mp4
   3. Make a task by hand:
      curl {stack.functions["push-back"].url} {token} -d '{task}'
-  4. See whether all is in order, in another terminal: make doctor
+  4. See whether all is in order, in another terminal: {doctor}
 
 Ctrl-C ends it."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import secrets
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +20,8 @@ from local.ittybit_server import Ittybit
 from local.pg_cron import PgCronWorker
 from local.pg_net import PgNetWorker
 from local.postgres import Postgres
+from local.room import check_room
+from local.scratch import Scratch
 from local.server import Server
 
 MIGRATIONS = ROOT / "supabase" / "migrations"
@@ -81,6 +81,7 @@ class Stack:
             ittybit: options of the stand-in, as ``local.ittybit_server.Ittybit`` takes them.
 
         Raises:
+            local.room.RoomError: a folder cannot be written.
             local.postgres.StartError, local.functions.FunctionError: a part did not come up; nothing is left running.
         """
         stack = cls()
@@ -102,6 +103,11 @@ class Stack:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
+    def check(self) -> None:
+        """Return while the functions run; raise FunctionError when one has ended by itself."""
+        for function in self.functions.values():
+            function.check()
+
     def stop(self) -> None:
         """End everything, the last started first, and remove the temporary files."""
         self._stopping.close()
@@ -115,8 +121,8 @@ class Stack:
         self.stop()
 
     def _start_project(self, binaries: Path | None, say: Callable[[str], None]) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="supabase-ittybit-"))
-        self._stopping.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        check_room(ROOT / "build", Path("/tmp"))
+        self.directory = self._stopping.enter_context(Scratch("supabase-ittybit-")).path
         self.postgres = Postgres.start(binaries=binaries)
         self._stopping.callback(self.postgres.stop)
         self.postgres.prepare()

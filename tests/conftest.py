@@ -1,8 +1,14 @@
-"""How much hypothesis does in the tests: little, and the same each time. ``make fuzz`` looks for more."""
+"""What holds for all tests: no proxy; and of hypothesis little, the same each time. ``make fuzz`` looks for more."""
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+# All that the tests speak to is on this machine: what the shell names a proxy for is elsewhere.
+for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[name]
 
 # No deadline: on a busy machine an example may take longer than the last one did.
 settings.register_profile(

@@ -69,7 +69,7 @@ def by_make_serve(file: Path, _: Clone, patch: pytest.MonkeyPatch) -> Mapping[st
         def wait_until_ready(self) -> None:
             """It is."""
 
-        stop = wait_until_ready
+        check = stop = wait_until_ready
 
     patch.setattr(serve, "FunctionProcess", Recorded)
     patch.setattr(serve, "_wait", lambda *_: None)

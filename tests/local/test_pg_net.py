@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import certifi
 import psycopg
 import pytest
 from flask import Flask, Response, redirect, request
 from flask.typing import ResponseReturnValue
 
 from local.pg_net import PgNetWorker
-from local.pg_net_http import Queued
+from local.pg_net_http import Queued, send_batch
 from local.postgres import Postgres
 from local.server import Server
 from tests.waiting import until
@@ -135,6 +137,16 @@ def test_the_request_is_libcurls(receiver: Receiver, database: psycopg.Connectio
     }
     headers = database.execute("select headers ->> 'X-Seen' from net._http_response").fetchone()
     assert headers == ("x",)
+
+
+def test_an_address_a_header_and_a_path_to_certificates_may_have_any_character(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    certificates = tmp_path / "dépôt ✓.pem"
+    certificates.write_bytes(Path(certifi.where()).read_bytes())
+    monkeypatch.setattr(certifi, "where", lambda: str(certificates))
+    [answer] = send_batch([Queued(1, "POST", f"{receiver.origin}/é", {"x-name": "é ✓"}, b"{}", 5000)])
+    assert (answer.status_code, answer.error_msg) == (201, None)
 
 
 @pytest.mark.usefixtures("worker")

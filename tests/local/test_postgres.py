@@ -230,7 +230,7 @@ def test_the_server_does_not_outlive_a_killed_process() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     home = Path(str(psycopg.conninfo.conninfo_to_dict(ended.stdout.strip())["host"]))
-    assert home.name.startswith("pg-")
+    assert home.name.startswith("ittybit-pg-")
     until(lambda: not home.exists())
 
 

@@ -1,0 +1,37 @@
+"""Whether the embedded stack can write where it must, asked before anything is started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+# A cluster of PostgreSQL, what is uploaded and what is made of it.
+NEEDED_MEGABYTES: Final = 200
+
+
+class RoomError(RuntimeError):
+    """A folder cannot be written; the message names it and says why."""
+
+
+def check_room(*folders: Path) -> None:
+    """Return when these folders, and the one for temporary files, can be written and are not full.
+
+    Raises:
+        RoomError: one is not so.
+    """
+    # Where Python finds it unusable it would take another folder, and what it starts would not.
+    temporary = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
+    for folder in (*folders, temporary):
+        try:
+            if folder is not temporary:
+                folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"x")
+            free = shutil.disk_usage(folder).free // 1024**2
+        except OSError as error:
+            raise RoomError(f"{folder} cannot be written: {error.strerror}") from error
+        if free < NEEDED_MEGABYTES:
+            raise RoomError(f"{folder} is too full: it has {free} MB free, and {NEEDED_MEGABYTES} MB are needed")

@@ -1,0 +1,152 @@
+"""make demo and make serve where something is wrong with the machine: one line says what, and nothing waits for it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+
+import local.stack
+from local import demo, serve
+from local.functions import ROOT, FunctionError, FunctionProcess, stage
+from local.room import RoomError, check_room
+from local.server import Server
+from local.threads import ThreadDiedError
+from tests.functions.calling import NOWHERE
+from tests.waiting import until
+
+
+class Dying:
+    """A worker whose thread ends by an error at once."""
+
+    def __init__(self, _: object) -> None:
+        self._thread = threading.Thread(target=self._run, name="pg_net")
+
+    def _run(self) -> None:
+        raise ValueError("'ascii' codec can't encode")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._thread.join()
+
+
+def test_a_dead_worker_ends_the_demo_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local.stack, "PgNetWorker", Dying)
+    with pytest.raises(ThreadDiedError, match=r"^pg_net has died: ValueError: 'ascii' codec can't encode$"):
+        demo.run(None)
+
+
+def test_a_function_that_has_ended_says_why(tmp_path: Path) -> None:
+    stage()
+    function = FunctionProcess("on-upload", NOWHERE | {"SUPABASE_URL": ""}, log=tmp_path / "log")
+
+    def ended() -> str:
+        try:
+            function.check()
+        except FunctionError as error:
+            return str(error)
+        return ""
+
+    said = until(ended, seconds=30)
+    function.stop()
+    assert said.startswith("on-upload has ended:\n")
+    assert "SUPABASE_URL is missing" in said
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Has the environment name a proxy, and gives what it was asked for."""
+    asked: list[str] = []
+
+    def answer(environ: Any, start: Any) -> list[bytes]:
+        asked.append(environ["REQUEST_URI"])
+        start("502 Bad Gateway", [("Content-Length", "0")])
+        return []
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Server(answer) as server:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, server.origin)
+            monkeypatch.setenv(name.upper(), server.origin)
+        yield asked
+
+
+def test_the_demo_goes_by_no_proxy(proxy: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "local", "demo"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert proxy == []
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/none", "/proc"])
+def test_a_folder_for_temporary_files_that_cannot_be_written_is_named(folder: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "local", "demo"],
+        cwd=ROOT,
+        env={"TMPDIR": folder, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.strip().splitlines()
+    assert line.startswith(f"demo: {folder} cannot be written: ")
+
+
+def test_a_full_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda at: Usage(5_000_000) if at == tmp_path else real(at))
+    with pytest.raises(RoomError, match=f"^{tmp_path} is too full: it has 4 MB free, and 200 MB are needed$"):
+        check_room(tmp_path)
+
+
+def test_a_folder_that_a_file_is_in_the_way_of_is_named(tmp_path: Path) -> None:
+    (tmp_path / "build").touch()
+    with pytest.raises(RoomError, match=f"^{tmp_path}/build cannot be written: "):
+        check_room(tmp_path / "build")
+
+
+def test_of_two_that_serve_the_first_keeps_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "build.env", tmp_path / "second" / "build.env"
+    second.parent.mkdir()
+    monkeypatch.setattr(serve, "ENVIRONMENT", first)
+    monkeypatch.setattr(serve, "environment_of", lambda stack: {"NAME": stack.name})
+
+    def told(name: str) -> Any:
+        return serve._told_to_the_doctor(SimpleNamespace(name=name, directory=tmp_path / name))  # type: ignore[arg-type]
+
+    with told("first") as command:
+        assert (command, first.read_text()) == ("make doctor", "NAME=first\n")
+        with told("second") as other:
+            assert other == f"make doctor ARGS='--env-file {second}'"
+            assert (first.read_text(), second.read_text()) == ("NAME=first\n", "NAME=second\n")
+            assert {file.stat().st_mode & 0o777 for file in (first, second)} == {0o600}
+        assert (first.exists(), second.exists()) == (True, False)
+    assert not first.exists()
+    with told("third") as third:
+        assert third == "make doctor"
+
+
+@pytest.mark.parametrize("module", ["deploy.doctor", "local"])
+def test_output_that_is_read_in_part_ends_it_in_silence(module: str) -> None:
+    command = [sys.executable, "-m", module, *(["demo"] if module == "local" else [])]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(30) == 141
