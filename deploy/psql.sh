@@ -99,7 +99,12 @@ take_parameters() {
       application_name) ;;
       # Said by other programs' addresses, to themselves.
       pgbouncer | connection_limit | pool_timeout) ;;
-      *) fail "DATABASE_URL has a parameter that is not known here: ${pair%%=*}" 'Leave it out.' ;;
+      *)
+        # Without a = it may as well be the end of a password.
+        [[ "$pair" == *=* ]] || fail 'DATABASE_URL has a ? that begins no parameters' \
+          'Percent-encode what stands in the password: ? as %3F.'
+        fail "DATABASE_URL has a parameter that is not known here: ${pair%%=*}" 'Leave it out.'
+        ;;
     esac
   done
 }

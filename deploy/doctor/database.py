@@ -19,6 +19,7 @@ from pydantic import BaseModel, TypeAdapter
 from standardwebhooks import Webhook
 
 from deploy.doctor.finding import Finding, failure, ok, warning
+from shared.settings import is_near
 
 # The checks of ittybit.doctor(), in its order.
 CHECKS = (
@@ -87,7 +88,9 @@ class Database:
             psycopg.Error: the database does not answer, or refuses.
         """
         given = read_address(url)
-        if not _is_near(str(given.get("host") or "")):
+        host = str(given.get("host") or "")
+        # On this machine, or from a container to the one beside it, the connection need not be encrypted.
+        if not host.startswith(("/", "@")) and not is_near(host):
             given.setdefault("sslmode", "require")
         given |= {"connect_timeout": _CONNECT_SECONDS, "application_name": "ittybit-doctor"}
         # A pooler may give each transaction another session: nothing is prepared, and nothing is set beyond one.
@@ -177,11 +180,6 @@ def read_address(url: str) -> dict[str, str | int | None]:
     if meant and unquote(meant[1]) != given.get("password"):
         raise AddressError("DATABASE_URL has a password that is not percent-encoded (@ as %40, / as %2F, ? as %3F)")
     return dict(given)
-
-
-def _is_near(host: str) -> bool:
-    """Whether it is this machine, or a container beside it: there the connection need not be encrypted."""
-    return "." not in host or host == "host.docker.internal" or host.startswith(("/", "127."))
 
 
 def defined(migrations: Path) -> Mapping[str, str]:

@@ -173,6 +173,7 @@ REFUSED: list[tuple[dict[str, str], str]] = [
     ({"DATABASE_URL": "postgresql://postgres:50%@db/postgres"}, "has a % that encodes nothing"),
     ({"DATABASE_URL": "postgresql://postgres:a/b@c:5d/postgres"}, "has a port that is not a number"),
     ({"DATABASE_URL": "postgresql://localhost/postgres?sslcrl=x"}, "a parameter that is not known here: sslcrl"),
+    ({"DATABASE_URL": "postgresql://localhost/postgres?s3cret"}, "has a ? that begins no parameters"),
     ({"DATABASE_URL": "postgresql:///postgres?host=/nowhere"}, 'connection to server on socket "/nowhere'),
     ({"ON_UPLOAD_URL": "ftp://functions.test"}, 'violates check constraint "functions_url_check"'),
 ]
@@ -184,6 +185,7 @@ def test_what_cannot_work_is_refused_by_name(developer: Developer) -> None:
         refusal = developer.refused("database")
         assert said in refusal
         assert "psql:" not in refusal
+        assert "s3cret" not in refusal
 
 
 def test_a_database_that_is_not_supabase_s_is_told_so_and_left_as_it_is(developer: Developer) -> None:
