@@ -16,8 +16,8 @@ class RoomError(RuntimeError):
     """A folder cannot be written; the message names it and says why."""
 
 
-def check_room(*folders: Path) -> None:
-    """Return when these folders, and the one for temporary files, can be written and are not full.
+def check_room(*folders: Path, megabytes: int = NEEDED_MEGABYTES) -> None:
+    """Return when these folders, and the one for temporary files, can be written and have so much room.
 
     Raises:
         RoomError: one is not so.
@@ -33,5 +33,5 @@ def check_room(*folders: Path) -> None:
             free = shutil.disk_usage(folder).free // 1024**2
         except OSError as error:
             raise RoomError(f"{folder} cannot be written: {error.strerror}") from error
-        if free < NEEDED_MEGABYTES:
-            raise RoomError(f"{folder} is too full: it has {free} MB free, and {NEEDED_MEGABYTES} MB are needed")
+        if free < megabytes:
+            raise RoomError(f"{folder} is too full: it has {free} MB free, and {megabytes} MB are needed")
