@@ -115,9 +115,8 @@ def test_a_legacy_key_s_project_is_compared_with_a_ref_alone(url: str, kind: str
 
 
 def test_a_project_that_ittybit_cannot_reach_is_a_warning() -> None:
-    [found, *_] = examine(
-        NOWHERE | {"SUPABASE_URL": "http://kong:8000", "ITTYBIT_API_URL": "https://api.ittybit.invalid"}
-    )
+    # The first alone: the others would ask at these addresses.
+    found = next(examine(NOWHERE | {"SUPABASE_URL": "http://kong:8000", "ITTYBIT_API_URL": "https://example.com"}))
     assert (found.check, found.verdict) == ("settings", "warning")
     assert "set SUPABASE_PUBLIC_URL" in (found.remedy or "")
 
