@@ -130,7 +130,7 @@ OUT_OF_REACH = (
 
 
 class Settings(BaseModel):
-    """The environment's variables, lower-case; the README has one line for each."""
+    """The environment's variables, lower-case; docs/environment.md has a line for each."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from local.functions import ROOT
 
-README = ROOT / "README.md"
-DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 # What a reader puts in.
 _PLACEHOLDERS = {

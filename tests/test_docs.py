@@ -19,7 +19,7 @@ from local.postgres import Postgres
 from local.stack import migrate
 from shared import proof, settings
 from tests import documents
-from tests.database.project import ON_UPLOAD, PUSH_BACK, SECRET, Project
+from tests.database.project import ON_UPLOAD, SECRET, Project
 from tests.database.rows import Row
 from tests.functions.calling import NOWHERE
 
@@ -101,7 +101,7 @@ def cookbook() -> Iterator[Project]:
     """A project that all of docs/rules.md was pasted into."""
     for project in start("media"):
         project.sql("select vault.create_secret(%s, 'ittybit_functions_secret')", SECRET)
-        project.settings(on_upload_url=ON_UPLOAD, push_back_url=PUSH_BACK)
+        project.sql("update ittybit.functions set url = %s where name = 'on-upload'", ON_UPLOAD)
         for block in documents.blocks(RULES, "sql"):
             run(project, block)
         yield project
@@ -134,7 +134,9 @@ def test_what_is_stored_becomes_what_the_table_says(cookbook: Project, heading: 
 
 
 def came_of(job: Row) -> str:
-    return f"skipped {job['reason']}" if job["state"] == "skipped" else str(job["task"]["destination"])
+    if job["state"] == "skipped":
+        return f"skipped {job['reason']}"
+    return str(job["action"]["task"].get("destination", "a result at ittybit"))
 
 
 def expected(becomes: str, version: str) -> list[str]:

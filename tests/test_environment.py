@@ -1,4 +1,4 @@
-"""What the README says of the environment is so; its SQL, commands and links are tried in test_docs.py."""
+"""What docs/environment.md and .env.example say of the variables is so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OF_THE_RUNTIME = {"THREADS"}
 # How long deploy.sh pauses before it looks again, which tests shorten; make's, and curl's.
 NO_SETTINGS = {"DEPLOY_PAUSE", "VENV", "NO_PROXY"}
 SETTINGS = {name.upper() for name in Settings.model_fields}
-SECTIONS = documents.sections(documents.README.read_text())
+SECTIONS = documents.sections((ROOT / "docs" / "environment.md").read_text())
 EXAMPLE = (ROOT / ".env.example").read_text()
 
 
@@ -28,7 +28,7 @@ def named(example: str) -> set[str]:
 
 
 def test_every_variable_is_documented_and_every_documented_one_is_read() -> None:
-    assert documented(SECTIONS["Environment"]) == SETTINGS | OF_THE_RUNTIME
+    assert documented(SECTIONS["The functions"]) == SETTINGS | OF_THE_RUNTIME
 
 
 def test_the_example_environment_names_every_setting() -> None:
