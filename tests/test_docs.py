@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mimetypes
 import re
@@ -35,10 +36,10 @@ def start(*buckets: str) -> Iterator[Project]:
         postgres.prepare()
         migrate(postgres)
         project = Project(postgres)
-        for bucket in buckets:
-            project.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [bucket, bucket])
-        yield project
-        project.close()
+        with contextlib.closing(project):
+            for bucket in buckets:
+                project.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [bucket, bucket])
+            yield project
 
 
 def run(project: Project, block: str) -> None:
