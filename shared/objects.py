@@ -147,7 +147,9 @@ def signed_addresses(
         match answer:
             case {"signedURL": str(url)} if "?token=" in url:
                 # A key may itself contain "?token=".
-                found[name] = f"{settings.public_url}/storage/v1/object/sign/{path}?token={url.rpartition('?token=')[2]}"
+                found[name] = (
+                    f"{settings.public_url}/storage/v1/object/sign/{path}?token={url.rpartition('?token=')[2]}"
+                )
             case {"error": str()}:
                 found[name] = Skipped("gone", f"There is no object {name!r} in bucket {bucket!r}.")
             case _:

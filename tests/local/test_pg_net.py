@@ -145,7 +145,7 @@ def test_an_address_a_header_and_a_path_to_certificates_may_have_any_character(
     certificates = tmp_path / "dépôt ✓.pem"
     certificates.write_bytes(Path(certifi.where()).read_bytes())
     monkeypatch.setattr(certifi, "where", lambda: str(certificates))
-    [answer] = send_batch([Queued(1, "POST", f"{receiver.origin}/é", {"x-name": "é ✓"}, b"{}", 5000)])
+    [answer] = send_batch([Queued(1, "POST", f"{receiver.origin}/é", ["x-name: é ✓"], b"{}", 5000)])
     assert (answer.status_code, answer.error_msg) == (201, None)
 
 
