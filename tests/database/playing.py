@@ -8,10 +8,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from tests.database.project import ON_UPLOAD, Project
+import psycopg
+import pytest
+
+from tests.database.project import ON_UPLOAD, PROJECT, Project, report
 from tests.database.rows import Row
 
 NAME = "clips/a.mp4"
+KILLER = "clips/killer.mp4"
+ANOTHER = "https://another.test"
+# Longer than any lease, and than a function that is down is left alone.
+LONG = 2 * 3600
 
 
 class Play:
@@ -19,58 +26,74 @@ class Play:
 
     Attributes:
         journal: the marks of what ittybit started, in order.
+        renamed: the marks of those whose source ittybit finds gone.
+        finds_objects: whether Storage has the objects that the function asks for.
+        project: the function's SUPABASE_URL.
         job: the object's first job.
     """
 
     def __init__(self, database: Project) -> None:
         self.database = database
         self.journal: list[str] = []
+        self.renamed: set[str] = set()
+        self.finds_objects = True
+        self.project = PROJECT
         database.rule(path="clips/*")
-        database.settings(nudge=False)
         database.put(NAME, etag="same")
         self.job: uuid.UUID = database.job()["id"]
-        self.last: list[Row] = []
+
+    def wake(self) -> int:
+        """Let time pass and pg_cron's tick come; return how many wake-ups it made."""
+        self.database.messages()
+        self.database.pass_time(LONG)
+        self.database.wake()
+        return len(self.database.messages())
+
+    def claim(self, *reports: Row) -> list[Row]:
+        return self.database.claim("on-upload", 100, *reports, project=self.project)
 
     def begin(self, mark: str) -> str:
         """Start a run at ittybit and return its id."""
         self.journal.append(mark)
-        return f"run of {mark}"
+        return f"runs/{mark}"
 
-    def send(self) -> list[Row]:
-        """Let everything be due and sent, and return the messages."""
-        self.database.messages()
-        self.database.make_due()
-        self.database.send()
-        self.last = [message["body"] for message in self.database.messages()]
-        return self.last
+    def step(self, lease: Row) -> Row:
+        """Do what a claimed job needs, and return the report of it."""
+        if lease["step"] == "check":
+            was_fetched = lease["ittybit_id"].removeprefix("runs/") not in self.renamed
+            return report(lease, "succeeded" if was_fetched else "failed", ittybit_id=lease["ittybit_id"])
+        if lease["look_since"] and lease["mark"] in self.journal:
+            return report(lease, "started", ittybit_id=f"runs/{lease['mark']}")
+        if lease["otherwise"]:
+            return report(lease, **lease["otherwise"])
+        if not self.finds_objects:
+            return report(lease, "skipped", reason="gone")
+        return report(lease, "started", ittybit_id=self.begin(lease["mark"]))
 
-    def deliver(self, message: Row, *, heard: bool = True, said: int = 1) -> None:
-        """Let the function do its step.
+    def drain(self, *, sent: int = 1) -> None:
+        """Claim, work and report until nothing is due, each report being sent so many times."""
+        known: list[Row] = []
+        while leases := self.claim(*known):
+            if KILLER in [lease.get("name") for lease in leases]:
+                # What is beside it may have started by then.
+                known = [self.step(lease) for lease in leases if lease.get("name") != KILLER]
+                return
+            known = [self.step(lease) for lease in leases]
+            for _ in range(sent - 1):
+                self.database.reports(*known)
 
-        Args:
-            message: what the database sent.
-            heard: whether its report arrives, or it is killed before.
-            said: how often it says its report.
-        """
-        job, attempt = message["job"], message["attempt"]
-        answer = self.database.claim(job, attempt)
-        if not answer["claimed"]:
-            return
-        report: Row
-        if answer["step"] == "check":
-            report = {"outcome": "succeeded", "ittybit_id": answer["ittybit_id"]}
-        elif answer["look_since"] and answer["mark"] in self.journal:
-            report = {"outcome": "started", "ittybit_id": f"run of {answer['mark']}"}
-        else:
-            report = answer["otherwise"] or {"outcome": "started", "ittybit_id": self.begin(answer["mark"])}
-        for _ in range(said if heard else 0):
-            self.database.report(job, attempt, **report)
+    def lose(self) -> list[Row]:
+        """Let a function be killed after its calls, and return the reports that nobody heard."""
+        self.wake()
+        return [self.step(lease) for lease in self.claim()]
 
     def settle(self) -> None:
         """Let everything go well until nothing moves any more."""
-        for _ in range(6):
-            for message in self.send():
-                self.deliver(message)
+        for _ in range(8):
+            if not self.database.value("select count(due_at) from ittybit.jobs"):
+                return
+            if self.wake():
+                self.drain()
 
     def state(self) -> str:
         """Return the first job's state, and its reason if it has one."""
@@ -78,112 +101,105 @@ class Play:
         return " ".join(word for word in row.values() if word)
 
 
-def _sent(play: Play) -> None:
-    play.send()
-
-
-def _claimed(play: Play) -> None:
-    play.database.claim(play.job, play.send()[0]["attempt"])
-
-
 def _in_doubt(play: Play) -> None:
-    [message] = play.send()
-    play.begin(play.database.claim(play.job, message["attempt"])["mark"])
-    play.database.report(play.job, message["attempt"], "retry", in_doubt=True)
+    [lease] = play.claim()
+    play.begin(lease["mark"])
+    play.database.report(lease, "retry", in_doubt=True)
 
 
 def _started(play: Play) -> None:
-    play.deliver(play.send()[0])
+    [lease] = play.claim()
+    play.database.reports(play.step(lease))
 
 
-def _succeeded(play: Play) -> None:
+def _checked(play: Play) -> Row:
     _started(play)
-    play.deliver(play.send()[0])
+    play.wake()
+    [lease] = play.claim()
+    return lease
 
 
 def _failed(play: Play) -> None:
-    _started(play)
-    [message] = play.send()
-    mark = play.journal[0]
-    play.database.report(play.job, message["attempt"], "failed", ittybit_id=f"run of {mark}", reason="corrupt")
+    lease = _checked(play)
+    play.database.report(lease, "failed", ittybit_id=lease["ittybit_id"], reason="corrupt")
 
 
-def _skipped(play: Play) -> None:
-    [message] = play.send()
-    play.database.claim(play.job, message["attempt"])
-    play.database.report(play.job, message["attempt"], "skipped", reason="gone")
-
-
-STATES: dict[str, Callable[[Play], None]] = {
+STATES: dict[str, Callable[[Play], object]] = {
     "queued": lambda _: None,
-    "sent": _sent,
-    "claimed": _claimed,
+    "claimed": lambda play: play.claim(),
     "in doubt": _in_doubt,
     "started": _started,
-    "succeeded": _succeeded,
+    "being checked": _checked,
+    "succeeded": lambda play: play.database.reports(play.step(_checked(play))),
     "failed": _failed,
-    "skipped": _skipped,
+    "skipped": lambda play: play.database.report(play.claim()[0], "skipped", reason="not_addressable"),
 }
 
 
-def _nudge_lost(play: Play) -> None:
-    play.send()
+def _woken_for_nothing(play: Play) -> None:
+    play.wake()
+    for _ in range(3):
+        play.drain()
+    play.settle()
+    play.drain()
 
 
-def _delivered_twice(play: Play) -> None:
-    for message in [*play.last, *play.send()]:
-        play.deliver(message)
-        play.deliver(message)
-
-
-def _delivered_late(play: Play) -> None:
-    old = [*play.last, *play.send()]
-    for message in play.send() + old:
-        play.deliver(message)
+def _drained_at_once(play: Play) -> None:
+    play.wake()
+    first, second = play.claim(), play.claim()
+    for lease in second + first:
+        play.database.reports(play.step(lease))
 
 
 def _claim_answer_lost(play: Play) -> None:
-    for message in play.send():
-        play.database.claim(message["job"], message["attempt"])
+    play.wake()
+    play.claim()
 
 
-def _killed(play: Play) -> None:
-    for message in play.send():
-        play.deliver(message, heard=False)
-
-
-def _report_said_twice(play: Play) -> None:
-    for message in play.send():
-        play.deliver(message, said=2)
+def _report_sent_twice(play: Play) -> None:
+    play.wake()
+    play.drain(sent=2)
 
 
 def _report_late(play: Play) -> None:
-    old = play.send()
-    known = len(play.journal)
-    for message in old:
-        play.deliver(message, heard=False)
-    for message in play.send():
-        play.deliver(message)
-    _say_started(play, old, known)
+    old = play.lose()
+    play.wake()
+    leases = play.claim()
+    play.database.reports(*old)
+    play.database.reports(*map(play.step, leases))
 
 
 def _report_out_of_order(play: Play) -> None:
-    old = play.send()
-    known = len(play.journal)
-    for message in old:
-        play.deliver(message, heard=False)
+    old = play.lose()
     play.settle()
-    _say_started(play, old, known)
+    play.database.reports(*old)
 
 
-def _say_started(play: Play, old: list[Row], known: int) -> None:
-    for message, mark in zip(old, play.journal[known:], strict=False):
-        play.database.report(message["job"], message["attempt"], "started", ittybit_id=f"run of {mark}")
+def _killer_beside_it(play: Play) -> None:
+    play.database.put(KILLER)
+    play.settle()
+    assert play.database.job(KILLER)["lost"] > 2
+    play.database.delete(KILLER)
+    # It is looked for once more, by a function that starts nothing.
+    play.wake()
+    play.database.reports(*(report(lease, **lease["otherwise"]) for lease in play.claim()))
+
+
+def _gone_is_not_so(play: Play) -> None:
+    play.finds_objects = False
+    play.wake()
+    play.drain()
+    play.finds_objects = True
 
 
 def _uploaded_again(play: Play) -> None:
     play.database.delete(NAME)
     play.database.put(NAME, etag="same")
+
+
+def _renamed_before_it_was_fetched(play: Play) -> None:
+    play.database.move(NAME, "clips/b.mp4")
+    play.renamed = set(play.journal)
 
 
 def _gate(shut: str, opened: str) -> Callable[[Play], None]:
@@ -199,63 +215,61 @@ def _gate(shut: str, opened: str) -> Callable[[Play], None]:
     return event
 
 
-def _refused_for_the_clock(play: Play) -> None:
+def _function_down(play: Play) -> None:
     for _ in range(3):
-        play.send()
-
-
-def _deleted_rule(play: Play) -> None:
-    play.database.sql("delete from ittybit.rules")
-
-
-def _restored(play: Play) -> None:
-    """What happened since the dump is as if it had not: the state is that of the dump."""
-    play.database.settings(home="elsewhere/5")
+        play.wake()
 
 
 def _copied(play: Play) -> None:
     """Everything is the copy's from here on, the journal too."""
     play.journal.clear()
-    play.database.settings(home="elsewhere/5")
-    # The functions are the original's, and claim there.
-    assert len(play.send()) <= 1
-    play.database.sql("select ittybit.adopt(as_copy => true)")
-    play.database.settings(on_upload_url=ON_UPLOAD)
+    play.project = ANOTHER
+    before = play.database.jobs()
+    with pytest.raises(psycopg.errors.RaiseException, match="was set up for"):
+        play.claim()
+    assert play.database.jobs() == before
+    play.database.sql("select ittybit.adopt(%s, open_jobs => 'skip')", ANOTHER)
+    play.database.sql("update ittybit.functions set url = %s where name = 'on-upload'", ON_UPLOAD)
 
 
-EVENTS: dict[str, Callable[[Play], None]] = {
-    "nudge lost, or the claim before it took effect": _nudge_lost,
-    "nudge delivered twice": _delivered_twice,
-    "nudge delivered late": _delivered_late,
+def _moved(play: Play) -> None:
+    play.project = ANOTHER
+    play.database.sql("select ittybit.adopt(%s, open_jobs => 'look')", ANOTHER)
+
+
+EVENTS: dict[str, Callable[[Play], object]] = {
+    "wake-up lost": lambda play: play.wake(),
+    "wake-up doubled, late, replayed, or sent by a copy of the database": _woken_for_nothing,
+    "two functions drain at once": _drained_at_once,
+    "function down, or the clock of its host wrong": _function_down,
     "claim's answer lost, or the function killed before the call": _claim_answer_lost,
-    "function killed in or after the call, or its report lost before it took effect": _killed,
-    "report's answer lost, and said again": _report_said_twice,
+    "function killed in or after the call, or its report lost": lambda play: play.lose(),
+    "function killed by another job of the batch": _killer_beside_it,
+    "report's answer lost, and sent again": _report_sent_twice,
     "report late": _report_late,
     "report out of order": _report_out_of_order,
-    "object overwritten": lambda play: void(play.database.put(NAME)),
-    "same bytes again": lambda play: void(play.database.put(NAME, etag="same")),
-    "object renamed": lambda play: void(play.database.move(NAME, "clips/b.mp4")),
-    "object moved out of reach": lambda play: void(play.database.move(NAME, "b.mp4")),
+    "object overwritten": lambda play: play.database.put(NAME),
+    "same bytes again": lambda play: play.database.put(NAME, etag="same"),
+    "object renamed": lambda play: play.database.move(NAME, "clips/b.mp4"),
+    "object renamed before ittybit fetched it": _renamed_before_it_was_fetched,
+    "object moved out of reach": lambda play: play.database.move(NAME, "b.mp4"),
     "object deleted": lambda play: play.database.delete(NAME),
     "object deleted and uploaded again": _uploaded_again,
-    "rule edited": lambda play: void(play.database.sql("update ittybit.rules set automation_id = 'other'")),
+    "Storage says that the object is gone, and it is not": _gone_is_not_so,
+    "rule edited": lambda play: play.database.sql("update ittybit.rules set automation_id = 'other'"),
     "rule disabled, and enabled again": _gate(
         "update ittybit.rules set enabled = false", "update ittybit.rules set enabled = true"
     ),
-    "rule deleted": _deleted_rule,
+    "rule deleted": lambda play: play.database.sql("delete from ittybit.rules"),
     "pause": _gate("select ittybit.pause()", "select ittybit.resume()"),
     "hold": _gate(
-        "insert into ittybit.holds (scope, probe_at) values ('all', now() + interval '1 hour')",
+        "insert into ittybit.holds (scope, probe_at) values ('all', now() + interval '1 year')",
         "delete from ittybit.holds",
     ),
     "ceiling": _gate(
         "update ittybit.settings set starts_per_hour = 0", "update ittybit.settings set starts_per_hour = 1000"
     ),
-    "clock of the function's host wrong": _refused_for_the_clock,
-    "database restored or moved, and gone on with": _restored,
-    "database copied, and the copy adopted": _copied,
+    "database upgraded, or restored in the same project": lambda _: None,
+    "database moved to another project, and gone on with": _moved,
+    "database restored beside the original, branched, or made from a template": _copied,
 }
-
-
-def void(_: object) -> None:
-    """Take an answer that nobody needs."""

@@ -49,6 +49,23 @@ select setval('ittybit.on_upload_woken', 0), setval('ittybit.push_back_woken', 0
 reset session_replication_role;
 """  # noqa: S608 - constants of this file
 
+_PASS_TIME = """
+with jobs as (
+  update ittybit.jobs set
+    due_at = due_at - interval '<seconds> s',
+    claimed_at = claimed_at - interval '<seconds> s',
+    created_at = created_at - interval '<seconds> s'
+), holds as (
+  update ittybit.holds set probe_at = probe_at - interval '<seconds> s'
+), functions as (
+  update ittybit.functions set
+    knocked_at = knocked_at - interval '<seconds> s',
+    claimed_at = claimed_at - interval '<seconds> s'
+)
+select ittybit.set_last_woken(name, greatest(ittybit.last_woken(name) - <seconds> * 1000, 0)::bigint)
+from ittybit.functions
+"""
+
 
 class Project:
     """One database with the migrations applied, ``name``; every statement is its own transaction.
@@ -141,6 +158,10 @@ class Project:
     def make_due(self) -> None:
         """Let every lease and every wait end now."""
         self.sql("update ittybit.jobs set due_at = now() where due_at is not null")
+
+    def pass_time(self, seconds: float) -> None:
+        """Move what the ledger and the wake-ups go by into the past."""
+        self.sql(_PASS_TIME.replace("<seconds>", str(seconds)))
 
     def wake(self) -> int:
         """Let pg_cron's tick come; return how many wake-ups it made."""

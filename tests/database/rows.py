@@ -21,9 +21,10 @@ set version = excluded.version, metadata = excluded.metadata, owner_id = exclude
 
 
 def rows(connection: Connection, statement: str, *parameters: object) -> list[Row]:
-    """Run one statement and return its rows, if it has any."""
+    """Run one statement and return its rows, if it has any; ``select from`` has rows without columns."""
     cursor = connection.execute(statement.encode(), parameters or None)
-    return cursor.fetchall() if cursor.description else []
+    has_rows = cursor.pgresult is not None and cursor.pgresult.status == psycopg.pq.ExecStatus.TUPLES_OK
+    return cursor.fetchall() if has_rows else []
 
 
 def put(

@@ -5,12 +5,22 @@ from __future__ import annotations
 import pytest
 
 from tests.database.project import Project
+from tests.database.rows import Row
+
+
+def started_doubtful_and_waiting(database: Project) -> None:
+    database.put("started.mp4")
+    database.started("started.mp4", "runs/1")
+    database.put("doubtful.mp4")
+    assert len(database.claim()) == 1
+    database.put("waiting.mp4")
 
 
 def test_an_overwrite_supersedes_what_waits_and_lets_run_what_started(database: Project) -> None:
     database.rule()
-    database.put("waiting.mp4", "started.mp4")
-    database.started("started.mp4", "run_1")
+    database.put("started.mp4")
+    database.started("started.mp4", "runs/1")
+    database.put("waiting.mp4")
     database.put("waiting.mp4", "started.mp4")
     assert sorted(database.states(), key=str) == [
         ("started.mp4", "queued", None),
@@ -24,20 +34,19 @@ def test_an_overwrite_supersedes_what_waits_and_lets_run_what_started(database: 
 def test_the_same_bytes_again_start_nothing(database: Project, state: str) -> None:
     database.rule()
     database.put("a.mp4", etag="same")
-    job = database.started("a.mp4", "run_1")
-    if state == "succeeded":
-        database.report(job["id"], 1, "succeeded", ittybit_id="run_1")
+    [lease] = database.claim()
+    database.report(lease, state, ittybit_id="runs/1")
     version = database.put("a.mp4", etag="same")
     carried = database.job()
-    assert (carried["id"], carried["version"], carried["state"]) == (job["id"], version, state)
+    assert (str(carried["id"]), carried["version"], carried["state"]) == (lease["job"], version, state)
 
 
 def test_the_same_bytes_in_another_size_or_after_a_failure_are_bought(database: Project) -> None:
     database.rule()
     database.put("other.mp4", "failed.mp4", etag="same")
-    database.started("other.mp4", "run_1")
-    job = database.started("failed.mp4", "run_2")
-    database.report(job["id"], 1, "failed", ittybit_id="run_2")
+    for lease in database.claim():
+        outcome = "started" if lease["name"] == "other.mp4" else "failed"
+        database.report(lease, outcome, ittybit_id=f"runs/{lease['name']}")
     database.put("other.mp4", etag="same", size=999)
     database.put("failed.mp4", etag="same")
     assert [job["state"] for job in database.jobs("other.mp4")] == ["started", "queued"]
@@ -46,9 +55,7 @@ def test_the_same_bytes_in_another_size_or_after_a_failure_are_bought(database: 
 
 def test_a_rename_carries_what_was_or_may_have_been_bought(database: Project) -> None:
     database.rule()
-    database.put("started.mp4", "doubtful.mp4", "waiting.mp4")
-    database.started("started.mp4", "run_1")
-    database.claim(database.job("doubtful.mp4")["id"], 1)
+    started_doubtful_and_waiting(database)
     before = {job["name"]: job["id"] for job in database.jobs()}
     versions = {name: database.move(name, f"moved/{name}") for name in before}
     for name in ("started.mp4", "doubtful.mp4"):
@@ -60,8 +67,9 @@ def test_a_rename_carries_what_was_or_may_have_been_bought(database: Project) ->
 
 def test_a_file_moved_out_of_reach_leaves_its_started_job(database: Project) -> None:
     database.rule(path="clips/*")
-    database.put("clips/a.mp4", "clips/b.mp4")
-    database.started("clips/a.mp4", "run_1")
+    database.put("clips/a.mp4")
+    database.started("clips/a.mp4", "runs/1")
+    database.put("clips/b.mp4")
     database.move("clips/a.mp4", "old/a.mp4")
     database.move("clips/b.mp4", "b.mp4", to_bucket="results")
     assert sorted(database.states()) == [("clips/a.mp4", "started", None), ("clips/b.mp4", "skipped", "moved")]
@@ -76,12 +84,39 @@ def test_a_file_moved_into_reach_is_bought(database: Project) -> None:
 
 def test_a_deleted_source_skips_what_waits_and_keeps_what_started_or_may_have(database: Project) -> None:
     database.rule()
-    database.put("waiting.mp4", "started.mp4", "doubtful.mp4")
-    database.started("started.mp4", "run_1")
-    database.claim(database.job("doubtful.mp4")["id"], 1)
+    started_doubtful_and_waiting(database)
     database.delete("waiting.mp4", "started.mp4", "doubtful.mp4")
     assert sorted(database.states()) == [
         ("doubtful.mp4", "queued", None),
         ("started.mp4", "started", None),
         ("waiting.mp4", "skipped", "gone"),
     ]
+
+
+@pytest.mark.parametrize(("reason", "expected"), [(None, ("queued", 2, None)), ("corrupt", ("failed", 1, "corrupt"))])
+def test_a_run_that_fails_since_its_object_was_renamed_starts_once_more_under_the_new_name(
+    database: Project, reason: str | None, expected: tuple[str, int, str | None]
+) -> None:
+    database.rule()
+    database.put("a.mp4")
+    database.started("a.mp4", "runs/1")
+    database.move("a.mp4", "b.mp4")
+    database.move("b.mp4", "c.mp4")
+    database.report(database.next_lease(), "failed", ittybit_id="runs/1", reason=reason)
+    job = database.job()
+    assert (job["state"], job["generation"], job["reason"]) == expected
+    if reason is None:
+        lease = database.next_lease()
+        assert (lease["name"], lease["look_since"], lease["mark"]) == ("c.mp4", None, f"{job['id']}.2")
+        database.report(lease, "started", ittybit_id="runs/2")
+        # ittybit was told the name that it has.
+        database.report(database.next_lease(), "failed", ittybit_id="runs/2")
+        assert (database.states(), database.counted_starts()) == ([("c.mp4", "failed", "ittybit_failed")], 2)
+
+
+def test_an_object_that_was_renamed_before_its_start_has_no_former_name(lease: Row, database: Project) -> None:
+    database.move("a.mp4", "b.mp4")
+    database.report(lease, "skipped", reason="gone")
+    database.report(database.next_lease(), "started", ittybit_id="runs/1")
+    database.report(database.next_lease(), "failed", ittybit_id="runs/1")
+    assert database.states() == [("b.mp4", "failed", "ittybit_failed")]

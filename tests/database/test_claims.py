@@ -1,92 +1,234 @@
-"""Claims: one caller wins an attempt, ever, and learns what to do; every other one learns why not."""
+"""Claims: due jobs are leased in their order, each to one caller, who learns what to do."""
 
 from __future__ import annotations
 
-import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+import psycopg
 import pytest
 
-from tests.database.project import TASK, Project
-from tests.database.rows import Row
+from tests.database.cost import pages
+from tests.database.project import PROJECT, TASK, Project, claim, report
+from tests.database.rows import Row, rows
+from tests.database.unseen import triggers_off
+from tests.waiting import until
 
-OVER = "insert into ittybit.starts values (date_trunc('hour', now()), 1000, 1000)"
+# A kind's name is the first part of its objects' names.
+OPEN = """
+insert into storage.objects (bucket_id, name, version)
+select 'uploads', kind || '/' || n, 'v' from unnest(%(kinds)s::text[]) as kind, generate_series(1, %(count)s) as n;
+insert into ittybit.jobs (rule, bucket_id, name, version, action, state, ittybit_id, in_doubt_since, backfill, due_at)
+select
+  'clips', 'uploads', kind || '/' || n, 'v', '{"automation_id": "auto_1"}',
+  case kind when 'check' then 'started' else 'queued' end,
+  case kind when 'check' then 'runs/' || n end,
+  case kind when 'doubt' then now() end,
+  kind = 'backfill',
+  now() + %(due_in)s * interval '1 s' + n * interval '1 ms'
+from unnest(%(kinds)s::text[]) as kind, generate_series(1, %(count)s) as n;
+"""
+ONE_OUTPUT = TASK | {"destination": "s3://results/one.mp4"}
 
 
-@pytest.fixture
-def sent(database: Project) -> Project:
-    """A project with one job, clips/a.mp4, sent as attempt 1."""
-    database.rule()
-    database.put("clips/a.mp4")
-    return database
+def open_jobs(database: Project, count: int, *kinds: str, due_in: int = -3600) -> None:
+    """Make so many open jobs of each kind."""
+    with triggers_off(database), psycopg.ClientCursor(database.superuser) as cursor:
+        cursor.execute(OPEN, {"count": count, "kinds": list(kinds), "due_in": due_in})
+        cursor.execute("analyze ittybit.jobs")
 
 
-def refused(reason: str) -> Row:
-    return {"claimed": False, "reason": reason}
+def names(leases: list[Row]) -> list[str]:
+    return [lease["name"] for lease in leases]
 
 
-def test_a_start_is_told_everything_it_needs(sent: Project) -> None:
-    job = sent.job()
-    answer = sent.claim(job["id"], 1)
-    assert sent.value("select %s::timestamptz between now() - interval '5 s' and clock_timestamp()", answer.pop("now"))
-    assert answer == {
-        "claimed": True,
+def overlapping_claims(database: Project, function: str, jobs: int) -> tuple[list[Row], list[Row]]:
+    """Claim twice, the second time before the first claim is committed."""
+    with database.connect("authenticator") as other:
+        other.execute("set role service_role")
+        waits = "select from pg_locks where locktype = 'advisory' and not granted"
+        with ThreadPoolExecutor(1) as threads, other.transaction():
+            first = claim(other, function, jobs)
+            second = threads.submit(database.claim, function, jobs)
+            until(lambda: second.done() or rows(database.superuser, waits))
+        return first, second.result()
+
+
+def test_a_start_is_told_everything_it_needs(lease: Row, database: Project) -> None:
+    job = database.job()
+    assert database.value("select %s::timestamptz between now() - interval '5 s' and clock_timestamp()", lease["now"])
+    assert lease | {"now": None} == {
+        "job": str(job["id"]),
+        "generation": 1,
+        "attempt": 1,
         "step": "start",
         "otherwise": None,
         "mark": f"{job['id']}.1",
         "look_since": None,
+        "now": None,
         "bucket": "uploads",
-        "name": "clips/a.mp4",
+        "name": "a.mp4",
         "public": False,
-        "automation_id": "auto_1",
-        "task": None,
+        "action": {"automation_id": "auto_1"},
     }
-    assert sent.counted_starts() == 1
 
 
-def test_a_task_is_told_with_its_destination_filled_in(database: Project) -> None:
+def test_a_task_is_told_with_its_destination_filled_in_and_reserves_it(database: Project) -> None:
     database.rule(bucket_id="published", task=TASK)
     database.put("clips/a.mov", bucket="published")
-    answer = database.claim(database.job()["id"], 1)
-    assert answer["task"] == TASK | {"destination": "s3://results/clips/a.mp4"}
-    assert (answer["public"], answer["automation_id"]) == (True, None)
+    assert (database.claim(), database.outputs()) == ([], [])
+    [lease] = database.claim("push-back")
+    assert lease["action"] == {"task": TASK | {"destination": "s3://results/clips/a.mp4"}}
+    assert lease["public"]
+    assert database.outputs() == [("results", "clips/a.mp4")]
 
 
-def test_a_started_job_is_checked_and_counts_as_no_start(sent: Project) -> None:
-    job = sent.started("clips/a.mp4", "run_1")
-    sent.make_due()
-    sent.settings(paused=True)
-    assert sent.send() == 1
-    assert sent.claim(job["id"], 2) == {"claimed": True, "step": "check", "ittybit_id": "run_1"}
-    assert sent.claim(job["id"], 2) == refused("lost")
-    assert sent.counted_starts() == 1
+def test_a_started_job_is_checked_whatever_keeps_starts_back(lease: Row, database: Project) -> None:
+    database.report(lease, "started", ittybit_id="runs/1")
+    database.settings(paused=True)
+    database.make_due()
+    named = {"job": lease["job"], "generation": 1, "attempt": 2}
+    assert database.claim() == [named | {"step": "check", "ittybit_id": "runs/1"}]
+    assert database.claim() == []
 
 
-def test_of_ten_claims_at_once_one_wins(sent: Project) -> None:
-    answers = sent.claims_at_once([(sent.job()["id"], 1)] * 10)
-    assert sorted(answer["claimed"] for answer in answers) == [False] * 9 + [True]
-    assert [answer["reason"] for answer in answers if not answer["claimed"]] == ["lost"] * 9
-    assert sent.counted_starts() == 1
+@pytest.mark.parametrize(
+    ("function", "jobs", "said"),
+    [
+        ("on_upload", 1, 'there is no function "on_upload"'),
+        (None, 1, 'there is no function "<NULL>"'),
+        ("on-upload", 0, "jobs must be 1 to 100, not 0"),
+        ("on-upload", 101, "jobs must be 1 to 100, not 101"),
+        ("on-upload", None, "jobs must be 1 to 100, not null"),
+    ],
+)
+def test_a_claim_that_cannot_be_meant_is_an_error_that_says_so(
+    waiting: Project, function: Any, jobs: Any, said: str
+) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=said):
+        waiting.claim(function, jobs)
+    assert len(waiting.claim()) == 3
 
 
-def test_only_the_attempt_that_was_sent_last_can_win(sent: Project) -> None:
-    job = sent.job()["id"]
-    assert sent.claim(job, 2) == refused("lost")
-    sent.make_due()
-    assert sent.send() == 1
-    assert sent.claim(job, 1) == refused("lost")
-    assert sent.claim(job, 2)["claimed"]
+@pytest.mark.parametrize("project", ["https://another.test", PROJECT + "/", None])
+def test_a_claim_of_another_project_is_refused_and_changes_nothing(lease: Row, database: Project, project: Any) -> None:
+    database.put("b.mp4")
+    before = database.jobs(), database.sql("select * from ittybit.functions")
+    with pytest.raises(psycopg.errors.RaiseException, match=f"was set up for {PROJECT}, and the function works for"):
+        database.claim("on-upload", 1, report(lease, "started", ittybit_id="runs/1"), project=project)
+    assert (database.jobs(), database.sql("select * from ittybit.functions")) == before
 
 
-def test_a_won_claim_begins_the_lease_anew(sent: Project) -> None:
-    sent.sql("update ittybit.jobs set due_at = now() + interval '1 second'")
-    assert sent.claim(sent.job()["id"], 1)["claimed"]
-    assert sent.value("select due_at > clock_timestamp() + interval '50 seconds' from ittybit.jobs")
+def test_the_first_claim_says_whose_ledger_it_is(database: Project) -> None:
+    database.settings(project=None)
+    database.claim(project="https://first.test")
+    assert database.value("select project from ittybit.settings") == "https://first.test"
+    for statement in ("select", "delete from ittybit.settings"):
+        database.sql(statement)
+        with pytest.raises(psycopg.errors.RaiseException, match="was set up for"):
+            database.claim()
 
 
-def test_a_job_that_is_not_in_the_ledger_is_unknown(database: Project) -> None:
-    assert database.claim(uuid.uuid4(), 1) == refused("unknown")
+def test_of_functions_that_claim_at_once_each_job_has_one(database: Project) -> None:
+    database.rule()
+    database.put(*(f"{number:02}.mp4" for number in range(40)))
+    claimed = database.claims_at_once(5, jobs=10)
+    assert sorted(name for leases in claimed for name in names(leases)) == sorted(
+        job["name"] for job in database.jobs()
+    )
+    assert {job["attempt"] for job in database.jobs()} == {1}
+
+
+def test_claims_at_once_do_not_pass_a_ceiling(database: Project) -> None:
+    database.rule()
+    database.settings(starts_per_hour=5)
+    database.put(*(f"{number}.mp4" for number in range(16)))
+    first, second = overlapping_claims(database, "on-upload", 3)
+    assert (len(first), len(second)) == (3, 2)
+    # What is in doubt counts, and what is known to have started counts instead.
+    database.reports(*(report(lease, "started", ittybit_id=f"runs/{lease['job']}") for lease in first + second))
+    assert (database.claim(), database.counted_starts()) == ([], 5)
+
+
+def test_reaching_the_days_ceiling_trips_until_a_person_resumes(waiting: Project) -> None:
+    waiting.settings(starts_per_day=2)
+    first, second = waiting.claim()
+    tripped = "select tripped_at is not null from ittybit.settings"
+    waiting.report(first, "started", ittybit_id="runs/1")
+    assert not waiting.value(tripped)
+    waiting.report(second, "started", ittybit_id="runs/2")
+    assert waiting.value(tripped)
+    # A day later.
+    waiting.sql("update ittybit.starts set hour = hour - interval '25 hours'")
+    assert (waiting.claim(), waiting.wake()) == ([], 0)
+    waiting.settings(tripped_at=None)
+    assert names(waiting.claim()) == ["3.mp4"]
+
+
+def test_doubts_go_first_then_uploads_then_backfills_and_an_eighth_is_kept_for_checks(database: Project) -> None:
+    database.rule()
+    database.settings(starts_per_hour=100_000)
+    open_jobs(database, 4, "doubt")
+    open_jobs(database, 30, "check", "live", "backfill")
+    ids = "select name from ittybit.work('on-upload', %s) with ordinality as w (id, place) join ittybit.jobs using (id)"
+    for most, expected in (
+        (20, {"doubt": 4, "check": 2, "live": 14}),
+        (44, {"doubt": 4, "check": 5, "live": 30, "backfill": 5}),
+        (90, {"doubt": 4, "check": 26, "live": 30, "backfill": 30}),
+    ):
+        kinds = [row["name"].partition("/")[0] for row in database.sql(f"{ids} order by place", most)]
+        # In the order in which they were due, each kind together but for the checks that there is room for.
+        assert Counter(kinds) == expected
+        assert list(dict.fromkeys(kinds)) == list(expected)
+    assert [lease.get("name") for lease in database.claim(jobs=5)] == [f"doubt/{n}" for n in range(1, 5)] + [None]
+
+
+def test_the_lease_doubles_with_each_that_was_lost_and_a_report_ends_that(lease: Row, database: Project) -> None:
+    leases = [database.seconds_left()]
+    for _ in range(7):
+        lease = database.next_lease()
+        leases.append(database.seconds_left())
+    assert leases == pytest.approx([60, 120, 240, 480, 960, 1920, 3600, 3600], abs=2)
+    assert (database.job()["lost"], database.job()["attempt"], database.job()["state"]) == (7, 8, "queued")
+    database.report(lease, "retry")
+    assert database.job()["lost"] == 0
+    database.next_lease()
+    assert database.seconds_left() == pytest.approx(60, abs=2)
+
+
+def test_what_was_lost_twice_is_claimed_alone_and_holds_up_nobody(waiting: Project) -> None:
+    for _ in range(2):
+        waiting.make_due()
+        assert len(waiting.claim()) == 3
+    waiting.put("new.mp4")
+    waiting.make_due()
+    # Whichever of them kills the function is found out one by one, and the new one is not among them.
+    alone = [names(waiting.claim()) for _ in range(4)]
+    assert sorted(alone) == [["1.mp4"], ["2.mp4"], ["3.mp4"], ["new.mp4"]]
+    # A new one that comes first takes none of them along.
+    waiting.sql("update ittybit.jobs set due_at = now() - interval '1 s' where name = 'new.mp4'")
+    waiting.sql("update ittybit.jobs set due_at = now() where name <> 'new.mp4'")
+    assert names(waiting.claim()) == ["new.mp4"]
+
+
+def test_a_lost_start_is_looked_for_since_it_was_first_claimed(lease: Row, database: Project) -> None:
+    assert lease["look_since"] is None
+    since = database.job()["in_doubt_since"]
+    for _ in range(2):
+        assert datetime.fromisoformat(database.next_lease()["look_since"]) == since
+
+
+def test_a_claim_waits_for_nobody(waiting: Project) -> None:
+    waiting.sql("insert into ittybit.holds (scope, probe_at) values ('all', now())")
+    waiting.service.execute("set statement_timeout = '5s'")
+    with waiting.connect("supabase_admin") as other, other.transaction(force_rollback=True):
+        # An upload in a long transaction, and a report of another claim that waits for its turn.
+        other.execute("select from ittybit.jobs where name = '1.mp4' for update")
+        other.execute("update ittybit.holds set probe_at = now() + interval '5 minutes'")
+        assert names(waiting.claim()) == ["2.mp4"]
+    waiting.service.execute("reset statement_timeout")
 
 
 @pytest.mark.parametrize(
@@ -98,138 +240,69 @@ def test_a_job_that_is_not_in_the_ledger_is_unknown(database: Project) -> None:
         ("update storage.objects set version = 'newer'", "superseded"),
     ],
 )
-def test_what_ends_a_waiting_job_is_seen_by_the_claim_as_well(sent: Project, happened: str, reason: str) -> None:
-    # The triggers missed it.
-    sent.superuser.execute(
-        f"set session_replication_role = replica; {happened}; reset session_replication_role".encode()
-    )
-    job = sent.job()
-    assert sent.claim(job["id"], 1) == refused(reason)
-    assert sent.states() == [("clips/a.mp4", "skipped", reason)]
-    assert sent.job()["due_at"] is None
-    assert sent.counted_starts() == 0
-
-
-@pytest.mark.parametrize("state", ["succeeded", "failed", "skipped"])
-def test_a_finished_job_has_nothing_to_do(sent: Project, state: str) -> None:
-    sent.sql("update ittybit.jobs set state = %s", state)
-    assert sent.claim(sent.job()["id"], 1) == refused(state)
-    assert sent.job()["due_at"] is None
-
-
-WAITS = {
-    "disabled": "update ittybit.rules set enabled = false",
-    "paused": "update ittybit.settings set paused = true",
-    "held": "insert into ittybit.holds (scope, probe_at) values ('rule:clips', now() + interval '5 minutes')",
-    "ceiling": OVER,
-}
-
-
-@pytest.mark.parametrize(("reason", "statement"), WAITS.items(), ids=WAITS)
-def test_what_makes_a_job_wait_uses_up_the_attempt_and_nothing_else(sent: Project, reason: str, statement: str) -> None:
-    sent.sql(statement)
-    job = sent.job()
-    assert sent.claim(job["id"], 1) == refused(reason)
-    waiting = sent.job()
-    assert (waiting["state"], waiting["attempt"], waiting["doubt_since"]) == ("queued", 1, None)
-    assert sent.value("select due_at <= now() from ittybit.jobs")
-    assert sent.send() == 0
-
-    # Delivered again after all is well, the same message must not win beside the next attempt.
-    sent.sql("update ittybit.rules set enabled = true")
-    sent.sql("delete from ittybit.holds")
-    sent.sql("delete from ittybit.starts")
-    sent.settings(paused=False)
-    assert sent.claim(job["id"], 1) == refused("lost")
-    assert sent.send() == 1
-    assert sent.claim(job["id"], 2)["claimed"]
-
-
-@pytest.mark.parametrize(
-    "statement", ["update ittybit.settings set tripped_at = now()", "delete from ittybit.settings"]
-)
-def test_nothing_starts_when_tripped_or_without_settings(sent: Project, statement: str) -> None:
-    sent.sql(statement)
-    assert sent.claim(sent.job()["id"], 1) == refused("ceiling")
-
-
-def test_the_probe_of_a_hold_may_start(database: Project) -> None:
+def test_what_ends_a_waiting_job_is_seen_by_the_claim_as_well(database: Project, happened: str, reason: str) -> None:
     database.rule()
-    database.put("1.mp4", "2.mp4")
-    probe, other = (job["id"] for job in database.jobs())
-    database.sql("insert into ittybit.holds (scope, probe_at, probe) values ('all', now(), %s)", probe)
-    assert database.claim(other, 1) == refused("held")
-    assert database.claim(probe, 1)["claimed"]
-
-
-def test_claims_at_once_do_not_pass_a_ceiling(database: Project) -> None:
-    database.rule()
-    database.settings(starts_per_hour=3)
-    database.put(*(f"{number}.mp4" for number in range(8)))
-    answers = database.claims_at_once([(job["id"], 1) for job in database.jobs()])
-    assert sum(answer["claimed"] for answer in answers) == 3
-    assert database.counted_starts() == 3
-
-
-def test_reaching_the_days_ceiling_trips_until_a_person_resumes(database: Project) -> None:
-    database.rule()
-    database.settings(starts_per_day=2)
-    database.put("1.mp4", "2.mp4", "3.mp4")
-    tripped = "select tripped_at is not null from ittybit.settings"
-    first, second, third = (job["id"] for job in database.jobs())
-    assert database.claim(first, 1)["claimed"]
-    assert not database.value(tripped)
-    assert database.claim(second, 1)["claimed"]
-    assert database.value(tripped)
-    # A day later.
-    database.sql("update ittybit.starts set hour = hour - interval '25 hours'")
-    assert database.claim(third, 1) == refused("ceiling")
-    assert database.send() == 0
-    database.settings(tripped_at=None)
-    assert database.send() == 1
-    assert database.claim(third, 2)["claimed"]
-
-
-def test_a_lost_start_is_looked_for_since_it_was_claimed(sent: Project) -> None:
-    job = sent.job()["id"]
-    assert sent.claim(job, 1)["look_since"] is None
-    since = sent.job()["doubt_since"]
-    for attempt in (2, 3):
-        sent.make_due()
-        assert sent.send() == 1
-        assert datetime.fromisoformat(sent.claim(job, attempt)["look_since"]) == since
-
-
-@pytest.mark.parametrize(("in_doubt", "looked_for"), [(True, True), (False, False)])
-def test_a_report_keeps_or_ends_the_doubt(sent: Project, in_doubt: bool, looked_for: bool) -> None:
-    job = sent.job()["id"]
-    sent.claim(job, 1)
-    sent.report(job, 1, "retry", in_doubt=in_doubt)
-    sent.make_due()
-    sent.send()
-    assert (sent.claim(job, 2)["look_since"] is not None) == looked_for
-
-
-@pytest.mark.parametrize("task", [TASK | {"destination": "s3://results/one.mp4"}, TASK], ids=["fixed", "overwrite"])
-def test_of_two_tasks_for_one_output_the_second_waits_for_the_first(database: Project, task: dict[str, Any]) -> None:
-    database.rule(task=task)
     database.put("a.mp4")
-    first = database.started("a.mp4", "task_1")
+    with triggers_off(database):
+        database.superuser.execute(happened.encode())
+    assert database.claim() == []
+    assert database.states() == [("a.mp4", "skipped", reason)]
+    assert (database.job()["due_at"], database.work()) == (None, 0)
+
+
+@pytest.mark.parametrize("overwrites", [False, True], ids=["fixed", "overwrite"])
+def test_of_two_tasks_for_one_output_the_second_waits_for_the_first(database: Project, overwrites: bool) -> None:
+    database.rule(task=TASK if overwrites else ONE_OUTPUT)
     database.put("a.mp4")
-    second = next(job["id"] for job in database.jobs() if job["id"] != first["id"])
-    assert database.claim(second, 1) == refused("output_busy")
-    assert database.value(
-        "select due_at - now() between interval '14 s' and interval '15 s' from ittybit.jobs where id = %s", second
-    )
-    database.report(first["id"], 1, "succeeded", ittybit_id="task_1")
+    [first] = database.claim("push-back")
+    database.put("a.mp4" if overwrites else "b.mp4")
+    second = "select due_at - now() as wait, attempt from ittybit.jobs where id <> %s"
+    for _ in range(2):
+        assert database.claim("push-back") == []
+        [row] = database.sql(second, first["job"])
+        assert 14 < row["wait"].total_seconds() <= 15
+        assert row["attempt"] == 0
+        database.sql("update ittybit.jobs set due_at = now() where id <> %s", first["job"])
+        database.report(first, "started", ittybit_id="tasks/1")
+    [check] = [one for one in claim_when_due(database) if one["step"] == "check"]
+    database.report(check, "succeeded", ittybit_id="tasks/1")
     database.make_due()
-    assert database.send() == 1
-    assert database.claim(second, 2)["claimed"]
+    assert [one["step"] for one in database.claim("push-back")] == ["start"]
+
+
+def claim_when_due(database: Project) -> list[Row]:
+    database.make_due()
+    return database.claim("push-back")
 
 
 def test_of_claims_at_once_for_one_output_one_starts(database: Project) -> None:
-    database.rule(task=TASK | {"destination": "s3://results/one.mp4"})
+    database.rule(task=ONE_OUTPUT)
     database.put(*(f"{number}.mp4" for number in range(6)))
-    answers = database.claims_at_once([(job["id"], 1) for job in database.jobs()])
-    assert sum(answer["claimed"] for answer in answers) == 1
-    assert {answer.get("reason") for answer in answers} == {None, "output_busy"}
+    first, second = overlapping_claims(database, "push-back", 2)
+    assert (len(first), len(second)) == (1, 0)
+
+
+def test_a_claim_that_finds_nothing_costs_the_same_however_many_jobs_are_open(database: Project) -> None:
+    database.rule()
+    open_jobs(database, 35_000, "check", "live", "backfill", due_in=60)
+    statement = f"select public.ittybit_claim('on-upload', '{PROJECT}', 32)"
+    with database.connect("supabase_admin") as connection:
+        # What a session reads once; and plans for all values, as long-lived sessions come to have.
+        for mode in ("auto", "force_generic_plan"):
+            connection.execute(f"set plan_cache_mode = {mode}".encode())
+            pages(connection, statement)
+            assert pages(connection, statement) < 100
+        [row] = rows(connection, f"{statement} as answer")
+        assert row["answer"]["jobs"] == []
+        database.sql("update ittybit.jobs set due_at = now() where name in ('live/3', 'check/7')")
+        assert database.work() == 2
+
+
+def test_what_waits_in_a_closed_scope_does_not_keep_others_back(database: Project) -> None:
+    database.rule("first")
+    database.rule("second", automation_id="auto_2")
+    database.put(*(f"{number}.mp4" for number in range(5)))
+    database.sql("update ittybit.rules set enabled = false where name = 'first'")
+    with database.connect("authenticator") as connection:
+        connection.execute("set role service_role")
+        assert len(claim(connection, "on-upload", 3)) == 3

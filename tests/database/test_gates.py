@@ -1,141 +1,130 @@
-"""What holds starts back: pauses, ceilings, disabled rules and holds; and what the trigger is told of it."""
+"""What keeps starts back, the wake-up, the work and the claim: pauses, ceilings, disabled rules and holds."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from tests.database.project import TASK, Project
+from tests.database.project import ON_UPLOAD, TASK, Project
+from tests.database.rows import Row
 
 HELD = "insert into ittybit.holds (scope, probe_at) values (%s, now() + interval '5 minutes')"
-GATES: dict[str, list[str]] = {
-    "paused": ["update ittybit.settings set paused = true"],
-    "tripped": ["update ittybit.settings set tripped_at = now()"],
-    "the hour's ceiling": [
-        "update ittybit.settings set starts_per_hour = 5",
-        "insert into ittybit.starts values (date_trunc('hour', now()), 5, 5)",
-    ],
-    "the day's ceiling": [
-        "update ittybit.settings set starts_per_day = 8",
-        "insert into ittybit.starts values"
-        " (date_trunc('hour', now()), 3, 3), (date_trunc('hour', now()) - interval '20 hours', 5, 5)",
-    ],
-    "a disabled rule": ["update ittybit.rules set enabled = false"],
-    "a hold": ["insert into ittybit.holds (scope, probe_at) values ('all', now() + interval '1 minute')"],
+GATES: dict[str, tuple[str, str]] = {
+    "paused": ("update ittybit.settings set paused = true", "select ittybit.resume()"),
+    "tripped": ("update ittybit.settings set tripped_at = now()", "select ittybit.resume()"),
+    "the hour's ceiling": (
+        "with c as (insert into ittybit.starts values (date_trunc('hour', now()), 5, 5))"
+        " update ittybit.settings set starts_per_hour = 5",
+        "update ittybit.starts set hour = hour - interval '1 hour'",
+    ),
+    "the day's ceiling": (
+        "with c as (insert into ittybit.starts values"
+        " (date_trunc('hour', now()), 3, 3), (date_trunc('hour', now()) - interval '20 hours', 5, 5))"
+        " update ittybit.settings set starts_per_day = 8",
+        "update ittybit.starts set hour = hour - interval '5 hours'",
+    ),
+    "a disabled rule": ("update ittybit.rules set enabled = false", "update ittybit.rules set enabled = true"),
+    "a hold": (
+        "insert into ittybit.holds (scope, probe_at) values ('all', now() + interval '1 minute')",
+        "delete from ittybit.holds",
+    ),
 }
 
 
-def attempts(database: Project) -> list[int]:
-    return [job["attempt"] for job in database.jobs()]
+def names(leases: list[Row]) -> list[str]:
+    return [lease["name"] for lease in leases]
 
 
-def nudge(database: Project) -> bool:
-    return bool(database.value("select nudge from ittybit.settings"))
+@pytest.mark.parametrize(("shut", "opened"), GATES.values(), ids=GATES)
+def test_what_keeps_starts_back_uses_up_nothing_and_they_go_on_by_themselves(
+    waiting: Project, shut: str, opened: str
+) -> None:
+    before = waiting.jobs()
+    waiting.sql(shut)
+    assert (waiting.work(), waiting.wake()) == (0, 0)
+    assert waiting.claim() == []
+    assert waiting.jobs() == before
+    waiting.put("4.mp4")
+    assert waiting.messages() == []
+    waiting.sql(opened)
+    assert waiting.wake() == 1
+    assert names(waiting.claim())[:3] == ["1.mp4", "2.mp4", "3.mp4"]
 
 
-@pytest.mark.parametrize("statements", GATES.values(), ids=GATES)
-def test_starts_are_held_back_and_checks_are_not(waiting: Project, statements: list[str]) -> None:
-    started = waiting.job("2.mp4")["id"]
-    waiting.sql("update ittybit.jobs set state = 'started', ittybit_id = 'run_1' where id = %s", started)
-    for statement in statements:
-        waiting.sql(statement)
-    assert waiting.send() == 1
-    [message] = waiting.messages()
-    assert message["body"]["job"] == str(started)
-    assert attempts(waiting) == [0, 1, 0]
+@pytest.mark.parametrize("shut", [shut for shut, _ in GATES.values()], ids=GATES)
+def test_checks_are_not_kept_back(waiting: Project, shut: str) -> None:
+    waiting.sql("update ittybit.jobs set state = 'started', ittybit_id = 'runs/1' where name = '2.mp4'")
+    waiting.sql(shut)
+    assert (waiting.work(), waiting.wake()) == (1, 1)
+    assert [lease["step"] for lease in waiting.claim()] == ["check"]
 
 
-@pytest.mark.parametrize(
-    ("ceiling", "hours_ago"), [("starts_per_hour", 1), ("starts_per_day", 25)], ids=["hour", "day"]
-)
-def test_a_ceiling_forgets_what_is_long_ago(waiting: Project, ceiling: str, hours_ago: int) -> None:
-    waiting.settings(**{ceiling: 2})
-    earlier = "insert into ittybit.starts values (date_trunc('hour', now()) - %s * interval '1 hour', 2, 2)"
-    waiting.sql(earlier, hours_ago)
-    assert waiting.send() == 2
-
-
-def test_what_is_left_of_a_ceiling_is_sent(waiting: Project) -> None:
+def test_what_is_left_of_a_ceiling_is_claimed(waiting: Project) -> None:
     waiting.settings(starts_per_hour=2)
-    assert waiting.send() == 2
-    assert sorted(attempts(waiting)) == [0, 1, 1]
-
-
-def test_a_rule_enabled_again_goes_on(waiting: Project) -> None:
-    waiting.sql("update ittybit.rules set enabled = false")
-    assert waiting.send() == 0
-    waiting.sql("update ittybit.rules set enabled = true")
-    assert waiting.send() == 3
+    assert names(waiting.claim()) == ["1.mp4", "2.mp4"]
+    assert waiting.claim() == []
 
 
 @pytest.mark.parametrize(
-    ("scope", "sent"),
-    [("all", 0), ("function:on-upload", 1), ("function:push-back", 2), ("rule:automation", 2), ("rule:third", 2)],
+    ("scope", "rules"),
+    [
+        ("all", []),
+        ("function:on-upload", ["task"]),
+        ("function:push-back", ["automation", "third"]),
+        ("rule:automation", ["task", "third"]),
+    ],
 )
-def test_a_hold_concerns_its_scope(database: Project, scope: str, sent: int) -> None:
+def test_a_hold_concerns_its_scope(database: Project, scope: str, rules: list[str]) -> None:
     database.rule("automation")
     database.rule("task", task=TASK)
     database.rule("third", automation_id="other")
-    database.put_unsent(1)
+    database.put("a.mp4")
     database.sql(HELD, scope)
-    assert database.send() == sent
+    claimed = [lease["job"] for function in ("on-upload", "push-back") for lease in database.claim(function)]
+    of_rules = database.sql("select rule from ittybit.jobs where id::text = any (%s) order by rule", claimed)
+    assert [row["rule"] for row in of_rules] == sorted(rules)
 
 
-def test_of_what_is_held_one_probes(waiting: Project) -> None:
+def test_of_what_is_held_one_probes_at_a_time(waiting: Project) -> None:
     waiting.sql(HELD, "all")
-    assert waiting.send() == 0
+    assert waiting.claim() == []
     waiting.sql("update ittybit.holds set probe_at = now()")
-    assert waiting.send() == 1
-    assert waiting.send() == 0
-    [message] = waiting.messages()
-    assert str(waiting.value("select probe from ittybit.holds")) == message["body"]["job"]
-    waiting.sql("update ittybit.holds set probe_at = now()")
-    assert waiting.send() == 1
+    claimed = waiting.claims_at_once(3)
+    assert sorted(map(len, claimed)) == [0, 0, 1]
+    assert (waiting.claim(), waiting.work()) == ([], 0)
+    [probe] = max(claimed, key=len)
+    # It is lost: when its lease ends, it is looked for, and another one may probe.
+    waiting.pass_time(61)
+    looked_for, another = waiting.claim()
+    assert (looked_for["job"], looked_for["otherwise"]) == (probe["job"], {"outcome": "retry", "reason": "held"})
+    assert another["otherwise"] is None
+    waiting.report(another, "started", ittybit_id="runs/1")
+    assert waiting.sql("select from ittybit.holds") == []
+    assert len(waiting.claim()) == 1
 
 
 def test_two_held_scopes_are_probed_when_both_may_be(waiting: Project) -> None:
     waiting.sql(HELD, "all")
     waiting.sql(HELD, "rule:clips")
     waiting.sql("update ittybit.holds set probe_at = now() where scope = 'all'")
-    assert waiting.send() == 0
+    assert waiting.claim() == []
     waiting.sql("update ittybit.holds set probe_at = now()")
-    assert waiting.send() == 1
+    assert len(waiting.claim()) == 1
 
 
-@pytest.mark.parametrize(
-    ("off", "on"),
-    [
-        ({"paused": True}, {"paused": False}),
-        ({"starts_per_hour": 0}, {"starts_per_hour": 10}),
-        ({"unanswered_calls": 1}, {"unanswered_calls": 100}),
-    ],
-    ids=["paused", "ceiling", "backlog"],
-)
-def test_the_trigger_is_told_when_to_make_no_calls(database: Project, off: dict[str, Any], on: dict[str, Any]) -> None:
+def test_a_job_whose_output_is_busy_is_no_probe(database: Project) -> None:
+    database.rule(task=TASK | {"destination": "s3://results/one.mp4"})
+    database.put("busy.mp4")
+    database.claim("push-back")
+    database.put("waits.mp4")
+    database.sql("insert into ittybit.holds (scope, probe_at) values ('all', now())")
+    database.rule("free", task=TASK, path="free/*")
+    database.put("free/1.mp4")
+    assert names(database.claim("push-back")) == ["free/1.mp4"]
+
+
+def test_a_hold_of_another_scope_keeps_no_wake_up_back(database: Project) -> None:
     database.rule()
-    database.put("before.mp4")
-    database.settings(**off)
-    database.send()
-    assert not nudge(database)
-    database.put("meanwhile.mp4")
-    assert database.job("meanwhile.mp4")["attempt"] == 0
-    database.settings(**on)
-    assert database.send() == 1
-    assert nudge(database)
-
-
-def test_the_trigger_is_told_of_a_hold_on_everything(database: Project) -> None:
-    database.sql(HELD, "rule:clips")
-    database.send()
-    assert nudge(database)
-    database.sql(HELD, "all")
-    database.send()
-    assert not nudge(database)
-
-
-def test_the_row_that_uploads_read_is_written_only_when_the_answer_changes(database: Project) -> None:
-    row = "select ctid::text || xmin::text from ittybit.settings"
-    before = database.value(row)
-    database.send()
-    assert database.value(row) == before
+    database.sql(HELD, "function:push-back")
+    database.sql(HELD, "rule:other")
+    database.put("a.mp4")
+    assert [message["url"] for message in database.messages()] == [ON_UPLOAD]

@@ -26,18 +26,18 @@ def split(destination: str) -> tuple[str, str]:
 
 def as_declared(job: Row) -> list[tuple[str, str]]:
     """The one file of a task, at its destination."""
-    return [split(job["task"]["destination"])]
+    return [split(job["action"]["task"]["destination"])]
 
 
 def adaptive(job: Row) -> list[tuple[str, str]]:
     """A playlist and what it names, in folders of their own."""
-    bucket, key = split(job["task"]["destination"])
+    bucket, key = split(job["action"]["task"]["destination"])
     folder = key.rpartition("/")[0]
     return [(bucket, key)] + [(bucket, f"{folder}/{height}p/{n:03}.ts") for height in (360, 720) for n in range(20)]
 
 
 class Ittybit:
-    """Starts what the ledger sends, writes results, and is told of each start that a result set off."""
+    """Starts what is due, writes results, and is told of each start that a result set off."""
 
     def __init__(self, database: Project, writes: Writer, *, triggers: bool = True) -> None:
         self.database = database
@@ -47,25 +47,23 @@ class Ittybit:
         self.started: list[tuple[str, str]] = []
 
     def play(self) -> None:
-        """Let everything that is due be sent, run and reported, and the sweep go round."""
+        """Let everything that is due be claimed, run and reported, and the sweep go round."""
         for _ in range(PLAYS):
             self.database.make_due()
-            self.database.send()
-            for message in self.database.messages():
-                self.answer(message["body"])
+            for function in ("on-upload", "push-back"):
+                for lease in self.database.claim(function):
+                    self.step(lease)
             for _ in range(4):
                 self.database.sql("select ittybit.sweep_page(), ittybit.backfill_page()")
 
-    def answer(self, message: Row) -> None:
-        job, attempt = message["job"], message["attempt"]
-        answer = self.database.claim(job, attempt)
-        if answer["claimed"] and answer["step"] == "start":
-            self.database.report(job, attempt, "started", ittybit_id=f"run of {job}.{attempt}")
-            self.started.append((answer["bucket"], answer["name"]))
-            for bucket, name in self.writes(answer):
-                self.write(bucket, name)
-        elif answer["claimed"]:
-            self.database.report(job, attempt, "succeeded", ittybit_id=answer["ittybit_id"])
+    def step(self, lease: Row) -> None:
+        if lease["step"] == "check":
+            self.database.report(lease, "succeeded", ittybit_id=lease["ittybit_id"])
+            return
+        self.database.report(lease, "started", ittybit_id=f"runs/{lease['mark']}")
+        self.started.append((lease["bucket"], lease["name"]))
+        for bucket, name in self.writes(lease):
+            self.write(bucket, name)
 
     def write(self, bucket: str, name: str) -> None:
         self.written.add((bucket, name))
@@ -163,7 +161,7 @@ def test_a_result_that_is_renamed_keeps_being_one_after_its_source_and_rows_are_
     database.move("a-720p.mp4", "renamed.mp4")
     database.delete("a.mov")
     database.sql("update ittybit.jobs set orphaned_at = now() - interval '31 days' where orphaned_at is not null")
-    assert database.value("select ittybit.tidy()") == 2
+    assert database.value("select ittybit.tidy()") == 1
     database.sql("delete from ittybit.jobs")
     database.sql("update ittybit.rules set active_since = '-infinity'")
     store(database, "renamed.mp4", owner_id=None)
@@ -236,7 +234,7 @@ def test_an_automation_that_uploads_by_itself_and_declares_nothing(ittybit: Itty
 def test_a_source_that_is_deleted_and_forgotten_while_its_results_stay(ittybit: Ittybit) -> None:
     database = ittybit.database
     database.rule(task=to_uploads("{dir}{stem}-720p.mp4"))
-    ittybit.writes = lambda job: as_declared(job) if job["task"]["kind"] == "video" else adaptive(job)
+    ittybit.writes = lambda job: as_declared(job) if job["action"]["task"]["kind"] == "video" else adaptive(job)
     database.rule("hls", task=to_uploads("hls/{name}/master.m3u8", kind="adaptive_video"), path="*.mov")
     upload(ittybit, "a.mov")
     assert only_uploads_started(ittybit, "a.mov", times=2)
@@ -249,7 +247,7 @@ def test_a_source_that_is_deleted_and_forgotten_while_its_results_stay(ittybit: 
     for bucket, name in ittybit.written:
         store(database, name, bucket=bucket, owner_id=None)
     ittybit.play()
-    assert {job["reason"] for job in database.jobs()} == {"output"}
+    assert database.jobs() == []
     assert database.value("select files from ittybit.backfill('clips')") == 0
     assert only_uploads_started(ittybit, "a.mov", times=2)
 
@@ -282,4 +280,4 @@ def test_the_results_of_a_deleted_rule_stay_results(ittybit: Ittybit) -> None:
         ittybit.write(bucket, name)
     ittybit.play()
     assert only_uploads_started(ittybit, "a.mov")
-    assert {job["reason"] for job in ittybit.database.jobs("a-720p.mp4")} == {"output"}
+    assert ittybit.database.jobs("a-720p.mp4") == []

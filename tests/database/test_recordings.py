@@ -25,8 +25,8 @@ EXPECTED: Mapping[str, tuple[tuple[str, str | None] | None, tuple[str, str | Non
     "rest_upload_existing_upsert": (("skipped", "superseded"), QUEUED),
     "rest_move": (("skipped", "moved"), QUEUED),
     "rest_delete": (("skipped", "gone"), None),
-    "rest_zero_bytes": (None, ("skipped", "empty")),
-    "rest_emptyfolder": (None, ("skipped", "folder")),
+    "rest_zero_bytes": (None, None),
+    "rest_emptyfolder": (None, None),
     "s3_put_new": (None, ("skipped", "s3_write")),
     "s3_put_overwrite": (("skipped", "superseded"), ("skipped", "s3_write")),
     "s3_multipart_aborted": (None, None),
@@ -102,12 +102,9 @@ def test_a_recorded_write_comes_to_what_it_should(database: Project, path: Path)
     jobs = database.jobs()
     assert [(job["name"], job["version"], job["state"], job["reason"]) for job in jobs] == expected
 
-    # Trials leave nothing in pg_net's queue either: one call for each job that has or had something to do.
-    nudged = [job["id"] for job in jobs if job["attempt"] == 1]
-    assert len(nudged) == sum(1 for job in jobs if job["reason"] in (None, "superseded", "moved", "gone"))
-    messages = database.messages()
-    assert [message["body"] for message in messages] == [{"job": str(job), "attempt": 1} for job in nudged]
-    assert {message["url"] for message in messages} <= {ON_UPLOAD}
+    # Trials leave nothing in pg_net's queue either: it was woken by what was kept.
+    has_work = any(job["reason"] in (None, "superseded", "moved", "gone") for job in jobs)
+    assert {message["url"] for message in database.messages()} == ({ON_UPLOAD} if has_work else set())
     assert database.warnings == []
 
 

@@ -1,63 +1,66 @@
-"""When a job is sent next, and when it is not any more. Time is moved by shifting rows."""
+"""When a job is due next, and when it is not any more. Time is moved by shifting rows."""
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import pytest
 
-from tests.database.project import TASK, Project
+from tests.database.project import TASK, Project, report
+from tests.database.rows import Row
 
 BUSY = {"service": "ittybit", "status": 503, "kind": "unavailable", "message": "later"}
 SILENCE = {"service": "ittybit", "status": None, "kind": "timeout", "message": "no answer"}
-
-
-def report(database: Project, outcome: str, *, attempt: int = 1, **fields: Any) -> bool:
-    """Report on the only job and return whether it counted."""
-    answer = database.report(database.job()["id"], attempt, outcome, **fields)
-    assert answer["state"] == database.job()["state"]
-    return bool(answer["applied"])
+RUN = {"ittybit_id": "runs/1"}
 
 
 @pytest.mark.parametrize("failures", [0, 1, 4, 8, 50])
-def test_retries_back_off_within_bounds(claimed: Project, failures: int) -> None:
-    claimed.sql("update ittybit.jobs set failures = %s", failures)
-    report(claimed, "retry", error=BUSY)
+def test_retries_back_off_within_bounds(database: Project, lease: Row, failures: int) -> None:
+    database.sql("update ittybit.jobs set failures = %s", failures)
+    database.report(lease, "retry", error=BUSY)
     middle = min(15 * 2**failures, 3600)
-    assert 0.8 * middle - 1 <= claimed.seconds_left() <= 1.2 * middle
-    assert claimed.job()["failures"] == failures + 1
+    assert 0.8 * middle - 1 <= database.seconds_left() <= 1.2 * middle
+    assert database.job()["failures"] == failures + 1
 
 
 def test_retries_of_many_jobs_are_spread(database: Project) -> None:
     database.rule()
     database.put(*(f"{number}.mp4" for number in range(20)))
-    for job in database.jobs():
-        database.report(job["id"], 1, "retry")
+    database.reports(*(report(lease, "retry") for lease in database.claim()))
     spread = "select extract(epoch from max(due_at - now()) - min(due_at - now())) from ittybit.jobs"
     assert database.value(spread) > 1
 
 
 @pytest.mark.parametrize(("asked", "least", "most"), [(100, 99, 100), (1, 11, 18), (-5, 11, 18), (10**9, 86399, 86400)])
-def test_a_retry_is_never_earlier_than_the_service_said(claimed: Project, asked: int, least: int, most: int) -> None:
-    report(claimed, "retry", error=BUSY, retry_after=asked)
-    assert least <= claimed.seconds_left() <= most
+def test_a_retry_is_never_earlier_than_the_service_said(
+    database: Project, lease: Row, asked: int, least: int, most: int
+) -> None:
+    database.report(lease, "retry", error=BUSY, retry_after=asked)
+    assert least <= database.seconds_left() <= most
 
 
-def test_after_three_days_of_answered_failures_a_job_gives_up(claimed: Project) -> None:
-    report(claimed, "retry", error=BUSY)
-    claimed.sql("update ittybit.jobs set failing_since = now() - interval '3 days 1 minute'")
-    report(claimed, "retry", attempt=claimed.next_attempt(), error=BUSY)
-    job = claimed.job()
-    assert (job["state"], job["reason"], job["error"]) == ("failed", "gave_up", BUSY)
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (BUSY, "failed", "gave_up"),
+        (SILENCE, "queued", None),
+        *((BUSY | {"status": status}, "queued", None) for status in (401, 402, 403)),
+    ],
+    ids=lambda value: str(value.get("status")) if isinstance(value, dict) else None,
+)
+def test_only_answered_failures_of_its_own_end_a_job_after_three_days(
+    database: Project, lease: Row, error: Row, state: str, reason: str | None
+) -> None:
+    database.report(lease, "retry", error=BUSY)
+    database.sql("update ittybit.jobs set failing_since = now() - interval '3 days 1 minute'")
+    database.report(database.next_lease(), "retry", error=error)
+    job = database.job()
+    assert (job["state"], job["reason"], job["error"]) == (state, reason, error)
 
 
-def test_silence_alone_never_ends_a_job(claimed: Project) -> None:
-    report(claimed, "retry", error=SILENCE)
-    assert claimed.job()["failing_since"] is None
-    claimed.sql("update ittybit.jobs set failing_since = now() - interval '30 days'")
-    report(claimed, "retry", attempt=claimed.next_attempt(), error=SILENCE)
-    assert claimed.job()["state"] == "queued"
+def test_silence_does_not_begin_the_three_days(database: Project, lease: Row) -> None:
+    database.report(lease, "retry", error=SILENCE)
+    assert database.job()["failing_since"] is None
 
 
 @pytest.mark.parametrize(
@@ -75,46 +78,49 @@ def test_a_hold_concerns_what_the_refusal_concerns(
 ) -> None:
     database.rule(**action)
     database.put("a.mp4")
-    database.claim(database.job()["id"], 1)
-    report(database, "hold", error={"status": status, "message": "no"})
-    [hold] = database.sql("select scope, error, probe, probe_at - now() as wait from ittybit.holds")
-    assert (hold["scope"], hold["error"]["message"], hold["probe"]) == (scope, "no", None)
+    database.report(database.next_lease(), "hold", error={"status": status, "message": "no"})
+    [hold] = database.sql("select scope, error, probe_at - now() as wait from ittybit.holds")
+    assert (hold["scope"], hold["error"]["message"]) == (scope, "no")
     assert 290 < hold["wait"].total_seconds() <= 300
-    assert (database.job()["failures"], database.job()["doubt_since"]) == (0, None)
+    assert (database.job()["failures"], database.job()["in_doubt_since"]) == (0, None)
     assert database.seconds_left() <= 0
-    assert database.send() == 0
+    assert database.wake() == 0
 
 
-def test_a_held_queue_goes_on_by_itself_once_a_probe_starts(database: Project) -> None:
-    database.rule()
-    database.put("1.mp4", "2.mp4", "3.mp4")
-    for job in database.jobs():
-        database.claim(job["id"], 1)
-        database.report(job["id"], 1, "hold", error={"status": 402})
-    since = database.value("select since from ittybit.holds")
-    for attempt in (2, 3):
-        database.sql("update ittybit.holds set probe_at = now()")
-        database.messages()
-        assert database.send() == 1
-        [probe] = [message["body"] for message in database.messages()]
-        assert database.claim(uuid.UUID(probe["job"]), probe["attempt"])["claimed"]
-        if attempt == 2:
-            database.report(uuid.UUID(probe["job"]), probe["attempt"], "hold", error={"status": 402})
-            assert database.value("select since from ittybit.holds") == since
+def test_a_held_queue_goes_on_by_itself_once_a_probe_starts(waiting: Project) -> None:
+    waiting.reports(*(report(lease, "hold", error={"status": 402}) for lease in waiting.claim()))
+    since = waiting.value("select since from ittybit.holds")
+    for refuses in (True, False):
+        waiting.pass_time(301)
+        assert waiting.wake() == len(waiting.messages()) == 1
+        [probe] = waiting.claim()
+        if refuses:
+            waiting.report(probe, "hold", error={"status": 402})
+            assert waiting.value("select since from ittybit.holds") == since
         else:
-            database.report(uuid.UUID(probe["job"]), probe["attempt"], "started", ittybit_id="run_1")
-    assert database.sql("select from ittybit.holds") == []
-    assert database.send() == 2
+            waiting.report(probe, "started", **RUN)
+    assert waiting.sql("select from ittybit.holds") == []
+    assert len(waiting.claim()) == 2
 
 
-@pytest.mark.parametrize("age", ["2 seconds", "40 seconds", "2 minutes", "3 hours"])
-def test_checks_grow_rarer_with_age(claimed: Project, age: str) -> None:
-    report(claimed, "started", ittybit_id="run_1")
-    assert 4 < claimed.seconds_left() <= 5
-    claimed.sql("update ittybit.jobs set started_at = now() - %s::interval", age)
-    report(claimed, "started", attempt=claimed.next_attempt(), ittybit_id="run_1")
-    [expected] = [float(claimed.value("select extract(epoch from %s::interval)", age))]
-    assert claimed.seconds_left() == pytest.approx(min(max(expected, 5), 300), abs=1)
+@pytest.mark.parametrize(("age", "wait"), [(2, 5), (40, 5), (120, 12), (300, 30), (10800, 60)])
+def test_checks_grow_rarer_with_age(database: Project, lease: Row, age: int, wait: int) -> None:
+    database.report(lease, "started", **RUN)
+    assert 4 < database.seconds_left() <= 5
+    database.sql("update ittybit.jobs set started_at = now() - %s * interval '1 s'", age)
+    database.report(database.next_lease(), "started", **RUN)
+    assert database.seconds_left() == pytest.approx(wait, abs=1)
+
+
+def test_a_run_whose_result_is_there_is_checked_again_after_a_second(database: Project) -> None:
+    database.rule(task=TASK)
+    database.put("a.mov")
+    database.started("a.mov", "tasks/1")
+    database.put("a.mp4", bucket="results", operation="storage.s3.upload")
+    # It woke the function at once.
+    assert database.seconds_left() <= 0
+    database.report(database.claim("push-back")[0], "started", ittybit_id="tasks/1")
+    assert 0 < database.seconds_left() <= 1
 
 
 @pytest.mark.parametrize(
@@ -122,16 +128,16 @@ def test_checks_grow_rarer_with_age(claimed: Project, age: str) -> None:
     [(None, "failed", "no_progress"), (40, "failed", "no_progress"), (41, "started", None)],
 )
 def test_a_run_without_progress_for_a_day_fails(
-    claimed: Project, progress: float | None, state: str, reason: str | None
+    database: Project, lease: Row, progress: float | None, state: str, reason: str | None
 ) -> None:
-    report(claimed, "started", ittybit_id="run_1", progress=40)
-    claimed.sql("update ittybit.jobs set progressed_at = now() - interval '24 hours 1 minute'")
-    claimed.report(claimed.job()["id"], claimed.next_attempt(), "started", ittybit_id="run_1", progress=progress)
-    assert (claimed.job()["state"], claimed.job()["reason"]) == (state, reason)
+    database.report(lease, "started", progress=40, **RUN)
+    database.sql("update ittybit.jobs set progressed_at = now() - interval '24 hours 1 minute'")
+    database.report(database.next_lease(), "started", progress=progress, **RUN)
+    assert (database.job()["state"], database.job()["reason"]) == (state, reason)
 
 
-def test_a_run_that_ittybit_does_not_answer_for_stays(claimed: Project) -> None:
-    report(claimed, "started", ittybit_id="run_1")
-    claimed.sql("update ittybit.jobs set progressed_at = now() - interval '30 days'")
-    report(claimed, "retry", attempt=claimed.next_attempt(), error=SILENCE)
-    assert claimed.job()["state"] == "started"
+def test_a_run_that_ittybit_does_not_answer_for_stays(database: Project, lease: Row) -> None:
+    database.report(lease, "started", **RUN)
+    database.sql("update ittybit.jobs set progressed_at = now() - interval '30 days'")
+    database.report(database.next_lease(), "retry", error=SILENCE)
+    assert database.job()["state"] == "started"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.database.project import SECRET, TASK, Project
+from tests.database.project import SECRET, Project
 from tests.database.rows import put, rows
 from tests.waiting import until
 
@@ -59,26 +59,29 @@ def test_a_signature_is_of_everything_that_is_signed(database: Project) -> None:
     assert len(signed) == 5
 
 
-@pytest.mark.parametrize("task", [None, TASK], ids=["by the trigger", "by the sender"])
-def test_a_queued_call_verifies_over_the_bytes_that_leave(database: Project, task: dict[str, Any] | None) -> None:
-    if task:
-        database.rule(task=task)
+@pytest.mark.parametrize("by", ["an upload", "pg_cron"])
+def test_a_queued_call_verifies_over_the_bytes_that_leave(waiting: Project, by: str) -> None:
+    if by == "pg_cron":
+        waiting.wake()
     else:
-        database.rule()
-    database.settings(nudge=task is None)
-    database.put("clips/a b & c.mp4")
-    assert database.send() == (0 if task is None else 1)
-    [request] = rows(database.superuser, "select headers, body from net.http_request_queue")
-    job = database.job()
+        waiting.claim()
+        waiting.put("clips/a b & c.mp4")
+    [request] = rows(waiting.superuser, "select headers, body from net.http_request_queue")
     headers = request["headers"]
     assert headers.keys() == {"Content-Type", "webhook-id", "webhook-timestamp", "webhook-signature"}
-    assert headers["webhook-id"] == f"job_{job['id']}_1"
     body = bytes(request["body"])
-    assert Webhook(SECRET).verify(body, headers) == {"job": str(job["id"]), "attempt": 1}
+    assert Webhook(SECRET).verify(body, headers) == {"type": "jobs.due"}
     with pytest.raises(WebhookVerificationError):
-        Webhook(SECRET).verify(body.replace(b"1", b"2"), headers)
+        Webhook(SECRET).verify(body.replace(b"due", b"Due"), headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(base64.b64encode(b"another").decode()).verify(body, headers)
+
+
+def test_each_call_has_an_id_of_its_own(database: Project) -> None:
+    database.rule()
+    database.put(*(f"{number}.mp4" for number in range(150)))
+    database.wake()
+    assert len({message["headers"]["webhook-id"] for message in database.messages()}) == 3
 
 
 def test_a_call_is_stamped_when_it_is_made_and_not_when_its_transaction_began(database: Project) -> None:

@@ -1,169 +1,214 @@
-"""The sender: what is due is sent once, and no more than is answered. Time is moved by shifting rows."""
+"""Wake-ups: by the first upload of an idle system, and by pg_cron; as few as the work needs."""
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 
 import psycopg
 import pytest
 
-from tests.database.project import ON_UPLOAD, PUSH_BACK, TASK, Project
-from tests.database.rows import Connection
+from tests.database.project import ON_UPLOAD, PUSH_BACK, TASK, Project, report
+from tests.database.rows import Row, put, rows
+
+WAKE_UP = {"type": "jobs.due"}
 
 
-def attempts(database: Project) -> list[int]:
-    return [job["attempt"] for job in database.jobs()]
+def woken(database: Project) -> list[str]:
+    """Take the wake-ups that wait in pg_net's queue, and return where they go."""
+    return [message["url"] for message in database.messages()]
 
 
-def test_where_nothing_is_due_nothing_is_sent(database: Project) -> None:
-    database.rule()
-    assert database.send() == 0
-    database.put("leased.mp4")
-    [nudged] = database.messages()
-    assert nudged["body"]["attempt"] == 1
-    assert database.send() == 0
-    assert database.messages() == []
+def woke_ago(database: Project, seconds: float) -> None:
+    """Let an upload have woken on-upload so many seconds ago."""
+    moment = "extract(epoch from clock_timestamp()) * 1000 - %s"
+    database.sql(f"select ittybit.set_last_woken('on-upload', ({moment})::bigint)", seconds * 1000)
 
 
-def test_an_idle_hour_makes_no_call(database: Project) -> None:
-    database.rule()
-    database.rule("task", task=TASK)
-    database.put("done.mp4")
+def up(database: Project) -> None:
+    """Let both functions have claimed just now, and nothing be due."""
+    database.sql("update ittybit.functions set claimed_at = now()")
+    database.sql("select ittybit.set_last_woken(name, 0) from ittybit.functions")
     database.messages()
-    database.sql("update ittybit.jobs set state = 'succeeded', due_at = null, finished_at = now()")
-    for _ in range(720):
-        assert database.send() == 0
-    for _ in range(360):
-        database.sql("select ittybit.sweep_page(), ittybit.backfill_page()")
+
+
+# By uploads.
+
+
+@pytest.mark.parametrize(("action", "url"), [({}, ON_UPLOAD), ({"task": TASK}, PUSH_BACK)])
+def test_the_first_upload_of_an_idle_system_wakes_the_function_that_does_the_work(
+    database: Project, action: Row, url: str
+) -> None:
+    database.rule(**action)
+    database.put("a.mov")
+    [call] = database.messages()
+    assert (call["url"], call["body"], call["timeout_milliseconds"]) == (url, WAKE_UP, 5000)
+    assert database.job()["attempt"] == 0
+
+
+def test_many_uploads_wake_twenty_times_a_second_at_the_most(database: Project) -> None:
+    database.rule()
+    database.put(*(f"before/{number}.mp4" for number in range(100)))
+    assert woken(database) == [ON_UPLOAD]
+    began = time.monotonic()
+    for number in range(200):
+        database.put(f"{number}.mp4")
+        # It is up, and there is more.
+        database.claim(jobs=1)
+    seconds = time.monotonic() - began
+    assert 2 <= len(woken(database)) <= seconds * 20 + 1
+
+
+def test_a_function_that_has_not_claimed_since_is_woken_once_a_second(database: Project) -> None:
+    database.rule()
+    for ago, calls in ((0.3, 0), (1.1, 1)):
+        woke_ago(database, ago)
+        database.put(f"{ago}.mp4")
+        assert len(woken(database)) == calls
+
+
+def test_a_claim_that_empties_the_ledger_lets_the_next_upload_wake_at_once(database: Project) -> None:
+    database.rule()
+    database.put("1.mp4", "2.mp4")
+    assert len(woken(database)) == 1
+    woke_ago(database, 0.01)
+    before = database.value("select ittybit.last_woken('on-upload')")
+    database.claim(jobs=1)
+    assert database.value("select ittybit.last_woken('on-upload')") == before
+    database.claim(jobs=2)
+    database.put("3.mp4")
+    assert len(woken(database)) == 1
+
+
+def test_an_upload_that_is_rolled_back_keeps_nobody_waiting_for_longer_than_pg_cron(database: Project) -> None:
+    database.rule()
+    with database.writing("storage.object.upload", trial=True) as connection:
+        put(connection, "tried.mp4")
+    database.put("a.mp4")
+    assert woken(database) == []
+    assert (database.wake(), woken(database)) == (1, [ON_UPLOAD])
+
+
+def test_uploads_at_once_write_no_row_that_another_one_writes(database: Project) -> None:
+    database.rule()
+    with database.connect("supabase_storage_admin") as other, other.transaction():
+        other.execute("set local lock_timeout = '5s'")
+        put(other, "1.mp4")
+        with database.writing("storage.object.upload") as connection:
+            connection.execute("set local statement_timeout = '5s'")
+            put(connection, "2.mp4")
+            locked = rows(connection, "select from pg_locks where not granted")
+        assert locked == []
+    assert len(database.jobs()) == 2
+    assert database.warnings == []
+
+
+def test_a_result_wakes_for_its_check_at_once_and_a_folder_after_two_seconds(database: Project) -> None:
+    database.rule(task=TASK, path="*")
+    hls = TASK | {"kind": "adaptive_video", "destination": "s3://results/{dir}{stem}/master.m3u8"}
+    database.rule("hls", task=hls, path="hls/*")
+    database.put("a.mov", "hls/a.mov")
+    starts = database.claim("push-back")
+    database.reports(*(report(lease, "started", ittybit_id=lease["job"]) for lease in starts))
+    up(database)
+    for number in range(3):
+        database.put(f"hls/a/{number}.ts", bucket="results", operation="storage.s3.upload")
+    assert (woken(database), database.work("push-back")) == ([], 0)
+    wait = database.value("select extract(epoch from due_at - clock_timestamp()) from ittybit.jobs where rule = 'hls'")
+    assert 1 < wait <= 2
+    database.put("a.mp4", bucket="results", operation="storage.s3.upload")
+    assert (woken(database), database.work("push-back")) == ([PUSH_BACK], 1)
+
+
+def test_without_an_address_or_a_secret_uploads_are_recorded_and_pg_cron_is_told_the_reason(database: Project) -> None:
+    database.rule()
+    database.sql("update ittybit.functions set url = null")
+    database.put("a.mp4")
+    assert (database.wake(), database.warnings) == (0, [])
+    database.sql("update ittybit.functions set url = %s", ON_UPLOAD)
+    [secret] = database.sql("select id, name from vault.secrets")
+    database.superuser.execute("update vault.secrets set name = 'another'")
+    try:
+        database.put("b.mp4")
+        [warning] = database.warnings
+        assert "no wake-up for uploads/b.mp4: no secret" in warning
+        with pytest.raises(psycopg.errors.RaiseException, match="no secret"):
+            database.wake()
+    finally:
+        database.superuser.execute("update vault.secrets set name = %s", [secret["name"]])
+    assert (woken(database), len(database.claim())) == ([], 2)
+
+
+# By pg_cron.
+
+
+def test_where_nothing_is_due_no_call_is_made_in_an_hour(lease: Row, database: Project) -> None:
+    database.rule("task", task=TASK)
+    database.report(lease, "succeeded", ittybit_id="runs/1")
+    database.messages()
+    for tick in range(720):
+        assert database.wake() == 0
+        if tick % 2:
+            database.sql("select ittybit.sweep_page(), ittybit.backfill_page()")
     database.sql("select ittybit.tidy()")
     assert database.messages() == []
 
 
-def test_a_due_job_is_sent_once_and_leased(waiting: Project) -> None:
-    assert waiting.send() == 3
-    jobs = waiting.jobs()
-    messages = waiting.messages()
-    assert [message["body"] for message in messages] == [{"job": str(job["id"]), "attempt": 1} for job in jobs]
-    assert [job["state"] for job in jobs] == ["queued"] * 3
-    leased = "select due_at - now() between interval '50 seconds' and interval '60 seconds' from ittybit.jobs limit 1"
-    assert waiting.value(leased)
-    assert waiting.send() == 0
-
-
-def test_a_call_goes_to_the_function_that_does_the_work(database: Project) -> None:
-    database.rule("automation")
-    database.rule("task", task=TASK)
-    database.put_unsent(1)
-    assert database.send() == 2
-    assert sorted(message["url"] for message in database.messages()) == [ON_UPLOAD, PUSH_BACK]
-
-
-def test_a_call_waits_no_longer_than_pg_net_should(waiting: Project) -> None:
-    waiting.send()
-    assert {message["timeout_milliseconds"] for message in waiting.messages()} == {5000}
-
-
-def test_when_the_lease_ends_the_next_attempt_is_sent(waiting: Project) -> None:
-    for attempt in (1, 2, 3):
-        assert waiting.send() == 3
-        assert {message["body"]["attempt"] for message in waiting.messages()} == {attempt}
-        waiting.make_due()
-    assert attempts(waiting) == [3, 3, 3]
-
-
-def test_what_is_due_longest_is_sent_first(waiting: Project) -> None:
-    for age, job in enumerate(waiting.jobs()):
-        waiting.sql("update ittybit.jobs set due_at = now() - %s * interval '1 s' where id = %s", age, job["id"])
-    waiting.settings(unanswered_calls=2)
-    assert waiting.send() == 2
-    assert attempts(waiting) == [0, 1, 1]
-
-
-def test_senders_at_the_same_time_send_no_job_twice(waiting: Project) -> None:
-    with waiting.connect("postgres") as first, waiting.connect("postgres") as second:
-        with first.transaction():
-            assert sent_by(first) == 3
-            assert sent_by(second) == 0
-        assert sent_by(second) == 0
-    assert attempts(waiting) == [1, 1, 1]
-    assert len(waiting.messages()) == 3
-
-
-def test_many_senders_share_what_is_due(database: Project) -> None:
+@pytest.mark.parametrize(("jobs", "calls"), [(1, 1), (50, 1), (51, 2), (399, 8), (1000, 8)])
+def test_a_function_is_woken_by_as_many_calls_as_the_work_needs(database: Project, jobs: int, calls: int) -> None:
     database.rule()
-    database.put_unsent(40)
-    together = threading.Barrier(4)
-
-    def send(connection: Connection) -> int:
-        together.wait()
-        return sent_by(connection)
-
-    connections = [database.connect("postgres") for _ in range(4)]
-    try:
-        with ThreadPoolExecutor(4) as threads:
-            assert sum(threads.map(send, connections)) == 40
-    finally:
-        for connection in connections:
-            connection.close()
-    assert set(attempts(database)) == {1}
-    assert len({message["body"]["job"] for message in database.messages()}) == 40
+    database.put(*(f"{number}.mp4" for number in range(jobs)))
+    up(database)
+    assert database.wake() == calls
+    assert woken(database) == [ON_UPLOAD] * calls
 
 
-def sent_by(connection: Connection) -> int:
-    [row] = connection.execute("select ittybit.send_due() as sent").fetchall()
-    return int(row["sent"])
+@pytest.mark.parametrize("url", [ON_UPLOAD, "https://a.test"])
+def test_calls_that_wait_in_pg_nets_queue_are_not_made_again(database: Project, url: str) -> None:
+    database.rule()
+    database.sql("update ittybit.functions set url = %s where name = 'on-upload'", url)
+    database.put(*(f"{number}.mp4" for number in range(150)))
+    # The upload's own is one of them; pg_net adds the path to an address that has none. Others' are no concern.
+    database.sql("select net.http_post('https://elsewhere.test/') from generate_series(1, 5)")
+    assert (database.wake(), database.wake()) == (2, 0)
+    assert len(woken(database)) == 3 + 5
 
 
-def test_no_more_calls_are_made_than_may_be_unanswered(waiting: Project) -> None:
-    waiting.settings(unanswered_calls=2)
-    assert waiting.send() == 2
-    # pg_net has delivered them; no function has claimed.
-    messages = waiting.messages()
-    assert waiting.send() == 0
-    waiting.claim(messages[0]["body"]["job"], 1)
-    assert waiting.send() == 1
+def test_leased_jobs_and_those_that_wait_wake_nobody_until_they_are_due(waiting: Project) -> None:
+    waiting.claim()
+    assert waiting.wake() == 0
+    waiting.pass_time(61)
+    assert (waiting.wake(), woken(waiting)) == (1, [ON_UPLOAD])
 
 
-def test_a_refused_claim_is_an_answer(database: Project) -> None:
-    database.rule(task=TASK | {"destination": "s3://results/one.mp4"})
-    database.put_unsent(3)
-    database.settings(unanswered_calls=1)
-    assert database.send() == len(database.messages()) == 1
-    database.started("1.mp4", "task_1")
-    assert database.send() == len(database.messages()) == 1
-    assert database.send() == 0
-    assert database.claim(database.job("2.mp4")["id"], 1) == {"claimed": False, "reason": "output_busy"}
-    assert database.send() == 1
+def test_a_function_that_claims_nothing_is_woken_ever_more_rarely_by_one_call(database: Project) -> None:
+    database.rule()
+    database.rule("task", path="**.mov", task=TASK | {"destination": "s3://results/{version}"})
+    database.put(*(f"{number}.mp4" for number in range(500)))
+    up(database)
+    knocks = []
+    for seconds in range(0, 330, 5):
+        database.wake()
+        # Uploads leave it alone, and one that is down holds up nobody else.
+        database.put(f"{seconds}.mov")
+        database.claim("push-back")
+        knocks += [(seconds, url) for url in woken(database)]
+        database.pass_time(5)
+    assert [at for at, url in knocks if url == ON_UPLOAD] == [0] * 8 + [5, 10, 20, 40, 80, 140, 200, 260, 320]
+    assert len([at for at, url in knocks if url == PUSH_BACK]) >= 60
+
+    # It claims again, and is up.
+    database.claim(jobs=1)
+    database.put("new.mp4")
+    assert woken(database) == [ON_UPLOAD]
+    database.wake()
+    assert woken(database).count(ON_UPLOAD) == 8
 
 
-@pytest.mark.parametrize(("url", "queued"), [(ON_UPLOAD, ON_UPLOAD), ("https://a.test", "https://a.test/")])
-def test_nothing_is_added_while_calls_wait_in_pg_nets_queue(waiting: Project, url: str, queued: str) -> None:
-    waiting.settings(unanswered_calls=2, on_upload_url=url)
-    assert waiting.send() == 2
-    waiting.make_due()
-    assert waiting.send() == 0
-    assert {message["url"] for message in waiting.messages()} == {queued}
-    assert waiting.send() == 2
-
-
-def test_other_peoples_calls_in_pg_nets_queue_are_no_concern(waiting: Project) -> None:
-    waiting.settings(unanswered_calls=1)
-    waiting.sql("select net.http_post('https://elsewhere.test/') from generate_series(1, 5)")
-    assert waiting.send() == 1
-
-
-def test_without_addresses_or_settings_nothing_is_sent(waiting: Project) -> None:
-    waiting.settings(on_upload_url=None)
-    assert waiting.send() == 0
-    waiting.sql("delete from ittybit.settings")
-    assert waiting.send() == 0
-    assert attempts(waiting) == [0, 0, 0]
-
-
-def test_without_a_secret_nothing_is_sent_and_the_reason_is_told(waiting: Project) -> None:
-    with waiting.connect("postgres") as connection, connection.transaction(force_rollback=True):
-        connection.execute("delete from vault.secrets")
-        with pytest.raises(psycopg.errors.RaiseException, match="no secret"):
-            connection.execute("select ittybit.send_due()")
-    assert attempts(waiting) == [0, 0, 0]
+def test_a_scheduler_of_ones_own_drives_a_function_whatever_pg_cron_and_uploads_do(waiting: Project) -> None:
+    """Any claim counts, whoever woke for it."""
+    waiting.wake()
+    waiting.pass_time(3600)
+    assert len(waiting.claim(jobs=2)) == 2
+    waiting.messages()
+    waiting.put("4.mp4")
+    assert woken(waiting) == [ON_UPLOAD]
