@@ -36,8 +36,9 @@ def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack
     assert (still.width, still.height) == (640, 480)
     assert (sound.width, sound.audio) == (None, "mp3")
     assert re.search(r"s3://media/processed/clips/h_liday \(1\) & more-720p\.mp4 +video/mp4 +960x720", done.stdout)
-    # The 720p video lies in the watched bucket and is a video: it was seen, and started nothing.
-    assert re.search(r"processed/clips/h_liday \(1\) & more-720p\.mp4 +video-720p +skipped: output", done.stdout)
+    # Each change in the ledger is printed. The 720p video is a video in the watched bucket, and has no job.
+    assert re.search(r" s    clips/h_liday \(1\) & more\.mp4 +video-720p +succeeded", done.stdout)
+    assert " s    processed/" not in done.stdout
 
 
 @pytest.mark.parametrize(
