@@ -26,6 +26,7 @@ from shared.errors import Answered, Refused, Unanswered
 from shared.ittybit import Ittybit
 from shared.ittybit_shapes import Connection
 from shared.redaction import Redactor
+from shared.s3 import Keys
 from shared.s3_probe import probe
 
 SETTINGS = settings.load()
@@ -86,14 +87,8 @@ def _fields(body: ConnectionRequest) -> dict[str, Any]:
 
 def _try_keys(wanted: dict[str, Any], buckets: Sequence[str], call: Call) -> None:
     """Refuse keys that do not work, with all that is wrong; raise ServiceError for what may pass by itself."""
-    findings = probe(
-        endpoint=wanted["endpoint"],
-        region=wanted["region"],
-        access_key_id=wanted["access_key_id"],
-        secret_access_key=wanted["secret_access_key"],
-        buckets=tuple(dict.fromkeys(buckets)),
-        deadline=call.deadline.reserving(REGISTERING_SECONDS),
-    )
+    keys = Keys(**{name: wanted[name] for name in ("endpoint", "region", "access_key_id", "secret_access_key")})
+    findings = probe(keys, tuple(dict.fromkeys(buckets)), call.deadline.reserving(REGISTERING_SECONDS))
     lasting = [finding for finding in findings if not finding.passing]
     if lasting:
         # A code of S3's own is in there.

@@ -21,8 +21,7 @@ from shared import jobs, objects, plain_mode, settings
 from shared.edge import MAX_BODY_BYTES, Answer, Call, endpoint
 from shared.errors import Refused
 from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Action, Task, Work
-from shared.ledger import Start
+from shared.ittybit_shapes import Action, Task
 
 SETTINGS = settings.load()
 
@@ -65,11 +64,11 @@ Body = Annotated[
 
 
 @functions_framework.http
-@endpoint(SETTINGS, Body, max_body=plain_mode.max_body(SETTINGS))
+@endpoint(SETTINGS, Body, max_body=plain_mode.MAX_EVENT_BYTES if SETTINGS.watch_bucket else MAX_BODY_BYTES)
 def on_upload(body: jobs.WakeUp | RunRequest | TaskRequest | plain_mode.ObjectEvent, call: Call) -> Answer:
     """Do what is due, or start a run or a task for a person or for a plain webhook."""
     if isinstance(body, jobs.WakeUp):
-        return jobs.drain("on-upload", call, _begin)
+        return jobs.drain("on-upload", call)
     if isinstance(body, plain_mode.ObjectEvent):
         stored = plain_mode.check(body, SETTINGS)
         # The same delivery twice carries the same version, and so the same Idempotency-Key.
@@ -91,7 +90,3 @@ def _start(bucket: str, name: str, action: Action, mark: str, call: Call) -> Ans
     work = Ittybit(call.settings, call.deadline).start(action, source, mark)
     made = "run" if action.automation_id else "task"
     return Answer(202, {"outcome": "started", made: {"id": work.id, "status": work.status}})
-
-
-def _begin(ittybit: Ittybit, start: Start, source: str) -> Work:
-    return ittybit.start(start.action, source, start.mark)

@@ -20,8 +20,7 @@ from shared import jobs, objects, settings
 from shared.edge import Answer, Call, endpoint
 from shared.errors import Refused
 from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Action, Task, Work
-from shared.ledger import Start
+from shared.ittybit_shapes import Action, Task
 
 SETTINGS = settings.load()
 
@@ -53,12 +52,12 @@ Body = Annotated[
 def push_back(body: jobs.WakeUp | PushBackRequest, call: Call) -> Answer:
     """Do what is due, or make a task for a person."""
     if isinstance(body, jobs.WakeUp):
-        return jobs.drain("push-back", call, _begin)
+        return jobs.drain("push-back", call)
     _check_destination(body)
     call.note(bucket=body.bucket, name=body.name, destination=body.destination)
     source = objects.signed_address(call.settings, body.bucket, body.name, call.id, call.deadline)
     action = Action(task=Task(kind=body.kind, options=body.options, destination=body.destination))
-    task = _make(Ittybit(call.settings, call.deadline), action, source, call.id)
+    task = Ittybit(call.settings, call.deadline).start(action, source, call.id)
     return Answer(202, {"outcome": "started", "task": {"id": task.id, "status": task.status}})
 
 
@@ -74,13 +73,3 @@ def _check_destination(body: PushBackRequest) -> None:
     else:
         return
     raise Refused(422, f"destination: {reason}", fields=(("destination", reason),))
-
-
-def _begin(ittybit: Ittybit, start: Start, source: str) -> Work:
-    return _make(ittybit, start.action, source, start.mark)
-
-
-def _make(ittybit: Ittybit, action: Action, source: str, mark: str) -> Work:
-    """Make a task that writes through the connection that create-connection made, or that the environment names."""
-    connection_id = SETTINGS.ittybit_connection_id or ittybit.connection_id(f"supabase-{SETTINGS.project_ref}")
-    return ittybit.start(action, source, mark, connection_id)

@@ -72,8 +72,7 @@ def send(
 
     content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
     fixed = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"}
-    typed = {} if content is None else {"content-type": "application/json"}
-    sent = {**fixed, **typed, **headers}
+    sent = {**fixed, **({"content-type": "application/json"} if content is not None else {}), **headers}
     for attempt in range(1, MAX_TRIES + 1):
         try:
             answer = transport.exchange(

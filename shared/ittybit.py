@@ -46,7 +46,8 @@ class Ittybit:
         self._headers = {"authorization": f"Bearer {settings.ittybit_api_key}"}
         self._deadline = deadline
         self._clock: datetime | None = None
-        self._connection_id: str | None = None
+        self._connection_id = settings.ittybit_connection_id
+        self._connection_name = f"supabase-{settings.project_ref}"
         self._looking = threading.Lock()
         self._newest_tasks = _Once(self._pages("tasks", Work, order="desc"))
 
@@ -54,13 +55,15 @@ class Ittybit:
         """All connections of the project."""
         return list(self._pages("connections", Connection))
 
-    def connection_id(self, name: str) -> str:
-        """The id of the one connection that an invocation needs, looked up once."""
+    @property
+    def connection_id(self) -> str:
+        """The connection that the environment names, or the project's own, looked up once."""
         with self._looking:
             if self._connection_id is None:
+                name = self._connection_name
                 self._connection_id = next((one.id for one in self.connections() if one.name == name), None)
-            if self._connection_id is None:
-                raise ServiceError("ittybit", f"no connection {name!r}: call create-connection once", effect="hold")
+                if self._connection_id is None:
+                    raise ServiceError("ittybit", f"no connection {name!r}: call create-connection once", effect="hold")
             return self._connection_id
 
     def create_connection(self, fields: Mapping[str, Any]) -> Connection:
@@ -76,14 +79,13 @@ class Ittybit:
         """Forget a connection."""
         self._call("DELETE", f"connections/{quote(connection_id, safe='')}", repeatable=True)
 
-    def start(self, action: Action, source: str, mark: str, connection_id: str | None = None) -> Work:
+    def start(self, action: Action, source: str, mark: str) -> Work:
         """Start an action on the file at an https address; returns its run or task.
 
         Args:
-            action: an automation, or a task; its result goes to its destination through the connection.
+            action: an automation, or a task. A result goes to its destination through the project's connection.
             source: the file's address.
             mark: whose start this is.
-            connection_id: needed for a destination alone.
         """
         if action.automation_id is not None:
             path = f"automations/{quote(action.automation_id, safe='')}/run"
@@ -92,7 +94,7 @@ class Ittybit:
             raise ServiceError("ledger", "the job has no action", effect="fail")
         body: dict[str, Any] = {"url": source, "kind": action.task.kind, "options": action.task.options}
         if action.task.destination is not None:
-            body |= {"connection_id": connection_id, "destination": action.task.destination}
+            body |= {"connection_id": self.connection_id, "destination": action.task.destination}
         return _work("tasks", self._call("POST", "tasks", body, mark=mark))
 
     def work(self, ref: str) -> Work:

@@ -3,30 +3,27 @@
 A wake-up carries no job, so whoever sends it, however often, only makes a function look. Reports travel with the next
 claim, so a batch costs one round trip to the ledger.
 
-One thread talks to the ledger. The steps run in a pool of the drain's own, and what they come to is put into a queue.
+One thread talks to the ledger. The steps run in a pool, and put what they come to into a queue.
 """
 
 from __future__ import annotations
 
 import queue
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from shared import ledger, objects
 from shared.edge import Answer, Call, fault
-from shared.errors import Error, ServiceError, Skipped, Undecided
+from shared.errors import ServiceError, Skipped, Undecided
 from shared.http import Deadline
 from shared.ittybit import Ittybit
 from shared.ittybit_shapes import Work
 from shared.ledger import Check, FunctionName, Outcome, Report, Start
-from shared.settings import Settings
 
 # Drains of a process at a time. Several, so that one whose ittybit is slow holds up no other.
 DRAINS = 4
@@ -41,8 +38,6 @@ GATHERING_SECONDS = 0.02
 # A report waits so long for a claim to travel with.
 WITHHOLDING_SECONDS = 0.5
 
-Begin: TypeAlias = Callable[[Ittybit, Start, str], Work]
-
 # The pools of the drains that there may be; the one used last goes first. Threads are made when they are needed.
 _pools = [ThreadPoolExecutor(THREADS, thread_name_prefix="job") for _ in range(DRAINS)]
 
@@ -50,18 +45,17 @@ _pools = [ThreadPoolExecutor(THREADS, thread_name_prefix="job") for _ in range(D
 class WakeUp(BaseModel):
     """There is work: sent by the database, a scheduler or a person."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["jobs.due"]
 
 
-def drain(function: FunctionName, call: Call, begin: Begin) -> Answer:
+def drain(function: FunctionName, call: Call) -> Answer:
     """Do what is due for a function, and answer in counts.
 
     Args:
         function: whose jobs are claimed.
         call: the invocation. Claims go on for ``DRAIN_SECONDS``; what they brought is done within the deadline.
-        begin: start a job's action on its source's address.
 
     Raises:
         ServiceError: the ledger could not be reached. What is leased is due again when its lease ends.
@@ -71,7 +65,7 @@ def drain(function: FunctionName, call: Call, begin: Begin) -> Answer:
     except IndexError:
         return Answer(200, {"claimed": 0, "busy": True})
     try:
-        counts = _Drain(function, call, begin, pool).run()
+        counts = _Drain(function, call, pool).run()
     finally:
         _pools.append(pool)
     call.note(**counts)
@@ -79,18 +73,20 @@ def drain(function: FunctionName, call: Call, begin: Begin) -> Answer:
 
 
 class _Drain:
-    """One drain: how many steps are in flight, and what is known and not yet reported."""
+    """One drain: how many steps are in flight, and what is known of others and not yet reported.
 
-    def __init__(self, function: FunctionName, call: Call, begin: Begin, pool: ThreadPoolExecutor) -> None:
+    ``_step`` and what it calls run in the pool; all else in the thread of the invocation.
+    """
+
+    def __init__(self, function: FunctionName, call: Call, pool: ThreadPoolExecutor) -> None:
         self._function = function
         self._call = call
-        self._begin = begin
         self._pool = pool
         self._claiming = Deadline(call.settings.drain_seconds)
         self._working = call.deadline.reserving(REPORTING_SECONDS)
         self._ittybit = Ittybit(call.settings, self._working)
         self._in_flight = 0
-        self._done: queue.SimpleQueue[Report | Exception] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Report | tuple[Start | Check, Exception]] = queue.SimpleQueue()
         self._known: list[Report] = []
         self._counts: Counter[str] = Counter(claimed=0)
 
@@ -108,19 +104,19 @@ class _Drain:
         return dict(self._counts)
 
     def _claim_what_is_due(self) -> None:
-        is_more = True
+        is_more = self._claim()
         while is_more or self._in_flight or self._known:
             if is_more:
                 self._gather(BATCH - self._room, min(self._claiming.left(), WITHHOLDING_SECONDS))
             else:
                 self._gather(1, self._claiming.left())
                 self._gather(self._in_flight, GATHERING_SECONDS)
+            if not self._claiming.left():
+                return
             if self._room >= BATCH:
                 is_more = self._claim()
             else:
                 self._report()
-            if not self._claiming.left():
-                return
 
     def _finish(self) -> None:
         # A step ends in its time, but for what no time-out reaches. That one's lease ends, and the next attempt looks.
@@ -144,8 +140,8 @@ class _Drain:
         self._known = []
         self._counts["claimed"] += len(jobs)
         self._in_flight += len(jobs)
-        starts = [job for job in jobs if isinstance(job, Start)]
-        sources = _Sources(starts, self._call.settings, self._working)
+        private = [(job.bucket, job.name) for job in jobs if isinstance(job, Start) and not job.public]
+        sources = objects.Sources(self._call.settings, private, self._working)
         for job in jobs:
             self._pool.submit(self._step, job, sources)
         return len(jobs) >= BATCH
@@ -170,43 +166,48 @@ class _Drain:
                 self._known.append(done)
             else:
                 # A fault of ours is not reported: the lease ends, and the next attempt looks for what was started.
+                job, error = done
                 self._counts["lost"] += 1
-                self._call.note(**fault(done))
+                self._call.note(job=str(job.job), **fault(error))
 
-    def _step(self, job: Start | Check, sources: _Sources) -> None:
+    def _step(self, job: Start | Check, sources: objects.Sources) -> None:
         """Do a job's next step."""
         try:
             outcome = self._start(job, sources) if isinstance(job, Start) else self._check(job)
             self._done.put(Report.of(job, outcome))
         except Exception as error:  # noqa: BLE001 - whatever happens, the drain hears of it
-            self._done.put(error)
+            self._done.put((job, error))
 
-    def _start(self, start: Start, sources: _Sources) -> Outcome:
+    def _start(self, start: Start, sources: objects.Sources) -> Outcome:
         if start.look_since is not None and (settled := self._look_for(start, start.look_since)):
             return settled
         if start.otherwise is not None:
-            return Outcome(outcome=start.otherwise.outcome, reason=start.otherwise.reason)
+            return start.otherwise
         try:
-            work = self._begin(self._ittybit, start, sources.address(start))
+            if start.public:
+                address = objects.public_address(self._call.settings.public_url, start.bucket, start.name, start.mark)
+            else:
+                address = sources.address(start.bucket, start.name, start.mark)
+            work = self._ittybit.start(start.action, address, start.mark)
         except Skipped as skipped:
             return Outcome(outcome="skipped", reason=skipped.reason)
         except ServiceError as error:
             outcome = {"retry": "retry", "hold": "hold", "fail": "failed"}[error.effect]
-            return _failure(outcome, error, self._call, in_doubt=error.in_doubt)
+            return self._failure(outcome, error, in_doubt=error.in_doubt)
         if work.state == "succeeded":
             # The first check fetches the outputs as well.
             return Outcome(outcome="started", ittybit_id=work.ref)
-        return _progress(work, self._call)
+        return self._progress(work)
 
     def _look_for(self, start: Start, since: datetime) -> Outcome | None:
         """Find what an earlier attempt may have started; None when it certainly started nothing."""
         try:
             found = self._ittybit.find(start.action, start.mark, since, start.now)
         except Undecided as error:
-            return _failure("undecided", error, self._call, in_doubt=True)
+            return self._failure("undecided", error, in_doubt=True)
         except ServiceError as error:
             # Whatever is wrong with looking says nothing about the job.
-            return _failure("hold" if error.effect == "hold" else "retry", error, self._call, in_doubt=True)
+            return self._failure("hold" if error.effect == "hold" else "retry", error, in_doubt=True)
         return Outcome(outcome="started", ittybit_id=found) if found else None
 
     def _check(self, check: Check) -> Outcome:
@@ -214,57 +215,23 @@ class _Drain:
             work = self._ittybit.work(check.ittybit_id)
         except ServiceError as error:
             if error.effect == "fail":
-                return _failure("failed", error, self._call, ittybit_id=check.ittybit_id)
-            return _failure("retry", error, self._call)
-        return _progress(work, self._call)
+                return self._failure("failed", error, ittybit_id=check.ittybit_id)
+            return self._failure("retry", error)
+        return self._progress(work)
 
+    def _progress(self, work: Work) -> Outcome:
+        """What a run or task that exists comes to."""
+        match work.state:
+            case "succeeded":
+                return Outcome(outcome="succeeded", ittybit_id=work.ref, outputs=list(work.outputs))
+            case "failed":
+                cause = work.error or next((task.error for task in work.tasks if task.error), None)
+                error = self._call.told(cause.kind, cause.message) if cause else {}
+                return Outcome(outcome="failed", ittybit_id=work.ref, error=error)
+            case "ongoing":
+                return Outcome(outcome="started", ittybit_id=work.ref, progress=work.progress)
 
-class _Sources:
-    """Where ittybit reads a claim's objects from; the first step that needs one of a bucket has all of them signed."""
-
-    def __init__(self, starts: Iterable[Start], settings: Settings, deadline: Deadline) -> None:
-        self._settings = settings
-        self._deadline = deadline
-        self._names: dict[str, list[str]] = {}
-        for start in starts:
-            self._names.setdefault(start.bucket, []).append(start.name)
-        self._locks = {bucket: threading.Lock() for bucket in self._names}
-        self._signed: dict[str, Mapping[str, str | Error]] = {}
-
-    def address(self, start: Start) -> str:
-        """The address, with the job's mark.
-
-        Raises:
-            Skipped: there is no such object, or no address leads to it.
-            ServiceError: Storage did not sign.
-        """
-        bucket, name = start.bucket, start.name
-        if start.public:
-            return objects.public_address(self._settings.public_url, bucket, name, start.mark)
-        with self._locks[bucket]:
-            if bucket not in self._signed:
-                names = self._names[bucket]
-                self._signed[bucket] = objects.signed_addresses(self._settings, bucket, names, self._deadline)
-        address = self._signed[bucket][name]
-        if isinstance(address, Error):
-            raise address
-        return objects.marked(address, start.mark)
-
-
-def _progress(work: Work, call: Call) -> Outcome:
-    """What a run or task that exists comes to."""
-    match work.state:
-        case "succeeded":
-            return Outcome(outcome="succeeded", ittybit_id=work.ref, outputs=list(work.outputs))
-        case "failed":
-            cause = work.error or next((task.error for task in work.tasks if task.error), None)
-            error = call.told(cause.kind, cause.message) if cause else {}
-            return Outcome(outcome="failed", ittybit_id=work.ref, error=error)
-        case "ongoing":
-            return Outcome(outcome="started", ittybit_id=work.ref, progress=work.progress)
-
-
-def _failure(outcome: str, error: ServiceError, call: Call, **more: Any) -> Outcome:
-    """What a step comes to when a service did not do its part."""
-    told = {"service": error.service, "status": error.status, **call.told(error.kind, error.message)}
-    return Outcome.model_validate({"outcome": outcome, "error": told, "retry_after": error.retry_after, **more})
+    def _failure(self, outcome: str, error: ServiceError, **more: Any) -> Outcome:
+        """What a step comes to when a service did not do its part."""
+        told = {"service": error.service, "status": error.status, **self._call.told(error.kind, error.message)}
+        return Outcome.model_validate({"outcome": outcome, "error": told, "retry_after": error.retry_after, **more})

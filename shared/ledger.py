@@ -16,11 +16,17 @@ from shared.settings import Settings
 FunctionName = Literal["on-upload", "push-back"]
 
 
-class Otherwise(BaseModel):
-    """What to report when looking has found nothing and the job is not to be started."""
+class Outcome(BaseModel):
+    """What an attempt came to."""
 
-    outcome: Literal["skipped", "retry"]
-    reason: str
+    outcome: Literal["started", "succeeded", "failed", "skipped", "retry", "hold", "undecided"]
+    ittybit_id: str | None = None
+    progress: float | None = None
+    outputs: list[str] | None = None
+    reason: str | None = None
+    error: dict[str, Any] | None = None
+    retry_after: int | None = None
+    in_doubt: bool = False
 
 
 class Lease(BaseModel):
@@ -50,7 +56,7 @@ class Start(Lease):
     mark: str
     look_since: AwareDatetime | None
     now: AwareDatetime
-    otherwise: Otherwise | None = None
+    otherwise: Outcome | None = None
     bucket: str
     name: str
     public: bool
@@ -64,25 +70,8 @@ class Check(Lease):
     ittybit_id: str
 
 
-class Outcome(BaseModel):
-    """What an attempt came to."""
-
-    outcome: Literal["started", "succeeded", "failed", "skipped", "retry", "hold", "undecided"]
-    ittybit_id: str | None = None
-    progress: float | None = None
-    outputs: list[str] | None = None
-    reason: str | None = None
-    error: dict[str, Any] | None = None
-    retry_after: int | None = None
-    in_doubt: bool = False
-
-
-class Report(Outcome):
+class Report(Outcome, Lease):
     """An outcome, and the attempt that it is of."""
-
-    job: UUID
-    generation: int
-    attempt: int
 
     @classmethod
     def of(cls, lease: Lease, outcome: Outcome) -> Report:
@@ -108,7 +97,7 @@ def claim(
         "function": function,
         "project": settings.supabase_url,
         "jobs": jobs,
-        "reports": [_written(report) for report in reports],
+        "reports": [one.model_dump(mode="json", exclude_defaults=True) for one in reports],
     }
     answer = _call(settings, "ittybit_claim", body, deadline, repeatable=False)
     try:
@@ -123,11 +112,8 @@ def report(settings: Settings, reports: Sequence[Report], deadline: Deadline) ->
     Raises:
         ServiceError: the ledger did not answer.
     """
-    _call(settings, "ittybit_report", {"reports": [_written(one) for one in reports]}, deadline, repeatable=True)
-
-
-def _written(report: Report) -> dict[str, Any]:
-    return report.model_dump(mode="json", exclude_defaults=True)
+    body = {"reports": [one.model_dump(mode="json", exclude_defaults=True) for one in reports]}
+    _call(settings, "ittybit_report", body, deadline, repeatable=True)
 
 
 def _call(settings: Settings, function: str, body: dict[str, Any], deadline: Deadline, *, repeatable: bool) -> Any:

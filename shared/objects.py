@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterable
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -89,69 +90,76 @@ def _path(bucket: str, name: str) -> str:
 
 
 def public_address(public_url: str, bucket: str, name: str, mark: str) -> str:
-    """The address of an object in a public bucket. The mark gets past what a CDN has kept of an older version."""
-    return marked(f"{public_url}/storage/v1/object/public/{_path(bucket, name)}", mark)
+    """The address of an object in a public bucket of the project at ``public_url``.
 
-
-def marked(address: str, mark: str) -> str:
-    """The address with what tells whose start it is: storage ignores it, and ittybit's tasks show it."""
-    return f"{address}{'&' if '?' in address else '?'}job={mark}"
+    The mark says whose start it is; storage ignores it, and it gets past what a CDN has kept of an older version.
+    """
+    return f"{public_url}/storage/v1/object/public/{_path(bucket, name)}?job={mark}"
 
 
 def signed_address(settings: Settings, bucket: str, name: str, mark: str, deadline: Deadline) -> str:
-    """An address of an object in any bucket, good for 24 hours.
-
-    Raises:
-        Skipped: there is no such object, or no such bucket.
-        ServiceError: Storage did not sign.
-    """
-    address = signed_addresses(settings, bucket, [name], deadline)[name]
-    if isinstance(address, Error):
-        raise address
-    return marked(address, mark)
+    """An address of an object in any bucket, as ``Sources`` makes them."""
+    return Sources(settings, [(bucket, name)], deadline).address(bucket, name, mark)
 
 
-def signed_addresses(
-    settings: Settings, bucket: str, names: Iterable[str], deadline: Deadline
-) -> dict[str, str | Error]:
-    """Sign a bucket's objects in one call: of each its address without a mark, or why there is none.
+class Sources:
+    """Signed addresses of objects, good for 24 hours; the first thread that needs one has its whole bucket signed.
 
     The bulk endpoint signs the raw keys. The single one signs the request's path, which is wrong for a key with ``?``
     (recorded from storage-api v1.70.6).
     """
-    found: dict[str, str | Error] = {}
-    paths: dict[str, str] = {}
-    for name in names:
+
+    def __init__(self, settings: Settings, objects: Iterable[tuple[str, str]], deadline: Deadline) -> None:
+        self._settings = settings
+        self._deadline = deadline
+        self._names: dict[str, dict[str, None]] = {}
+        for bucket, name in objects:
+            if not _CLIMBS.search(name):
+                self._names.setdefault(bucket, {})[name] = None
+        self._signing = {bucket: threading.Lock() for bucket in self._names}
+        self._signed: dict[str, dict[str, str | Error]] = {}
+
+    def address(self, bucket: str, name: str, mark: str) -> str:
+        """The address of one of the objects, with the mark of the start that reads it.
+
+        Raises:
+            Skipped: there is no such object, no such bucket, or no address leads to it.
+            ServiceError: Storage did not sign.
+        """
+        path = _path(bucket, name)
+        with self._signing[bucket]:
+            if bucket not in self._signed:
+                self._signed[bucket] = self._sign(bucket, list(self._names[bucket]))
+        token = self._signed[bucket][name]
+        if isinstance(token, Error):
+            raise token
+        return f"{self._settings.public_url}/storage/v1/object/sign/{path}?token={token}&job={mark}"
+
+    def _sign(self, bucket: str, names: list[str]) -> dict[str, str | Error]:
+        """The token of each object, or why there is none."""
         try:
-            paths[name] = _path(bucket, name)
-        except Skipped as skipped:
-            found[name] = skipped
-    if not paths:
-        return found
-    try:
-        answers = send(
-            "storage",
-            "POST",
-            f"{settings.supabase_url}/storage/v1/object/sign/{quote(bucket, safe='')}",
-            deadline=deadline,
-            headers=settings.supabase_headers,
-            body={"expiresIn": SIGNED_SECONDS, "paths": list(paths)},
-            repeatable=True,
-        ).data
-        if not isinstance(answers, list) or len(answers) != len(paths):
-            raise Unanswered("storage", "the answer to a signing is not a list of the addresses")
-    except ServiceError as error:
-        gone = Skipped("gone", f"There is no bucket {bucket!r}, or none of its objects.")
-        return found | dict.fromkeys(paths, gone if error.status == 404 else error)
-    for (name, path), answer in zip(paths.items(), answers, strict=True):
-        match answer:
-            case {"signedURL": str(url)} if "?token=" in url:
-                # A key may itself contain "?token=".
-                found[name] = (
-                    f"{settings.public_url}/storage/v1/object/sign/{path}?token={url.rpartition('?token=')[2]}"
-                )
-            case {"error": str()}:
-                found[name] = Skipped("gone", f"There is no object {name!r} in bucket {bucket!r}.")
-            case _:
-                found[name] = Unanswered("storage", "the answer to a signing is not a list of the addresses")
-    return found
+            answers = send(
+                "storage",
+                "POST",
+                f"{self._settings.supabase_url}/storage/v1/object/sign/{quote(bucket, safe='')}",
+                deadline=self._deadline,
+                headers=self._settings.supabase_headers,
+                body={"expiresIn": SIGNED_SECONDS, "paths": names},
+                repeatable=True,
+            ).data
+            if not isinstance(answers, list) or len(answers) != len(names):
+                raise Unanswered("storage", "the answer to a signing is not a list of the addresses")
+        except ServiceError as error:
+            gone = Skipped("gone", f"There is no bucket {bucket!r}, or none of its objects.")
+            return dict.fromkeys(names, gone if error.status == 404 else error)
+        return {name: _token(bucket, name, answer) for name, answer in zip(names, answers, strict=True)}
+
+
+def _token(bucket: str, name: str, answer: Any) -> str | Error:
+    match answer:
+        case {"signedURL": str(url)} if "?token=" in url:
+            # A key may itself contain "?token=".
+            return url.rpartition("?token=")[2]
+        case {"error": str()}:
+            return Skipped("gone", f"There is no object {name!r} in bucket {bucket!r}.")
+    return Unanswered("storage", "the answer to a signing is not a list of the addresses")

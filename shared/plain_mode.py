@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from shared.edge import MAX_BODY_BYTES
 from shared.errors import Refused, Skipped
 from shared.globs import matches_mimetype, matches_path
 from shared.objects import Bucket, ObjectKey
@@ -40,14 +39,10 @@ class StoredObject(BaseModel):
         """The type that the uploader claims; none has more than 255 characters (RFC 6838)."""
         return str((self.metadata or {}).get("mimetype") or "")[:1000]
 
-    @property
-    def content(self) -> tuple[Any, int]:
-        """Tells two stored contents apart."""
-        return (self.metadata or {}).get("eTag"), self.size
-
     def is_same_as(self, other: StoredObject) -> bool:
         """Whether both rows are of one content; older versions of Supabase's storage have no version."""
-        return self.content == other.content or (self.version is not None and self.version == other.version)
+        etag, others = ((row.metadata or {}).get("eTag") for row in (self, other))
+        return (etag, self.size) == (others, other.size) or (self.version is not None and self.version == other.version)
 
 
 class ObjectEvent(BaseModel):
@@ -58,11 +53,6 @@ class ObjectEvent(BaseModel):
     schema_: Literal["storage"] = Field(alias="schema")
     record: StoredObject | None
     old_record: StoredObject | None = None
-
-
-def max_body(settings: Settings) -> int:
-    """Bytes that a caller with the bearer token may send to on-upload."""
-    return MAX_EVENT_BYTES if settings.watch_bucket else MAX_BODY_BYTES
 
 
 def check(event: ObjectEvent, settings: Settings) -> StoredObject:

@@ -75,29 +75,17 @@ class Finding:
         return "DESTINATION_BUCKETS" if self.field == "buckets" else f"SUPABASE_S3_{self.field.upper()}"
 
 
-def probe(
-    *,
-    endpoint: str,
-    region: str,
-    access_key_id: str,
-    secret_access_key: str,
-    buckets: Sequence[str],
-    deadline: Deadline,
-) -> list[Finding]:
+def probe(keys: Keys, buckets: Sequence[str], deadline: Deadline) -> list[Finding]:
     """Try the keys and return what is wrong; nothing is raised, and nothing found means that they work.
 
     Each bucket gets a probe of some 50 bytes under ``.ittybit/``, all at once, and loses it again. Without buckets
     only a listing is tried, of a bucket that does not exist: the keys are checked before a bucket is looked for.
 
     Args:
-        endpoint: as ``shared.settings`` accepts it.
-        region: the project's; printable ASCII, as the keys.
-        access_key_id: whose keys these are.
-        secret_access_key: never in a finding.
+        keys: what is tried; its secret is never in a finding.
         buckets: their ids, each once.
         deadline: by when all is over, the deletion included.
     """
-    keys = Keys(endpoint, region, access_key_id, secret_access_key)
     name = f"probe-{uuid.uuid4().hex}"
     if not buckets:
         return _looked(Bucket(keys, name, deadline))

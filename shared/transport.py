@@ -42,17 +42,11 @@ def exchange(
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Send one request, once, and return the answer, whatever it is: its status, headers in any case, and body.
 
-    Args:
-        service: who is called, for errors.
-        method: HTTP method.
-        url: the whole address; redirects are not followed.
-        headers: all but Host and Content-Length.
-        content: the body's bytes.
-        left: how many seconds there still are.
-        in_doubt: whether a request that arrived and got no answer may have taken effect.
+    Args are those of ``shared.http.send``, and how many seconds are ``left``.
 
     Raises:
         Unanswered: an address that cannot be called, no connection, no time left, a broken or too large answer.
+            ``in_doubt`` where it may have arrived.
     """
     try:
         request = httpx.Request(method, url, headers=dict(headers), content=content)

@@ -9,6 +9,7 @@ from deploy.doctor.asking import LIMIT_SECONDS
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
 from shared.http import Deadline
 from shared.ittybit_shapes import Connection
+from shared.s3 import Keys
 from shared.s3_probe import probe
 from shared.settings import Settings
 
@@ -30,14 +31,7 @@ def keys(settings: Settings, connection: Connection, buckets: Sequence[str]) -> 
     region = connection.region or settings.supabase_s3_region
     if not (secret and key_id and region):
         return skipped("s3 keys", "not tried: ittybit does not show them", "Set SUPABASE_S3_… to try them.")
-    faults = probe(
-        endpoint=settings.s3_endpoint,
-        region=region,
-        access_key_id=key_id,
-        secret_access_key=secret,
-        buckets=buckets,
-        deadline=Deadline(LIMIT_SECONDS),
-    )
+    faults = probe(Keys(settings.s3_endpoint, region, key_id, secret), buckets, Deadline(LIMIT_SECONDS))
     if faults:
         saw = " ".join(f"{fault.field}: {fault.detail}" for fault in faults)
         remedy = "When it is mended, call create-connection again: ./deploy.sh connection."

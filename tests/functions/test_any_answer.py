@@ -97,7 +97,7 @@ READINGS: list[Callable[[Ittybit], object]] = [
     lambda client: client.work("runs/run_1"),
     lambda client: client.work("tasks/task_1"),
     lambda client: client.connections(),
-    lambda client: client.connection_id("supabase-scripted"),
+    lambda client: client.connection_id,
     lambda client: client.start(RUN, "https://a/b", "a.1"),
     lambda client: client.find(RUN, "a.1", datetime.now(UTC), datetime.now(UTC)),
     lambda client: client.update_connection("con_1", {}),

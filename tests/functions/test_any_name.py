@@ -51,6 +51,17 @@ def test_an_address_names_the_object_and_nothing_else(scripted: Scripted, bucket
             assert parse_qsl(read.query.decode())[-1] == ("job", "a.1")
 
 
+def test_a_name_without_an_address_is_not_signed_with_the_others(scripted: Scripted) -> None:
+    scripted.script(storage=[Said([{"signedURL": "/object/sign/x?token=t"}])])
+    names = [("a", "b.mp4"), ("a", "../b.mp4"), ("a", "b.mp4"), ("..", "c.mp4")]
+    sources = objects.Sources(load(NOWHERE | {"SUPABASE_URL": ORIGIN}), names, Deadline(5))
+    assert sources.address("a", "b.mp4", "a.1").endswith("/a/b.mp4?token=t&job=a.1")
+    for bucket, name in (names[1], names[3]):
+        with pytest.raises(Skipped, match="part"):
+            sources.address(bucket, name, "a.1")
+    assert [json.loads(asked)["paths"] for _, _, asked in scripted.asked] == [["b.mp4"]]
+
+
 @given(key=NAMES, bucket=NAMES)
 def test_a_destination_that_is_accepted_is_one_place_under_its_folder(key: str, bucket: str) -> None:
     with suppress(ValueError):

@@ -24,7 +24,7 @@ def in_doubt(request: pytest.FixtureRequest, worker: Function, job: Job, start: 
 
 def test_it_is_adopted_if_it_happened_and_made_up_for_if_it_did_not(worker: Function, in_doubt: Job) -> None:
     assert worker.drain() == STARTED
-    assert in_doubt.start
+    assert in_doubt.start.idempotency_key == in_doubt.mark
     assert in_doubt["in_doubt_since"] is None
 
 
@@ -33,7 +33,7 @@ def test_a_source_that_is_gone_does_not_hide_what_was_started(worker: Function, 
     in_doubt.project.remove("private", in_doubt.name)
     assert worker.drain() == (STARTED if happened else {"claimed": 1, "skipped": 1})
     if happened:
-        assert in_doubt.start
+        assert in_doubt.start.idempotency_key == in_doubt.mark
     else:
         assert (in_doubt["reason"], in_doubt.starts) == ("gone", [])
 
@@ -56,7 +56,7 @@ def test_a_search_that_fails_says_nothing_about_the_job(worker: Function, in_dou
     in_doubt.project.stack.sql("delete from ittybit.holds")
     in_doubt.now()
     assert worker.drain() == STARTED
-    assert in_doubt.start
+    assert in_doubt.start.idempotency_key == in_doubt.mark
 
 
 def test_what_cannot_be_found_out_is_started_once_more_and_never_again(

@@ -299,7 +299,7 @@ def nowhere(name: str) -> Function:
 def test_a_key_with_quotes_is_taken_out_of_the_log_and_the_line_stays_json(
     logged: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.s3_probe.probe", lambda **_: [])
+    monkeypatch.setattr("shared.s3_probe.probe", lambda *_: [])
     key = 'ittybit"key\\of"the\\tests'
     answer = Response(json.dumps({"kind": key, "message": f'{"m" * 490}{key} token=a"b'}), status=400)
     with Server(answer) as server:

@@ -55,9 +55,10 @@ def test_a_run_goes_from_started_to_succeeded_with_the_outputs_of_all_its_tasks(
 
 
 def test_a_task_goes_from_started_to_failed_with_ittybit_s_words(ittybit: Alone) -> None:
-    connection = ittybit.client.create_connection(CONNECTION)
+    client = ittybit.client
+    connection = client.create_connection(CONNECTION | {"name": client._connection_name})
     task = Task(kind="video", options={"height": 240}, destination="s3://media/processed/a.mp4")
-    started = ittybit.client.start(Action(task=task), f"{ittybit.missing}?job=b.1", "b.1", connection.id)
+    started = client.start(Action(task=task), f"{ittybit.missing}?job=b.1", "b.1")
     entry = ittybit.stand_in.journal[-1]
     assert (entry.id, entry.idempotency_key) == (started.id, "b.1")
     assert (entry.connection_id, entry.destination) == (connection.id, "s3://media/processed/a.mp4")

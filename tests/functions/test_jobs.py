@@ -45,7 +45,7 @@ def test_a_start_that_was_made_but_not_reported_is_adopted(worker: Function, job
     job.project.stack.supabase.clear()
     job.now()
     assert worker.drain() == STARTED
-    assert job.start
+    assert job.start.idempotency_key == job.mark
 
 
 @pytest.mark.parametrize(("status", "scope"), [(402, "all"), (401, "function:"), (403, "rule:")])

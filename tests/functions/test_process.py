@@ -97,7 +97,7 @@ def test_a_wake_up_is_followed(on_upload: FunctionProcess, project: Project) -> 
     headers = sign(project.stack.environment["FUNCTIONS_SECRET"], body) | JSON
     answer = httpx.post(on_upload.url, content=body, headers=headers, trust_env=False)
     assert (answer.status_code, answer.json()) == (200, {"claimed": 1, "started": 1})
-    assert job.start
+    assert job.start.idempotency_key == job.mark
     lines = [json.loads(line) for line in on_upload.log.read_text().splitlines() if line.startswith("{")]
     assert lines[-1]["id"] == answer.headers["X-Correlation-Id"]
     assert (lines[-1]["message"], lines[-1]["started"]) == ("on_upload 200", 1)

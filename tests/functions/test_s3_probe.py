@@ -15,6 +15,7 @@ from local.functions import ROOT
 from local.server import Server
 from local.stack import Stack
 from shared.http import Deadline
+from shared.s3 import Keys
 from shared.s3_probe import Finding, probe
 from tests.functions.calling import NOWHERE
 from tests.functions.project import Project
@@ -27,14 +28,7 @@ PROBES = rf"{S3}/open/\.ittybit/.*"
 def ask(endpoint: str, *buckets: str, seconds: float = 8, **changes: str) -> list[Finding]:
     """Try made-up keys at an endpoint."""
     keys = {"region": "local", "access_key_id": "an-id", "secret_access_key": "a-secret-of-tests"} | changes
-    return probe(
-        endpoint=endpoint,
-        region=keys["region"],
-        access_key_id=keys["access_key_id"],
-        secret_access_key=keys["secret_access_key"],
-        buckets=buckets,
-        deadline=Deadline(seconds),
-    )
+    return probe(Keys(endpoint, **keys), buckets, Deadline(seconds))
 
 
 @pytest.fixture
@@ -262,9 +256,8 @@ def test_a_redirect_to_another_host_is_not_followed(status: int) -> None:
 
 def test_an_image_without_root_certificates_will_do() -> None:
     code = (
-        "from shared.http import Deadline\nfrom shared.s3_probe import probe\n"
-        "print(probe(endpoint='https://127.0.0.1:9', region='r', access_key_id='i', secret_access_key='s',"
-        " buckets=(), deadline=Deadline(5)))"
+        "from shared.http import Deadline\nfrom shared.s3 import Keys\nfrom shared.s3_probe import probe\n"
+        "print(probe(Keys('https://127.0.0.1:9', 'r', 'i', 's'), (), Deadline(5)))"
     )
     bare = {"PATH": os.environ["PATH"], "SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": "/nonexistent"}
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, check=True, capture_output=True, text=True)
