@@ -144,11 +144,12 @@ begin
       using hint = 'Correct the function''s SUPABASE_URL, or say what this database is: ./deploy.sh database.';
   end if;
 
-  applied := ittybit.apply_reports(reports);
-
   -- Claims take turns: a ceiling is never passed by several at once, and of two jobs for one output the second sees the
-  -- first. Whoever holds the turn waits for nobody: jobs that an upload holds are passed over.
+  -- first. Whoever waits for the turn holds no job, for which an upload would wait in vain. Whoever has it waits for
+  -- nobody for long: jobs that an upload holds are passed over.
   perform pg_advisory_xact_lock(hashtextextended('ittybit claim', 0));
+
+  applied := ittybit.apply_reports(reports);
 
   woken := to_timestamp(ittybit.last_woken(ittybit_claim.function) / 1000.0);
   update ittybit.functions as f
@@ -373,13 +374,14 @@ $$;
 comment on function public.ittybit_report is 'Record what attempts of jobs came to. For service_role alone.';
 
 -- Apply an array of reports in the order of their jobs, so that two callers cannot wait for each other. One that is bad,
--- or whose job another transaction holds, loses no other.
+-- or whose job another transaction holds, loses no other. Such a job is waited for once, and half as long as an upload
+-- waits for those that are held meanwhile.
 create or replace function ittybit.apply_reports(reports jsonb)
 returns jsonb
 language plpgsql
 security definer
 set search_path = ''
-set lock_timeout = '1s'
+set lock_timeout = '100ms'
 as $$
 declare
   report pg_catalog.jsonb;
