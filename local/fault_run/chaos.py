@@ -17,7 +17,11 @@ from local.faults import Fault, Faults
 from local.stack import Stack
 
 _PATIENCE: Final = 15.0  # seconds to wait for the moment that a mishap needs
-_OPEN: Final = "select 1 from ittybit.jobs where due_at is not null limit 1"
+# Whether there is a job that does not only wait for the end of a lease that nobody holds, or of a doubt.
+_MOVING: Final = """
+select 1 from ittybit.jobs
+where due_at is not null and (priority > 0 or claimed_at > now() - interval '10 seconds') limit 1
+"""
 _HELD: Final = 2.0  # seconds for which the account stays out of credit once ittybit has refused something
 
 
@@ -95,7 +99,7 @@ class Chaos:
 
     def _hurry(self) -> None:
         cut_idle_waits_short(self._stack)
-        if not self._stack.sql(_OPEN):
+        if not self._stack.sql(_MOVING):
             self._load.upload_one()
 
     def _kill_function(self) -> bool:

@@ -38,8 +38,9 @@ _MISHAPS: Final[tuple[tuple[Mishap, int, int], ...]] = (
     ("payment_required", 1000, 1),
 )
 
-# What surely happens: so many requests for each upload, and so many for each second of the load. Calls of the functions
-# to ittybit are one a job; those to the project are for all the jobs of a batch, and come as often as a function wakes.
+# What surely happens: so many requests for each upload, and so many for each second of the load. There are three rules,
+# so an upload means three starts, less those of what is overwritten or deleted before. Calls to the project are for all
+# the jobs of a batch, and come as often as a function wakes.
 _Sure = Literal["upload", "second"]
 _Groups = tuple[tuple[Origin, str, str, _Sure, float, tuple[tuple[str, float, dict[str, Any]], ...]], ...]
 _HTTP: Final[_Groups] = (
@@ -48,7 +49,7 @@ _HTTP: Final[_Groups] = (
         "POST",
         "/tasks|/automations/[^/]+/run",
         "upload",
-        1.6,
+        2.4,
         (
             ("ittybit_429", 0.01, {"status": 429, "headers": {"Retry-After": "1"}, "body": {"kind": "rate_limited"}}),
             ("ittybit_500", 0.01, {"status": 500, "body": {"kind": "internal_error", "message": "Oops."}}),
@@ -64,7 +65,7 @@ _HTTP: Final[_Groups] = (
         "GET",
         "/(tasks|runs|connections)(/[^/]+)?",
         "upload",
-        1.6,
+        2.4,
         (
             ("ittybit_read_429", 0.01, {"status": 429, "headers": {"Retry-After": "1"}}),
             ("ittybit_read_500", 0.01, {"status": 500}),

@@ -27,13 +27,16 @@ from local.faults import Request
 from local.project import Project
 from local.stack import Stack
 
-# Both rules are for the whole bucket, in which the results of the second one lie: without a guard they would go round.
+# All rules are for the whole bucket, in which the results of the second one lie: without a guard they would go round.
+# Two of them are on-upload's, so that one batch has several jobs of one object.
 AUTOMATED: Final = "automated"
 COPIED: Final = "copied"
+SHOWN: Final = "shown"
 _RULES: Final = """
 insert into ittybit.rules (name, bucket_id, automation_id, output_prefix, task) values
   (%s, %s, %s, 'made/', null),
-  (%s, %s, null, null, %s::jsonb)
+  (%s, %s, null, null, %s::jsonb),
+  (%s, %s, null, null, '{"kind": "video", "options": {}}')
 """
 _TASK: Final = f'{{"kind": "video", "options": {{}}, "destination": "s3://{BUCKET}/{RESULTS}{{name}}"}}'
 _CEILINGS: Final = "update ittybit.settings set starts_per_hour = 1000000, starts_per_day = 1000000"
@@ -139,8 +142,8 @@ def _set_up(stack: Stack) -> list[str]:
     finally:
         project.close()
     stack.sql(_CEILINGS)
-    stack.sql(_RULES, [AUTOMATED, BUCKET, automation, COPIED, BUCKET, _TASK])
-    return [AUTOMATED, COPIED]
+    stack.sql(_RULES, [AUTOMATED, BUCKET, automation, COPIED, BUCKET, _TASK, SHOWN, BUCKET])
+    return [AUTOMATED, COPIED, SHOWN]
 
 
 def _carry_out(load: Uploads, chaos: Chaos) -> float:

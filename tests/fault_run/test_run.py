@@ -28,11 +28,11 @@ def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
     zeros = {"harmed", "lost", "started_twice", "self_started"}
     assert {name: report[name] for name in zeros} == dict.fromkeys(zeros, 0)
     assert (report["uploads"], report["seed"], report["idempotency"]) == (60, 1, "ignored")
-    assert report["absence"]["processed"] == report["absence"]["jobs"] == 40
-    assert report["scheduled"]["processed"] == report["scheduled"]["jobs"] == 40
+    assert report["absence"]["processed"] == report["absence"]["jobs"] == 60
+    assert report["scheduled"]["processed"] == report["scheduled"]["jobs"] == 60
     assert report["breakage"]["parts"] == len(BREAKAGES)
     # Every part but Vault and pg_net keeps the triggers from recording; locked, they record again after the first wait.
-    assert report["breakage"]["healed"] >= 2 * 5 * 2
+    assert report["breakage"]["healed"] >= 3 * 5 * 2
     assert (report["idle_calls"], report["unexplained"]) == (0, 0)
     assert report["settle_s"]["median"] > 0
     assert all(report["http_calls"].values())
