@@ -48,7 +48,9 @@ begin atomic
     when exists (
       select
       from ittybit.outputs as o
-      where o.bucket_id = reasons_to_skip.bucket_id and o.name = any (ittybit.places(reasons_to_skip.name))
+      where o.bucket_id = reasons_to_skip.bucket_id
+        -- A query of its own is worked out once, not for each output that is looked at.
+        and o.name = any ((select ittybit.places(reasons_to_skip.name))::text[])
     ) then 'output'
     when exists (
       select from ittybit.settings as s, unnest(s.output_prefixes) as p (prefix)
@@ -181,13 +183,20 @@ security definer
 set search_path = ''
 as $$
 declare
-  is_result boolean;
+  -- Worked out once: in the query it would be for each output that is looked at.
+  places constant pg_catalog.text[] := ittybit.places(name);
   worker pg_catalog.text;
 begin
+  if not exists (
+    select from ittybit.outputs as o where o.bucket_id = result_stored.bucket_id and o.name = any (places)
+  ) then
+    return false;
+  end if;
+
   with writer as (
     select o.job, o.name like '%/' as is_folder
     from ittybit.outputs as o
-    where o.bucket_id = result_stored.bucket_id and o.name = any (ittybit.places(result_stored.name))
+    where o.bucket_id = result_stored.bucket_id and o.name = any (places)
   ),
   checked as (
     update ittybit.jobs as j
@@ -200,8 +209,7 @@ begin
       and not (w.is_folder and j.due_at between clock_timestamp() + interval '1 second' and clock_timestamp() + interval '2 seconds')
     returning j.function, w.is_folder
   )
-  select exists (select from writer), (select c.function from checked as c where not c.is_folder limit 1)
-  into is_result, worker;
+  select c.function into worker from checked as c where not c.is_folder limit 1;
 
   if worker is not null then
     begin
@@ -210,7 +218,7 @@ begin
       raise warning 'ittybit: no wake-up for %/%: % (%)', result_stored.bucket_id, result_stored.name, sqlerrm, sqlstate;
     end;
   end if;
-  return is_result;
+  return true;
 end;
 $$;
 
@@ -225,7 +233,7 @@ begin
   insert into ittybit.outputs (bucket_id, name, job)
   select new_bucket_id, new_name, o.job
   from ittybit.outputs as o
-  where o.bucket_id = result_moved.bucket_id and o.name = any (ittybit.places(result_moved.name))
+  where o.bucket_id = result_moved.bucket_id and o.name = any ((select ittybit.places(result_moved.name))::pg_catalog.text[])
   union
   -- Which job wrote it, nobody knows.
   select new_bucket_id, new_name, '00000000-0000-0000-0000-000000000000'
