@@ -12,7 +12,7 @@ from deploy.output import while_read
 from local.room import RoomError, check_room
 
 # In the order in which they run; each knows its rows.
-PROGRAMS = ("uploads", "ledger", "backfill", "cold_start", "warm", "whole_way")
+PROGRAMS = ("uploads", "burst", "warm", "whole_way", "hanging", "claims", "ledger", "cold_start", "backfill")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -65,7 +66,7 @@ $$;
 """
 
 # What ittybit's guide has a user paste: every object, the key in the text, no handler.
-GUIDE = """
+_GUIDE = """
 create or replace function public.guide() returns trigger language plpgsql security definer set search_path = '' as $$
 begin
   perform net.http_post(
@@ -78,8 +79,44 @@ end
 $$;
 create or replace trigger guide after insert on storage.objects for each row execute function public.guide();
 """
-OURS = "ittybit_object_stored"
-TRIGGERS = (OURS, "guide")
+# The least that forgets no upload and shows no key: a row to go by, and a call signed with a secret from Vault.
+_LEAST = """
+create table public.least (
+  id uuid primary key default gen_random_uuid(),
+  bucket_id text not null,
+  name text not null,
+  version text,
+  due_at timestamptz default now()
+);
+create index on public.least (due_at) where due_at is not null;
+create or replace function public.least() returns trigger language plpgsql security definer set search_path = '' as $$
+declare
+  secret text;
+  body text;
+  stamp text := floor(extract(epoch from now()))::text;
+begin
+  insert into public.least (bucket_id, name, version) values (new.bucket_id, new.name, new.version)
+  returning jsonb_build_object('job', id)::text into body;
+  select s.decrypted_secret into secret
+  from vault.decrypted_secrets as s
+  where s.name = 'ittybit_functions_secret';
+  perform net.http_post(
+    url := 'https://a.test/',
+    body := body::jsonb,
+    headers := jsonb_build_object(
+      'Content-Type', 'application/json',
+      'webhook-timestamp', stamp,
+      'webhook-signature',
+      'v1,' || encode(extensions.hmac(stamp || '.' || body, secret, 'sha256'), 'base64')
+    )
+  );
+  return new;
+end
+$$;
+create or replace trigger least after insert on storage.objects for each row execute function public.least();
+"""
+OURS, GUIDE, LEAST = "ittybit_object_stored", "guide", "least"
+TRIGGERS = (OURS, GUIDE, LEAST)
 
 _AS_STORAGE = """
 select
@@ -130,6 +167,11 @@ class Database:
         """Return a fresh connection, with a database process of its own."""
         return psycopg.connect(self.postgres.dsn(SUPERUSER), autocommit=True)
 
+    def one(self, statement: LiteralString) -> Any:
+        """Return the one value that a statement answers."""
+        (value,) = self.admin.execute(statement).fetchone() or (None,)
+        return value
+
     def rules(self, *rules: tuple[str, str, str]) -> None:
         """Have these rules and no others: each a bucket, a path and a media type."""
         self.admin.execute("truncate ittybit.rules")
@@ -141,7 +183,7 @@ class Database:
 
     def empty(self) -> None:
         """Forget every object, job and call."""
-        self.admin.execute("truncate storage.objects, ittybit.jobs, ittybit.outputs, ittybit.starts")
+        self.admin.execute("truncate storage.objects, ittybit.jobs, ittybit.outputs, ittybit.starts, public.least")
         self.admin.execute("truncate net.http_request_queue, net._http_response")
 
     def use(self, trigger: str | None) -> None:
@@ -170,7 +212,7 @@ class Database:
 
 @contextlib.contextmanager
 def database(*, durable: bool = False, cheap_net: bool = False, **settings: str) -> Iterator[Database]:
-    """Run one with the migrations, the guide's trigger beside ours, and everything set up but rules.
+    """Run one with the migrations, the other triggers beside ours, and everything set up but rules.
 
     Args:
         durable: whether a commit waits for the disk, as hosted.
@@ -186,11 +228,10 @@ def database(*, durable: bool = False, cheap_net: bool = False, **settings: str)
         ):
             if cheap_net:
                 admin.execute(_CHEAP_NET)
-            admin.execute(GUIDE)
+            admin.execute(_GUIDE)
+            admin.execute(_LEAST)
             admin.execute("insert into storage.buckets (id, name, public) values (%s, %s, true)", [BUCKET, BUCKET])
             admin.execute("select vault.create_secret(%s, 'ittybit_functions_secret')", ["whsec_" + "A" * 44])
-            admin.execute(
-                "update ittybit.settings set on_upload_url = 'https://a.test/', push_back_url = 'https://b.test/',"
-                " starts_per_hour = 1000000000, starts_per_day = 1000000000"
-            )
+            admin.execute("update ittybit.functions set url = 'https://a.test/'")
+            admin.execute("update ittybit.settings set starts_per_hour = 1000000000, starts_per_day = 1000000000")
             yield Database(postgres, admin, storage)

@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _set_up(admin: psycopg.Connection) -> None:
     admin.execute("insert into storage.buckets (id, name) values ('media', 'media')")
     admin.execute("select vault.create_secret(%s, 'ittybit_functions_secret')", ["whsec_" + "A" * 44])
-    admin.execute("update ittybit.settings set on_upload_url = 'https://a.test/', push_back_url = 'https://b.test/'")
+    admin.execute("update ittybit.functions set url = 'https://a.test/'")
     admin.execute("insert into ittybit.rules (name, bucket_id, task) values ('t', 'media', %s)", [json.dumps(TASK)])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from standardwebhooks import Webhook
 
 from bench.serving import SECRET
 
-JOB = "7a528c1c-005f-4bc2-bb6f-38b460de86d7"
-MESSAGE = json.dumps({"job": JOB, "attempt": 1}).encode()
+MESSAGE = b'{"type": "jobs.due"}'
+_STARTED = re.compile(rb'"started": ?([0-9]+)')
 
 
 def signed(body: bytes = MESSAGE) -> dict[str, str]:
     """Return the headers of a message as the database sends it now; good for five minutes."""
     now = datetime.now(UTC)
-    signature = Webhook(SECRET).sign("job_1", now, body.decode())
+    signature = Webhook(SECRET).sign("wake_1", now, body.decode())
     return {
         "Content-Type": "application/json",
-        "webhook-id": "job_1",
+        "webhook-id": "wake_1",
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": signature,
     }
@@ -35,10 +35,12 @@ class Answers:
 
     Attributes:
         count: how many answers there were, all of the status that was expected.
+        started: how many jobs they say were started.
         seconds: how long it took.
     """
 
     count: int
+    started: int
     seconds: float
 
     @property
@@ -64,12 +66,13 @@ async def _load(port: int, request: bytes, expected: bytes, connections: int, se
     began = time.perf_counter()
     callers = (_call(port, request, expected, began + seconds) for _ in range(connections))
     counts = await asyncio.gather(*callers)
-    return Answers(sum(counts), time.perf_counter() - began)
+    count, started = (sum(column) for column in zip(*counts, strict=True))
+    return Answers(count, started, time.perf_counter() - began)
 
 
-async def _call(port: int, request: bytes, expected: bytes, until: float) -> int:
+async def _call(port: int, request: bytes, expected: bytes, until: float) -> tuple[int, int]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    count = 0
+    count = started = 0
     while time.perf_counter() < until:
         writer.write(request)
         try:
@@ -81,10 +84,12 @@ async def _call(port: int, request: bytes, expected: bytes, until: float) -> int
             continue
         if expected not in head[:16]:
             raise RuntimeError(f"expected {expected!r}, got {head!r}")
-        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        said = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         count += 1
+        if told := _STARTED.search(said):
+            started += int(told[1])
         if b"connection: close" in head.lower():
             writer.close()
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.close()
-    return count
+    return count, started

@@ -1,7 +1,7 @@
-"""More of everything: several senders, several functions and several callers at once, and no job sent or started twice.
+"""More of everything: several functions and several callers at once, and no job claimed or started twice.
 
 The first two steps of docs/scale.md, tried with the database and the functions as deployed; commits wait for the disk,
-as hosted. Every message is delivered twice, as pg_net does when it fails in the middle of a batch.
+as hosted. Every wake-up is delivered twice, as pg_net does when it fails in the middle of a batch.
 Run: ``python -m bench.several``.
 """
 
@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import psycopg
 
+from bench.claims import BATCH, Caller
 from bench.database import BUCKET, OURS, Database, database
 from bench.load import MESSAGE, signed
 from bench.serving import ON_UPLOAD, deployed, environment, serving
 from bench.upstream import Upstream
-from local.postgres import SUPERUSER
 
-THREADS = 16
+WAKE_UPS = 4  # at a time, for each function
+_WAITING = "select exists (select from ittybit.jobs where state = 'queued')"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Try one, two and four of each, and print how fast they were."""
     parser = argparse.ArgumentParser(prog="python -m bench.several", description=__doc__.partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--jobs", type=int, default=4000)
     parser.add_argument("--small", action="store_true", help="use the environment that is there")
     options = parser.parse_args(arguments)
     programs = deployed(small=options.small)
@@ -38,93 +37,67 @@ def main(arguments: list[str] | None = None) -> None:
         Upstream(0.05, dsn=f"{target.postgres.dsn('authenticator')} options='-c role=service_role'") as upstream,
         contextlib.ExitStack() as functions,
     ):
-        served = [
-            functions.enter_context(serving(programs, ON_UPLOAD, environment(upstream.origin), threads=THREADS))
-            for _ in range(4)
-        ]
+        served = [functions.enter_context(serving(programs, ON_UPLOAD, environment(upstream.origin))) for _ in range(4)]
         for one in served:
             one.first_answer(MESSAGE, signed())
         target.rules((BUCKET, "clips/**", "video/*"))
         target.use(OURS)
-        print(
-            "| of each | jobs sent a second | sent twice | jobs started a second | started twice | claims and reports |"
-        )
-        print("|---|---|---|---|---|---|")
+        target.admin.execute("update ittybit.functions set url = null")
+        print("| of each | jobs started a second | started twice | claimed and reported a second | claimed twice |")
+        print("|---|---|---|---|---|")
         for count in (1, 2, 4):
-            messages, sent = _send(target, options.jobs, senders=count)
-            twice_sent = len(messages) - len({message["job"] for message in messages})
-            marks, started = _deliver(messages, [one.url for one in served[:count]], upstream)
-            twice_started = sum(starts - 1 for starts in Counter(marks).values())
-            if len(set(marks)) != options.jobs:
-                raise RuntimeError(f"{options.jobs} jobs, {len(set(marks))} started")
-            ledger = _claim_and_report(target, options.jobs, callers=4 * count)
+            marks, started = _start_all(target, options.jobs, [one.url for one in served[:count]], upstream)
+            claimed, ledger = _claim_all(target, options.jobs, upstream.origin, callers=count)
             print(
-                f"| {count} | {sent:,.0f} | {twice_sent} | {started:,.0f} | {twice_started} |"
-                f" {ledger:,.0f} jobs a second, {4 * count} at once |"
+                f"| {count} | {started:,.0f} | {_twice(marks, options.jobs)} |"
+                f" {ledger:,.0f} | {_twice(claimed, options.jobs)} |"
             )
 
 
-def _send(target: Database, jobs: int, *, senders: int) -> tuple[list[dict[str, object]], float]:
-    """Let so many senders at once send everything that is due; return the messages, and jobs sent a second."""
+def _twice(names: list[str], jobs: int) -> int:
+    """How many more there are than jobs; raise RuntimeError when one is missing."""
+    counts = Counter(names)
+    if len(counts) != jobs:
+        raise RuntimeError(f"{jobs} jobs, {len(counts)} seen")
+    return counts.total() - jobs
+
+
+def _start_all(target: Database, jobs: int, urls: list[str], upstream: Upstream) -> tuple[list[str], float]:
+    """Wake the functions until all jobs are started; return the marks, and how many were started a second."""
     target.empty()
-    target.admin.execute(
-        "update ittybit.settings set on_upload_url = 'https://a.test/', nudge = false, unanswered_calls = %s",
-        [jobs + 1],
-    )
+    target.put_at_once(jobs)
+    headers = signed()
+
+    def wake(number: int) -> None:
+        while target.one(_WAITING):
+            for _ in range(2):
+                client.post(urls[number % len(urls)], content=MESSAGE, headers=headers).raise_for_status()
+
+    before = upstream.calls()["starts"]
+    began = time.perf_counter()
+    with httpx.Client(trust_env=False, timeout=60) as client, ThreadPoolExecutor(WAKE_UPS * len(urls)) as pool:
+        list(pool.map(wake, range(WAKE_UPS * len(urls))))
+    took = time.perf_counter() - began
+    marks = [upstream.start_arrived()[1] for _ in range(upstream.calls()["starts"] - before)]
+    return marks, jobs / took
+
+
+def _claim_all(target: Database, jobs: int, project: str, *, callers: int) -> tuple[list[str], float]:
+    """Let so many callers at once claim and report, with nothing between; return the jobs, and how many a second."""
+    target.empty()
     target.put_at_once(jobs)
 
-    def send(_: int) -> None:
-        with psycopg.connect(target.postgres.dsn(SUPERUSER), autocommit=True) as connection:
-            while connection.execute("select ittybit.send_due()").fetchone() != (0,):
-                pass
+    def work(caller: Caller) -> list[str]:
+        claimed = []
+        while batch := caller.claim(BATCH):
+            claimed += [job["job"] for job in batch if job["step"] == "start"]
+        return claimed
 
-    began = time.perf_counter()
-    with ThreadPoolExecutor(senders) as pool:
-        list(pool.map(send, range(senders)))
-    took = time.perf_counter() - began
-    rows = target.admin.execute("select convert_from(body, 'UTF8') from net.http_request_queue").fetchall()
-    return [json.loads(body) for (body,) in rows], jobs / took
-
-
-def _claim_and_report(target: Database, jobs: int, *, callers: int) -> float:
-    """Let so many callers at once claim and report jobs, with nothing between; return jobs a second."""
-    messages, _ = _send(target, jobs, senders=1)
-
-    def work(part: int) -> None:
-        with psycopg.connect(target.postgres.dsn(SUPERUSER), autocommit=True) as connection:
-            for message in messages[part::callers]:
-                job = message["job"]
-                connection.execute("select public.ittybit_claim(%s, 1)", [job], prepare=True)
-                connection.execute("select public.ittybit_report(%s, 1, 'started', %s)", [job, job], prepare=True)
-
+    started = [Caller(target, project=project) for _ in range(callers)]
     began = time.perf_counter()
     with ThreadPoolExecutor(callers) as pool:
-        list(pool.map(work, range(callers)))
-    return jobs / (time.perf_counter() - began)
-
-
-def _deliver(messages: list[dict[str, object]], urls: list[str], upstream: Upstream) -> tuple[list[str], float]:
-    """Deliver each message twice, to one function after the other; return the marks that were started, and the rate."""
-
-    def post(number: int) -> None:
-        body = json.dumps(messages[number % len(messages)]).encode()
-        headers = signed(body)
-        answer = client.post(urls[number % len(urls)], content=body, headers=headers)
-        answers[answer.status_code] += 1
-
-    answers: Counter[int] = Counter()
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=THREADS * len(urls))
-    began = time.perf_counter()
-    with (
-        httpx.Client(trust_env=False, timeout=60, limits=limits) as client,
-        ThreadPoolExecutor(THREADS * len(urls)) as pool,
-    ):
-        list(pool.map(post, range(len(messages) * 2)))
-    took = time.perf_counter() - began
-    if set(answers) != {200, 202}:
-        raise RuntimeError(f"answers: {answers}")
-    marks = [upstream.start_arrived()[1] for _ in range(answers[202])]
-    return marks, len(messages) / took
+        claimed = [job for jobs in pool.map(work, started) for job in jobs]
+    return claimed, jobs / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

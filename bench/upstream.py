@@ -1,8 +1,8 @@
-"""What the functions call, as cheap as it can be: the two RPCs and ittybit.
+"""What the functions call, as cheap as it can be: the two RPCs and ittybit; and a webhook's receiver.
 
 A process of its own (``python -m bench.upstream``), so that it has a core beside the functions'. The first line that it
-says is its address; from then on it says when each start arrived, in Unix seconds and with its mark, where it is asked
-to. It ends with its standard input.
+says is its address; from then on, with a database, it says when each start and each webhook arrived: what it is, Unix
+seconds, and a start's mark or a webhook's number. It ends with its standard input.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
@@ -29,26 +31,38 @@ Answering = Callable[[bytes, bytes], Awaitable[bytes]]
 
 # As PostgREST calls them: by name, from the body, as service_role.
 _RPC: dict[bytes, LiteralString] = {
-    b"_claim": "select public.ittybit_claim(r.job, r.attempt)::text"
-    " from json_to_record(%s::json) as r (job uuid, attempt integer)",
-    b"report": "select public.ittybit_report(r.job, r.attempt, r.outcome, r.ittybit_id, r.progress)::text"
-    " from json_to_record(%s::json) as r (job uuid, attempt integer, outcome text, ittybit_id text, progress real)",
+    b"/rest/v1/rpc/ittybit_claim": (
+        "select public.ittybit_claim("
+        "function => r.function, project => r.project, jobs => r.jobs, reports => r.reports"
+        ")::text from json_to_record(%s::json) as r (function text, project text, jobs integer, reports jsonb)"
+    ),
+    b"/rest/v1/rpc/ittybit_report": (
+        "select public.ittybit_report(reports => r.reports)::text from json_to_record(%s::json) as r (reports jsonb)"
+    ),
 }
 _MARK = re.compile(rb"job=([0-9a-f.-]+)")
-_CLAIM = {
-    "claimed": True,
-    "step": "start",
-    "mark": "7a528c1c-005f-4bc2-bb6f-38b460de86d7.1",
-    "look_since": None,
-    "now": "2026-11-23T22:40:59.665398+00:00",
-    "otherwise": None,
-    "bucket": "media",
-    "name": "clips/2026/a.mp4",
-    "public": True,
-    "automation_id": "auto_1",
-    "task": None,
-}
+# A claim never asks for more.
+_JOBS = [
+    json.dumps(
+        {
+            "job": f"7a528c1c-005f-4bc2-bb6f-38b460de86{number:02}",
+            "generation": 1,
+            "attempt": 1,
+            "step": "start",
+            "mark": f"7a528c1c-005f-4bc2-bb6f-38b460de86{number:02}.1",
+            "look_since": None,
+            "now": "2026-11-23T22:40:59.665398+00:00",
+            "otherwise": None,
+            "bucket": "media",
+            "name": f"clips/2026/{number}.mp4",
+            "public": True,
+            "action": {"automation_id": "auto_1"},
+        }
+    )
+    for number in range(100)
+]
 _RUN = {"id": "run_1", "automation_id": "auto_1", "status": "pending", "created_at": "2026-11-23T22:40:59Z"}
+_STARTS = b"/run"
 
 
 def _answer(content: str) -> bytes:
@@ -56,35 +70,49 @@ def _answer(content: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
-def _canned(delay: float) -> Answering:
-    """Answer everything after a while, always the same."""
-    rpcs = {b"_claim": _answer(json.dumps(_CLAIM)), b"report": _answer('{"applied": true, "state": "started"}')}
+def _canned(delay: float, due: int | None) -> Answering:
+    """Answer everything after a while, always the same: ``due`` jobs to a claim without reports, or all it asks for."""
     started = _answer(json.dumps(_RUN))
 
-    async def answer(path: bytes, body: bytes) -> bytes:  # noqa: ARG001 - whatever is asked
+    async def answer(path: bytes, body: bytes) -> bytes:
         await asyncio.sleep(delay)
-        return rpcs.get(path[-6:], started)
+        if path not in _RPC:
+            return started
+        asked = json.loads(body)
+        jobs = asked.get("jobs", 0)
+        if due is not None:
+            jobs = 0 if asked["reports"] else min(jobs, due)
+        return _answer(f'{{"jobs": [{", ".join(_JOBS[:jobs])}], "reports": []}}')
 
     return answer
 
 
 def _of_database(pool: AsyncConnectionPool, delay: float) -> Answering:
-    """Let the database answer the RPCs, and ittybit after a while; say when each start arrived."""
-    runs = 0
+    """Let the database answer the RPCs, and ittybit after a while; count the functions' calls by kind."""
+    calls: Counter[str] = Counter()
 
     async def answer(path: bytes, body: bytes) -> bytes:
-        nonlocal runs
-        if statement := _RPC.get(path[-6:]):
+        if path == b"/calls":
+            return _answer(json.dumps(calls))
+        if path.startswith(b"/hook/"):
+            print("hook", time.time(), path[6:].decode(), flush=True)
+            return _answer("{}")
+        if statement := _RPC.get(path):
+            calls["ledger"] += 1
             async with pool.connection() as connection:
                 cursor = await connection.execute(statement, [body.decode()], prepare=True)
                 row = await cursor.fetchone()
             return _answer(row[0] if row else "null")
-        runs += 1
-        number = runs
-        mark = _MARK.search(body)
-        print(time.time(), mark[1].decode() if mark else "", flush=True)
+        if path.endswith(_STARTS):
+            calls["starts"] += 1
+            mark = _MARK.search(body)
+            print("start", time.time(), mark[1].decode() if mark else "", flush=True)
+            run = f"run_{calls['starts']}"
+        else:
+            calls["checks"] += 1
+            run = path.rpartition(b"/")[2].decode()
         await asyncio.sleep(delay)
-        return _answer(json.dumps({**_RUN, "id": f"run_{number}"}))
+        return _answer(json.dumps({**_RUN, "id": run}))
 
     return answer
 
@@ -118,11 +146,11 @@ class _Connection(asyncio.Protocol):
         self._transport.write(await self._answering(path, body))
 
 
-async def _serve(delay: float, dsn: str | None) -> None:
+async def _serve(delay: float, dsn: str | None, due: int | None) -> None:
     pool = AsyncConnectionPool(dsn or "", min_size=4, max_size=16, open=False, kwargs={"autocommit": True})
     if dsn:
         await pool.open(wait=True)
-    answering = _of_database(pool, delay) if dsn else _canned(delay)
+    answering = _of_database(pool, delay) if dsn else _canned(delay, due)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(answering), "127.0.0.1", 0, backlog=512)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
@@ -136,37 +164,52 @@ class Upstream:
     Args:
         delay: seconds until ittybit answers, and without a database everything.
         dsn: the database that answers the RPCs; canned answers without one.
+        due: how many jobs a drain finds, where the answers are canned; by default as many as it asks for, for ever.
 
     Attributes:
         origin: its address.
     """
 
-    def __init__(self, delay: float, *, dsn: str | None = None) -> None:
+    def __init__(self, delay: float, *, dsn: str | None = None, due: int | None = None) -> None:
         command = [sys.executable, "-m", "bench.upstream", "--delay", str(delay)]
+        command += ["--dsn", dsn] if dsn else []
         self._process = subprocess.Popen(
-            [*command, *(["--dsn", dsn] if dsn else [])],
+            [*command, *(["--due", str(due)] if due is not None else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parent.parent,
             text=True,
         )
         pin(LOADING, self._process.pid)
+        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        self.origin = self._process.stdout.readline().rstrip("\n")
         # Read at once: a full pipe would hold it up.
-        self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._said: dict[str, queue.SimpleQueue[tuple[float, str]]] = {
+            "start": queue.SimpleQueue(),
+            "hook": queue.SimpleQueue(),
+        }
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self.origin = self._said.get()
 
     def start_arrived(self) -> tuple[float, str]:
         """Wait for the next start; return when it arrived, in Unix seconds, and its mark."""
-        moment, _, mark = self._said.get(timeout=60).partition(" ")
-        return float(moment), mark
+        return self._said["start"].get(timeout=60)
+
+    def hook_arrived(self) -> tuple[float, str]:
+        """Wait for the next call of ``/hook/<number>``; return when it arrived, and the number."""
+        return self._said["hook"].get(timeout=60)
+
+    def calls(self) -> Counter[str]:
+        """How often the functions have called, by what for; with a database only."""
+        with urllib.request.urlopen(f"{self.origin}/calls") as answer:  # noqa: S310 - our own loopback address
+            return Counter(json.load(answer))
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        assert self._process.stdout is not None  # noqa: S101 - as well
         with self._process.stdout as lines:
             for line in lines:
-                self._said.put(line.rstrip("\n"))
+                kind, moment, what = line.rstrip("\n").split(" ")
+                self._said[kind].put((float(moment), what))
 
     def __enter__(self) -> Self:
         return self
@@ -184,5 +227,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.upstream")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds until each answer")
     parser.add_argument("--dsn", help="the database that answers the RPCs")
+    parser.add_argument("--due", type=int, help="jobs that a drain finds, where the answers are canned")
     options = parser.parse_args()
-    asyncio.run(_serve(options.delay, options.dsn))
+    asyncio.run(_serve(options.delay, options.dsn, options.due))
