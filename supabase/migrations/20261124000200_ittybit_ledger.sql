@@ -214,8 +214,9 @@ begin
 end;
 $$;
 
--- What keeps starts back now, for which scope, and the words for it. Empty when everything may start.
-create or replace function ittybit.gates()
+-- What keeps starts back now, for which scope, and the words for it. Empty when everything may start. Whoever has counted
+-- the starts that are left says so: that reads each start in doubt.
+create or replace function ittybit.gates(starts_left integer default ittybit.starts_left())
 returns table (scope text, reason text)
 language plpgsql
 stable
@@ -229,10 +230,10 @@ begin
     case
       when s.paused then 'paused'
       when s.tripped_at is not null then 'tripped'
-      when ittybit.starts_left() <= 0 then 'ceiling'
+      when gates.starts_left <= 0 then 'ceiling'
     end
   from ittybit.settings as s
-  where s.paused or s.tripped_at is not null or ittybit.starts_left() <= 0
+  where s.paused or s.tripped_at is not null or gates.starts_left <= 0
   union all
   select 'rule:' || r.name, 'disabled' from ittybit.rules as r where not r.enabled
   union all

@@ -24,8 +24,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  closed constant pg_catalog.text[] := array(select g.scope from ittybit.gates() as g);
-  starts integer := case when closed && array['all', 'function:' || work.function] then 0 else ittybit.starts_left() end;
+  starts integer := ittybit.starts_left();
+  closed constant pg_catalog.text[] := array(select g.scope from ittybit.gates(starts) as g);
   one_is_alone constant boolean := exists (
     select
     from ittybit.jobs as j
@@ -36,6 +36,9 @@ declare
   checks integer := 0;
   turn record;
 begin
+  if closed && array['all', 'function:' || work.function] then
+    starts := 0;
+  end if;
   for turn in
     select t.priority, t.share
     from (values (1, 0, 1.0), (2, 1, 0.125), (3, 2, 1.0), (4, 3, 1.0), (5, 1, 1.0)) as t (place, priority, share)
