@@ -19,11 +19,7 @@ revoke all on schema ittybit from public, anon, authenticated, service_role;
 -- The regular expression of a path glob: `*` stops at `/`, `**` does not, nothing else is special.
 create or replace function ittybit.glob_pattern(glob text)
 returns text
-language sql
-immutable
-strict
-parallel safe
-set search_path = ''
+language sql immutable strict parallel safe set search_path = ''
 as $$
   -- Two stars that have become two of these are told from what the glob says itself: its brackets are escaped.
   select '^'
@@ -38,11 +34,7 @@ $$;
 -- has upper and lower case here, whatever the database's locale says.
 create or replace function ittybit.mimetype_pattern(mimetype text)
 returns text
-language sql
-immutable
-strict
-parallel safe
-set search_path = ''
+language sql immutable strict parallel safe set search_path = ''
 as $$
   select '^' || replace(regexp_replace(lower(mimetype collate "C"), '[][\\.^$+?(){}|]', '\\\&', 'g'), '*', '[^/; ]+') || ' *(;.*)?$';
 $$;
@@ -51,11 +43,7 @@ $$;
 -- more. LIKE costs a tenth of a regular expression, and nothing is compiled: of these a session keeps only 32.
 create or replace function ittybit.glob_like(glob text)
 returns text
-language sql
-immutable
-strict
-parallel safe
-set search_path = ''
+language sql immutable strict parallel safe set search_path = ''
 as $$
   select regexp_replace(regexp_replace(glob, '[\\%_]', '\\\&', 'g'), '\*+', '%', 'g');
 $$;
@@ -64,11 +52,7 @@ $$;
 -- The characters are those of storage-api's isValidKey.
 create or replace function ittybit.is_safe_key(key text)
 returns boolean
-language plpgsql
-immutable
-strict
-parallel safe
-set search_path = ''
+language plpgsql immutable strict parallel safe set search_path = ''
 as $$
 begin
   return length(key) between 1 and 1024
@@ -81,10 +65,7 @@ $$;
 -- the key would not be a safe one. Each placeholder is replaced once: a name that looks like a template stays a name.
 create or replace function ittybit.render_destination(template text, name text, version text, owner_id text)
 returns text
-language plpgsql
-immutable
-parallel safe
-set search_path = ''
+language plpgsql immutable parallel safe set search_path = ''
 as $$
 declare
   dir constant pg_catalog.text := coalesce(substring(name from '^.*/'), '');
@@ -158,9 +139,7 @@ $$;
 -- a name costs an upload is bounded with it.
 create or replace function ittybit.fits(rule ittybit.rules, name text, metadata jsonb)
 returns boolean
-language sql
-immutable
-parallel safe
+language sql immutable parallel safe
 return length(name) <= 1024
   and name like (rule).path_like
   and ((rule).mimetype_like is null or lower((metadata ->> 'mimetype') collate "C") like (rule).mimetype_like)
@@ -173,9 +152,7 @@ return length(name) <= 1024
 -- folder, and in the folders that the rules name themselves: of a/b/ also b/, as a/ may be in the other rule's words.
 create or replace function ittybit.can_meet(path text, destination text, other_path text, other_destination text)
 returns boolean
-language sql
-immutable
-set search_path = ''
+language sql immutable set search_path = ''
 as $$
   with sample as (
     select f.folder || b.base as name
@@ -209,9 +186,7 @@ $$;
 -- Refuse a task that could never work, and let active_since follow what the rule newly reaches.
 create or replace function ittybit.check_rule()
 returns trigger
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   unknown pg_catalog.text;

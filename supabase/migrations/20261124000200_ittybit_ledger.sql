@@ -184,18 +184,13 @@ revoke all on all sequences in schema ittybit from public, anon, authenticated, 
 -- The scopes in which starts of a job can be kept back; see ittybit.gates.
 create or replace function ittybit.scopes(rule text, function text)
 returns text[]
-language sql
-immutable
-parallel safe
+language sql immutable parallel safe
 return array['all', 'function:' || function, 'rule:' || rule];
 
 -- How many more jobs the ceilings let start now. What is in doubt may have started, so it counts.
 create or replace function ittybit.starts_left()
 returns integer
-language plpgsql
-stable
-security definer
-set search_path = ''
+language plpgsql stable security definer set search_path = ''
 as $$
 begin
   return (
@@ -218,10 +213,7 @@ $$;
 -- the starts that are left says so: that reads each start in doubt.
 create or replace function ittybit.gates(starts_left integer default ittybit.starts_left())
 returns table (scope text, reason text)
-language plpgsql
-stable
-security definer
-set search_path = ''
+language plpgsql stable security definer set search_path = ''
 as $$
 begin
   return query
@@ -247,9 +239,7 @@ $$;
 -- Deleting a rule skips its waiting jobs and lets started ones finish; renaming one takes its jobs along.
 create or replace function ittybit.follow_rule()
 returns trigger
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 begin
   if tg_op = 'DELETE' then

@@ -30,11 +30,7 @@ $$;
 -- `secret` is whsec_<base64>; `body` is the text that goes over the wire.
 create or replace function ittybit.sign(secret text, id text, stamp bigint, body text)
 returns text
-language plpgsql
-immutable
-strict
-parallel safe
-set search_path = ''
+language plpgsql immutable strict parallel safe set search_path = ''
 as $$
 begin
   return 'v1,' || encode(
@@ -52,9 +48,7 @@ $$;
 -- unsigned call.
 create or replace function ittybit.post_wake_up(url text, timeout_milliseconds integer default 5000)
 returns bigint
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   secret pg_catalog.text;
@@ -92,9 +86,7 @@ $$;
 -- When an upload last woke a function, in milliseconds since 1970.
 create or replace function ittybit.last_woken(function text)
 returns bigint
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 begin
   return case last_woken.function
@@ -106,9 +98,7 @@ $$;
 
 create or replace function ittybit.set_last_woken(function text, milliseconds bigint)
 returns void
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 begin
   perform setval(
@@ -131,9 +121,7 @@ $$;
 -- that the next upload wakes again at once.
 create or replace function ittybit.wake_from_upload(function text, rule text default null)
 returns void
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   target record;
@@ -180,9 +168,7 @@ $$;
 -- hangs would otherwise hold up every webhook of the project.
 create or replace function ittybit.wake_functions()
 returns integer
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   target record;

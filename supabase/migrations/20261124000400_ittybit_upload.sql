@@ -13,11 +13,7 @@ set search_path = '';
 -- No output has a longer name than a safe key.
 create or replace function ittybit.places(name text)
 returns text[]
-language plpgsql
-immutable
-strict
-parallel safe
-set search_path = ''
+language plpgsql immutable strict parallel safe set search_path = ''
 as $$
 declare
   head constant pg_catalog.text := left(name, 1024);
@@ -37,8 +33,7 @@ $$;
 -- time, so it leaves no row in the ledger.
 create or replace function ittybit.reasons_to_skip(bucket_id text, name text, metadata jsonb, is_delete_marker boolean)
 returns setof text
-language sql
-stable
+language sql stable
 begin atomic
   select case
     when is_delete_marker then 'delete_marker'
@@ -64,10 +59,7 @@ end;
 -- The same of one object.
 create or replace function ittybit.reason_to_skip(object jsonb)
 returns text
-language plpgsql
-stable
-security definer
-set search_path = ''
+language plpgsql stable security definer set search_path = ''
 as $$
 begin
   return (
@@ -88,9 +80,7 @@ $$;
 -- What a rule does with one object, its placeholders filled in: a destination is null where the object has no place there.
 create or replace function ittybit.fill_action(rule record, object jsonb)
 returns jsonb
-language plpgsql
-immutable
-set search_path = ''
+language plpgsql immutable set search_path = ''
 as $$
 begin
   if rule.automation_id is not null then
@@ -107,10 +97,7 @@ $$;
 -- Why an action cannot be done with its object, or null when it can.
 create or replace function ittybit.reason_against_action(action jsonb, object jsonb)
 returns text
-language plpgsql
-immutable
-strict
-set search_path = ''
+language plpgsql immutable strict set search_path = ''
 as $$
 begin
   return case
@@ -125,8 +112,7 @@ $$;
 -- The places that an action writes to: the key, or the whole folder for kinds that write many files.
 create or replace function ittybit.destinations(action jsonb)
 returns table (bucket_id text, name text)
-language sql
-immutable
+language sql immutable
 begin atomic
   select
     place.part[1],
@@ -139,9 +125,7 @@ end;
 -- Answers the function that has a new job to do, or null.
 create or replace function ittybit.record_job(rule record, object jsonb, skipped text, backfill boolean default false)
 returns text
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   action constant pg_catalog.jsonb := ittybit.fill_action(rule, object);
@@ -178,9 +162,7 @@ $$;
 -- has come for two seconds, and is written once a second at the most. Answers whether it is a result.
 create or replace function ittybit.result_stored(bucket_id text, name text)
 returns boolean
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   -- Worked out once: in the query it would be for each output that is looked at.
@@ -225,9 +207,7 @@ $$;
 -- A result that is renamed stays a result, whether a job wrote it or it lay under an output prefix.
 create or replace function ittybit.result_moved(bucket_id text, name text, new_bucket_id text, new_name text, metadata jsonb)
 returns void
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 begin
   insert into ittybit.outputs (bucket_id, name, job)
@@ -247,9 +227,7 @@ $$;
 -- Forget that a key is an output when no object is there any more, unless an open job may still write it.
 create or replace function ittybit.release_output(bucket_id text, name text)
 returns void
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 begin
   delete from ittybit.outputs as o
@@ -263,9 +241,7 @@ $$;
 -- to be looked for.
 create or replace function ittybit.end_content(bucket_id text, name text, version text, reason text)
 returns void
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 begin
   update ittybit.jobs as j
@@ -296,11 +272,7 @@ $$;
 -- An object was stored, overwritten, moved or copied.
 create or replace function ittybit.object_stored()
 returns trigger
-language plpgsql
-security definer
-set search_path = ''
-set lock_timeout = '200ms'
-set enable_seqscan = 'off'
+language plpgsql security definer set search_path = '' set lock_timeout = '200ms' set enable_seqscan = 'off'
 as $$
 declare
   object pg_catalog.jsonb;
@@ -414,11 +386,7 @@ $$;
 -- An object was deleted: what has not started never will, and where a result is gone an upload may come.
 create or replace function ittybit.object_removed()
 returns trigger
-language plpgsql
-security definer
-set search_path = ''
-set lock_timeout = '200ms'
-set enable_seqscan = 'off'
+language plpgsql security definer set search_path = '' set lock_timeout = '200ms' set enable_seqscan = 'off'
 as $$
 begin
   if current_setting('ittybit.off', true) = 'on' then
@@ -442,9 +410,7 @@ $$;
 -- first tries each write with a row that it rolls back, and that row has no size yet.
 create or replace function ittybit.object_triggers()
 returns table (name text, definition text)
-language sql
-immutable
-set search_path = ''
+language sql immutable set search_path = ''
 as $$
   values
     (
@@ -467,10 +433,7 @@ $$;
 -- What is wrong with one of the triggers, or null.
 create or replace function ittybit.trigger_faults()
 returns table (name text, fault text)
-language sql
-stable
-security definer
-set search_path = ''
+language sql stable security definer set search_path = ''
 as $$
   select
     e.name,

@@ -18,10 +18,7 @@ set search_path = '';
 -- them let everybody else pass.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid
-language plpgsql
-stable
-security definer
-set search_path = ''
+language plpgsql stable security definer set search_path = ''
 as $$
 declare
   starts integer := ittybit.starts_left();
@@ -69,16 +66,13 @@ $$;
 -- How many leases in a row have ended without a report, of a job that is due: with the last one, if it has one.
 create or replace function ittybit.times_lost(lost integer, claimed_at timestamptz)
 returns integer
-language sql
-immutable
-parallel safe
+language sql immutable parallel safe
 return lost + (claimed_at is not null)::integer;
 
 -- What ends a job that has not started, or null while it may still start.
 create or replace function ittybit.reason_to_end(job ittybit.jobs)
 returns text
-language sql
-stable
+language sql stable
 return case
   when not exists (select from ittybit.rules as r where r.name = (job).rule) then 'rule_deleted'
   when not exists (
@@ -97,9 +91,7 @@ end;
 -- How long a claim lasts: a minute, and twice as long after each that ended without a report, up to an hour.
 create or replace function ittybit.lease(lost integer)
 returns interval
-language sql
-immutable
-parallel safe
+language sql immutable parallel safe
 return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 
 -- A plan is kept as long as its session, also one that was made while the tables were empty: `enable_seqscan` is off, so that
@@ -117,11 +109,7 @@ return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 -- found, if the job is not to be started any more, or not now.
 create or replace function public.ittybit_claim(function text, project text, jobs integer, reports jsonb default '[]')
 returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-set enable_seqscan = 'off'
-set plan_cache_mode = 'force_generic_plan'
+language plpgsql security definer set search_path = '' set enable_seqscan = 'off' set plan_cache_mode = 'force_generic_plan'
 as $$
 declare
   owner pg_catalog.text;
@@ -186,10 +174,7 @@ comment on function public.ittybit_claim is 'Take due jobs for a time and learn 
 -- Lease the jobs, in their order, and answer what to do with each. Those that cannot start are skipped or put off.
 create or replace function ittybit.lease_jobs(ids uuid[])
 returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-set plan_cache_mode = 'force_generic_plan'
+language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan'
 as $$
 declare
   claimed pg_catalog.jsonb;
@@ -343,10 +328,7 @@ $$;
 -- {"job", "state"}, with "refused" and why where it changed nothing.
 create or replace function public.ittybit_report(reports jsonb)
 returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-set enable_seqscan = 'off'
+language plpgsql security definer set search_path = '' set enable_seqscan = 'off'
 as $$
 declare
   applied constant pg_catalog.jsonb := ittybit.apply_reports(reports);
@@ -359,7 +341,7 @@ begin
       and f.name in (
         select j.function
         from jsonb_array_elements(applied) as a
-        join ittybit.jobs as j on j.id::pg_catalog.text = a ->> 'job'
+        join ittybit.jobs as j on j.id = case when a ->> 'job' ~ '^[0-9a-f-]{36}$' then (a ->> 'job')::pg_catalog.uuid end
       )
       and exists (select from ittybit.work(f.name, 1))
   loop
@@ -381,10 +363,7 @@ comment on function public.ittybit_report is 'Record what attempts of jobs came 
 -- waits for those that are held meanwhile.
 create or replace function ittybit.apply_reports(reports jsonb)
 returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-set lock_timeout = '100ms'
+language plpgsql security definer set search_path = '' set lock_timeout = '100ms'
 as $$
 declare
   report pg_catalog.jsonb;
@@ -437,10 +416,7 @@ $$;
 -- fact about what ittybit does and moves the state forward, however late it comes; one without speaks for its attempt
 -- alone, while that holds the job.
 create or replace function ittybit.apply_report(report jsonb, out refused text, out is_new_start boolean)
-language plpgsql
-security definer
-set search_path = ''
-set plan_cache_mode = 'force_generic_plan'
+language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan'
 as $$
 declare
   mine record;
@@ -656,10 +632,7 @@ $$;
 -- Whether something lies where an action writes, stored since it was started.
 create or replace function ittybit.has_result(action jsonb, since timestamptz)
 returns boolean
-language plpgsql
-stable
-security definer
-set search_path = ''
+language plpgsql stable security definer set search_path = ''
 as $$
 begin
   return exists (

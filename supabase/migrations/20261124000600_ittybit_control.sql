@@ -5,9 +5,7 @@ set search_path = '';
 -- Stop starting: uploads go on being recorded, what runs at ittybit is still followed to its end.
 create or replace function ittybit.pause()
 returns void
-language sql
-security definer
-set search_path = ''
+language sql security definer set search_path = ''
 as $$
   update ittybit.settings as s set paused = true where s.singleton;
 $$;
@@ -15,9 +13,7 @@ $$;
 -- Go on, after pause() or after the day's ceiling tripped: the day's count begins anew.
 create or replace function ittybit.resume()
 returns void
-language sql
-security definer
-set search_path = ''
+language sql security definer set search_path = ''
 as $$
   update ittybit.starts as c set towards_day = 0 where c.towards_day > 0;
   update ittybit.settings as s set paused = false, tripped_at = null where s.singleton;
@@ -27,9 +23,7 @@ $$;
 -- Answers whether there was anything to do: a job that waits or runs is left alone.
 create or replace function ittybit.retry(job uuid)
 returns boolean
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   mine record;
@@ -72,9 +66,7 @@ $$;
 -- Retry all failed jobs of a rule; answers how many.
 create or replace function ittybit.retry_failed(rule text)
 returns bigint
-language sql
-security definer
-set search_path = ''
+language sql security definer set search_path = ''
 as $$
   select count(*) filter (where ittybit.retry(failed.id))
   from (
@@ -94,9 +86,7 @@ $$;
 -- looked for at ittybit first.
 create or replace function ittybit.adopt(project text, open_jobs text)
 returns bigint
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   changed bigint;
@@ -133,10 +123,7 @@ $$;
 -- numbers begin anew, so only one that came after the wake-up counts.
 create or replace function ittybit.last_answer(function text)
 returns text
-language plpgsql
-stable
-security definer
-set search_path = ''
+language plpgsql stable security definer set search_path = ''
 as $$
 declare
   answer record;
@@ -159,10 +146,7 @@ $$;
 -- What is wrong with a function that has claimed nothing since pg_cron woke it, or null.
 create or replace function ittybit.function_fault(function text)
 returns text
-language plpgsql
-stable
-security definer
-set search_path = ''
+language plpgsql stable security definer set search_path = ''
 as $$
 begin
   return (
@@ -197,10 +181,7 @@ returns table (
   due_at timestamptz,
   job uuid
 )
-language sql
-stable
-security definer
-set search_path = ''
+language sql stable security definer set search_path = ''
 as $$
   with object as (
     select o.name, o.version, o.metadata, ittybit.reason_to_skip(to_jsonb(o)) as skipped

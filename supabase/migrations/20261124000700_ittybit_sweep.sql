@@ -53,9 +53,7 @@ revoke all on ittybit.sweep, ittybit.backfills from public, anon, authenticated,
 -- When an object's content was stored, as the storage server noted it; null where it did not.
 create or replace function ittybit.content_time(metadata jsonb)
 returns timestamptz
-language plpgsql
-stable
-set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
 begin
   return (metadata ->> 'lastModified')::pg_catalog.timestamptz;
@@ -102,8 +100,7 @@ revoke all on ittybit.unseen from public, anon, authenticated, service_role;
 -- What a backfill of a rule is about: its unseen objects of before a moment, or of an unknown one, that may start.
 create or replace function ittybit.startable(rule text, before timestamptz)
 returns setof ittybit.unseen
-language sql
-stable
+language sql stable
 begin atomic
   select u.*
   from ittybit.unseen as u
@@ -117,10 +114,7 @@ end;
 -- results that look like anybody's, in any bucket. Beside one, an object without an owner is not started unasked.
 create or replace function ittybit.reason_to_ask(object jsonb)
 returns text
-language sql
-stable
-security definer
-set search_path = ''
+language sql stable security definer set search_path = ''
 as $$
   select 'origin_unknown'
   where object ->> 'owner_id' is null
@@ -132,10 +126,7 @@ $$;
 create or replace function ittybit.next_page(
   bucket_id text, after text, page integer, out last_name text, out is_last boolean
 )
-language sql
-stable
-security definer
-set search_path = ''
+language sql stable security definer set search_path = ''
 as $$
   select max(o.name), count(*) < page
   from (
@@ -151,9 +142,7 @@ $$;
 -- Costs the same whatever the bucket's size. Answers how many jobs it made.
 create or replace function ittybit.sweep_page(page integer default 500)
 returns integer
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   place record;
@@ -216,9 +205,7 @@ $$;
 -- afterwards, and asked again while it runs it answers how far it is. What a stopped one left is taken up again.
 create or replace function ittybit.backfill(rule text, run boolean default false, cap bigint default null)
 returns table (state text, files bigint, bytes bigint, recorded bigint, sample text[])
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
 declare
@@ -274,9 +261,7 @@ $$;
 -- Stop a rule's backfill: what it has recorded and what has not started is skipped. Answers how many jobs that were.
 create or replace function ittybit.stop_backfill(rule text)
 returns bigint
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   stopped bigint;
@@ -303,9 +288,7 @@ $$;
 -- Answers how many jobs it made.
 create or replace function ittybit.backfill_page(page integer default 500)
 returns integer
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   walk record;

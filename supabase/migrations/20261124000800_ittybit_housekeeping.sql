@@ -8,9 +8,7 @@ set search_path = '';
 -- from being bought again. An output outlives its job's row as long as there is an object under it.
 create or replace function ittybit.tidy(keep interval default interval '30 days', most integer default 5000)
 returns bigint
-language plpgsql
-security definer
-set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 declare
   folder record;
