@@ -100,7 +100,7 @@ def _reply(service: Service, status: int, headers: Mapping[str, str], body: byte
         return Reply(headers, data)
     words = _own_words(service, data)
     told = words or {}
-    if service == "storage" and str(told.get("statusCode")).isdigit():
+    if service == "storage" and str(told.get("statusCode")).isdecimal():
         status = int(told["statusCode"])  # Storage says most errors as HTTP 400
     kind = told.get("kind") or told.get("code") or told.get("error")
     after = headers.get("retry-after", "")

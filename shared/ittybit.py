@@ -48,7 +48,7 @@ class Ittybit:
         self._clock: datetime | None = None
         self._connection_id = settings.ittybit_connection_id
         self._connection_name = f"supabase-{settings.project_ref}"
-        self._looking = threading.Lock()
+        self._connections = _Once(self._pages("connections", Connection))
         self._newest_tasks = _Once(self._pages("tasks", Work, order="desc"))
 
     def connections(self) -> list[Connection]:
@@ -58,13 +58,11 @@ class Ittybit:
     @property
     def connection_id(self) -> str:
         """The connection that the environment names, or the project's own, looked up once."""
-        with self._looking:
-            if self._connection_id is None:
-                name = self._connection_name
-                self._connection_id = next((one.id for one in self.connections() if one.name == name), None)
-                if self._connection_id is None:
-                    raise ServiceError("ittybit", f"no connection {name!r}: call create-connection once", effect="hold")
-            return self._connection_id
+        name = self._connection_name
+        found = self._connection_id or next((one.id for one in self._connections if one.name == name), None)
+        if found is None:
+            raise ServiceError("ittybit", f"no connection {name!r}: call create-connection once", effect="hold")
+        return found
 
     def create_connection(self, fields: Mapping[str, Any]) -> Connection:
         """Register S3 keys (``POST /connections``)."""
@@ -197,21 +195,17 @@ class _Once(Iterable[Shape]):
 
     def __iter__(self) -> Iterator[Shape]:
         for place in itertools.count():
-            if place == len(self._seen):
-                self._fetch(place)
-            if place == len(self._seen):
-                break
+            with self._lock:
+                if place == len(self._seen) and self._end is None:
+                    try:
+                        self._seen.append(next(self._items))
+                    except Exception as end:  # noqa: BLE001 - it is raised again, to each
+                        self._end = end
+                if place == len(self._seen):
+                    break
             yield self._seen[place]
         if self._end is not None and not isinstance(self._end, StopIteration):
             raise self._end
-
-    def _fetch(self, place: int) -> None:
-        with self._lock:
-            if place == len(self._seen) and self._end is None:
-                try:
-                    self._seen.append(next(self._items))
-                except Exception as end:  # noqa: BLE001 - it is raised again, to each
-                    self._end = end
 
 
 def _work(resource: str, reply: Reply) -> Work:
