@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Identifier
 
 from local.postgres import Postgres
 from tests.database.playing import ANOTHER, Play
-from tests.database.project import ON_UPLOAD, PUSH_BACK, Project, report
+from tests.database.project import ON_UPLOAD, PROJECT, PUSH_BACK, Project, report
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def test_a_dump_restored_beside_the_original_starts_nothing_that_the_original_st
         }
         # Functions of its own are refused.
         before = branch.jobs()
-        refused = r"was set up for https://project\.test(.|\n)+say what this database is: \./deploy\.sh database"
+        refused = f"was set up for {PROJECT}(.|\n)+say what this database is: ./deploy.sh database"
         with pytest.raises(psycopg.errors.RaiseException, match=refused):
             branch.claim(project=ANOTHER)
         assert branch.jobs() == before

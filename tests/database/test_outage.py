@@ -121,7 +121,6 @@ def test_a_hundred_thousand_finished_jobs_and_an_old_snapshot_change_nothing_for
     database.rule()
     with triggers_off(database):
         database.superuser.execute(FINISHED)
-        database.superuser.execute("analyze ittybit.jobs")
     with old_snapshot(database):
         # Dead rows that cannot go.
         for _ in range(3):

@@ -58,9 +58,9 @@ def test_many_uploads_wake_twenty_times_a_second_at_the_most(database: Project) 
     assert 2 <= len(woken(database)) <= seconds * 20 + 1
 
 
-def test_a_function_that_has_not_claimed_since_is_woken_once_a_second(database: Project) -> None:
+def test_a_function_that_has_not_claimed_since_is_woken_again_when_pg_net_waits_no_longer(database: Project) -> None:
     database.rule()
-    for ago, calls in ((0.3, 0), (1.1, 1)):
+    for ago, calls in ((2, 0), (5.1, 1)):
         woke_ago(database, ago)
         database.put(f"{ago}.mp4")
         assert len(woken(database)) == calls
@@ -202,6 +202,21 @@ def test_a_function_that_claims_nothing_is_woken_ever_more_rarely_by_one_call(da
     assert woken(database) == [ON_UPLOAD]
     database.wake()
     assert woken(database).count(ON_UPLOAD) == 8
+
+
+def test_one_whose_wake_up_by_an_upload_still_waits_for_its_answer_is_down_and_is_waited_for_less(
+    database: Project,
+) -> None:
+    database.rule()
+    database.put("a.mp4")
+    # pg_net deletes a call when it has its answer.
+    assert database.wake() == 0
+    [call] = database.messages()
+    database.pass_time(6)
+    database.put("b.mp4")
+    assert (woken(database), database.wake()) == ([], 1)
+    [knock] = database.messages()
+    assert (call["timeout_milliseconds"], knock["timeout_milliseconds"]) == (5000, 2000)
 
 
 def test_a_scheduler_of_ones_own_drives_a_function_whatever_pg_cron_and_uploads_do(waiting: Project) -> None:
