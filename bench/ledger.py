@@ -70,7 +70,13 @@ def measure(small: bool) -> list[Row]:
 def _job(target: Database, uploads: int, function: FunctionName) -> tuple[float, float, float]:
     """Versions and index entries written for a job, and bytes it leaves."""
     target.empty()
-    caller = Caller(target, function)
+    with Caller(target, function) as caller:
+        written = _written(target, uploads, caller, function)
+    return written[0] / uploads, written[1] / uploads, float(target.one(_SIZE)) / uploads
+
+
+def _written(target: Database, uploads: int, caller: Caller, function: FunctionName) -> tuple[int, int]:
+    """Bring so many jobs to their end, and count the versions and the entries."""
     target.admin.execute("checkpoint")
     began = target.one("select pg_current_wal_flush_lsn()")
     group = min(uploads, GROUP)
@@ -88,7 +94,7 @@ def _job(target: Database, uploads: int, function: FunctionName) -> tuple[float,
     written = target.admin.execute(_WRITTEN, [began]).fetchone()
     if written is None:
         raise RuntimeError("nothing was written")
-    return written[0] / uploads, written[1] / uploads, float(target.one(_SIZE)) / uploads
+    return int(written[0]), int(written[1])
 
 
 def _drain(caller: Caller) -> None:

@@ -93,9 +93,9 @@ def _claim_all(target: Database, jobs: int, project: str, *, callers: int) -> tu
             claimed += [job["job"] for job in batch if job["step"] == "start"]
         return claimed
 
-    started = [Caller(target, project=project) for _ in range(callers)]
-    began = time.perf_counter()
-    with ThreadPoolExecutor(callers) as pool:
+    with contextlib.ExitStack() as open_ones, ThreadPoolExecutor(callers) as pool:
+        started = [open_ones.enter_context(Caller(target, project=project)) for _ in range(callers)]
+        began = time.perf_counter()
         claimed = [job for jobs in pool.map(work, started) for job in jobs]
     return claimed, jobs / (time.perf_counter() - began)
 

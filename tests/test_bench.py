@@ -48,7 +48,7 @@ def test_harmless_measures_every_case(capsys: pytest.CaptureFixture[str]) -> Non
     assert "A bulk delete of 2 with the ledger locked" in printed
 
 
-def test_with_several_of_everything_nothing_is_sent_or_started_twice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_several_of_everything_nothing_is_started_or_claimed_twice(capsys: pytest.CaptureFixture[str]) -> None:
     several.main(["--jobs", "12", "--small"])
 
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
