@@ -312,6 +312,14 @@ begin
     loop
       begin
         if same_bytes then
+          -- A claim that is under way comes first: what it is about to start is carried. What comes later passes it over.
+          perform
+          from ittybit.jobs as j
+          where j.bucket_id = old.bucket_id
+            and j.name = old.name
+            and j.rule = rule.name
+            and coalesce(j.version, '') = coalesce(former ->> 'version', '')
+          for update;
           -- What was or may have been bought for these bytes stays bought under the new name and version.
           update ittybit.jobs as j
           set
