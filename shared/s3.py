@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # The proxy for every host but the endpoint's, so that a redirect ends there: nobody can listen on port 0.
 _NOWHERE = "127.0.0.1:0"
 _REFUSED = re.compile(r"status code: (\d{3})[^:]*: (.*?)(?:\n\nDebug source:|\Z)", re.DOTALL)
-_CODES = (re.compile(r'(?:<Code>|"code"\s*:\s*")(\w{1,60})\b'), re.compile(r'"error"\s*:\s*"(\w{1,60})"'))
+_CODES = (re.compile(r'(?:<Code>|"code"\s*:\s*")(\w{1,60})[<"]'), re.compile(r'"error"\s*:\s*"(\w{1,60})"'))
 _MESSAGE = re.compile(r'(?:<Message>|"message"\s*:\s*")([^<"]+)')
 # What obstore's account of a failure holds, in the order of looking; what is in none of them broke off half-way.
 _CAUSES = (

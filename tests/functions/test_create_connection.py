@@ -153,11 +153,14 @@ def test_no_secret_is_in_an_answer_or_a_line_of_the_log(
 
 def test_the_keys_are_tried_and_nothing_is_left_or_started(none_yet: Project, create_connection: Function) -> None:
     stack = none_yet.stack
-    task = Jsonb({"kind": "video", "options": {}, "destination": "s3://private/processed/{name}"})
+    tasks = [
+        Jsonb({"kind": "video", "options": {}, "destination": f"s3://private/processed/{rule}/{{name}}"})
+        for rule in ("all", "probes")
+    ]
     stack.sql(
         "insert into ittybit.rules (name, bucket_id, path, accept_s3, task) values"
         " ('all', 'private', '**', true, %s), ('probes', 'private', '.ittybit/**', true, %s)",
-        (task, task),
+        tasks,
     )
     stack.supabase.requests = []
     told(create_connection, {"buckets": ["private", "open", "private"]}, "created")
@@ -249,7 +252,7 @@ def test_a_connection_that_exists_is_tried_as_well(create_connection: Function, 
 
 
 def test_what_may_pass_by_itself_is_to_be_tried_again(none_yet: Project, create_connection: Function) -> None:
-    none_yet.stack.supabase.add("PUT", f"{S3}.*", status=503)
+    none_yet.stack.supabase.add("PUT", f"{S3}.*", status=503, body={})
     answer = create_connection.ask({"buckets": ["open"]})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "15")
     assert answer.get_json()["detail"] == (

@@ -55,7 +55,7 @@ def left(stack: Stack) -> list[str]:
 )
 def test_what_a_person_must_mend(tried: Any, stack: Stack, status: int, field: str, words: str) -> None:
     for method in ("GET", "PUT"):
-        stack.supabase.add(method, f"{S3}/.*", times=9, status=status)
+        stack.supabase.add(method, f"{S3}/.*", times=9, status=status, body={})
         [finding] = tried()
         stack.supabase.clear()
         assert (finding.field, finding.passing) == (field, False)

@@ -114,7 +114,9 @@ class Run:
     def echo(self) -> dict[str, str]:
         place = f"{self.stack.supabase_url}/storage/v1/object/sign/{BUCKET}/a.mp4"
         told = [*self.stack.environment.values(), self.other, f"{place}?token=eyJhbGciOiJIUzI1NiJ9.e30.{'s' * 43}"]
-        return {"kind": f"bad_{told[0]}", "message": f"{'.' * 460}{told[0]} {' '.join(told)} {json.dumps(told)}"}
+        message = f"{'.' * 460}{told[0]} {' '.join(told)} {json.dumps(told)}"
+        # In the words of ittybit, of the ledger and of Storage, each of which needs its own.
+        return {"kind": f"bad_{told[0]}", "code": f"bad_{told[0]}", "statusCode": "500", "message": message}
 
     def ask(self, name: str, body: Any, **headers: str) -> httpx.Response:
         """Call a function as a person does, and keep the answer."""
