@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -84,16 +83,6 @@ def test_a_bucket_s_sources_are_signed_in_one_call_and_public_ones_in_none(
     assert all("/object/sign/private/many/" in str(job.start.url) for job in private)
     place = f"{project.stack.supabase_url}/storage/v1/object/public/open/public%20source%3F"
     assert [job.start.url for job in public] == [f"{place}/{n}.mp4?job={job.mark}" for n, job in enumerate(public)]
-
-
-def test_each_of_two_rules_for_one_object_starts_with_its_own_mark(project: Project, on_upload: Function) -> None:
-    insert = "insert into ittybit.rules (name, bucket_id, automation_id) values (%s, 'private', %s)"
-    for rule in ("first", "second"):
-        project.stack.sql(insert, (rule, project.automation))
-    project.upload("private", "two rules.mp4")
-    assert on_upload.drain() == {"claimed": 2, "started": 2}
-    marks = {parse_qs(urlsplit(str(entry.url)).query)["job"][0] for entry in project.starts("two rules.mp4")}
-    assert marks == {f"{job}.1" for (job,) in project.stack.sql("select id from ittybit.jobs")}
 
 
 def test_an_object_that_is_not_signed_holds_up_no_other_of_its_bucket(project: Project, on_upload: Function) -> None:
