@@ -21,7 +21,7 @@ TASKS = {
     },
     "still": {
         "kind": "image",
-        "options": {"width": 640, "format": "jpeg", "start": 1},
+        "options": {"width": 640, "format": "jpeg"},
         "destination": f"s3://{BUCKET}/processed/{{dir}}{{stem}}.jpeg",
     },
 }

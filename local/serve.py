@@ -131,7 +131,7 @@ Try
   1. Upload a video of yours; the rules of bucket {BUCKET!r} do the rest (table ittybit.jobs tells):
      curl -X POST {storage}/{BUCKET}/clip.mp4 {key} -H 'Content-Type: video/mp4' --data-binary @clip.mp4
   2. Fetch what came back:
-     curl {storage}/{BUCKET}/processed/clip-720p.mp4 {key} -o clip-720p.mp4
+     curl -f {storage}/{BUCKET}/processed/clip-720p.mp4 {key} -o clip-720p.mp4
   3. Make a task by hand:
      curl {stack.functions["push-back"].url} {token} -d '{task}'
   4. See whether all is in order, in another terminal: {doctor}
