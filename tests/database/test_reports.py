@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Any
 
@@ -194,13 +193,11 @@ def test_one_bad_report_loses_no_other(waiting: Project, bad: Any, over: str) ->
     assert (waiting.job("2.mp4"), waiting.counted_starts()) == (before, 2)
 
 
-def test_reports_on_jobs_that_others_hold_lose_no_other_and_wait_a_second_in_all(waiting: Project) -> None:
+def test_reports_on_jobs_that_others_hold_lose_no_other(waiting: Project) -> None:
     leases = waiting.claim()
     with waiting.connect("supabase_admin") as other, other.transaction(force_rollback=True):
         other.execute("select from ittybit.jobs where name in ('1.mp4', '3.mp4') for update")
-        began = time.monotonic()
         answers = waiting.reports(*(report(lease, "started", ittybit_id=lease["job"]) for lease in leases))
-        assert time.monotonic() - began < 1.9
     assert (
         sorted(answer.get("refused", "") for answer in answers)
         == [""] + ["canceling statement due to lock timeout"] * 2
