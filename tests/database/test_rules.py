@@ -26,7 +26,7 @@ LONG_AGO = "2020-01-01T00:00:00Z"
         (TASK | {"options": None}, 'rule "clips": task.options must be an object'),
         (
             TASK | {"destination": "https://a/b"},
-            'rule "clips": task.destination must be s3://bucket/key with a bucket and a key that Supabase accepts',
+            'rule "clips": task.destination must be s3://bucket/key with a bucket that S3 has a name for',
         ),
         (TASK | {"destination": None}, 'rule "clips": task.destination must be'),
         (TASK | {"destination": "s3://uploads/{name}"}, "task.destination is the object itself"),

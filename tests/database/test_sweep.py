@@ -258,7 +258,7 @@ def test_beside_an_automation_that_may_write_anywhere_an_ownerless_object_is_not
 ) -> None:
     database.rule("automation", bucket_id="published" if beside else "uploads", **automation)
     if beside:
-        database.rule("other", task=TASK, accept_s3=True)
+        database.rule("other", task=TASK | {"destination": "s3://results/other/{name}.jpeg"}, accept_s3=True)
     store(database, "nobodys.mp4", owner_id=None)
     store(database, "somebodys.mp4")
     sweep_round(database)
