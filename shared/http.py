@@ -99,9 +99,9 @@ def _reply(service: Service, status: int, headers: Mapping[str, str], body: byte
     if 200 <= status < 300:
         return Reply(headers, data)
     words = _own_words(service, data)
-    told = words or {}
-    if service == "storage" and str(told.get("statusCode")).isdecimal():
-        status = int(told["statusCode"])  # Storage says most errors as HTTP 400
+    told = words or (data if isinstance(data, dict) else {})
+    if service == "storage" and words and str(words["statusCode"]).isdecimal():
+        status = int(words["statusCode"])  # Storage says most errors as HTTP 400
     kind = told.get("kind") or told.get("code") or told.get("error")
     after = headers.get("retry-after", "")
     error = Answered(

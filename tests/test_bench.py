@@ -32,7 +32,7 @@ def test_the_programs_have_every_row_once() -> None:
     assert sorted(rows) == list(range(1, 19))
 
 
-@pytest.mark.parametrize(("rows", "said"), [("99", "there is no row 99: there are 1 to 14"), ("1,x", "invalid")])
+@pytest.mark.parametrize(("rows", "said"), [("99", "there is no row 99: there are 1 to 18"), ("1,x", "invalid")])
 def test_rows_that_there_are_not_are_refused(rows: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--rows", rows])

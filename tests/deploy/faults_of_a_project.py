@@ -448,7 +448,7 @@ in_environment(
 )
 
 
-@fault({"data_api"}, supabase_key=("failure", "storage: HTTP 503", "try again later"))
+@fault({"data_api"}, supabase_key=("failure", "storage: A fault on demand", "try again later"))
 def storage_is_down(on: Examined) -> Iterator[Changes]:
     on.stack.supabase.add("GET", "/storage/v1/bucket", status=503, times=10)
     yield None
@@ -520,7 +520,7 @@ def an_automation_is_not_there(on: Examined) -> Iterator[Changes]:
     on.sql(change, on.automation)
 
 
-@fault(automations=("failure", "ittybit: HTTP 500", "try again later"))
+@fault(automations=("failure", "ittybit: A fault on demand", "try again later"))
 def ittybit_shows_no_automation(on: Examined) -> Iterator[Changes]:
     on.stack.ittybit_api.add("GET", "/automations/.*", status=500, times=10)
     yield None

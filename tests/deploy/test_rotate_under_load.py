@@ -44,7 +44,7 @@ class Calls:
     def _run(self) -> None:
         while not self._ending.wait(0.05):
             for url in self._urls:
-                self._stack.sql("select ittybit.post(%s, gen_random_uuid(), 1)", (url,))
+                self._stack.sql("select ittybit.post_wake_up(%s)", (url,))
                 self.made += 1
 
     def answers(self) -> dict[str, int]:
