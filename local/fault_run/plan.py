@@ -31,7 +31,7 @@ _CHANGES: Final[tuple[tuple[Change, float], ...]] = (("overwrite", 0.06), ("rena
 _WAKE_UPS: Final = (("wake_up_dropped", 0.1), ("wake_up_doubled", 0.1), ("wake_up_delayed", 0.1))
 # How often for how many uploads, and how often at the least.
 _MISHAPS: Final[tuple[tuple[Mishap, int, int], ...]] = (
-    ("function_killed", 200, 4),
+    ("function_killed", 400, 5),
     ("database_killed", 2500, 1),
     ("queue_lost", 250, 1),
     ("queue_sent_twice", 250, 1),
