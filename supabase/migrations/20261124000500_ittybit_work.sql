@@ -14,8 +14,8 @@ set search_path = '';
 -- a flood of uploads does not keep what has ended from being seen. What is in doubt and checks buy nothing: nothing keeps
 -- them back. `now()` and not clock_timestamp(): only what is stable can be a condition of the index.
 --
--- Jobs that were lost twice are claimed one at a time. For the minute in which a function may be at one, the others of
--- them let everybody else pass.
+-- Jobs that were lost twice are claimed apart; see ittybit.lease_jobs. For the minute in which a function may be at some,
+-- the others of them let everybody else pass.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid
 language plpgsql stable security definer set search_path = ''
@@ -23,7 +23,7 @@ as $$
 declare
   starts integer := ittybit.starts_left();
   closed constant pg_catalog.text[] := array(select g.scope from ittybit.gates(starts) as g);
-  one_is_alone constant boolean := exists (
+  some_are_apart constant boolean := exists (
     select
     from ittybit.jobs as j
     where j.function = work.function and j.lost > 1 and j.claimed_at > now() - ittybit.lease(0)
@@ -48,7 +48,7 @@ begin
       and j.priority = turn.priority
       and j.due_at <= now()
       and (turn.priority < 2 or 'rule:' || j.rule <> all (closed))
-      and not (one_is_alone and ittybit.times_lost(j.lost, j.claimed_at) > 1)
+      and not (some_are_apart and ittybit.times_lost(j.lost, j.claimed_at) > 1)
     order by j.due_at
     offset case turn.priority when 1 then checks else 0 end
     limit case when turn.priority < 2 then ceil(room * turn.share)::integer else greatest(least(room, starts), 0) end;
@@ -179,10 +179,26 @@ as $$
 declare
   claimed pg_catalog.jsonb;
 begin
-  -- A job that was lost twice may be what kills the function: it is claimed alone.
-  if (select ittybit.times_lost(j.lost, j.claimed_at) from ittybit.jobs as j where j.id = ids[1]) > 1 then
-    ids := ids[1:1];
-  end if;
+  -- A job that was lost twice may be what kills the function. It is claimed with none but its like, and with fewer each
+  -- time: seven, then one, then none. So many at a time, because whatever took the functions away may have left hundreds.
+  ids := array(
+    select s.id
+    from (
+      select
+        c.id,
+        c.place,
+        ittybit.times_lost(j.lost, j.claimed_at) > 1 as is_suspect,
+        row_number() over its_like as turn,
+        max(ittybit.times_lost(j.lost, j.claimed_at)) over its_like as most_lost,
+        first_value(ittybit.times_lost(j.lost, j.claimed_at) > 1) over (order by c.place) as first_is_suspect
+      from unnest(ids) with ordinality as c (id, place)
+      join ittybit.jobs as j on j.id = c.id
+      window its_like as (partition by ittybit.times_lost(j.lost, j.claimed_at) > 1 order by c.place)
+    ) as s
+    where s.is_suspect = s.first_is_suspect
+      and s.turn <= case when s.most_lost < 2 then 100 when s.most_lost = 2 then 8 when s.most_lost = 3 then 2 else 1 end
+    order by s.place
+  );
 
   with candidate as (
     select
@@ -195,7 +211,6 @@ begin
       ittybit.scopes(j.rule, j.function) as scopes
     from unnest(ids) with ordinality as c (id, place)
     join ittybit.jobs as j on j.id = c.id
-    where c.place = 1 or ittybit.times_lost(j.lost, j.claimed_at) < 2
   ),
   -- What a start writes, and whose turn it is where several write one place.
   wanted as (

@@ -1,46 +1,59 @@
-"""Leases that end without a report: what may have killed the function is claimed alone, and holds up nobody else."""
+"""Leases that end without a report: what may have killed the function goes apart, and holds up nobody else."""
 
 from __future__ import annotations
 
+import pytest
+
 from tests.database.project import Project
 from tests.database.rows import Row
+
+OLD = [f"old-{number:02}.mp4" for number in range(20)]
 
 
 def names(leases: list[Row]) -> list[str]:
     return [lease["name"] for lease in leases]
 
 
-def lose(database: Project, times: int) -> None:
-    """Let whatever is leased end without a report so many times, as a function does that is killed."""
-    for _ in range(times):
-        database.claim()
-        database.sql("update ittybit.jobs set due_at = now() where claimed_at is not null")
-
-
-def test_jobs_that_were_lost_twice_go_one_at_a_time_and_the_others_together(database: Project) -> None:
+def lost(database: Project, times: int) -> None:
+    """Store objects whose jobs have been lost so many times, as by a function that is killed."""
     database.rule()
-    database.put("first.mp4", "second.mp4")
-    lose(database, 1)
-    assert names(database.claim()) == ["first.mp4", "second.mp4"]
-    database.sql("update ittybit.jobs set due_at = now() where claimed_at is not null")
+    database.put(*OLD)
+    assert len(database.claim()) == len(OLD)
+    database.sql(
+        "update ittybit.jobs set lost = %s - 1, claimed_at = created_at - interval '1 hour',"
+        " due_at = created_at - interval '1 hour' + interval '1 second' * substring(name from '[0-9]+')::integer",
+        times,
+    )
+
+
+@pytest.mark.parametrize(("times", "together"), [(1, 20), (2, 8), (3, 2), (4, 1), (40, 1)])
+def test_the_oftener_jobs_were_lost_the_fewer_go_together(database: Project, times: int, together: int) -> None:
+    lost(database, times)
+    assert names(database.claim()) == OLD[:together]
+
+
+def test_the_one_that_was_lost_most_says_how_many(database: Project) -> None:
+    lost(database, 2)
+    database.sql("update ittybit.jobs set lost = 5 where name = %s", OLD[3])
+    assert names(database.claim()) == OLD[:3]
+
+
+def test_while_some_are_apart_the_others_go_together(database: Project) -> None:
+    lost(database, 2)
     database.put("new.mp4", "newer.mp4")
 
-    [alone] = database.claim()
+    apart = database.claim()
     assert database.work() == 2
     assert names(database.claim()) == ["new.mp4", "newer.mp4"]
     assert database.claim() == []
 
-    [other] = database.claim("on-upload", 100, {**alone, "outcome": "started", "ittybit_id": "runs/1"})
-    assert {alone["name"], other["name"]} == {"first.mp4", "second.mp4"}
-    assert other["attempt"] == 3
+    reports = [{**lease, "outcome": "started", "ittybit_id": f"runs/{lease['name']}"} for lease in apart]
+    assert names(database.claim("on-upload", 100, *reports)) == OLD[8:16]
 
 
-def test_one_that_is_lost_again_lets_the_next_have_its_turn(database: Project) -> None:
-    database.rule()
-    database.put("first.mp4", "second.mp4")
-    lose(database, 2)
-    [first] = database.claim()
+def test_when_some_are_lost_again_the_next_have_their_turn(database: Project) -> None:
+    lost(database, 2)
+    assert names(database.claim()) == OLD[:8]
     assert database.claim() == []
     database.sql("update ittybit.jobs set claimed_at = claimed_at - interval '1 minute' where lost > 1")
-    [second] = database.claim()
-    assert first["name"] != second["name"]
+    assert names(database.claim()) == OLD[8:16]
