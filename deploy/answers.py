@@ -19,24 +19,31 @@ class Exact(BaseModel):
 
 
 class Started(Exact):
-    """The run or task at ittybit."""
+    """The run, task or job at ittybit."""
 
     id: str
     status: str = Field(description="ittybit's own word for how far it is.")
 
 
 class RunStarted(Exact):
-    """A person's automation runs."""
+    """A person's automation runs, in the generation *automations*."""
 
     outcome: Literal["started"]
     run: Started
 
 
 class TaskStarted(Exact):
-    """A person's task was made."""
+    """A person's task was made, in the generation *automations*."""
 
     outcome: Literal["started"]
     task: Started
+
+
+class JobStarted(Exact):
+    """A person's task was made, in the generation *jobs*."""
+
+    outcome: Literal["started"]
+    job: Started
 
 
 class ServiceFault(Exact):

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from pydantic import TypeAdapter
 
-from deploy.answers import Drained, Problem, Registered, RunStarted, Skipped, TaskStarted
+from deploy.answers import Drained, JobStarted, Problem, Registered, RunStarted, Skipped, TaskStarted
 from shared.edge import MAX_BODY_BYTES
 from shared.plain_mode import MAX_EVENT_BYTES
 
@@ -31,11 +31,11 @@ ENVIRONMENT = {
 ANSWERS: dict[str, dict[int, tuple[str, Any]]] = {
     "on-upload": {
         200: ("Done, or nothing to do.", Drained | Skipped),
-        202: ("Started.", RunStarted | TaskStarted),
+        202: ("Started.", RunStarted | TaskStarted | JobStarted),
     },
     "push-back": {
         200: ("Done, or nothing to do.", Drained | Skipped),
-        202: ("Started.", TaskStarted),
+        202: ("Started.", TaskStarted | JobStarted),
     },
     "create-connection": {200: ("The connection is what was asked for.", Registered)},
 }

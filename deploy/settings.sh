@@ -10,10 +10,12 @@ secrets_of() {
 # The other variables that it reads and that are set; of those that it cannot do without, a dry run has a placeholder.
 variables_of() {
   local name needed=' SUPABASE_URL SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_REGION '
-  local names=(THREADS SUPABASE_URL SUPABASE_PUBLIC_URL ITTYBIT_API_URL)
+  local names=(THREADS SUPABASE_URL SUPABASE_PUBLIC_URL ITTYBIT_API_URL ITTYBIT_API)
   case "$1" in
     on-upload) names+=(DRAIN_SECONDS OUTPUT_PREFIXES ITTYBIT_AUTOMATION_ID WATCH_BUCKET WATCH_PATH WATCH_TYPE) ;;
-    push-back) names+=(DRAIN_SECONDS OUTPUT_PREFIXES DESTINATION_BUCKETS ITTYBIT_CONNECTION_ID) ;;
+    push-back)
+      names+=(DRAIN_SECONDS OUTPUT_PREFIXES DESTINATION_BUCKETS ITTYBIT_CONNECTION_ID ITTYBIT_JOB_CONNECTION)
+      ;;
     create-connection) names+=(SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_REGION SUPABASE_S3_ENDPOINT) ;;
   esac
   for name in "${names[@]}"; do

@@ -66,14 +66,16 @@ Body = Annotated[
 @functions_framework.http
 @endpoint(SETTINGS, Body, max_body=plain_mode.MAX_EVENT_BYTES if SETTINGS.watch_bucket else MAX_BODY_BYTES)
 def on_upload(body: jobs.WakeUp | RunRequest | TaskRequest | plain_mode.ObjectEvent, call: Call) -> Answer:
-    """Do what is due, or start a run or a task for a person or for a plain webhook."""
+    """Do what is due, or start something for a person or for a plain webhook."""
     if isinstance(body, jobs.WakeUp):
         return jobs.drain("on-upload", call)
     if isinstance(body, plain_mode.ObjectEvent):
         stored = plain_mode.check(body, SETTINGS)
         # The same delivery twice carries the same version, and so the same Idempotency-Key.
         mark = stored.version or call.id
-        return _start(stored.bucket_id, stored.name, Action(automation_id=SETTINGS.ittybit_automation_id), mark, call)
+        version = {"version": stored.version} if stored.version else {}
+        action = Action(automation_id=SETTINGS.ittybit_automation_id)
+        return _start(stored.bucket_id, stored.name, action, mark, call, **version)
     if call.body_bytes > MAX_BODY_BYTES:
         raise Refused(413, f"The body is over {MAX_BODY_BYTES} bytes.")
     if isinstance(body, RunRequest):
@@ -83,10 +85,10 @@ def on_upload(body: jobs.WakeUp | RunRequest | TaskRequest | plain_mode.ObjectEv
     return _start(body.bucket, body.name, action, call.id, call)
 
 
-def _start(bucket: str, name: str, action: Action, mark: str, call: Call) -> Answer:
+def _start(bucket: str, name: str, action: Action, mark: str, call: Call, **metadata: str) -> Answer:
     """Start what the ledger knows nothing of."""
     call.note(bucket=bucket, name=name)
     source = objects.signed_address(call.settings, bucket, name, mark, call.deadline)
-    work = Ittybit(call.settings, call.deadline).start(action, source, mark)
-    made = "run" if action.automation_id else "task"
-    return Answer(202, {"outcome": "started", made: {"id": work.id, "status": work.status}})
+    ittybit = Ittybit(call.settings, call.deadline)
+    work = ittybit.start(action, source, mark, bucket=bucket, name=name, **metadata)
+    return Answer(202, {"outcome": "started", **work.shown})

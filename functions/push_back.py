@@ -57,8 +57,8 @@ def push_back(body: jobs.WakeUp | PushBackRequest, call: Call) -> Answer:
     call.note(bucket=body.bucket, name=body.name, destination=body.destination)
     source = objects.signed_address(call.settings, body.bucket, body.name, call.id, call.deadline)
     action = Action(task=Task(kind=body.kind, options=body.options, destination=body.destination))
-    task = Ittybit(call.settings, call.deadline).start(action, source, call.id)
-    return Answer(202, {"outcome": "started", "task": {"id": task.id, "status": task.status}})
+    work = Ittybit(call.settings, call.deadline).start(action, source, call.id, bucket=body.bucket, name=body.name)
+    return Answer(202, {"outcome": "started", **work.shown})
 
 
 def _check_destination(body: PushBackRequest) -> None:

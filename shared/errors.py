@@ -6,7 +6,8 @@ Error                  base of all below
 └── ServiceError       a service we call did not do its part
     ├── Answered       it answered with an error: status, kind and message are its own
     ├── Unanswered     there was no answer: never connected, timed out, cut off, unreadable
-    └── Undecided      there are answers, but whether a start took effect cannot be found out from them
+    ├── Undecided      there are answers, but whether a start took effect cannot be found out from them
+    └── Unsupported    the generation of ittybit's API that answers cannot do it, so it was not asked to
 
 No exception of httpx, obstore or pydantic leaves the module that met it.
 """
@@ -68,7 +69,10 @@ class ServiceError(Error):
         in_doubt: whether the call may have taken effect all the same.
         retry_after: seconds it asked us to wait, or None.
         effect: what it means for the work: try again, give up, or hold it until a person has mended the cause.
+        reason: the ledger's word for it, where the words of the service alone do not do.
     """
+
+    reason: str | None = None
 
     def __init__(
         self,
@@ -149,3 +153,12 @@ class Unanswered(ServiceError):
 
 class Undecided(ServiceError):
     """Whether an earlier start took effect cannot be found out."""
+
+
+class Unsupported(ServiceError):
+    """It cannot be done in the generation of ittybit's API that answers."""
+
+    reason = "unsupported"
+
+    def __init__(self, service: Service, message: str) -> None:
+        super().__init__(service, message, effect="fail")

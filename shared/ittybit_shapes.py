@@ -55,16 +55,17 @@ class Action(BaseModel):
 
 
 class Work(BaseModel):
-    """A run or a task.
+    """A run, a task or a job.
 
     Attributes:
         ref: its resource and id, such as ``tasks/task_1``: what the ledger keeps, and ``Ittybit.work`` takes.
         state: ``ongoing`` until it succeeded or failed.
-        progress: 0 to 100, where given.
+        progress: 0 to 100, where given; else the mean of its tasks'.
         run_id: the run that a task belongs to.
         sources: the addresses it reads from.
         outputs: the addresses of its results.
-        tasks: a run's tasks, where given.
+        metadata: what was sent along.
+        tasks: a run's or a job's tasks, where given.
         created_at: when it was made, by ittybit's clock.
     """
 
@@ -76,9 +77,20 @@ class Work(BaseModel):
     run_id: str | None = None
     sources: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
     error: Fault | None = None
     tasks: tuple[Work, ...] = ()
     created_at: datetime | None = None
+
+    @property
+    def shown(self) -> dict[str, dict[str, str]]:
+        """What a person who started it is told: what it is, its id and status."""
+        return {self.ref.partition("s/")[0]: {"id": self.id, "status": self.status}}
+
+    def carries(self, mark: str) -> bool:
+        """Whether a start with this mark made it."""
+        queries = (source.partition("?")[2].split("&") for source in self.sources)
+        return self.metadata.get("job") == mark or any(f"job={mark}" in query for query in queries)
 
     @model_validator(mode="before")
     @classmethod
@@ -94,7 +106,8 @@ class Work(BaseModel):
             "progress": data.get("progress"),
             "run_id": data.get("run_id"),
             "sources": _addresses(data, "url", "input", "inputs", "options"),
-            "outputs": _addresses(data, "output", "outputs"),
+            "outputs": _addresses(data, "output", "outputs", "output_url"),
+            "metadata": data["metadata"] if isinstance(data.get("metadata"), dict) else {},
             "error": data.get("error"),
             "tasks": [task for task in tasks if isinstance(task, dict)],
             "created_at": data.get("created_at") or data.get("created"),
@@ -111,6 +124,14 @@ class Work(BaseModel):
     def _text_or_object(cls, value: Any) -> Any:
         said = {"message": value} if isinstance(value, str) else value if isinstance(value, dict) else {}
         return {name: text for name in Fault.model_fields if isinstance(text := said.get(name), str) and text} or None
+
+    @model_validator(mode="after")
+    def _progress_of_its_tasks(self) -> Work:
+        # A job shows none of its own, and one whose progress stands still for a day counts as stuck.
+        if self.progress is None and self.tasks:
+            done = [100 if task.state == "succeeded" else task.progress or 0 for task in self.tasks]
+            self.progress = round(sum(done) / len(done), 3)
+        return self
 
     @field_validator("created_at")
     @classmethod

@@ -188,7 +188,7 @@ class _Drain:
                 address = objects.public_address(self._call.settings.public_url, start.bucket, start.name, start.mark)
             else:
                 address = sources.address(start.bucket, start.name, start.mark)
-            work = self._ittybit.start(start.action, address, start.mark)
+            work = self._ittybit.start(start.action, address, start.mark, bucket=start.bucket, name=start.name)
         except Skipped as skipped:
             return Outcome(outcome="skipped", reason=skipped.reason)
         except ServiceError as error:
@@ -202,7 +202,8 @@ class _Drain:
     def _look_for(self, start: Start, since: datetime) -> Outcome | None:
         """Find what an earlier attempt may have started; None when it certainly started nothing."""
         try:
-            found = self._ittybit.find(start.action, start.mark, since, start.now)
+            may_start = start.otherwise is None
+            found = self._ittybit.find(start.action, start.mark, since, start.now, may_start=may_start)
         except Undecided as error:
             return self._failure("undecided", error, in_doubt=True)
         except ServiceError as error:
@@ -220,7 +221,7 @@ class _Drain:
         return self._progress(work)
 
     def _progress(self, work: Work) -> Outcome:
-        """What a run or task that exists comes to."""
+        """What a run, task or job that exists comes to."""
         match work.state:
             case "succeeded":
                 return Outcome(outcome="succeeded", ittybit_id=work.ref, outputs=list(work.outputs))
@@ -234,4 +235,5 @@ class _Drain:
     def _failure(self, outcome: str, error: ServiceError, **more: Any) -> Outcome:
         """What a step comes to when a service did not do its part."""
         told = {"service": error.service, "status": error.status, **self._call.told(error.kind, error.message)}
-        return Outcome.model_validate({"outcome": outcome, "error": told, "retry_after": error.retry_after, **more})
+        said = {"reason": error.reason, "error": told, "retry_after": error.retry_after}
+        return Outcome.model_validate({"outcome": outcome, **said, **more})

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -136,6 +136,8 @@ class Settings(BaseModel):
 
     ittybit_api_key: Key
     ittybit_api_url: Origin = "https://api.ittybit.com"
+    ittybit_api: Literal["auto", "automations", "jobs"] = "auto"
+    ittybit_job_connection: Literal["options", "output", "top", "none"] = "options"
     supabase_url: Project
     supabase_public_url: Project | None = None
     supabase_secret_key: SecretKey

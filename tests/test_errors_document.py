@@ -80,7 +80,7 @@ def test_every_remedy() -> None:
 
 
 def test_every_message_about_a_service() -> None:
-    failures = said.calls("Unanswered", "Undecided", "ServiceError")
+    failures = said.calls("Unanswered", "Undecided", "Unsupported", "ServiceError")
     # Those of S3 come as findings.
     known = {
         (call.arguments[0].replace("…", "any"), call.arguments[1]) for call in failures if call.arguments[0] != "s3"
@@ -101,7 +101,7 @@ def test_every_reason_in_the_ledger() -> None:
     recorded, unrecorded = said.skips()
     skipped = {call.arguments[0] for call in said.calls("Skipped") if call.file == "objects.py"}
     assert "'also started as '" in said.MIGRATIONS
-    assert set(messages("Why it failed")) == said.failures() | {"also started as …"}
+    assert set(messages("Why it failed")) == said.failures() | {errors.Unsupported.reason, "also started as …"}
     assert set(messages("Why it was skipped")) == recorded | skipped
     assert set(messages("Why it was skipped", table=1)) == unrecorded
     assert set(messages("What it waits for")) == said.waits()

@@ -12,17 +12,34 @@ from typing import Any
 import pytest
 
 from local.stack import Stack
-from shared import ittybit as client_module
+from shared import ittybit_api
+from shared.ittybit import GENERATIONS, Generation
+from shared.ittybit_shapes import Action
 from tests.functions.calling import NAMES, Function
 from tests.functions.ittybit_alone import Alone, alone
 from tests.functions.project import Job, Project
 from tests.functions.scripted import Scripted
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What depends on ittybit's API runs once for each of its generations; the rest with the first."""
+    if "generation" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("generations")
+        names = mark.args if mark else GENERATIONS[:1]
+        metafunc.parametrize("generation", names, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def running() -> Iterator[Project]:
+def generation(request: pytest.FixtureRequest) -> Generation:
+    """The one that ittybit speaks."""
+    spoken: Generation = request.param
+    return spoken
+
+
+@pytest.fixture(scope="session")
+def running(generation: Generation) -> Iterator[Project]:
     """A project with nothing in it, and an ittybit that takes no notice of Idempotency-Key: every start counts."""
-    with Stack.start(processes=False, encode=False, honour_idempotency=False) as stack:
+    with Stack.start(processes=False, encode=False, honour_idempotency=False, api=generation) as stack:
         project = Project(stack)
         yield project
         project.http.close()
@@ -70,8 +87,10 @@ def worker(request: pytest.FixtureRequest, stack: Stack) -> Function:
 
 
 @pytest.fixture
-def start(worker: Function) -> str:
+def start(worker: Function, generation: Generation) -> str:
     """The path of the worker's start at ittybit."""
+    if generation == "jobs":
+        return "/jobs"
     return "/tasks" if worker.name == "push-back" else r"/automations/[^/]+/run"
 
 
@@ -99,8 +118,8 @@ def logged(capfd: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any
 
 
 @pytest.fixture(scope="session")
-def running_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
-    with alone(tmp_path_factory.mktemp("ittybit")) as one:
+def running_alone(tmp_path_factory: pytest.TempPathFactory, generation: Generation) -> Iterator[Alone]:
+    with alone(tmp_path_factory.mktemp("ittybit"), generation) as one:
         yield one
 
 
@@ -112,9 +131,9 @@ def ittybit(running_alone: Alone) -> Iterator[Alone]:
 
 
 @pytest.fixture
-def automation(ittybit: Alone) -> str:
-    """An automation of its."""
-    return ittybit.automation("video")
+def action(ittybit: Alone) -> Action:
+    """Something to start."""
+    return ittybit.action("video")
 
 
 @pytest.fixture
@@ -125,6 +144,6 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
         # As many at once as a drain may have in use.
         monkeypatch.setattr("shared.transport._idle", [transport] * 100)
         monkeypatch.setattr("shared.http.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
-        monkeypatch.setattr(client_module, "MAX_PAGES", 1)
-        monkeypatch.setattr(client_module, "PAGE", 2)
+        monkeypatch.setattr(ittybit_api, "MAX_PAGES", 1)
+        monkeypatch.setattr(ittybit_api, "PAGE", 2)
         yield app

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from werkzeug import Response
@@ -18,8 +18,8 @@ from local.server import Server
 from local.stack import words_of_ittybit
 from shared.errors import Answered, ServiceError
 from shared.http import Deadline
-from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Action, Work
+from shared.ittybit import Generation, Ittybit
+from shared.ittybit_shapes import Action, Task, Work
 from shared.settings import load
 from tests.functions.calling import NOWHERE
 
@@ -34,9 +34,14 @@ CONNECTION = {
 }
 
 
-def client(origin: str, *, seconds: float = 10) -> Ittybit:
-    """The functions' client with its deadline from now on."""
-    return Ittybit(load(NOWHERE | {"ITTYBIT_API_URL": origin}), Deadline(seconds))
+# To start where nobody looks at what it is.
+RUN = Action(automation_id="auto_1")
+
+
+def client(origin: str, *, seconds: float = 10, **changes: str) -> Ittybit:
+    """The functions' client with its deadline from now on; of the generation *automations*, if nothing else is said."""
+    settings = load({**NOWHERE, "ITTYBIT_API": "automations", "ITTYBIT_API_URL": origin, **changes})
+    return Ittybit(settings, Deadline(seconds))
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Alone:
         source, missing: addresses of a file, and of none.
     """
 
+    generation: Generation | Literal["both"]
     stand_in: StandIn
     faults: Faults
     origin: str
@@ -55,15 +61,20 @@ class Alone:
 
     @property
     def client(self) -> Ittybit:
-        return client(self.origin)
+        return self.within(10)
 
-    def automation(self, *kinds: str) -> str:
-        """The id of an automation with a task of each kind."""
-        made = self.client._call(
-            "POST", "automations", {"name": "Some", "workflow": [{"kind": kind} for kind in kinds]}
-        )
-        data: Any = made.data
-        return str(data.get("data", data)["id"])
+    def within(self, seconds: float) -> Ittybit:
+        """A client with so much time."""
+        return client(self.origin, seconds=seconds, ITTYBIT_API=self.generation)
+
+    def action(self, *kinds: str) -> Action:
+        """An automation with a task of each kind; where there is none, a task of the only kind."""
+        if self.generation == "jobs":
+            [kind] = kinds
+            return Action(task=Task(kind=kind))
+        workflow = {"name": "Some", "workflow": [{"kind": kind} for kind in kinds]}
+        data: Any = self.client._api.call("POST", "automations", workflow).data
+        return Action(automation_id=str(data.get("data", data)["id"]))
 
     @property
     def started(self) -> int:
@@ -72,9 +83,10 @@ class Alone:
 
 
 @contextmanager
-def alone(directory: Path, shapes: Shapes | None = None) -> Iterator[Alone]:
+def alone(directory: Path, generation: Generation | Literal["both"], shapes: Shapes | None = None) -> Iterator[Alone]:
     """Run one that only copies, and takes no notice of Idempotency-Key."""
-    stand_in = StandIn(api_key=KEY, directory=directory, encode=False, honour_idempotency=False, shapes=shapes)
+    options: dict[str, Any] = {"encode": False, "honour_idempotency": False, "shapes": shapes, "api": generation}
+    stand_in = StandIn(api_key=KEY, directory=directory, **options)
     faults = Faults(stand_in.app, words_of_ittybit)
     with ExitStack() as running:
         origin = running.enter_context(Server(faults)).origin
@@ -83,7 +95,7 @@ def alone(directory: Path, shapes: Shapes | None = None) -> Iterator[Alone]:
         missing = running.enter_context(Server(Response(status=404))).origin
         stand_in.start()
         running.callback(stand_in.stop)
-        yield Alone(stand_in, faults, origin, f"{source}/a.mp4", f"{missing}/a.mp4")
+        yield Alone(generation, stand_in, faults, origin, f"{source}/a.mp4", f"{missing}/a.mp4")
 
 
 def fails(act: Callable[[], object]) -> ServiceError:
@@ -96,5 +108,5 @@ def fails(act: Callable[[], object]) -> ServiceError:
     return error
 
 
-def start(client: Ittybit, automation: str, source: str = "http://127.0.0.1:9/a.mp4") -> Work:
-    return client.start(Action(automation_id=automation), source, "a.1")
+def start(client: Ittybit, action: Action, source: str = "http://127.0.0.1:9/a.mp4") -> Work:
+    return client.start(action, source, "a.1")

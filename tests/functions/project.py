@@ -26,7 +26,9 @@ class Project:
         self.key = {"apikey": stack.keys.secret_key}
         for bucket in ("private", "open"):
             self.storage("POST", "bucket", json={"id": bucket, "name": bucket, "public": bucket == "open"})
-        self.automation = str(self.ittybit("POST", "automations", json=AUTOMATION)["id"])
+        # The generation without automations has a task whose result stays there.
+        self.speaks_jobs = not self.speaks("automations")
+        self.automation = "" if self.speaks_jobs else str(self.ittybit("POST", "automations", json=AUTOMATION)["id"])
         connection = {
             "name": "supabase-" + urlsplit(stack.supabase_url).netloc.replace(".", "-").replace(":", "-"),
             "kind": "s3",
@@ -48,6 +50,17 @@ class Project:
         headers = {"authorization": f"Bearer {self.stack.ittybit_key}"}
         address = f"{self.stack.ittybit_url}/{path}"
         return self.http.request(method, address, headers=headers, **options).raise_for_status().json()
+
+    def speaks(self, generation: str) -> bool:
+        """Whether ittybit answers in that generation."""
+        headers = {"authorization": f"Bearer {self.stack.ittybit_key}"}
+        return self.http.get(f"{self.stack.ittybit_url}/{generation}", headers=headers).is_success
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """An action whose result stays at ittybit, as columns of a rule."""
+        task = {"kind": "video", "options": {}}
+        return {"automation_id": self.automation or None, "task": Jsonb(task) if self.speaks_jobs else None}
 
     def upload(self, bucket: str, name: str, content: bytes = b"a video") -> None:
         """Store an object, in the place of one that is there."""
@@ -77,8 +90,9 @@ class Project:
 
     def wait_for_ittybit(self) -> None:
         """Wait until ittybit works on nothing: what it still fetched and wrote would look like somebody's request."""
-        under_way = ("waiting", "validating", "queued", "processing", "finishing")
-        until(lambda: not any(self.ittybit("GET", f"tasks?status={one}&limit=1") for one in under_way), seconds=30)
+        work = "jobs" if self.speaks_jobs else "tasks"
+        under_way = ["queued", "processing"] + ["waiting", "validating", "finishing"] * (not self.speaks_jobs)
+        until(lambda: not any(self.ittybit("GET", f"{work}?status={one}&limit=1") for one in under_way), seconds=30)
 
     def starts(self, name: str) -> list[Entry]:
         """What ittybit started, and would charge for, of sources whose key ends like this."""
@@ -97,21 +111,20 @@ class Job:
     @classmethod
     def of_automation(cls, project: Project, name: str, *, bucket: str = "private") -> Self:
         """A job for on-upload, made by a rule and an upload."""
-        return cls._make(project, bucket, name, project.automation, None)
+        return cls._make(project, bucket, name, f"{bucket}-kept", project.kept)
 
     @classmethod
     def of_task(cls, project: Project, name: str, *, bucket: str = "private") -> Self:
         """A job for push-back, whose result goes under ``processed/`` in the bucket ``private``."""
         task = {"kind": "video", "options": {"height": 240}, "destination": "s3://private/processed/{name}"}
-        return cls._make(project, bucket, name, None, Jsonb(task))
+        return cls._make(project, bucket, name, f"{bucket}-task", {"automation_id": None, "task": Jsonb(task)})
 
     @classmethod
-    def _make(cls, project: Project, bucket: str, name: str, automation: str | None, task: Jsonb | None) -> Self:
-        rule = f"{bucket}-{'task' if task else 'automation'}"
+    def _make(cls, project: Project, bucket: str, name: str, rule: str, action: dict[str, Any]) -> Self:
         project.stack.sql(
-            "insert into ittybit.rules (name, bucket_id, automation_id, task) values (%s, %s, %s, %s)"
-            " on conflict do nothing",
-            (rule, bucket, automation, task),
+            "insert into ittybit.rules (name, bucket_id, automation_id, task)"
+            " values (%(rule)s, %(bucket)s, %(automation_id)s, %(task)s) on conflict do nothing",
+            {"rule": rule, "bucket": bucket, **action},
         )
         project.upload(bucket, name)
         [(job,)] = project.stack.sql("select id from ittybit.jobs where name = %s and rule = %s", (name, rule))

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import httpx
 from hypothesis import strategies as st
 
+from shared import ittybit
 from tests.functions.calling import NOWHERE, Function
 from tests.inputs import ANY_TEXT, JSON, NUMBERS, nasty, nearly, some
 
@@ -68,6 +69,7 @@ class Scripted:
 
     def script(self, **says: list[Said]) -> None:
         """Forget what was, and answer so from now on."""
+        ittybit._spoken.clear()
         self.says = {"report": [Said([])], **says}  # type: ignore[dict-item] # their names are Who's
         self.asked = []
 
@@ -98,16 +100,18 @@ def between(name: str, environment: Mapping[str, str] = NOWHERE, **changes: str 
 
     It claims once: what is claimed in a script never comes to an end.
     """
-    scripted = {"SUPABASE_URL": ORIGIN, "ITTYBIT_API_URL": ORIGIN, "DRAIN_SECONDS": "0"}
+    scripted = {"SUPABASE_URL": ORIGIN, "ITTYBIT_API_URL": ORIGIN, "ITTYBIT_API": "automations", "DRAIN_SECONDS": "0"}
     with patch("shared.s3_probe.probe", return_value=[]):
         return Function.make(name, environment, **{**scripted, **changes})
 
 
 @cache
-def scripted_function(name: str, watched: str | None = None, automation: str | None = None) -> Function:
+def scripted_function(
+    name: str, watched: str | None = None, automation: str | None = None, api: str = "automations"
+) -> Function:
     """One of the functions between scripted services, on-upload in plain mode if it is told what to watch."""
     # Where it is not told, push-back looks for a connection first.
-    changes = {"ITTYBIT_CONNECTION_ID": "con_1" if watched else None}
+    changes = {"ITTYBIT_CONNECTION_ID": "con_1" if watched else None, "ITTYBIT_API": api}
     if name == "on-upload":
         changes |= {"WATCH_BUCKET": watched, "ITTYBIT_AUTOMATION_ID": automation}
     return between(name, NOWHERE, **changes)

@@ -16,10 +16,11 @@ from shared import objects
 from shared.errors import Error, ServiceError
 from shared.http import Deadline
 from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Action
+from shared.ittybit_shapes import Action, Task
 from shared.settings import load
 from tests.functions import described
 from tests.functions.calling import NAMES, NOWHERE, WAKE_UP, Function
+from tests.functions.ittybit_alone import RUN, client
 from tests.functions.project import Job, Project
 from tests.functions.scripted import (
     CLAIMS,
@@ -34,6 +35,7 @@ from tests.functions.scripted import (
     scripted_function,
 )
 
+APIS = st.sampled_from(["auto", "automations", "jobs"])
 KEYS = {"access_key_id": "key-id", "secret_access_key": "key", "region": "local"}
 REQUESTS: dict[str, list[Any]] = {
     "on-upload": [WAKE_UP, {"bucket": "private", "name": "a.mp4", "automation_id": "auto_1"}],
@@ -66,6 +68,7 @@ def s3() -> Iterator[tuple[str, list[Said]]]:
     storage=saying(SIGNED),
     ittybit=saying(ENVELOPED),
     report=saying(st.just([])),
+    api=APIS,
 )
 def test_no_answer_of_a_service_is_a_fault_of_ours(
     scripted: Scripted,
@@ -74,10 +77,11 @@ def test_no_answer_of_a_service_is_a_fault_of_ours(
     storage: list[Said],
     ittybit: list[Said],
     report: list[Said],
+    api: str,
 ) -> None:
     scripted.script(claim=claim, storage=storage, ittybit=ittybit, report=report)
     name, body = request
-    described.check(name, scripted_function(name).tell(body))
+    described.check(name, scripted_function(name, api=api).tell(body))
 
 
 @given(answer=saying(st.sampled_from([b"<ListBucketResult/>", b"<Error><Code>AccessDenied</Code></Error>"])))
@@ -92,25 +96,28 @@ def test_no_answer_of_s3_is_a_fault_of_ours(scripted: Scripted, s3: tuple[str, l
     described.check("create-connection", function.ask(KEYS | {"buckets": ["private"]}))
 
 
-RUN = Action(automation_id="auto_1")
+TASK = Action(task=Task(kind="video", destination="s3://private/processed/a.mp4"))
 READINGS: list[Callable[[Ittybit], object]] = [
     lambda client: client.work("runs/run_1"),
     lambda client: client.work("tasks/task_1"),
+    lambda client: client.work("jobs/job_1"),
+    lambda client: client.generation,
     lambda client: client.connections(),
     lambda client: client.connection_id,
     lambda client: client.start(RUN, "https://a/b", "a.1"),
+    lambda client: client.start(TASK, "https://a/b", "a.1"),
     lambda client: client.find(RUN, "a.1", datetime.now(UTC), datetime.now(UTC)),
     lambda client: client.update_connection("con_1", {}),
 ]
 
 
-@given(read=st.sampled_from(READINGS), ittybit=saying(ENVELOPED))
+@given(read=st.sampled_from(READINGS), ittybit=saying(ENVELOPED), api=APIS)
 def test_the_client_of_ittybit_raises_our_errors_alone(
-    scripted: Scripted, read: Callable[[Ittybit], object], ittybit: list[Said]
+    scripted: Scripted, read: Callable[[Ittybit], object], ittybit: list[Said], api: str
 ) -> None:
     scripted.script(ittybit=ittybit)
     with suppress(ServiceError):
-        read(Ittybit(load(NOWHERE | {"ITTYBIT_API_URL": ORIGIN}), Deadline(5)))
+        read(client(ORIGIN, seconds=5, ITTYBIT_API=api))
 
 
 @given(storage=saying(SIGNED))

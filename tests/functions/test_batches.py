@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from psycopg.types.json import Jsonb
 
 from tests.functions.calling import Function
 from tests.functions.project import Project
+from tests.functions.test_jobs import STARTS
+
+pytestmark = pytest.mark.generations("automations", "jobs")
 
 TASK = {"kind": "video", "options": {}, "destination": "s3://private/processed/{name}"}
 
@@ -40,14 +44,14 @@ def test_starts_in_doubt_of_one_batch_are_looked_for_in_one_walk(project: Projec
     project.stack.sql("insert into ittybit.rules (name, bucket_id, task) values ('all', 'private', %s)", [Jsonb(TASK)])
     for number in range(5):
         project.upload("private", f"walk/{number}.mp4")
-    lost = [project.stack.ittybit_api.add("POST", "/tasks", times=1, drop=when) for when in ("before", "after")]
+    lost = [project.stack.ittybit_api.add("POST", STARTS, times=1, drop=when) for when in ("before", "after")]
     push_back.ask({"type": "jobs.due"})
     assert [one.seen for one in lost] == [1, 1]
     project.stack.sql(
         "update ittybit.jobs set in_doubt_since = now(), due_at = now(), state = 'queued', ittybit_id = null"
     )
 
-    walks = project.stack.ittybit_api.add("GET", "/tasks", times=9, hang=0.1)
+    walks = project.stack.ittybit_api.add("GET", STARTS, times=9, hang=0.1)
     assert push_back.ask({"type": "jobs.due"}).get_json()["started"] == 5
     assert walks.seen == 1
     assert [len(project.starts(f"walk/{number}.mp4")) for number in range(5)] == [1] * 5
@@ -59,7 +63,7 @@ def test_a_walk_that_breaks_off_decides_nothing_for_any_of_a_batch(project: Proj
         project.upload("private", f"broken-off/{number}.mp4")
     project.stack.sql("update ittybit.jobs set in_doubt_since = now()")
 
-    project.stack.ittybit_api.add("GET", "/tasks", status=400)
+    project.stack.ittybit_api.add("GET", STARTS, status=400)
     assert push_back.ask({"type": "jobs.due"}).get_json() == {"claimed": 5, "retry": 5}
     assert project.starts("broken-off/0.mp4") == []
     assert project.stack.sql("select count(in_doubt_since) from ittybit.jobs") == [(5,)]

@@ -8,6 +8,8 @@ from tests.functions.calling import Function
 from tests.functions.project import Job
 from tests.functions.test_jobs import FAILED, RETRY, STARTED
 
+pytestmark = pytest.mark.generations("automations", "jobs")
+
 GONE = {"kind": "run_not_found", "message": "There is no such run."}
 
 
@@ -48,7 +50,7 @@ def test_a_check_reports_failure_in_ittybit_s_words_without_a_token(worker: Func
 
 
 def test_what_ittybit_no_longer_knows_has_failed(worker: Function, started: Job) -> None:
-    started.project.stack.ittybit_api.add("GET", ".*/(run|task)_.*", status=404, body=GONE)
+    started.project.stack.ittybit_api.add("GET", ".*/(run|task|job)_.*", status=404, body=GONE)
     assert worker.drain() == FAILED
     assert (started["state"], started["error"]["kind"]) == ("failed", "run_not_found")
 

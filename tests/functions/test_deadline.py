@@ -8,20 +8,21 @@ from threading import Event, Thread
 
 import pytest
 
-from tests.functions.ittybit_alone import Alone, client, fails, start
+from shared.ittybit_shapes import Action
+from tests.functions.ittybit_alone import RUN, Alone, client, fails, start
 
 
-def test_silence_ends_at_the_deadline_in_doubt(ittybit: Alone, automation: str) -> None:
+def test_silence_ends_at_the_deadline_in_doubt(ittybit: Alone, action: Action) -> None:
     ittybit.faults.add(None, ".*", times=9, hang=60)
     began = time.monotonic()
-    assert fails(lambda: start(client(ittybit.origin, seconds=0.4), automation)).in_doubt
-    assert not fails(client(ittybit.origin, seconds=0.4).connections).in_doubt
+    assert fails(lambda: start(ittybit.within(0.4), action)).in_doubt
+    assert not fails(ittybit.within(0.4).connections).in_doubt
     assert 0.8 <= time.monotonic() - began < 1.6
 
 
-def test_without_time_left_nobody_is_asked(ittybit: Alone, automation: str) -> None:
+def test_without_time_left_nobody_is_asked(ittybit: Alone, action: Action) -> None:
     fault = ittybit.faults.add(None, ".*", times=9, status=500)
-    error = fails(lambda: start(client(ittybit.origin, seconds=0), automation))
+    error = fails(lambda: start(ittybit.within(0), action))
     assert (fault.seen, error.in_doubt, error.effect) == (0, False, "retry")
 
 
@@ -65,7 +66,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 def test_an_answer_that_begins_and_does_not_end_ends_at_the_deadline(pieces: list[bytes]) -> None:
     with speaker(*pieces, every=0.4) as origin:
         began = time.monotonic()
-        assert fails(lambda: start(client(origin, seconds=0.6), "auto_1")).in_doubt
+        assert fails(lambda: start(client(origin, seconds=0.6), RUN)).in_doubt
         assert time.monotonic() - began < 0.95
 
 
@@ -83,7 +84,7 @@ def test_nothing_of_an_answer_may_come_in_drops_until_long_after_the_deadline(pi
     # Each drop comes in time for a time-out of its own; all of them take half a minute.
     with speaker(*pieces, every=0.3) as origin:
         began = time.monotonic()
-        assert fails(lambda: start(client(origin, seconds=0.6), "auto_1")).in_doubt
+        assert fails(lambda: start(client(origin, seconds=0.6), RUN)).in_doubt
         assert time.monotonic() - began < 6
 
 
@@ -91,4 +92,4 @@ def test_nothing_of_an_answer_may_come_in_drops_until_long_after_the_deadline(pi
 def test_interim_answers_without_end_end_at_the_deadline() -> None:
     # Never a moment without one: 14 GB of them.
     with speaker(*[b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5_000] * 100_000, every=0) as origin:
-        assert fails(lambda: start(client(origin, seconds=0.3), "auto_1")).in_doubt
+        assert fails(lambda: start(client(origin, seconds=0.3), RUN)).in_doubt

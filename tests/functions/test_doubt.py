@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from shared import ittybit as client
+from shared import ittybit_api
 from tests.functions.calling import Function
 from tests.functions.project import Job, Project
-from tests.functions.test_jobs import AT_ONCE, RETRY, RUN, STARTED, TASKS
+from tests.functions.test_jobs import AT_ONCE, RETRY, RUN, STARTED, STARTS
+
+pytestmark = pytest.mark.generations("automations", "jobs")
 
 
 @pytest.fixture(params=["before", "after"])
@@ -50,7 +52,7 @@ def test_a_paused_job_is_looked_for_and_not_started(worker: Function, in_doubt: 
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
 def test_a_search_that_fails_says_nothing_about_the_job(worker: Function, in_doubt: Job, status: int) -> None:
     since = in_doubt["in_doubt_since"]
-    in_doubt.project.stack.ittybit_api.add("GET", TASKS, status=status, headers=AT_ONCE)
+    in_doubt.project.stack.ittybit_api.add("GET", STARTS, status=status, headers=AT_ONCE)
     assert worker.drain() == {"claimed": 1, "hold" if status == 401 else "retry": 1}
     assert in_doubt["in_doubt_since"] == since
     in_doubt.project.stack.sql("delete from ittybit.holds")
@@ -59,10 +61,11 @@ def test_a_search_that_fails_says_nothing_about_the_job(worker: Function, in_dou
     assert in_doubt.start.idempotency_key == in_doubt.mark
 
 
+@pytest.mark.generations("automations")
 def test_what_cannot_be_found_out_is_started_once_more_and_never_again(
     worker: Function, in_doubt: Job, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "MAX_PAGES", 0)  # any task at all is one too many to look through
+    monkeypatch.setattr(ittybit_api, "MAX_PAGES", 0)  # any task at all is one too many to look through
     other = in_doubt.project
     other.ittybit("POST", "tasks", json={"url": "https://example.test/a.mp4", "kind": "speech"})
     known = len(in_doubt.starts)
@@ -75,13 +78,57 @@ def test_what_cannot_be_found_out_is_started_once_more_and_never_again(
     assert len(in_doubt.starts) == known + 1
 
 
+@pytest.mark.generations("automations")
 def test_a_start_that_is_found_without_its_run_is_not_paid_for_again(project: Project, on_upload: Function) -> None:
     job = Job.of_automation(project, "found without run.mp4")
     project.stack.ittybit_api.add("POST", RUN, drop="after")
     assert on_upload.drain() == RETRY
     task = {"id": "task_1", "status": "processing", "url": job.starts[0].url}
-    project.stack.ittybit_api.add("GET", TASKS, status=200, body={"data": [task]})
+    project.stack.ittybit_api.add("GET", STARTS, status=200, body={"data": [task]})
     job.now()
     assert on_upload.drain() == RETRY
     assert job["in_doubt_since"]
     assert len(job.starts) == 1
+
+
+@pytest.fixture
+def unseen(monkeypatch: pytest.MonkeyPatch, in_doubt: Job) -> Job:
+    """A job in doubt among more than can be looked through, at an ittybit that heeds Idempotency-Key."""
+    monkeypatch.setattr(ittybit_api, "MAX_PAGES", 0)
+    monkeypatch.setattr(in_doubt.project.stack.ittybit._starting, "_honour_idempotency", True)
+    in_doubt.project.ittybit("POST", "jobs", json={"input": "https://example.test/a.mp4", "kind": "audio"})
+    return in_doubt
+
+
+@pytest.mark.generations("jobs")
+def test_where_nothing_is_found_the_same_key_tells(worker: Function, unseen: Job) -> None:
+    assert worker.drain() == STARTED
+    assert unseen.start.metadata == {"bucket": "private", "name": unseen.name, "job": unseen.mark}
+    assert (unseen["undecided"], unseen["in_doubt_since"]) == (False, None)
+
+
+@pytest.mark.generations("jobs")
+def test_what_only_is_looked_for_is_not_started_to_find_it_out(worker: Function, unseen: Job) -> None:
+    known = len(unseen.starts)
+    unseen.project.stack.sql("select ittybit.pause()")
+    assert worker.drain() == RETRY
+    assert unseen["in_doubt_since"]
+    assert len(unseen.starts) == known
+
+
+@pytest.mark.generations("jobs")
+def test_a_key_that_may_be_forgotten_tells_nothing(worker: Function, unseen: Job) -> None:
+    unseen.project.stack.sql("update ittybit.jobs set in_doubt_since = now() - interval '23 hours 1 minute'")
+    assert worker.drain() == {"claimed": 2, "undecided": 1, "started": 1}
+    assert unseen["undecided"]
+
+
+@pytest.mark.generations("jobs")
+def test_a_key_that_is_taken_leaves_the_start_in_doubt(worker: Function, job: Job) -> None:
+    said = {"kind": "conflict", "message": "A request with this key is under way."}
+    job.project.stack.ittybit_api.add("POST", "/jobs", status=409, body=said)
+    assert worker.drain() == RETRY
+    assert job["in_doubt_since"]
+    job.now()
+    assert worker.drain() == STARTED
+    assert job.start.idempotency_key == job.mark

@@ -17,8 +17,10 @@ from shared import jobs
 from shared.ittybit import Ittybit
 from tests.functions.calling import WAKE_UP, Function
 from tests.functions.project import Job, Project
-from tests.functions.test_jobs import CLAIM, REPORT, RUN, SIGN, STARTED
+from tests.functions.test_jobs import CLAIM, REPORT, RUN, SIGN, STARTED, STARTS
 from tests.waiting import until
+
+pytestmark = pytest.mark.generations("automations", "jobs")
 
 
 def many(project: Project, count: int, *, bucket: str = "private", folder: str = "many") -> list[Job]:
@@ -30,8 +32,12 @@ def calls(project: Project) -> Counter[str]:
     """What was called since ``requests`` were set to lists, by the last part of the path that says it."""
     noted = [*(project.stack.supabase.requests or []), *(project.stack.ittybit_api.requests or [])]
     # ittybit fetches sources and stores results meanwhile.
-    kinds = [re.fullmatch(r".*/rpc/ittybit_(\w+)|.*/object/(sign)/private|.*/(run)", one.path) for one in noted]
-    return Counter(next(filter(None, kind.groups())) for kind in kinds if kind)
+    kinds = [
+        re.fullmatch(r".*/rpc/ittybit_(\w+)|.*/object/(sign)/private|.*/(run|jobs)", one.path)
+        for one in noted
+        if one.method == "POST"
+    ]
+    return Counter(next(filter(None, kind.groups())).replace("jobs", "run") for kind in kinds if kind)
 
 
 def note_calls(project: Project) -> None:
@@ -149,10 +155,10 @@ def test_a_step_that_no_time_out_reaches_is_not_waited_for(
     released = threading.Event()
     begin = Ittybit.start
 
-    def start(self: Ittybit, *arguments: Any) -> Any:
+    def start(self: Ittybit, *arguments: Any, **metadata: Any) -> Any:
         if "many/1" in arguments[1]:
             released.wait(20)
-        return begin(self, *arguments)
+        return begin(self, *arguments, **metadata)
 
     monkeypatch.setattr(Ittybit, "start", start)
     due = many(project, 3)
@@ -174,10 +180,10 @@ def test_a_fault_of_ours_in_a_step_loses_no_other_job_and_is_in_the_log(
     due = many(project, 3)
     begin = Ittybit.start
 
-    def start(self: Ittybit, *arguments: Any) -> Any:
+    def start(self: Ittybit, *arguments: Any, **metadata: Any) -> Any:
         if "many/1" in arguments[1]:
             raise LookupError("what nobody may read")
-        return begin(self, *arguments)
+        return begin(self, *arguments, **metadata)
 
     with monkeypatch.context() as patch:
         patch.setattr(Ittybit, "start", start)
@@ -208,7 +214,7 @@ def test_after_a_claim_whose_answer_is_lost_the_next_one_looks_and_starts_once(w
     assert (job["attempt"], job["state"]) == (1, "queued")
     assert worker.drain() == {"claimed": 0}
     job.now()
-    looked = job.project.stack.ittybit_api.add("GET", "/tasks", hang=0)
+    looked = job.project.stack.ittybit_api.add("GET", STARTS, hang=0)
     assert worker.drain() == STARTED
     assert looked.seen == 1
     assert len(job.starts) == 1

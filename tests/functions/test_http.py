@@ -22,11 +22,14 @@ from werkzeug import Response
 from local.server import Server
 from shared import http, objects, transport
 from shared.errors import ServiceError, Unanswered
+from shared.ittybit_shapes import Action
 from shared.settings import load
 from tests.functions.calling import NOWHERE
-from tests.functions.ittybit_alone import KEY, Alone, client, fails, start
+from tests.functions.ittybit_alone import KEY, RUN, Alone, client, fails, start
 
-START = r"/automations/[^/]+/run"
+pytestmark = pytest.mark.generations("automations", "jobs")
+
+START = r"/automations/[^/]+/run|/jobs"
 RUN_1 = json.dumps({"id": "run_1"}).encode()
 
 
@@ -35,10 +38,10 @@ RUN_1 = json.dumps({"id": "run_1"}).encode()
     [(400, "fail"), (401, "hold"), (402, "hold"), (403, "hold"), (404, "fail"), (405, "fail"), (410, "fail")],
 )
 def test_a_refusal_is_told_in_ittybit_s_words_and_not_asked_again(
-    ittybit: Alone, automation: str, status: int, effect: str
+    ittybit: Alone, action: Action, status: int, effect: str
 ) -> None:
     fault = ittybit.faults.add(None, ".*", times=9, status=status, body={"kind": "some_kind", "message": "No."})
-    for act in (lambda: start(ittybit.client, automation), ittybit.client.connections):
+    for act in (lambda: start(ittybit.client, action), ittybit.client.connections):
         error = fails(act)
         assert (error.status, error.kind, error.message, error.effect) == (status, "some_kind", "No.", effect)
         assert not error.in_doubt
@@ -65,10 +68,10 @@ def test_every_form_of_a_refusal_is_understood(ittybit: Alone, body: Any, kind: 
     "body", [{}, {"message": "no Route matched with those values"}, {"error": "not_found"}, {"status": 404}]
 )
 def test_a_status_that_is_not_in_ittybit_s_own_words_is_no_answer(
-    ittybit: Alone, automation: str, status: int, body: Any
+    ittybit: Alone, action: Action, status: int, body: Any
 ) -> None:
     fault = ittybit.faults.add(None, ".*", times=9, status=status, body=body)
-    error = fails(lambda: start(ittybit.client, automation))
+    error = fails(lambda: start(ittybit.client, action))
     assert (error.status, error.effect, error.in_doubt, fault.seen) == (None, "retry", True, 1)
     assert f"HTTP {status}" in error.message
     error = fails(lambda: ittybit.client.work("runs/run_1"))
@@ -77,24 +80,24 @@ def test_a_status_that_is_not_in_ittybit_s_own_words_is_no_answer(
 
 def test_the_right_key_is_needed(ittybit: Alone) -> None:
     stranger = ittybit.client
-    stranger._headers = {"authorization": "Bearer another"}
+    stranger._api._headers = {"authorization": "Bearer another"}
     error = fails(stranger.connections)
     assert (error.status, error.kind, error.effect) == (401, "token_invalid", "hold")
     assert "ITTYBIT_API_KEY" in error.remedy
 
 
-def test_a_429_is_waited_out_for_as_long_as_it_says(ittybit: Alone, automation: str) -> None:
+def test_a_429_is_waited_out_for_as_long_as_it_says(ittybit: Alone, action: Action) -> None:
     ittybit.faults.add("POST", START, status=429, headers={"Retry-After": "1"})
     before, began = ittybit.started, time.monotonic()
-    assert start(ittybit.client, automation).state == "ongoing"
+    assert start(ittybit.client, action).state == "ongoing"
     assert 1 <= time.monotonic() - began < 3
     assert ittybit.started == before + 1
 
 
-def test_a_429_that_asks_for_longer_than_there_is_comes_back_at_once(ittybit: Alone, automation: str) -> None:
+def test_a_429_that_asks_for_longer_than_there_is_comes_back_at_once(ittybit: Alone, action: Action) -> None:
     fault = ittybit.faults.add("POST", START, times=9, status=429, headers={"Retry-After": "60"})
     began = time.monotonic()
-    error = fails(lambda: start(ittybit.client, automation))
+    error = fails(lambda: start(ittybit.client, action))
     assert (error.status, error.effect, error.retry_after, error.in_doubt) == (429, "retry", 60, False)
     assert fault.seen == 1
     assert time.monotonic() - began < 1
@@ -109,9 +112,9 @@ def test_a_strange_retry_after_does_no_harm(ittybit: Alone, value: str, monkeypa
     assert error.retry_after is None or error.retry_after > 1000
 
 
-def test_a_503_is_asked_again_three_times_in_all(ittybit: Alone, automation: str) -> None:
+def test_a_503_is_asked_again_three_times_in_all(ittybit: Alone, action: Action) -> None:
     fault = ittybit.faults.add("POST", START, times=2, status=503)
-    assert start(ittybit.client, automation).state == "ongoing"
+    assert start(ittybit.client, action).state == "ongoing"
     assert fault.seen == 2
     fault = ittybit.faults.add("GET", ".*", times=9, status=503)
     assert fails(ittybit.client.connections).status == 503
@@ -120,10 +123,10 @@ def test_a_503_is_asked_again_three_times_in_all(ittybit: Alone, automation: str
 
 @pytest.mark.parametrize("status", [408, 500, 502, 504, 520])
 def test_after_a_500_a_start_is_in_doubt_and_not_repeated_and_a_question_is(
-    ittybit: Alone, automation: str, status: int
+    ittybit: Alone, action: Action, status: int
 ) -> None:
     fault = ittybit.faults.add(None, ".*", times=1, status=status)
-    error = fails(lambda: start(ittybit.client, automation))
+    error = fails(lambda: start(ittybit.client, action))
     assert (error.status, error.effect, error.in_doubt) == (status, "retry", True)
     assert fault.seen == 1
     fault = ittybit.faults.add(None, ".*", times=1, status=status)
@@ -131,18 +134,18 @@ def test_after_a_500_a_start_is_in_doubt_and_not_repeated_and_a_question_is(
     assert fault.seen == 1
 
 
-def test_a_start_whose_answer_is_lost_is_in_doubt_and_happened_once(ittybit: Alone, automation: str) -> None:
+def test_a_start_whose_answer_is_lost_is_in_doubt_and_happened_once(ittybit: Alone, action: Action) -> None:
     fault = ittybit.faults.add("POST", START, times=9, drop="after")
     before = ittybit.started
-    error = fails(lambda: start(ittybit.client, automation))
+    error = fails(lambda: start(ittybit.client, action))
     assert (error.status, error.effect, error.in_doubt) == (None, "retry", True)
     assert (fault.seen, ittybit.started) == (1, before + 1)
 
 
-def test_a_start_that_is_cut_off_is_in_doubt_and_not_repeated(ittybit: Alone, automation: str) -> None:
+def test_a_start_that_is_cut_off_is_in_doubt_and_not_repeated(ittybit: Alone, action: Action) -> None:
     fault = ittybit.faults.add("POST", START, times=9, drop="before")
     before = ittybit.started
-    assert fails(lambda: start(ittybit.client, automation)).in_doubt
+    assert fails(lambda: start(ittybit.client, action)).in_doubt
     assert (fault.seen, ittybit.started) == (1, before)
 
 
@@ -153,23 +156,23 @@ def test_a_question_that_is_cut_off_is_asked_again(ittybit: Alone, drop: Any) ->
     assert fault.seen == 2
 
 
-def test_nobody_listening_is_no_doubt(automation: str) -> None:
-    error = fails(lambda: start(client("http://127.0.0.1:9", seconds=1), automation))
+def test_nobody_listening_is_no_doubt(action: Action) -> None:
+    error = fails(lambda: start(client("http://127.0.0.1:9", seconds=1), action))
     assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
     assert isinstance(error, Unanswered)
 
 
-def test_a_redirect_is_not_followed(ittybit: Alone, automation: str) -> None:
+def test_a_redirect_is_not_followed(ittybit: Alone, action: Action) -> None:
     ittybit.faults.add("POST", START, status=307, headers={"Location": f"{ittybit.origin}/elsewhere"})
     elsewhere = ittybit.faults.add(None, "/elsewhere", status=200)
-    assert fails(lambda: start(ittybit.client, automation)).status == 307
+    assert fails(lambda: start(ittybit.client, action)).status == 307
     assert elsewhere.seen == 0
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"\xff\xfe", b"{", b" " * (transport.MAX_ANSWER_BYTES + 1)])
 def test_a_success_that_cannot_be_read_leaves_a_start_in_doubt(content: bytes) -> None:
     with Server(Response(content)) as server:
-        error = fails(lambda: start(client(server.origin), "auto_1"))
+        error = fails(lambda: start(client(server.origin), RUN))
         assert (error.status, error.effect, error.in_doubt) == (None, "retry", True)
         error = fails(client(server.origin, seconds=0.3).connections)
         assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
@@ -183,7 +186,7 @@ def test_what_is_compressed_although_it_should_not_be_is_not_unpacked() -> None:
         with Server(Response(content, headers={"Content-Encoding": coding})) as server:
             tracemalloc.start()
             try:
-                error = fails(lambda: start(client(server.origin), "auto_1"))
+                error = fails(lambda: start(client(server.origin), RUN))
                 assert tracemalloc.get_traced_memory()[1] < 4 * transport.MAX_ANSWER_BYTES
             finally:
                 tracemalloc.stop()
@@ -208,7 +211,7 @@ def test_a_server_that_cannot_prove_who_it_is_is_told_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         served = pool.submit(serve)
         port = listener.getsockname()[1]
-        error = fails(lambda: start(client(f"https://localhost:{port}"), "auto_1"))
+        error = fails(lambda: start(client(f"https://localhost:{port}"), RUN))
         served.result(10)
     assert (error.message, error.in_doubt, error.effect) == ("could not connect (ConnectError)", False, "retry")
     assert heard == []
@@ -257,7 +260,7 @@ def test_an_answer_without_end_is_given_up(status: int) -> None:
         return Response(endless(), status=status)(environ, start_response)
 
     with Server(app) as server:
-        error = fails(lambda: start(client(server.origin), "auto_1"))
+        error = fails(lambda: start(client(server.origin), RUN))
     assert (error.message, error.in_doubt) == ("the answer was too large or too slow", True)
     # What was read, and what waits in the sockets' buffers.
     assert pieces * 65536 < 4 * transport.MAX_ANSWER_BYTES
@@ -271,7 +274,7 @@ def test_an_error_page_as_long_as_it_likes_is_no_answer_of_ittybit_s() -> None:
 
 @pytest.mark.parametrize("url", ["http://" + "a" * 70 + ":1", "http://xn--a:1"])
 def test_an_address_that_leads_nowhere_is_no_doubt(url: str) -> None:
-    assert not fails(lambda: start(client(url, seconds=0.5), "auto_1")).in_doubt
+    assert not fails(lambda: start(client(url, seconds=0.5), RUN)).in_doubt
 
 
 def test_a_proxy_of_the_environment_is_not_used(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +338,7 @@ def test_what_is_sent_says_who_we_are_and_goes_uncompressed() -> None:
         return Response(json.dumps({"id": "run_1"}))(environ, start_response)
 
     with Server(app) as server:
-        start(client(server.origin), "auto_1")
+        start(client(server.origin), RUN)
     [headers] = seen
     assert headers["HTTP_USER_AGENT"] == "supabase-ittybit/1"
     assert headers["HTTP_ACCEPT_ENCODING"] == "identity"

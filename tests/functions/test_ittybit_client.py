@@ -10,27 +10,31 @@ from werkzeug import Response
 
 from local.ittybit_server import Shapes
 from local.server import Server
-from shared import ittybit as client_module
+from shared import ittybit_api
 from shared.errors import Answered, ServiceError, Unanswered, Undecided
 from shared.ittybit_shapes import Action, Connection, Task, Work
-from tests.functions.ittybit_alone import CONNECTION, Alone, alone, client, start
+from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client, start
 from tests.functions.scripted import ORIGIN, Said, Scripted
 from tests.waiting import until
 
-READINGS = ["overview", "singular", "envelope", "legacy_status", "text_error"]
+READINGS = {
+    "automations": ["overview", "singular", "envelope", "legacy_status", "text_error"],
+    "jobs": ["overview", "envelope", "text_error", "pending", "object_output"],
+}
+AUTOMATIONS_ALONE = pytest.mark.parametrize("ittybit", [("automations", "overview")], indirect=True)
 
 
-@pytest.fixture(scope="module", params=READINGS)
+@pytest.fixture(
+    scope="module",
+    params=[(generation, reading) for generation, readings in READINGS.items() for reading in readings],
+    ids="-".join,
+)
 def ittybit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
-    """One for each reading of the documents."""
-    shapes = Shapes(**({} if request.param == "overview" else {request.param: True}))
-    with alone(tmp_path_factory.mktemp("ittybit"), shapes) as running:
+    """One for each reading of each generation's documents."""
+    generation, reading = request.param
+    shapes = Shapes(**({} if reading == "overview" else {reading: True}))
+    with alone(tmp_path_factory.mktemp("ittybit"), generation, shapes) as running:
         yield running
-
-
-def automation(ittybit: Alone, *kinds: str) -> Action:
-    """To run an automation with a task of each kind."""
-    return Action(automation_id=ittybit.automation(*kinds))
 
 
 def ended(look: Callable[[], Work]) -> Work:
@@ -40,11 +44,12 @@ def ended(look: Callable[[], Work]) -> Work:
 
 @pytest.fixture
 def pages_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PAGE", 2)
+    monkeypatch.setattr(ittybit_api, "PAGE", 2)
 
 
+@AUTOMATIONS_ALONE
 def test_a_run_goes_from_started_to_succeeded_with_the_outputs_of_all_its_tasks(ittybit: Alone) -> None:
-    started = ittybit.client.start(automation(ittybit, "video", "audio"), f"{ittybit.source}?job=a.1", "a.1")
+    started = ittybit.client.start(ittybit.action("video", "audio"), f"{ittybit.source}?job=a.1", "a.1")
     assert started.ref.startswith("runs/run_")
     assert started.state == "ongoing"
     run = ended(lambda: ittybit.client.work(started.ref))
@@ -58,16 +63,19 @@ def test_a_task_goes_from_started_to_failed_with_ittybit_s_words(ittybit: Alone)
     client = ittybit.client
     connection = client.create_connection(CONNECTION | {"name": client._connection_name})
     task = Task(kind="video", options={"height": 240}, destination="s3://media/processed/a.mp4")
-    started = client.start(Action(task=task), f"{ittybit.missing}?job=b.1", "b.1")
+    started = client.start(Action(task=task), f"{ittybit.missing}?job=b.1", "b.1", bucket="b")
     entry = ittybit.stand_in.journal[-1]
     assert (entry.id, entry.idempotency_key) == (started.id, "b.1")
     assert (entry.connection_id, entry.destination) == (connection.id, "s3://media/processed/a.mp4")
-    assert started.ref == f"tasks/{started.id}"
+    assert started.ref == f"{'jobs' if ittybit.generation == 'jobs' else 'tasks'}/{started.id}"
     made = ended(lambda: ittybit.client.work(started.ref))
     assert made.state == "failed"
     assert made.error
     assert made.error.message == "The source answered 404."
     assert made.sources[0] == f"{ittybit.missing}?job=b.1"
+    if ittybit.generation == "jobs":
+        assert made.metadata == {"bucket": "b", "job": "b.1"}
+        return
     run = ittybit.client.work(f"runs/{made.run_id}")
     assert (run.state, run.error and run.error.message) == ("failed", "The source answered 404.")
 
@@ -87,21 +95,22 @@ def test_connections_are_made_listed_over_all_pages_changed_and_deleted(ittybit:
 
 @pytest.mark.usefixtures("pages_of_two")
 def test_the_oldest_task_with_the_mark_is_found_across_pages(ittybit: Alone) -> None:
-    action = automation(ittybit, "video")
+    action = ittybit.action("video")
     now = datetime.now(UTC)
     runs = [
         ittybit.client.start(action, f"{ittybit.source}?{query}", "-")
         for query in ("job=c.1", "token=x&job=c.1", "job=c.10", "job=c.2&job=x", "x=job=c.1", "", "", "")
     ]
     assert ittybit.client.find(action, "c.1", now, now) == runs[0].ref
-    task = ittybit.client.find(Action(task=Task(kind="video")), "c.1", now, now)
-    assert ittybit.client.work(str(task)).run_id == runs[0].id
+    if ittybit.generation == "automations":
+        task = ittybit.client.find(Action(task=Task(kind="video")), "c.1", now, now)
+        assert ittybit.client.work(str(task)).run_id == runs[0].id
     assert ittybit.client.find(action, "c.3", now, now) is None
 
 
 @pytest.mark.parametrize("hours", [0, -5, 5], ids=["same clock", "ledger behind", "ledger ahead"])
 def test_a_search_goes_back_to_the_attempt_whatever_the_ledger_s_clock_says(ittybit: Alone, hours: int) -> None:
-    action = automation(ittybit, "video")
+    action = ittybit.action("video")
     ittybit.client.start(action, f"{ittybit.source}?job=d.1", "d.1")
     now = datetime.now(UTC) + timedelta(hours=hours)
     assert ittybit.client.find(action, "d.1", now - timedelta(minutes=1), now)
@@ -111,10 +120,10 @@ def test_a_search_goes_back_to_the_attempt_whatever_the_ledger_s_clock_says(itty
 
 @pytest.mark.usefixtures("pages_of_two")
 def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_PAGES", 2)
-    action = automation(ittybit, "video")
+    monkeypatch.setattr(ittybit_api, "MAX_PAGES", 2)
+    action = ittybit.action("video")
     for _ in range(4):
-        ittybit.client.start(action, ittybit.source, "e.1")
+        ittybit.client.start(action, ittybit.source, "other.1")
     with pytest.raises(Undecided) as caught:
         ittybit.client.find(action, "e.1", datetime.now(UTC), datetime.now(UTC))
     assert caught.value.in_doubt
@@ -125,11 +134,11 @@ def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, mon
 def test_a_search_without_time_is_done_again_until_the_doubt_is_old(
     ittybit: Alone, minutes: int, said: type[ServiceError]
 ) -> None:
-    action = automation(ittybit, "video")
+    action = ittybit.action("video")
     for _ in range(4):
         ittybit.client.start(action, ittybit.source, "other.1")
     now = datetime.now(UTC)
-    hurried = client(ittybit.origin, seconds=0.9)
+    hurried = ittybit.within(0.9)
     with pytest.raises(said) as caught:
         hurried.find(action, "never.1", now - timedelta(minutes=minutes), now)
     assert caught.value.in_doubt
@@ -139,7 +148,7 @@ def test_a_search_without_time_is_done_again_until_the_doubt_is_old(
 def test_an_id_is_one_part_of_the_address_whatever_it_holds(ittybit: Alone) -> None:
     for strange in ("../tasks", "a/b", "a?b", "a#b", "a%2Fb"):
         with pytest.raises(Answered) as caught:
-            ittybit.client.work(f"runs/{strange}")
+            ittybit.client.work(f"{'jobs' if ittybit.generation == 'jobs' else 'runs'}/{strange}")
         assert caught.value.status == 404
 
 
@@ -210,7 +219,7 @@ def test_sources_and_outputs_are_found_in_every_form(fields: dict[str, Any]) -> 
 @pytest.mark.parametrize("answer", [[], "text", 7, {}, {"data": None}, {"id": 1}, {"id": "x", "created_at": 1e300}])
 def test_an_answer_that_is_no_task_leaves_a_start_in_doubt(answer: object) -> None:
     with Server(Response(json.dumps(answer))) as server, pytest.raises(Unanswered) as caught:
-        start(client(server.origin), "auto_1")
+        start(client(server.origin), RUN)
     assert caught.value.in_doubt
 
 
@@ -242,7 +251,7 @@ def test_a_progress_smaller_than_any_is_none_yet() -> None:
 def test_a_search_ends_whatever_ittybit_s_clock_says(scripted: Scripted, date: str) -> None:
     scripted.script(ittybit=[Said([TASK | {"url": "https://a/b?job=h.1"}], headers={"Date": date})])
     now = datetime.now(UTC)
-    assert client(ORIGIN).find(Action(automation_id="auto_1"), "g.1", now, now) is None
+    assert client(ORIGIN).find(RUN, "g.1", now, now) is None
 
 
 def test_a_connection_shows_no_secret() -> None:

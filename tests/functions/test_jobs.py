@@ -10,7 +10,10 @@ from psycopg.types.json import Jsonb
 from tests.functions.calling import Function
 from tests.functions.project import Job, Project
 
-RUN, TASKS = r"/automations/[^/]+/run", "/tasks"
+pytestmark = pytest.mark.generations("automations", "jobs")
+
+# A start for on-upload; what is looked through for a start in doubt.
+RUN, STARTS = r"/automations/[^/]+/run|/jobs", "/tasks|/jobs"
 CLAIM, REPORT, SIGN = "/rest/v1/rpc/ittybit_claim", "/rest/v1/rpc/ittybit_report", "/storage/v1/object/sign/.*"
 # Longer than there is: what would be asked again comes back at once.
 AT_ONCE = {"Retry-After": "60"}
@@ -34,7 +37,8 @@ def test_a_task_without_a_destination_is_made_by_on_upload(project: Project, on_
     assert on_upload.drain() == STARTED
     [entry] = project.starts("jobs/kept.mp4")
     assert (entry.destination, entry.connection_id) == (None, None)
-    assert project.stack.sql("select ittybit_id from ittybit.jobs") == [(f"tasks/{entry.id}",)]
+    resource = "jobs" if project.speaks_jobs else "tasks"
+    assert project.stack.sql("select ittybit_id from ittybit.jobs") == [(f"{resource}/{entry.id}",)]
 
 
 def test_a_start_that_was_made_but_not_reported_is_adopted(worker: Function, job: Job) -> None:
@@ -134,7 +138,7 @@ def test_a_run_that_failed_with_the_key_in_its_words_leaves_it_out_of_the_ledger
     key = project.stack.ittybit_key
     said = {"kind": f"kind {key}", "message": "m" * (500 - len(key) // 2) + key}
     run = {"id": job.start.id, "status": "failed", "error": said}
-    project.stack.ittybit_api.add("GET", "/runs/.*", status=200, body=run)
+    project.stack.ittybit_api.add("GET", "/(runs|jobs)/.*", status=200, body=run)
     job.now()
     assert on_upload.drain() == FAILED
     assert job["error"]["kind"] == "kind ***"

@@ -5,14 +5,26 @@ from typing import Any
 
 import pytest
 
+from local.ittybit_server import Entry
 from tests.functions.calling import Function, outcome
 from tests.functions.project import Project
 
-RUN = r"/automations/[^/]+/run"
+pytestmark = pytest.mark.generations("automations", "jobs")
+
+RUN = r"/automations/[^/]+/run|/jobs"
 
 
 def a_run(project: Project, name: str, **changes: Any) -> dict[str, Any]:
-    return {"bucket": "private", "name": name, "automation_id": project.automation} | changes
+    """What on-upload starts: an automation, or a task where there are none."""
+    action = {"kind": "video"} if project.speaks_jobs else {"automation_id": project.automation}
+    return {"bucket": "private", "name": name, **action} | changes
+
+
+def told(project: Project, entry: Entry, made: str = "task") -> dict[str, Any]:
+    """What is answered of a start."""
+    if project.speaks_jobs:
+        return {"outcome": "started", "job": {"id": entry.id, "status": "queued"}}
+    return {"outcome": "started", made: {"id": entry.id, "status": "waiting"}}
 
 
 def a_task(name: str, **changes: Any) -> dict[str, Any]:
@@ -20,13 +32,13 @@ def a_task(name: str, **changes: Any) -> dict[str, Any]:
     return {"bucket": "private", "name": name, "kind": "video", "destination": destination} | changes
 
 
-def test_an_automation_is_run_on_one_object_at_once(project: Project, on_upload: Function) -> None:
+def test_something_is_started_of_one_object_at_once(project: Project, on_upload: Function) -> None:
     project.upload("private", "people/run me.mp4")
     answer = on_upload.ask(a_run(project, "people/run me.mp4"))
     body = outcome(answer, 202, "started")
     [entry] = project.starts("people/run me.mp4")
-    assert body["run"] == {"id": entry.id, "status": "waiting"}
-    assert entry.automation_id == project.automation
+    assert body == told(project, entry, "run")
+    assert entry.automation_id == (project.automation or None)
     call = answer.headers["X-Correlation-Id"]
     assert entry.idempotency_key == call
     assert entry.url
@@ -37,12 +49,13 @@ def test_a_task_is_made_of_one_object_at_once(project: Project, push_back: Funct
     project.upload("private", "people/make me.mp4")
     body = outcome(push_back.ask(a_task("people/make me.mp4", options={"height": 240})), 202, "started")
     [entry] = project.starts("people/make me.mp4")
-    assert body["task"] == {"id": entry.id, "status": "waiting"}
+    assert body == told(project, entry)
     assert (entry.connection_id, entry.destination) == (
         project.connection,
         "s3://private/processed/people/make me.mp4",
     )
-    assert project.ittybit("GET", f"tasks/{entry.id}")["options"] == {"height": 240}
+    made = project.ittybit("GET", f"{'jobs' if project.speaks_jobs else 'tasks'}/{entry.id}")
+    assert {**made["options"], "connection_id": None} == {"height": 240, "connection_id": None}
 
 
 def test_the_result_of_a_task_of_on_upload_s_stays_at_ittybit(project: Project, on_upload: Function) -> None:
@@ -50,7 +63,7 @@ def test_the_result_of_a_task_of_on_upload_s_stays_at_ittybit(project: Project, 
     asked = {"bucket": "private", "name": "people/keep me.mp4", "kind": "video", "options": {"height": 240}}
     body = outcome(on_upload.ask(asked), 202, "started")
     [entry] = project.starts("people/keep me.mp4")
-    assert body["task"] == {"id": entry.id, "status": "waiting"}
+    assert body == told(project, entry)
     assert (entry.connection_id, entry.destination) == (None, None)
     refused = on_upload.ask(asked | {"destination": "s3://private/processed/keep me.mp4"})
     assert [error["field"] for error in refused.get_json()["errors"]] == ["destination"]
@@ -122,9 +135,13 @@ def test_ittybit_s_no_is_told_with_its_kind_and_a_remedy(project: Project, on_up
 
 def test_an_automation_that_is_not_there_is_told(project: Project, on_upload: Function) -> None:
     project.upload("private", "people/no automation.mp4")
-    answer = on_upload.ask(a_run(project, "people/no automation.mp4", automation_id="auto_none"))
+    answer = on_upload.ask({"bucket": "private", "name": "people/no automation.mp4", "automation_id": "auto_none"})
     assert answer.status_code == 422
-    assert answer.get_json()["upstream"]["kind"] == "automation_not_found"
+    if project.speaks_jobs:
+        assert "this ittybit has no automations; write a task" in answer.get_json()["detail"]
+    else:
+        assert answer.get_json()["upstream"]["kind"] == "automation_not_found"
+    assert project.starts("people/no automation.mp4") == []
 
 
 @pytest.mark.parametrize(("status", "wait"), [(402, "300"), (401, "300"), (503, "60"), (500, "60")])

@@ -23,7 +23,10 @@ def database(project: Project) -> Iterator[Database]:
     database = Database(project.stack.postgres)
     body = {"id": "uploads", "name": "uploads"}
     httpx.post(f"{project.stack.supabase_url}/storage/v1/bucket", json=body, headers=project.key, trust_env=False)
-    database.rule(automation_id=project.automation)
+    action = (
+        {"task": {"kind": "video", "options": {}}} if project.speaks_jobs else {"automation_id": project.automation}
+    )
+    database.rule(**action)
     database.sql("update ittybit.functions set url = 'http://127.0.0.1:9/on-upload' where name = 'on-upload'")
     database.superuser.execute("select setval('ittybit.on_upload_woken', 0)")
     yield database
@@ -33,6 +36,7 @@ def database(project: Project) -> Iterator[Database]:
     database.close()
 
 
+@pytest.mark.generations("automations", "jobs")
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_a_recorded_write_comes_to_one_start_or_to_its_reason(
     database: Database, project: Project, on_upload: Function, path: Path

@@ -1,0 +1,161 @@
+"""Requests to ittybit, whichever generation of its API answers: the key, one deadline, lists page by page."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import Unanswered, Undecided
+from shared.http import Deadline, Reply, send
+from shared.ittybit_shapes import Work, bare
+from shared.settings import Settings
+
+PAGE = 100
+# Looking for a start goes back this many pages at the most: at twenty starts a second, forty minutes. Mostly it is the
+# deadline that ends it sooner.
+MAX_PAGES = 500
+# A list that takes longer than an invocation has is looked through again later, until the doubt is so old.
+LOOKED_AGAIN = timedelta(minutes=15)
+# How exactly two clocks are known to agree: by the answer's Date header, or where it has none.
+CLOCKS_COMPARED = timedelta(seconds=30)
+CLOCKS_UNKNOWN = timedelta(minutes=10)
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+class Api:
+    """One invocation's way to ittybit. Several threads may share it.
+
+    Every method raises ``ServiceError`` when ittybit answers with an error or not at all.
+    """
+
+    def __init__(self, settings: Settings, deadline: Deadline) -> None:
+        self._url = settings.ittybit_api_url
+        self._headers = {"authorization": f"Bearer {settings.ittybit_api_key}"}
+        self._deadline = deadline
+        self._clock: datetime | None = None
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        mark: str | None = None,
+        repeatable: bool = False,
+    ) -> Reply:
+        """Send one request. With a mark it is a start: the mark is its Idempotency-Key, wherever that is honoured."""
+        headers = self._headers | ({"idempotency-key": mark} if mark else {})
+        url = f"{self._url}/{path}"
+        reply = send("ittybit", method, url, deadline=self._deadline, headers=headers, body=body, repeatable=repeatable)
+        self._clock = _date(reply) or self._clock
+        return reply
+
+    def work(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, mark: str | None = None) -> Work:
+        """Start work (POST, with a mark) or see how far it is (GET); its ``ref`` names the resource and its id."""
+        work = read(Work, self.call(method, path, body, mark=mark, repeatable=method == "GET"))
+        return work.model_copy(update={"ref": f"{path.partition('/')[0]}/{work.id}"})
+
+    def pages(self, path: str, shape: type[Shape], **query: str) -> Iterator[Shape]:
+        """Every item of a list, page by page along the cursor."""
+        after: dict[str, str] = {}
+        while True:
+            reply = self.call("GET", f"{path}?{urlencode({'limit': PAGE, **query, **after})}", repeatable=True)
+            items = listed(reply)
+            parsed = [read(shape, reply, item) for item in items]
+            yield from parsed
+            # Only the older documents name the header: without it a full page may not be the last one.
+            is_more = reply.headers.get("has-more", str(len(items) >= PAGE)).lower() == "true"
+            if not is_more or not items:
+                return
+            former, after = after, {"after": str(items[-1]["id"])}
+            if after == former:
+                raise Unanswered("ittybit", "a list that should go on begins again")
+
+    def oldest(self, newest_first: Iterable[Work], mark: str, since: datetime, now: datetime) -> Work | None:
+        """What an attempt started: the oldest that carries the mark and was made since; None if certainly nothing.
+
+        Args:
+            newest_first: all work, from a list that ``Once`` keeps.
+            mark: the job's.
+            since: when the attempt began, by the ledger's clock.
+            now: a moment of this invocation by the same clock, to compare ittybit's with.
+
+        Raises:
+            Undecided: there is more since then than can be looked through, and nothing of what was seen is ours.
+            Unanswered: among others, when it takes too long and may be quicker a little later.
+        """
+        found = None
+        for seen, work in enumerate(newest_first):
+            ahead = self._clock - now - CLOCKS_COMPARED if self._clock else -CLOCKS_UNKNOWN
+            if work.created_at and work.created_at - since < ahead:
+                return found
+            is_late = seen >= PAGE and self._deadline.left() < 1
+            if seen >= MAX_PAGES * PAGE or is_late:
+                if found is not None:
+                    return found
+                if is_late and now - since < LOOKED_AGAIN:
+                    raise Unanswered("ittybit", "there was no time to look through what it does", in_doubt=True)
+                raise Undecided("ittybit", f"not among the newest {seen} that it does", in_doubt=True)
+            if work.carries(mark):
+                found = work
+        return found
+
+
+class Once(Iterable[Shape]):
+    """What an iterator yields, from the beginning to any number of threads, each item fetched once.
+
+    What it raises, it raises to all who come there: nobody takes what is unknown for the end.
+    """
+
+    def __init__(self, items: Iterator[Shape]) -> None:
+        self._items = items
+        self._seen: list[Shape] = []
+        self._end: Exception | None = None
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[Shape]:
+        for place in itertools.count():
+            with self._lock:
+                if place == len(self._seen) and self._end is None:
+                    try:
+                        self._seen.append(next(self._items))
+                    except Exception as end:  # noqa: BLE001 - it is raised again, to each
+                        self._end = end
+                if place == len(self._seen):
+                    break
+            yield self._seen[place]
+        if self._end is not None and not isinstance(self._end, StopIteration):
+            raise self._end
+
+
+def listed(reply: Reply) -> list[Any]:
+    """The items of a list's answer."""
+    items = bare(reply.data)
+    if not isinstance(items, list):
+        raise Unanswered("ittybit", "the answer to a list is not a list")
+    return items
+
+
+def read(shape: type[Shape], reply: Reply, item: Any = None) -> Shape:
+    """Read what is needed of one object. A start that was accepted but cannot be read is in doubt."""
+    try:
+        return shape.model_validate(bare(reply.data) if item is None else item)
+    except ValidationError:
+        raise Unanswered("ittybit", f"the answer is not a {shape.__name__.lower()}", in_doubt=True) from None
+
+
+def _date(reply: Reply) -> datetime | None:
+    """When the answer was given, by ittybit's clock."""
+    try:
+        given = parsedate_to_datetime(reply.headers.get("date", ""))
+        return given if given.tzinfo else given.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,65 @@
+"""The generation *automations* of ittybit's API: ``/automations/{id}/run``, ``/runs`` and ``/tasks``.
+
+As documented from 2025-12 (``/connections``) to 2026-01 (errors as ``{kind, message}``), https://ittybit.com/changelog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from shared.errors import ServiceError, Unanswered
+from shared.ittybit_api import Api, Once
+from shared.ittybit_shapes import Action, Work
+
+
+class Automations:
+    """Starts runs and tasks, and follows them. ``Ittybit`` says what each method is for.
+
+    Attributes:
+        key_holds: how long a start with the same Idempotency-Key surely returns the original: no document says so.
+    """
+
+    key_holds = timedelta(0)
+
+    def __init__(self, api: Api, connection_id: Callable[[], str]) -> None:
+        self._api = api
+        self._connection_id = connection_id
+        self._newest_tasks = Once(api.pages("tasks", Work, order="desc"))
+
+    def start(self, action: Action, source: str, mark: str, _: Mapping[str, str]) -> Work:
+        """Run the automation, or make the task. No document names ``metadata`` for either, so none is sent."""
+        if action.automation_id is not None:
+            path = f"automations/{quote(action.automation_id, safe='')}/run"
+            run = self._api.work("POST", path, {"url": source}, mark=mark)
+            return run.model_copy(update={"ref": f"runs/{run.id}"})
+        if action.task is None:
+            raise ServiceError("ledger", "the job has no action", effect="fail")
+        body: dict[str, Any] = {"url": source, "kind": action.task.kind, "options": action.task.options}
+        if action.task.destination is not None:
+            body |= {"connection_id": self._connection_id(), "destination": action.task.destination}
+        return self._api.work("POST", "tasks", body, mark=mark)
+
+    def work(self, resource: str, id_: str) -> Work:
+        """A task, or a run; one that has succeeded with the outputs of all its tasks."""
+        work = self._api.work("GET", f"{resource}/{quote(id_, safe='')}")
+        if resource != "runs" or work.state != "succeeded":
+            return work
+        # A run shows its tasks in short; their outputs are with the tasks themselves.
+        tasks = self._api.pages("tasks", Work, run_id=id_, order="asc")
+        outputs = dict.fromkeys([*work.outputs, *(address for task in tasks for address in task.outputs)])
+        return work.model_copy(update={"outputs": tuple(outputs)})
+
+    def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
+        """The oldest task since then whose source carries the mark, or its run."""
+        task = self._api.oldest(self._newest_tasks, mark, since, now)
+        if task is None:
+            return None
+        if action.automation_id is None:
+            return f"tasks/{task.id}"
+        if task.run_id is None:
+            # Bought it is: it must not be bought again because the answer does not name it.
+            raise Unanswered("ittybit", "the task that an earlier attempt started does not say its run")
+        return f"runs/{task.run_id}"

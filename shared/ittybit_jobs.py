@@ -1,0 +1,72 @@
+"""The generation *jobs* of ittybit's API: one source through one pipeline, ``/jobs``.
+
+As documented in 2026, https://ittybit.com/api. docs/ittybit.md says what is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from shared.errors import Answered, ServiceError, Unanswered, Unsupported
+from shared.ittybit_api import Api, Once
+from shared.ittybit_shapes import Action, Task, Work
+
+
+class Jobs:
+    """Starts jobs, and follows them. ``Ittybit`` says what each method is for.
+
+    Attributes:
+        key_holds: how long a start with the same Idempotency-Key surely returns the original: a day, less what two
+            clocks differ by.
+    """
+
+    key_holds = timedelta(hours=23)
+
+    def __init__(self, api: Api, connection_id: Callable[[], str], spelling: str) -> None:
+        self._api = api
+        self._connection_id = connection_id
+        self._spelling = spelling
+        self._newest = Once(api.pages("jobs", Work, order="desc"))
+
+    def start(self, action: Action, source: str, mark: str, metadata: Mapping[str, str]) -> Work:
+        """Make a job of the task. The key may meet its first start under way: then nothing is known yet."""
+        if action.automation_id is not None:
+            raise Unsupported("ittybit", "this ittybit has no automations; write a task")
+        if action.task is None:
+            raise ServiceError("ledger", "the job has no action", effect="fail")
+        body = {"input": source, "metadata": {**metadata, "job": mark}, **self._pipeline(action.task)}
+        try:
+            return self._api.work("POST", "jobs", body, mark=mark)
+        except Answered as error:
+            if error.status != 409:
+                raise
+            raise Unanswered("ittybit", f"the start's key is taken: {error.message}", in_doubt=True) from None
+
+    def _pipeline(self, task: Task) -> dict[str, Any]:
+        """The task's kind and options, and where its output goes through which connection."""
+        said: dict[str, Any] = {"kind": task.kind, "options": task.options}
+        if task.destination is None:
+            return said
+        # Many files have a folder for their output.
+        folder = task.destination.rpartition("/")[0] + "/"
+        said["output"] = folder if task.kind == "adaptive_video" else task.destination
+        match self._spelling:
+            case "options":
+                said["options"] = {"connection_id": self._connection_id(), **task.options}
+            case "output":
+                said["options"] = {"output_connection_id": self._connection_id(), **task.options}
+            case "top":
+                said["connection_id"] = self._connection_id()
+        return said
+
+    def work(self, resource: str, id_: str) -> Work:
+        """A job."""
+        return self._api.work("GET", f"{resource}/{quote(id_, safe='')}")
+
+    def find(self, _: Action, mark: str, since: datetime, now: datetime) -> str | None:
+        """The oldest job since then with the mark in its metadata or its source."""
+        job = self._api.oldest(self._newest, mark, since, now)
+        return None if job is None else f"jobs/{job.id}"
