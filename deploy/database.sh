@@ -4,6 +4,7 @@
 database_usage() {
   cat <<'USAGE'
 Usage: ./deploy.sh [options] database [--to-project DIR] [--adopt copy|move]
+       ./deploy.sh [options] database --share-status | --unshare-status
 
 Makes the Supabase project's database do its part: applies supabase/migrations, puts the signing secret into Vault and
 the functions' addresses into ittybit.functions. Safe to run again, also while files are uploaded: where a lock would
@@ -15,6 +16,9 @@ have to be waited for it gives way after half a second and tries again.
                      skipped (reason: copied), and from here on it calls its own functions only
   --adopt move       it goes on in the place of the one that it was restored or upgraded from: what was open goes on,
                      looked for at ittybit first
+  --share-status     let signed-in users see how far the work on their own files is: the view public.ittybit_files over
+                     the Data API. Does nothing else; docs/front-end.md shows how to use it
+  --unshare-status   undo that
 
 Reads, from the environment's file:
   DATABASE_URL       Dashboard > Connect: direct or a pooler's; as `postgres`
@@ -27,7 +31,7 @@ USAGE
 
 # Install, or bring up to date.
 database() {
-  local target='' adopt='' is_new project open on_upload push_back migrations is_whole
+  local target='' adopt='' share='' is_new project open on_upload push_back migrations is_whole
   while (($#)); do
     case "$1" in
       --to-project)
@@ -40,11 +44,21 @@ database() {
         adopt="$2"
         shift 2
         ;;
+      --share-status | --unshare-status)
+        share="${1#--}"
+        shift
+        ;;
       -h | --help) database_usage && return ;;
       *) fail "database does not take '$1'" 'See ./deploy.sh database --help' ;;
     esac
   done
   load_environment
+  if [[ -n "$share" ]]; then
+    [[ -z "$target$adopt" ]] || fail "--$share goes alone" 'Run ./deploy.sh database first, and then this.'
+    connect_to_database
+    share_status "$share"
+    return
+  fi
   check_values
   if [[ -n "$target" ]]; then
     copy_migrations "$target"
@@ -77,6 +91,16 @@ check_supabase() {
   lacking="$(query deploy/not_supabase.sql)"
   [[ -z "$lacking" ]] || fail "this PostgreSQL is not a Supabase project's: it lacks ${lacking//$'\n'/, }" \
     "Set DATABASE_URL to the project's own database: Dashboard > Connect."
+}
+
+# Open what users may see of the ledger, or close it again: share_status share-status|unshare-status.
+share_status() {
+  sql "deploy/${1//-/_}.sql"
+  if [[ "$1" == share-status ]]; then
+    say 'Signed-in users see their own files in public.ittybit_files.'
+  else
+    say 'Users see nothing of the ledger.'
+  fi
 }
 
 # The project that the environment's file is for.

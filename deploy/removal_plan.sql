@@ -36,5 +36,6 @@ select to_regclass('ittybit.settings') is not null as is_installed
     and coalesce(thing.schema, '') <> 'pg_toast'
     and thing.identity !~ '(^| on |for )ittybit\.'
     and thing.identity !~ '^ittybit_object_[a-z]+ on storage\.objects$'
+    and thing.identity <> 'public.ittybit_files'
   order by 1;
 \endif

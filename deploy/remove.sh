@@ -43,6 +43,8 @@ remove() {
   sql deploy/remove_schedule.sql
   say 'The triggers'
   sql deploy/remove_triggers.sql
+  say 'What users see'
+  sql deploy/unshare_status.sql
   say 'The schema, the functions in public, the secret'
   sql deploy/remove_schema.sql
   if $with_functions; then remove_functions; fi

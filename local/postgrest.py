@@ -1,7 +1,7 @@
-"""The Data API's route for functions: ``POST /rpc/<function>`` calls ``public.<function>`` with named arguments.
+"""The Data API's routes: ``POST /rpc/<function>`` calls ``public.<function>`` by name, ``GET /<relation>`` reads rows.
 
 Follows PostgREST v13 in how it finds the function, in the transaction it runs, and in its answers and errors. Leaves
-out: tables and views, GET, single unnamed parameters, overloads that only types tell apart (PGRST203), preferences,
+out: GET of functions, single unnamed parameters, overloads that only types tell apart (PGRST203), preferences,
 time-outs of the impersonated role, and the schema cache: a new function is there at once.
 """
 
@@ -18,6 +18,7 @@ from psycopg.rows import class_row
 
 from local.connections import Connections
 from local.postgres import Postgres
+from local.postgrest_reading import Unreadable, read
 
 # By SQLSTATE or its beginning, the longest first; what is not listed is 400. From PostgREST's page on errors.
 _STATUSES: Final = {
@@ -95,6 +96,19 @@ def create_blueprint(postgres: Postgres) -> PostgRest:
     @blueprint.route("/rpc/<function>", methods=["GET", "PUT", "PATCH", "DELETE"])
     def refuse(function: str) -> Response:  # noqa: ARG001 - Flask passes what the route names
         return _error(405, "PGRST101", f"Cannot use the {request.method} method on RPC")
+
+    @blueprint.get("/<relation>")
+    def rows(relation: str) -> Response:
+        try:
+            with connections.transaction(_begin) as connection:
+                text, count = read(connection, relation, list(request.args.items(multi=True)))
+        except Unreadable as refusal:
+            return _error(refusal.status, refusal.code, str(refusal))
+        except psycopg.Error as error:
+            return _sql_error(error)
+        answer = _json(200, text)
+        answer.headers["Content-Range"] = f"0-{count - 1}/*" if count else "*/*"
+        return answer
 
     return blueprint
 

@@ -1,6 +1,6 @@
 -- Roles, memberships and default privileges of a hosted project, after supabase/postgres: its init scripts, its
 -- migrations, and the state that nix/tests/expected/roles.out records. Left out: the roles of services that have no
--- stand-in here (auth, realtime, pgbouncer, replication, the dashboard). `supabase_admin` is the bootstrap superuser.
+-- stand-in here (auth, pgbouncer, replication, the dashboard). `supabase_admin` is the bootstrap superuser.
 
 create role postgres nosuperuser createdb createrole login replication bypassrls;
 create role anon nologin;
@@ -8,10 +8,12 @@ create role authenticated nologin;
 create role service_role nologin bypassrls;
 create role authenticator login noinherit;
 create role supabase_storage_admin login noinherit createrole;
+create role supabase_realtime_admin nologin noinherit;
 
 grant anon, authenticated, service_role to authenticator;
 grant authenticator to supabase_storage_admin;
 grant anon, authenticated, service_role, pg_monitor, pg_read_all_data, pg_signal_backend to postgres;
+grant supabase_realtime_admin to postgres;
 
 -- From 16 on, CREATEROLE alone no longer lets `postgres` grant these three to others.
 do $$

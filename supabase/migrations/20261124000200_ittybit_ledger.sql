@@ -14,6 +14,7 @@ create table if not exists ittybit.jobs (
   version text,
   etag text,
   size bigint,
+  owner_id text,
   action jsonb not null,
   function text not null generated always as (
     case when action ? 'run' or action -> 'task' ? 'destination' then 'push-back' else 'on-upload' end
@@ -53,6 +54,8 @@ create table if not exists ittybit.jobs (
 
 comment on table ittybit.jobs is 'What became of each object that a rule matched. Deleted rules leave their jobs.';
 comment on column ittybit.jobs.version is 'storage.objects.version: one value per stored content, new on overwrite and move.';
+comment on column ittybit.jobs.owner_id is
+  'storage.objects.owner_id: whose the content is. Of a user''s files deploy/share_status.sql shows the user the state.';
 comment on column ittybit.jobs.action is
   'The rule''s action as it was at the upload, placeholders filled in: {"automation_id"} or {"task"}.';
 comment on column ittybit.jobs.function is 'The HTTP function that does the work.';

@@ -133,7 +133,7 @@ declare
 begin
   skipped := coalesce(skipped, ittybit.reason_against_action(action, object));
   insert into ittybit.jobs (
-    rule, bucket_id, name, version, etag, size, action, state, reason, backfill, due_at, finished_at
+    rule, bucket_id, name, version, etag, size, owner_id, action, state, reason, backfill, due_at, finished_at
   )
   values (
     rule.name,
@@ -142,6 +142,7 @@ begin
     object ->> 'version',
     object -> 'metadata' ->> 'eTag',
     (object -> 'metadata' ->> 'size')::bigint,
+    object ->> 'owner_id',
     action,
     case when skipped is null then 'queued' else 'skipped' end,
     skipped,
@@ -326,6 +327,7 @@ begin
             bucket_id = new.bucket_id,
             name = new.name,
             version = object ->> 'version',
+            owner_id = object ->> 'owner_id',
             former_name = case
               when moved and j.state in ('queued', 'started') then coalesce(j.former_name, old.name) else j.former_name
             end

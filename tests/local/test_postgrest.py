@@ -250,3 +250,58 @@ def test_storage_itself_refuses_whoever_shows_no_token_that_holds(origin: str) -
     ):
         answer = httpx.put(f"{origin}/storage/v1/object/b/x", headers=headers, trust_env=False)
         assert (answer.json()["role"], answer.json()["refused"]) == (None, reason)
+
+
+@pytest.fixture(scope="module")
+def counted(origin: str, postgres: Postgres) -> str:
+    """The address of a table that signed-in users may read, beside one that they may not."""
+    with psycopg.connect(postgres.dsn("postgres")) as connection:
+        connection.execute(
+            "create table public.counted as select n, case when n % 2 = 0 then 'even, \"so\"' else 'odd' end as kind"
+            " from generate_series(1, 5) as n; revoke all on public.counted from anon;"
+            " create table public.shut (); revoke all on public.shut from authenticated"
+        )
+    return f"{origin}/rest/v1/counted"
+
+
+def get(address: str, token: str = USER_JWT, **parameters: str) -> httpx.Response:
+    headers = {"apikey": KEYS.publishable_key, "Authorization": f"Bearer {token}"}
+    return httpx.get(address, params=parameters, headers=headers, trust_env=False)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rows"),
+    [
+        ({"select": "n", "kind": "eq.odd", "order": "n.desc", "limit": "2"}, [{"n": 5}, {"n": 3}]),
+        ({"kind": 'eq.even, "so"', "n": "eq.4"}, [{"n": 4, "kind": 'even, "so"'}]),
+        ({"select": "kind,n", "order": "kind,n.desc", "limit": "1", "offset": "1"}, [{"kind": 'even, "so"', "n": 2}]),
+        ({"select": "*", "kind": "eq.none"}, []),
+    ],
+)
+def test_rows_of_a_table(counted: str, parameters: dict[str, str], rows: list[dict[str, Any]]) -> None:
+    answer = get(counted, **parameters)
+    assert (answer.status_code, answer.json()) == (200, rows)
+    assert answer.headers["content-range"] == (f"0-{len(rows) - 1}/*" if rows else "*/*")
+
+
+@pytest.mark.parametrize(
+    ("table", "parameters", "status", "code"),
+    [
+        ("missing", {}, 404, "PGRST205"),
+        ("shut", {}, 403, "42501"),
+        ("counted", {"m": "eq.1"}, 400, "42703"),
+        ("counted", {"n": "eq.x"}, 400, "22P02"),
+        ("counted", {"n": "gt.1"}, 400, "PGRST100"),
+        ("counted", {"select": "n;drop"}, 400, "PGRST100"),
+        ("counted", {"order": "n.down"}, 400, "PGRST100"),
+        ("counted", {"limit": "-1"}, 400, "PGRST100"),
+    ],
+)
+def test_rows_that_are_refused(counted: str, table: str, parameters: dict[str, str], status: int, code: str) -> None:
+    answer = get(counted.replace("counted", table), **parameters)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_rows_are_closed_to_whom_they_are_not_granted(counted: str) -> None:
+    answer = get(counted, KEYS.anon_jwt)
+    assert (answer.status_code, answer.json()["code"]) == (401, "42501")

@@ -1,0 +1,69 @@
+-- What signed-in users may see: how far the work on their own files is. ./deploy.sh database --share-status runs this,
+-- --unshare-status undoes it. It can run twice.
+--
+-- A job is for a content, and the content's owner is in ittybit.jobs.owner_id: who took over a name from another user sees
+-- nothing of the other's. What is shown are names that the user gave, states, results, times, and reasons in words:
+-- nobody else's ids, no ids at ittybit, and of errors nothing that ittybit or the database said.
+
+do $$
+begin
+  -- A user's rows are found without a look at the others'. While this is built on a large ledger, uploads go on without
+  -- us, and the sweep follows.
+  if to_regclass('ittybit.jobs_owner') is null then
+    create index jobs_owner on ittybit.jobs (owner_id, created_at) where owner_id is not null;
+  end if;
+end;
+$$;
+
+-- The rows as users see them, with whose they are. Closed, as all of the schema.
+create or replace view ittybit.shared_files as
+select
+  j.owner_id,
+  j.id,
+  j.bucket_id,
+  j.name,
+  j.rule,
+  coalesce(j.action -> 'task' ->> 'kind', case when j.action ? 'run' then 'run' else 'automation' end) as kind,
+  j.state,
+  floor(j.progress)::integer as progress,
+  case
+    when j.state = 'failed' then case j.reason
+      when 'ittybit_failed' then 'This file could not be processed. Check that it opens on your device, then upload it again.'
+      when 'no_progress' then 'Processing stopped on its way. Upload the file again.'
+      when 'gave_up' then 'Processing was tried for three days without success. Upload the file again.'
+      when 'undecided' then 'Nobody can tell whether this file was processed. Upload it again.'
+      else 'This file could not be processed. Upload it again.'
+    end
+    when j.state = 'skipped' then case j.reason
+      when 's3_write' then 'Files that are uploaded in this way are not processed.'
+      when 'no_destination' then 'There is no place for the result under this name. Give the file another name, and upload it again.'
+      when 'destination_is_source' then 'The result would overwrite the file. Upload it to another folder.'
+      when 'not_addressable' then 'This name cannot be processed. Give the file another name, and upload it again.'
+      when 'rule_deleted' then 'Files like this one are no longer processed.'
+      else 'This file was not processed. Upload it again.'
+    end
+  end as reason,
+  j.outputs as results,
+  j.created_at,
+  j.started_at,
+  j.finished_at
+from ittybit.jobs as j
+where j.orphaned_at is null;
+
+revoke all on ittybit.shared_files from public, anon, authenticated, service_role;
+
+-- With its owner's rights, because users have none on the ledger; its condition decides whose rows a caller sees, and
+-- security_barrier lets no condition of the caller's look at a row before it.
+create or replace view public.ittybit_files with (security_barrier = true, security_invoker = false) as
+select f.id, f.bucket_id, f.name, f.rule, f.kind, f.state, f.progress, f.reason, f.results, f.created_at, f.started_at, f.finished_at
+from ittybit.shared_files as f
+where f.owner_id = (select auth.uid())::text;
+
+comment on view public.ittybit_files is 'How far the work on the signed-in user''s own files is (supabase-ittybit).';
+comment on column public.ittybit_files.kind is 'video, image, audio, … or automation.';
+comment on column public.ittybit_files.progress is 'In percent; null before the start.';
+comment on column public.ittybit_files.reason is 'Why it failed or was skipped, in words for the user; else null.';
+comment on column public.ittybit_files.results is 'Addresses: s3://bucket/key, to be signed by the Storage API, or https.';
+
+revoke all on public.ittybit_files from public, anon, authenticated, service_role;
+grant select on public.ittybit_files to authenticated;

@@ -1,0 +1,197 @@
+"""What users see of the ledger once it is shared: their own files, and nothing else by whatever way."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from local.functions import ROOT
+from tests import documents
+from tests.database.project import TASK, Project
+from tests.database.rows import Row
+from tests.database.test_install import schema
+
+ADA, BOB = "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e", "0c1d7c1e-5e3f-4c53-9a6c-b6c7f3f2a111"
+COLUMNS = {"id", "bucket_id", "name", "rule", "kind", "state", "progress", "reason", "results"}
+COLUMNS |= {"created_at", "started_at", "finished_at"}
+
+
+def run(database: Project, file: str) -> None:
+    """Run one of deploy's files as the developer does: in one transaction, without a search path."""
+    with database.developer.transaction():
+        database.developer.execute("set local search_path = ''")
+        database.developer.execute((ROOT / "deploy" / file).read_bytes())
+
+
+@pytest.fixture(scope="module")
+def shared(database: Project) -> Iterator[Project]:
+    before = schema(database)
+    for _ in range(2):
+        run(database, "share_status.sql")
+    yield database
+    for _ in range(2):
+        run(database, "unshare_status.sql")
+    assert schema(database) == before
+
+
+def ask(database: Project, statement: str, user: str | None = ADA, role: str = "authenticated") -> list[Row]:
+    """What a statement gives over the Data API."""
+    claims = {"role": role} | ({"sub": user} if user else {})
+    with database.connect("authenticator") as connection, connection.transaction():
+        connection.execute(
+            "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)",
+            [role, json.dumps(claims)],
+        )
+        return connection.execute(statement.encode()).fetchall()
+
+
+def seen(database: Project, user: str | None = ADA) -> dict[str, Row]:
+    """The files that a user sees, by name."""
+    return {row["name"]: row for row in ask(database, "select * from public.ittybit_files", user)}
+
+
+def test_users_see_how_far_their_own_files_are(shared: Project) -> None:
+    shared.rule(task=TASK)
+    shared.put("ada.mp4", owner_id=ADA)
+    row = seen(shared)["ada.mp4"]
+    assert (set(row), row["state"], row["progress"], row["kind"]) == (COLUMNS, "queued", None, "video")
+
+    shared.started("ada.mp4", "tasks/task_secret")
+    shared.report(shared.next_lease(), "started", ittybit_id="tasks/task_secret", progress=41.7)
+    row = seen(shared)["ada.mp4"]
+    assert (row["state"], row["progress"], row["started_at"] is None) == ("started", 41, False)
+    outputs = ["s3://results/ada.mp4"]
+    shared.report(shared.next_lease(), "succeeded", ittybit_id="tasks/task_secret", outputs=outputs)
+    row = seen(shared)["ada.mp4"]
+    assert (row["state"], row["results"], row["reason"]) == ("succeeded", outputs, None)
+    assert "task_secret" not in str(row)
+
+    shared.put("bob.mp4", owner_id=BOB)
+    shared.put("nobody.mp4")
+    assert set(seen(shared)) == {"ada.mp4"}
+    assert set(seen(shared, BOB)) == {"bob.mp4"}
+    assert seen(shared, None) == {}
+
+
+def test_a_failure_is_told_in_words_of_ours_alone(shared: Project) -> None:
+    shared.rule()
+    shared.put("ada.mp4", owner_id=ADA)
+    [lease] = shared.claim()
+    error = {"status": 422, "kind": "invalid", "message": "secret"}
+    shared.report(lease, "failed", reason="ittybit_failed", error=error)
+    row = seen(shared)["ada.mp4"]
+    assert (row["state"], row["reason"].startswith("This file could not be processed. ")) == ("failed", True)
+    assert "secret" not in str(row)
+
+
+def test_each_reason_that_the_documents_have_is_told_in_words(shared: Project) -> None:
+    sections = documents.sections((ROOT / "docs" / "errors.md").read_text())
+    shared.rule()
+    for state, heading in (("failed", "Why it failed"), ("skipped", "Why it was skipped")):
+        reasons = [documents.code(cells[0])[0] for cells in documents.tables(sections[heading])[0][1:]]
+        assert len(reasons) > 3
+        for reason in reasons:
+            shared.put(f"{reason}.mp4", owner_id=ADA)
+            change = "update ittybit.jobs set state = %s, reason = %s, due_at = null where name = %s"
+            shared.sql(change, state, reason, f"{reason}.mp4")
+            words = seen(shared)[f"{reason}.mp4"]["reason"]
+            assert re.fullmatch(r"(Files|This|There|Nobody|Processing|The) .+\.", words), reason
+            assert reason not in words.split()
+
+
+def test_a_name_that_another_user_took_over_shows_each_their_own(shared: Project) -> None:
+    shared.rule()
+    shared.put("a.mp4", owner_id=BOB, etag="1")
+    # The same bytes carry a started job on, to whom the object belongs since.
+    shared.started("a.mp4", "tasks/1")
+    shared.put("a.mp4", owner_id=ADA, etag="1")
+    assert (set(seen(shared)), set(seen(shared, BOB))) == ({"a.mp4"}, set())
+    # Other bytes have a job of their own.
+    shared.put("a.mp4", owner_id=BOB, etag="2")
+    assert (set(seen(shared)), set(seen(shared, BOB))) == (set(), {"a.mp4"})
+    shared.put("a.mp4", owner_id=ADA, etag="3")
+    shared.move("a.mp4", "b.mp4")
+    assert set(seen(shared)) == {"b.mp4"}
+    shared.delete("b.mp4")
+    assert seen(shared) == {}
+
+
+# What a user may try -------------------------------------------------------------------------------------------------
+
+REFUSED = [
+    "select * from ittybit.shared_files",
+    "select * from ittybit.jobs",
+    "select owner_id from public.ittybit_files",
+    "update public.ittybit_files set state = 'queued'",
+    "insert into public.ittybit_files (name) values ('x')",
+    "delete from public.ittybit_files",
+    "create or replace view public.ittybit_files as select 1 as id",
+    "alter view public.ittybit_files set (security_barrier = false)",
+    "create table public.mine (like public.ittybit_files)",
+    "set role postgres",
+]
+
+
+@pytest.mark.parametrize("statement", REFUSED)
+def test_nothing_more_is_open_to_users(shared: Project, statement: str) -> None:
+    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedColumn)):
+        ask(shared, statement)
+
+
+@pytest.mark.parametrize("role", ["anon", "service_role"])
+def test_the_view_is_for_signed_in_users_alone(shared: Project, role: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ask(shared, "select from public.ittybit_files", ADA, role)
+
+
+def peek_by_function(database: Project) -> list[str]:
+    """Look by a function of one's own that costs nothing and tells each row that it is asked about."""
+    told: list[str] = []
+    with database.connect("authenticator") as connection, connection.transaction():
+        connection.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+        connection.execute(
+            "create function pg_temp.peek(name text) returns boolean language plpgsql cost 0.0000001 as"
+            " $$ begin raise notice '%%', name; return true; end $$".replace("%%", "%").encode()
+        )
+        connection.execute("grant execute on function pg_temp.peek to authenticated")
+        connection.execute(
+            "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)",
+            [json.dumps({"sub": ADA})],
+        )
+        connection.execute("select from public.ittybit_files where pg_temp.peek(name)")
+    return told
+
+
+def peek_by_error(database: Project) -> list[str]:
+    """Look by a condition that fails at another's row."""
+    ask(database, "select from public.ittybit_files where 1 / (case name when 'bob.mp4' then 0 else 1 end) = 1")
+    return []
+
+
+def peek_by_subject(database: Project) -> list[str]:
+    """Be nobody that the database can know: no uuid, an empty one, two."""
+    for user in ("", f"{ADA}' or true --", "null"):
+        try:
+            assert ask(database, "select name from public.ittybit_files", user) == []
+        except psycopg.errors.InvalidTextRepresentation:
+            continue
+    return []
+
+
+@pytest.mark.parametrize("peek", [peek_by_function, peek_by_error, peek_by_subject])
+def test_no_condition_sees_anothers_row(shared: Project, peek: Callable[[Project], list[str]]) -> None:
+    shared.rule()
+    shared.put("bob.mp4", owner_id=BOB)
+    shared.put("nobody.mp4")
+    assert peek(shared) == []
+
+
+def test_a_users_rows_are_found_by_an_index(shared: Project) -> None:
+    with shared.developer.transaction():
+        shared.developer.execute("set local enable_seqscan = off")
+        plan = shared.sql("explain select * from public.ittybit_files order by created_at desc limit 20")
+    assert "jobs_owner" in str(plan)
