@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from deploy.env_file import read
 from local.functions import NAMES, ROOT, FunctionProcess, stage
+from local.page import Page, set_up
 from local.project import BUCKET, Project
 from local.room import check_room
 from local.scratch import Scratch, Watchdog
@@ -24,7 +25,7 @@ ENVIRONMENT = ROOT / "build" / "serve.env"
 
 
 def serve() -> None:
-    """Run the embedded stack with the demo's bucket, connection and rules, until interrupted.
+    """Run the embedded stack with the demo's bucket, connection and rules, and its page, until interrupted.
 
     Raises:
         local.threads.ThreadDiedError, local.functions.FunctionError: a part of the stack has ended.
@@ -32,8 +33,9 @@ def serve() -> None:
     with ThreadWatch() as threads, Stack.start(say=lambda line: print(line, flush=True)) as stack:
         with contextlib.closing(Project(stack)) as project:
             project.set_up()
-        with _told_to_the_doctor(stack) as doctor:
-            print(_guide(stack, doctor), flush=True)
+        set_up(stack)
+        with _told_to_the_doctor(stack) as doctor, contextlib.closing(Page(stack)) as page:
+            print(_guide(stack, doctor, page.address), flush=True)
             _wait(threads.check, stack.check)
     print("\nStopped.")
 
@@ -109,7 +111,7 @@ def _wait(*checks: Callable[[], None]) -> None:
                 check()
 
 
-def _guide(stack: Stack, doctor: str) -> str:
+def _guide(stack: Stack, doctor: str, page: str) -> str:
     storage = f"{stack.supabase_url}/storage/v1/object"
     key = f"-H 'apikey: {stack.keys.secret_key}'"
     token = f"-H 'Authorization: Bearer {stack.token}' -H 'Content-Type: application/json'"
@@ -118,6 +120,8 @@ def _guide(stack: Stack, doctor: str) -> str:
         f'"destination": "s3://{BUCKET}/processed/by-hand.jpeg"}}'
     )
     return f"""
+Open  {page}
+
 Keys (made up, for this run only)
   SUPABASE_SECRET_KEY            {stack.keys.secret_key}
   SUPABASE_S3_ACCESS_KEY_ID      {stack.keys.s3_access_key_id}

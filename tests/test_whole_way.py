@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -81,6 +82,9 @@ def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signa
             assert line, printed
             printed += line
         family = psutil.Process(serving.pid).children(recursive=True)
+        opened = re.search(r"^Open  (\S+)#developer=\S+$", printed, re.MULTILINE)
+        assert opened
+        assert "main.js" in httpx.get(opened[1], trust_env=False).text
         assert ENVIRONMENT.stat().st_mode & 0o777 == 0o600
         command = [sys.executable, "-m", "deploy.doctor", "--env-file", str(ENVIRONMENT)]
         looked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,0 +1,291 @@
+"""The page in a real browser, against the embedded stack: the whole way of files, and what goes wrong on it.
+
+What is seen is left in ``build/page/`` as pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import imageio_ffmpeg
+import pytest
+
+from local.functions import ROOT
+from local.media import make_clip
+from local.page import Page, set_up
+from local.project import BUCKET, Project
+from local.stack import Stack
+from tests.page.chromium import PATH, Chromium
+from tests.waiting import until
+
+pytestmark = pytest.mark.skipif(PATH is None and not os.environ.get("CI"), reason="there is no Chromium here")
+PICTURES = ROOT / "build" / "page"
+MARKUP = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack.start() as stack:
+        project = Project(stack)
+        project.set_up()
+        project.close()
+        set_up(stack)
+        yield stack
+
+
+@pytest.fixture
+def page(stack: Stack) -> Iterator[Page]:
+    """The page, for a user of its own."""
+    with closing(Page(stack)) as page:
+        yield page
+
+
+@pytest.fixture
+def browser(page: Page) -> Iterator[Chromium]:
+    """A browser that has opened the page, and in whose console there are no errors at the end."""
+    with Chromium() as browser:
+        browser.open(page.address)
+        browser.wait_for_text("No files yet", "#files")
+        yield browser
+        assert browser.console == []
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("media")
+    made = {name: folder / name for name in ("höliday.mp4", "lake.png", "broken.mp4", "notes.txt", "long.wav")}
+    make_clip(made["höliday.mp4"], seconds=2, size="640x360")
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", "lavfi"]
+    subprocess.run([*command, "-i", "testsrc2=size=1200x800", "-frames:v", "1", str(made["lake.png"])], check=True)
+    subprocess.run([*command, "-i", "sine=duration=150", str(made["long.wav"])], check=True)
+    made["broken.mp4"].write_bytes(b"no video")
+    made["notes.txt"].write_text("no rule is for this")
+    return made
+
+
+def card(name: str, inner: str = "") -> str:
+    """An expression of the page for a file's card, or for what is in it."""
+    script = f"[...document.querySelectorAll('.file')].find((card) => card.querySelector('h3').innerText === {name!r})"
+    return f"{script}?.querySelector({inner!r})" if inner else script
+
+
+def state(browser: Chromium, name: str) -> str:
+    """What the line of an upload says of it."""
+    line = f"[...document.querySelectorAll('.upload')].find((line) => line.querySelector('h3').innerText === {name!r})"
+    return str(browser.run(f"{line}?.innerText ?? ''"))
+
+
+def test_the_whole_way_of_files(browser: Chromium, media: dict[str, Path]) -> None:
+    browser.screenshot(PICTURES / "empty.png")
+    browser.drop([media[name] for name in ("höliday.mp4", "lake.png", "broken.mp4", "notes.txt")])
+    browser.wait_for("document.querySelectorAll('.jobs progress:not([hidden])').length > 2")
+    browser.screenshot(PICTURES / "working.png")
+
+    # The picture, before and after.
+    browser.wait_for(f"{card('lake.png')}?.querySelectorAll('img').length === 2")
+    widths = f"[...{card('lake.png')}.querySelectorAll('img')].map((img) => img.naturalWidth).join()"
+    browser.wait_for(f"{widths} === '1200,480'")
+    browser.wait_for(f"/480 . 320 · [\\d.]+ kB/.test({card('lake.png')}.innerText)")
+    # The video's three results: a still, a sound that stays at ittybit, a video.
+    browser.wait_for(
+        f"{card('holiday.mp4', 'video')}?.readyState >= 1 && {card('holiday.mp4', 'audio')}?.readyState >= 1"
+    )
+    assert browser.run(f"{card('holiday.mp4', 'video')}.videoHeight") == 720
+    assert browser.run(f"{card('holiday.mp4')}.querySelectorAll('a[download]').length") == 3
+    assert "Stored as “holiday.mp4”" in state(browser, "höliday.mp4")
+    # What failed says so, and what to do; of a file without a rule it is said as well.
+    browser.wait_for(f"{card('broken.mp4')}.querySelectorAll('.chip[data-state=failed]').length === 3")
+    assert "could not be processed. Check that it opens" in browser.run(f"{card('broken.mp4')}.innerText")
+    assert "Nothing is made of files like this one." in browser.run(f"{card('notes.txt')}.innerText")
+    # Why, in the ledger's own words.
+    browser.run(f"{card('notes.txt', 'summary')}.click()")
+    browser.wait_for(f"{card('notes.txt')}.innerText.includes('picture does not match: its type is text/plain')")
+
+    browser.screenshot(PICTURES / "done.png")
+    browser.dark(True)
+    browser.screenshot(PICTURES / "done-dark.png")
+    browser.resize(360, 800)
+    browser.screenshot(PICTURES / "done-360.png")
+    assert browser.run("document.documentElement.scrollWidth") == 360
+
+
+def test_a_download_is_what_was_made(browser: Chromium, media: dict[str, Path]) -> None:
+    browser.choose("#choose", [media["lake.png"]])
+    browser.wait_for(f"{card('lake.png')}?.querySelectorAll('a[download]').length === 2")
+    answer = httpx.get(
+        browser.run(f"[...{card('lake.png')}.querySelectorAll('a[download]')].at(-1).href"), trust_env=False
+    )
+    assert answer.headers["content-disposition"].startswith("attachment; filename=lake-480.webp")
+    assert answer.content[8:12] == b"WEBP"
+
+
+def test_a_large_file_goes_on_after_a_pause_and_after_the_page_was_closed(
+    browser: Chromium, media: dict[str, Path], stack: Stack
+) -> None:
+    size = media["long.wav"].stat().st_size
+    assert size > 2 * 6 * 1024 * 1024
+    stack.supabase.requests = []
+    browser.slow_down(4_000_000)
+    browser.choose("#choose", [media["long.wav"]])
+    browser.wait_for("document.querySelector('.upload progress')?.value > 7000000")
+    browser.click(".upload .buttons button")  # Pause
+    browser.wait_for("document.querySelector('.upload').dataset.state === 'paused'")
+    browser.screenshot(PICTURES / "paused.png")
+
+    browser.reload()
+    browser.wait_for_text("Choose or drop the same file", ".upload")
+    browser.choose(".upload input", [media["lake.png"]])
+    browser.wait_for_text("This is another file.", ".upload")
+    browser.slow_down(-1)
+    browser.choose(".upload input", [media["long.wav"]])
+    browser.wait_for(card("long.wav"))
+    assert browser.run("localStorage.uploads") == "[]"
+    sent = [request.method for request in stack.supabase.requests if "resumable" in request.path]
+    assert sent.count("POST") == 1
+    [(stored,)] = stack.sql("select metadata ->> 'size' from storage.objects where name ~ 'long.wav'")
+    assert int(stored) == size
+    stack.supabase.requests = None
+
+
+def test_what_the_storage_refuses_is_said_in_words(browser: Chromium, media: dict[str, Path], stack: Stack) -> None:
+    browser.choose("#choose", [media["notes.txt"]])
+    browser.wait_for(card("notes.txt"))
+    browser.choose("#choose", [media["notes.txt"]])
+    browser.wait_for_text("There is a file with this name already.", ".upload")
+    browser.screenshot(PICTURES / "refused.png")
+    browser.run("[...document.querySelectorAll('.upload button')].find((b) => b.innerText === 'Replace it').click()")
+    browser.wait_for("!document.querySelector('.upload')")
+
+    limit = "update storage.buckets set file_size_limit = %s where id = %s"
+    stack.sql(limit, (10, BUCKET))
+    try:
+        browser.choose("#choose", [media["lake.png"]])
+        browser.wait_for_text("This file is larger than is accepted here.", ".upload")
+    finally:
+        stack.sql(limit, (None, BUCKET))
+    # A refusal is what was tested: the browser notes each.
+    assert all("status of 400" in line for line in browser.console)
+    browser.console.clear()
+
+
+def test_a_project_that_does_not_answer_is_said_not_to_and_comes_back(browser: Chromium, stack: Stack) -> None:
+    stack.supabase.add("GET", "/rest/v1/ittybit_files", status=503, times=1000)
+    browser.wait_for_text("Your files cannot be loaded", "#problem")
+    browser.screenshot(PICTURES / "problem.png")
+    stack.supabase.clear()
+    browser.wait_for("document.querySelector('#problem').hidden")
+    browser.console.clear()
+
+
+def test_nothing_that_a_stranger_uploads_runs(browser: Chromium, page: Page, stack: Stack) -> None:
+    owner = page.user
+    # A name that Storage itself would refuse, and a type, a rule and addresses that are markup as well.
+    stack.sql("alter table ittybit.jobs disable trigger user")
+    metadata = json.dumps({"size": 3, "mimetype": MARKUP, "eTag": '"x"'})
+    stack.sql(
+        "insert into storage.objects (bucket_id, name, version, owner_id, metadata) values (%s, %s, 'v', %s, %s)",
+        (BUCKET, f"{owner}/{MARKUP}.png", owner, metadata),
+    )
+    stack.sql(
+        "insert into ittybit.jobs (rule, bucket_id, name, version, owner_id, action, state, outputs)"
+        " values (%s, %s, %s, 'v', %s, %s, 'succeeded', %s)",
+        (MARKUP, BUCKET, f"{owner}/{MARKUP}.png", owner, json.dumps({"task": {"kind": MARKUP}}),
+         ["javascript:alert(1)", f"s3://{BUCKET}/{MARKUP}", f"data:text/html,{MARKUP}"]),
+    )  # fmt: skip
+    browser.wait_for("document.querySelectorAll('#files .file figure').length === 4")
+    assert browser.run(f"{card(MARKUP + '.png')}.innerText").count(MARKUP) >= 3
+    assert browser.run("document.querySelectorAll('[onerror], #files script, a[href^=\"javascript:\" i]').length") == 0
+    # Of the four, the original alone has an address, and it is the project's.
+    browser.wait_for("document.querySelector('#files [href]')")
+    addresses = browser.run(
+        "[...document.querySelectorAll('#files [src], #files [href]')].map((it) => it.src || it.href)"
+    )
+    assert addresses
+    assert all(address.startswith(f"{stack.supabase_url}/storage/v1/object/sign/{BUCKET}/") for address in addresses)
+    with pytest.raises(AssertionError, match="TrustedHTML"):
+        browser.run(f"document.body.innerHTML = {MARKUP!r}")
+    with pytest.raises(AssertionError, match="TrustedScript"):
+        browser.run("document.createElement('script').text = 'alert(1)'")
+    browser.console.clear()
+
+
+def test_all_can_be_done_without_a_mouse_and_has_a_name(browser: Chromium, media: dict[str, Path]) -> None:
+    browser.choose("#choose", [media["lake.png"]])
+    browser.wait_for(card("lake.png", "img"))
+    browser.run("document.activeElement.blur()")
+    reached = []
+    for _ in range(30):
+        browser.press("Tab", 9)
+        reached.append(
+            browser.run("document.activeElement.id || document.activeElement.innerText || document.activeElement.type")
+        )
+    assert {"choose", "Download", "Why?", "Pause", "checkbox", "Add a rule", "Doctor"} <= set(reached)
+    tree = browser.send("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "link", "checkbox", "switch", "textbox", "combobox", "progressbar", "image", "region"}
+    nameless = [
+        node["role"]["value"]
+        for node in tree
+        if node.get("role", {}).get("value") in roles and not node["ignored"] and not node.get("name", {}).get("value")
+    ]
+    assert nameless == []
+
+
+def test_the_developer_sees_what_a_rule_would_do_and_steers(
+    browser: Chromium, media: dict[str, Path], stack: Stack
+) -> None:
+    browser.choose("#choose", [media["lake.png"], media["notes.txt"]])
+    browser.wait_for(card("notes.txt"))
+    browser.run("document.querySelector('.new summary').click()")
+    browser.wait_for_text("processed/", ".new .facts [data-taken=true]")
+    assert "its type is text/plain" in browser.text(".new")
+    browser.run("document.querySelector('.doctor summary').click()")
+    browser.wait_for_text("triggers", ".doctor")
+    browser.screenshot(PICTURES / "developer.png")
+
+    field = "document.querySelector('.rule [name=destination]')"
+    browser.run(
+        f"{field}.value = 's3://media/{{nobody}}'; {field}.dispatchEvent(new Event('input', {{bubbles: true}}))"
+    )
+    browser.wait_for_text(
+        'It cannot be added like this: rule "small": task.destination has unknown placeholders', ".new"
+    )
+    browser.run(f"{field}.value = 's3://media/processed/{{dir}}{{stem}}-small.jpeg'")
+    browser.click(".rule button")
+    browser.wait_for_text("small", "table")
+    browser.run("document.querySelector('[aria-label=\"Rule small\"]').click()")
+    until(
+        lambda: (
+            stack.sql("select task ->> 'kind' from ittybit.rules where name = 'small' and not enabled") == [("image",)]
+        )
+    )
+    browser.wait_for("!document.querySelector('[aria-label=\"Rule small\"]').checked")
+
+    browser.click("#developer .row button")
+    browser.wait_for_text("PAUSED", "#developer")
+    browser.click("#developer .row button")
+    browser.wait_for_text("Starting: yes", "#developer")
+    browser.console.clear()
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/developer/rules", {}, 401),
+        ("/developer/rules", {"Authorization": "Bearer wrong"}, 401),
+        ("/project.json", {"Host": "attacker.test"}, 421),
+        ("/..%2f..%2f.env", {}, 404),
+    ],
+)
+def test_what_is_the_developers_is_for_the_developer_alone(
+    page: Page, path: str, headers: dict[str, str], status: int
+) -> None:
+    answer = httpx.get(f"{page.origin}{path}", headers=headers, trust_env=False)
+    assert answer.status_code == status
+    assert "script-src 'self';" in answer.headers["content-security-policy"]
+    assert "access-control-allow-origin" not in answer.headers
