@@ -17,7 +17,7 @@ have to be waited for it gives way after half a second and tries again.
   --adopt move       it goes on in the place of the one that it was restored or upgraded from: what was open goes on,
                      looked for at ittybit first
   --share-status     let signed-in users see how far the work on their own files is: the view public.ittybit_files over
-                     the Data API. Does nothing else; docs/front-end.md shows how to use it
+                     the Data API, and changes over Realtime. Does nothing else; docs/front-end.md shows how to use it
   --unshare-status   undo that
 
 Reads, from the environment's file:

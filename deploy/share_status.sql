@@ -67,3 +67,56 @@ comment on column public.ittybit_files.results is 'Addresses: s3://bucket/key, t
 
 revoke all on public.ittybit_files from public, anon, authenticated, service_role;
 grant select on public.ittybit_files to authenticated;
+
+-- And as it happens: when a job changes, its owner's row is broadcast to the private channel `ittybit:<the user's id>`.
+-- A message is never worth a wait or an error: where one cannot be sent at once it is not sent, and who looks sees it.
+create or replace function ittybit.tell_owner()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  lock table realtime.messages in row exclusive mode nowait;
+  perform realtime.send(to_jsonb(f) - 'owner_id', 'file', 'ittybit:' || f.owner_id, true)
+  from ittybit.shared_files as f
+  where f.id = new.id;
+  return null;
+exception when others then
+  return null;
+end;
+$$;
+
+revoke execute on function ittybit.tell_owner() from public, anon, authenticated, service_role;
+
+create or replace trigger tell_owner_of_new
+after insert on ittybit.jobs
+for each row when (new.owner_id is not null) execute function ittybit.tell_owner();
+
+create or replace trigger tell_owner
+after update on ittybit.jobs
+for each row when (
+  new.owner_id is not null
+  and (old.owner_id, old.bucket_id, old.name, old.state, floor(old.progress), old.outputs)
+    is distinct from (new.owner_id, new.bucket_id, new.name, new.state, floor(new.progress), new.outputs)
+)
+execute function ittybit.tell_owner();
+
+-- Where the project has Realtime, each user may hear that channel of their own, and may say nothing in it.
+do $$
+begin
+  if to_regclass('realtime.messages') is not null
+    and not exists (
+      select
+      from pg_policies as p
+      where (p.schemaname, p.tablename, p.policyname) = ('realtime', 'messages', 'ittybit: users hear of their own files')
+    )
+  then
+    create policy "ittybit: users hear of their own files" on realtime.messages for select to authenticated
+    using (
+      realtime.messages.extension = 'broadcast'
+      and (select realtime.topic()) = 'ittybit:' || (select auth.uid())::text
+    );
+  end if;
+end;
+$$;

@@ -36,6 +36,11 @@ def shared(database: Project) -> Iterator[Project]:
     for _ in range(2):
         run(database, "unshare_status.sql")
     assert schema(database) == before
+    assert policies(database) == []
+
+
+def policies(database: Project) -> list[Row]:
+    return database.sql("select from pg_policies where schemaname = 'realtime'")
 
 
 def ask(database: Project, statement: str, user: str | None = ADA, role: str = "authenticated") -> list[Row]:
@@ -195,3 +200,94 @@ def test_a_users_rows_are_found_by_an_index(shared: Project) -> None:
         shared.developer.execute("set local enable_seqscan = off")
         plan = shared.sql("explain select * from public.ittybit_files order by created_at desc limit 20")
     assert "jobs_owner" in str(plan)
+
+
+# As it happens -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _silence(shared: Project) -> None:
+    shared.superuser.execute("delete from realtime.messages")
+
+
+def told(database: Project) -> list[Row]:
+    """Take what was broadcast: who hears it, and the state and the progress of what."""
+    taken = database.superuser.execute("delete from realtime.messages returning *").fetchall()
+    assert all((row["private"], row["event"], row["extension"]) == (True, "file", "broadcast") for row in taken)
+    assert all(set(row["payload"]) == COLUMNS for row in taken)
+    return sorted(taken, key=lambda row: (row["inserted_at"], row["topic"]))
+
+
+def test_each_change_is_told_to_the_owner_alone(shared: Project) -> None:
+    shared.rule()
+    shared.put("ada.mp4", owner_id=ADA)
+    shared.put("nobody.mp4")
+    shared.put("bob.mp4", owner_id=BOB)
+    heard = [(row["topic"], row["payload"]["name"], row["payload"]["state"]) for row in told(shared)]
+    assert heard == [(f"ittybit:{ADA}", "ada.mp4", "queued"), (f"ittybit:{BOB}", "bob.mp4", "queued")]
+
+    shared.started("ada.mp4", "tasks/1")
+    [row] = told(shared)
+    assert (row["topic"], row["payload"]["state"]) == (f"ittybit:{ADA}", "started")
+    # A lease, and a percentage that is the same in whole numbers, are no news.
+    shared.sql("update ittybit.jobs set progress = 7.1 where name = 'ada.mp4'")
+    shared.sql("update ittybit.jobs set progress = 7.9, attempt = 9 where name = 'ada.mp4'")
+    assert [row["payload"]["progress"] for row in told(shared)] == [7]
+
+
+def hears(database: Project, topic: str, user: str | None, role: str = "authenticated") -> bool:
+    """Whether Realtime lets a user join a channel: it writes a message, and looks whether the user can read it."""
+    with database.connect("supabase_admin") as connection, connection.transaction(force_rollback=True):
+        connection.execute(
+            "insert into realtime.messages (topic, extension, private) values (%s, 'broadcast', true)", [topic]
+        )
+        claims = json.dumps({"role": role} | ({"sub": user} if user else {}))
+        settings = "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)"
+        connection.execute(settings + ", set_config('realtime.topic', %s, true)", [role, claims, topic])
+        return connection.execute("select from realtime.messages").fetchone() is not None
+
+
+def test_each_user_hears_their_own_channel_alone(shared: Project) -> None:
+    assert hears(shared, f"ittybit:{ADA}", ADA)
+    for topic in (f"ittybit:{BOB}", "ittybit:", "ittybit:%", f"ittybit:{ADA}:more", ADA, "other"):
+        assert not hears(shared, topic, ADA), topic
+    assert not hears(shared, f"ittybit:{ADA}", None)
+    assert not hears(shared, "ittybit:", None)
+    assert not hears(shared, f"ittybit:{ADA}", ADA, "anon")
+
+
+def test_nobody_speaks_for_us(shared: Project) -> None:
+    for channel in (ADA, BOB):
+        message = f"select realtime.send('{{}}', 'file', 'ittybit:{channel}', true)"
+        ask(shared, message)
+    assert told(shared) == []
+
+
+@pytest.mark.parametrize(
+    ("breakage", "repair"),
+    [
+        ("alter schema realtime rename to gone", "alter schema gone rename to realtime"),
+        ("alter table realtime.messages rename to gone", "alter table realtime.gone rename to messages"),
+    ],
+)
+def test_an_upload_goes_on_when_nobody_can_be_told(shared: Project, breakage: str, repair: str) -> None:
+    shared.rule()
+    shared.superuser.execute(breakage.encode())
+    try:
+        shared.put("ada.mp4", owner_id=ADA)
+    finally:
+        shared.superuser.execute(repair.encode())
+    assert shared.job("ada.mp4")["state"] == "queued"
+
+
+def test_an_upload_does_not_wait_for_the_messages(shared: Project) -> None:
+    shared.rule()
+    with shared.connect("supabase_admin") as other, other.transaction():
+        other.execute("lock table realtime.messages in access exclusive mode")
+        shared.storage.execute("set lock_timeout = '100ms'")
+        try:
+            shared.put("ada.mp4", owner_id=ADA)
+        finally:
+            shared.storage.execute("reset lock_timeout")
+    assert (shared.job("ada.mp4")["state"], shared.warnings) == ("queued", [])
+    assert told(shared) == []
