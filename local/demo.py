@@ -83,7 +83,7 @@ def _key(file: Path) -> str:
 
 
 def _watch(stack: Stack, name: str, threads: ThreadWatch, say: Callable[[str], None]) -> dict[str, list[str]]:
-    """Show every change in the ledger until the object's jobs have ended; return the outputs of each rule that succeeded.
+    """Show every change in the ledger until the object's jobs have ended; return the outputs of what succeeded.
 
     Raises:
         DemoError: no job succeeded, or one did not end in time.
