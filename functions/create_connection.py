@@ -45,7 +45,7 @@ class ConnectionRequest(BaseModel):
     secret_access_key: Key | None = Field(default=None, repr=False)
     region: Key | None = None
     is_default: bool | None = None
-    buckets: Annotated[list[objects.Bucket], Field(max_length=20)] | None = None
+    buckets: Annotated[list[objects.S3Bucket], Field(max_length=20)] | None = None
 
 
 @functions_framework.http

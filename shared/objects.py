@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from shared.errors import Error, ServiceError, Skipped, Unanswered
 from shared.http import Deadline, send
-from shared.settings import Settings
+from shared.settings import S3_BUCKET, Settings, check_s3_bucket
 
 # How long a signed address lasts: it must outlive ittybit's queue.
 SIGNED_SECONDS = 24 * 3600
@@ -47,7 +47,7 @@ def check_destination(destination: str) -> str:
     match = _DESTINATION.fullmatch(destination)
     if not match:
         raise ValueError("must be s3://bucket/key")
-    check_bucket(match[1])
+    check_s3_bucket(match[1])
     key = check_key(match[2])
     if key.startswith("/") or "//" in key:
         raise ValueError("the key starts with a slash or repeats one")
@@ -58,9 +58,10 @@ def check_destination(destination: str) -> str:
 _UNCLIMBING = r"(?!(.*/)?\.\.?(/|$))"
 _A_KEY = f"{_UNCLIMBING}{_IN_A_KEY}{{1,1024}}"
 _A_BUCKET = f"{_UNCLIMBING}{_IN_A_PART}{{1,100}}"
-_A_DESTINATION = f"s3://{_A_BUCKET}/(?!/|.*//){_A_KEY}"
+_A_DESTINATION = f"s3://{S3_BUCKET}/(?!/|.*//){_A_KEY}"
 ObjectKey = Annotated[str, AfterValidator(check_key), Field(json_schema_extra={"pattern": f"^{_A_KEY}$"})]
 Bucket = Annotated[str, AfterValidator(check_bucket), Field(json_schema_extra={"pattern": f"^{_A_BUCKET}$"})]
+S3Bucket = Annotated[str, AfterValidator(check_s3_bucket), Field(json_schema_extra={"pattern": f"^{S3_BUCKET}$"})]
 Destination = Annotated[
     str, AfterValidator(check_destination), Field(json_schema_extra={"pattern": f"^{_A_DESTINATION}$"})
 ]

@@ -22,6 +22,9 @@ from pydantic import (
     model_validator,
 )
 
+# Supabase takes more for a bucket's id than an S3 address may name.
+S3_BUCKET = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+
 
 def _origin(url: str) -> str:
     try:
@@ -103,6 +106,13 @@ def _prefix(prefix: str) -> str:
     return prefix
 
 
+def check_s3_bucket(bucket: str) -> str:
+    """Return a bucket's id that S3's addresses have a name for; raise ValueError otherwise."""
+    if not re.fullmatch(S3_BUCKET, bucket, re.ASCII):
+        raise ValueError(f"cannot name bucket {bucket!r} in S3: letters, digits and ._- alone")
+    return bucket
+
+
 def _no_space(text: str) -> str:
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("must be printable ASCII without spaces")
@@ -119,7 +129,7 @@ Key = Annotated[str, AfterValidator(_no_space)]
 SecretKey = Annotated[Key, AfterValidator(_secret_key)]
 Keys = Annotated[tuple[Annotated[str, AfterValidator(_signing_secret)], ...], BeforeValidator(_split)]
 Prefixes = Annotated[tuple[Annotated[str, AfterValidator(_prefix)], ...], BeforeValidator(_split)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Buckets = Annotated[tuple[Annotated[str, AfterValidator(check_s3_bucket)], ...], BeforeValidator(_split)]
 
 
 # Said where `Settings.is_out_of_reach`.
@@ -154,7 +164,7 @@ class Settings(BaseModel):
     watch_path: str = "**"
     watch_type: str | None = None
     output_prefixes: Prefixes = ("processed/",)
-    destination_buckets: Names = ()
+    destination_buckets: Buckets = ()
 
     @model_validator(mode="after")
     def _belong_together(self) -> Settings:

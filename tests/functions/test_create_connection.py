@@ -51,6 +51,17 @@ def told(function: Function, body: dict[str, Any], expected: str) -> dict[str, A
     return connection
 
 
+@pytest.mark.parametrize("bucket", ["my videos", "o'brien", ".."])
+def test_a_bucket_that_s3_has_no_name_for_is_refused_before_anything_is_tried(
+    none_yet: Project, create_connection: Function, bucket: str
+) -> None:
+    answer = create_connection.ask({"buckets": ["media", bucket]})
+    assert answer.status_code == 422
+    [fault] = answer.get_json()["errors"]
+    assert (fault["field"], "cannot name bucket" in fault["message"]) == ("buckets.1", True)
+    assert none_yet.ittybit("GET", "connections") == []
+
+
 def test_the_project_s_keys_are_registered_once(none_yet: Project, create_connection: Function) -> None:
     stack = none_yet.stack
     made = told(create_connection, {}, "created")

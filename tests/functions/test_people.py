@@ -98,6 +98,8 @@ def test_an_object_that_is_gone_is_nothing_to_do(project: Project, on_upload: Fu
         ("s3://private/processed//a.mp4", "slash"),
         ("s3://private//processed/a.mp4", "slash"),
         ("https://private/processed/a.mp4", "s3://bucket/key"),
+        ("s3://my videos/processed/a.mp4", "cannot name bucket 'my videos' in S3"),
+        ("s3://o'brien/processed/a.mp4", "cannot name bucket"),
         ("s3://private/processed/source.mp4", "object itself"),
     ],
 )

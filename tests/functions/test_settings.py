@@ -246,3 +246,8 @@ def test_no_environment_ends_the_start_in_another_way(changes: dict[str, Any]) -
         assert str(refused).startswith("The functions cannot start:\n  ")  # noqa: PT017 - both ends are in order
     else:
         assert settings.supabase_url.startswith("http")
+
+
+def test_a_bucket_that_s3_has_no_name_for_is_no_destination() -> None:
+    assert "DESTINATION_BUCKETS" in (said := refusal(DESTINATION_BUCKETS="media,my videos"))
+    assert "cannot name bucket 'my videos' in S3" in said
