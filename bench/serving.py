@@ -67,6 +67,7 @@ def environment(upstream: str) -> dict[str, str]:
     return {
         "ITTYBIT_API_KEY": "ittybit_key_of_the_benchmarks",
         "ITTYBIT_API_URL": upstream,
+        "ITTYBIT_API": "automations",
         "SUPABASE_URL": upstream,
         "SUPABASE_SECRET_KEY": "sb_secret_bench",
         "FUNCTIONS_SECRET": SECRET,
