@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import psycopg
 
-from local import postgrest, storage_server
+from local import postgrest, realtime, storage_server
 from local.faults import Faults
 from local.functions import NAMES, ROOT, FunctionProcess, stage
 from local.gateway import ProjectKeys, create_app
@@ -141,7 +141,9 @@ class Stack:
         self._stopping.callback(storage.close)
         rest = postgrest.create_blueprint(self.postgres)
         self._stopping.callback(rest.close)
-        services = {"/storage/v1": storage, "/rest/v1": rest}
+        live = realtime.create_blueprint(self.postgres, self.keys)
+        self._stopping.callback(live.close)
+        services = {"/storage/v1": storage, "/rest/v1": rest, "/realtime/v1": live}
         self.supabase = Faults(create_app(self.keys, services), _words_of_supabase)
         self.supabase_url = self._serve(self.supabase)
         say(f"Supabase  {self.supabase_url}")
