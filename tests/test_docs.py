@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from local.functions import ROOT
@@ -162,29 +161,6 @@ def as_user(project: Project, role: str, user: str | None, statement: str) -> li
             "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)", [role, claims]
         )
         return connection.execute(statement.encode()).fetchall()
-
-
-def test_users_see_their_own_status_and_nothing_else(cookbook: Project) -> None:
-    cookbook.put("inbox/mine.mp4", bucket="media", owner_id=OWNER)
-    cookbook.put("inbox/theirs.mp4", bucket="media", owner_id=ANOTHER)
-    cookbook.put("inbox/nobodys.mp4", bucket="media")
-    see = "select name, state from public.my_media where name like 'inbox/%' order by name"
-    states = {(row["name"], row["state"]) for row in as_user(cookbook, "authenticated", OWNER, see)}
-    assert ("inbox/mine.mp4", "queued") in states
-    assert {name for name, _ in states} <= {"inbox/mine.mp4", "inbox/a.mp4"}
-    assert {row["name"] for row in as_user(cookbook, "authenticated", ANOTHER, see)} == {"inbox/theirs.mp4"}
-    assert as_user(cookbook, "authenticated", str(uuid.uuid4()), see) == []
-    assert as_user(cookbook, "authenticated", None, see) == []
-
-
-@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
-def test_the_window_opens_nothing_more(cookbook: Project, role: str) -> None:
-    may = "select privilege from unnest('{select,insert,update,delete}'::text[]) as privilege where "
-    may += f"has_table_privilege('{role}', 'public.my_media', privilege)"
-    assert [row["privilege"] for row in cookbook.sql(may)] == (["select"] if role == "authenticated" else [])
-    for closed in ("ittybit.jobs", "ittybit.rules", "ittybit.status"):
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            as_user(cookbook, role, OWNER, f"select from {closed}")
 
 
 def test_users_read_their_own_results_alone(cookbook: Project) -> None:
