@@ -69,7 +69,7 @@ sbom: $(VENV)/installed ## Bill of materials of what is deployed: build/sbom.jso
 	@$(BIN)/cyclonedx-py requirements --output-reproducible --output-file build/sbom.json requirements.txt
 
 clean: ## Remove what these commands made
-	@rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build tests/front_end/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/installed: requirements-dev.txt
 	@$(PYTHON) deploy/install.py $@ $<

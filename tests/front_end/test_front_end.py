@@ -33,6 +33,7 @@ const OPTIONS = {
 """
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.skipif(
     not HAS_CLIENTS and not os.environ.get("CI"), reason="needs Node.js, and npm ci --prefix tests/front_end"
 )
@@ -74,7 +75,7 @@ def test_the_snippets_upload_watch_listen_and_read_the_result(tmp_path: Path) ->
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
             check=False,
         )
     assert done.returncode == 0, done.stderr

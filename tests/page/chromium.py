@@ -102,11 +102,11 @@ class Chromium:
         """What an element shows, or nothing where there is none."""
         return str(self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
 
-    def wait_for(self, script: str, *, seconds: float = 30) -> None:
+    def wait_for(self, script: str, *, seconds: float = 60) -> None:
         """Wait until an expression of the page is true."""
         until(lambda: self.run(f"Boolean({script})"), seconds=seconds, every=0.1)
 
-    def wait_for_text(self, text: str, selector: str = "body", *, seconds: float = 30) -> None:
+    def wait_for_text(self, text: str, selector: str = "body", *, seconds: float = 60) -> None:
         until(lambda: text in self.text(selector), seconds=seconds, every=0.1)
 
     def click(self, selector: str) -> None:

@@ -24,7 +24,10 @@ from local.stack import Stack
 from tests.page.chromium import PATH, Chromium
 from tests.waiting import until
 
-pytestmark = pytest.mark.skipif(PATH is None and not os.environ.get("CI"), reason="there is no Chromium here")
+pytestmark = [
+    pytest.mark.skipif(PATH is None and not os.environ.get("CI"), reason="there is no Chromium here"),
+    pytest.mark.timeout(240),  # it encodes, too, and may be one of several at a time
+]
 PICTURES = ROOT / "build" / "page"
 MARKUP = "<img src=x onerror=alert(1)>"
 
