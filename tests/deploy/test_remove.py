@@ -181,6 +181,7 @@ def test_a_dry_run_shows_each_step_and_takes_none(developer: Developer) -> None:
     assert [line.rpartition("/")[2] for line in lines] == [
         "remove_schedule.sql",
         "remove_triggers.sql",
+        "unshare_status.sql",
         "remove_schema.sql",
     ]
     assert developer.project.value("select count(*) from ittybit.settings") == 1
