@@ -14,6 +14,10 @@ KEY ?= honoured
 ifeq ($(filter honoured ignored,$(KEY)),)
   $(error KEY=$(KEY): it is honoured or ignored)
 endif
+API ?= automations
+ifeq ($(filter automations jobs,$(API)),)
+  $(error API=$(API): it is automations or jobs)
+endif
 FUZZ_SECONDS ?= 60
 UPGRADE ?=
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -25,8 +29,8 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/installed ## The whole way once: a clip in, results out (FILE=path for one of yours)
-	@$(BIN)/python -m local demo $(if $(FILE),"$(FILE)")
+demo: $(VENV)/installed ## The whole way once: a clip in, results out (FILE=path for one of yours; API=jobs)
+	@$(BIN)/python -m local demo --api $(API) $(if $(FILE),"$(FILE)")
 
 serve: $(VENV)/installed ## The embedded stack, staying up (ENV=.env: the functions alone, against real services)
 	@$(BIN)/python -m local serve $(if $(ENV),--env "$(ENV)")
@@ -38,8 +42,8 @@ test: $(VENV)/installed ## All tests, several files at a time
 	@./deploy.sh stage >/dev/null
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
 
-faults: $(VENV)/installed ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored)
-	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
+faults: $(VENV)/installed ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored API=jobs)
+	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) --api $(API) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
 
 bench: $(VENV)/installed ## What it costs beside what one has without it (ROWS=1,2; DOCS=1 puts it into docs/performance.md)
 	@$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(DOCS),--write-docs)

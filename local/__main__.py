@@ -18,6 +18,7 @@ from local.functions import FunctionError
 from local.postgres import StartError
 from local.room import RoomError
 from local.threads import ThreadDiedError
+from shared.ittybit import GENERATIONS
 
 # Their messages are for whoever runs this.
 _EXPECTED = (
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     once = commands.add_parser("demo", help="the whole way once: a clip in, results out")
     once.add_argument("file", nargs="?", type=Path, help="a video of yours; by default one is made")
+    once.add_argument("--api", choices=GENERATIONS, default="automations", help="the API that ittybit speaks")
     stay = commands.add_parser("serve", help="the stack, staying up")
     stay.add_argument("--env", type=Path, help="run the functions alone, against the services this file names")
     commands.add_parser("faults", add_help=False, help="the stack under load and faults; faults --help tells more")
@@ -43,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.command == "demo":
-            demo.run(options.file)
+            demo.run(options.file, options.api)
         elif options.command == "faults":
             return fault_run.main(rest)
         elif options.env:

@@ -30,8 +30,8 @@ class DemoError(Exception):
     """The demo cannot go on; the message says why."""
 
 
-def run(file: Path | None) -> None:
-    """Run the demo with a clip of its own or with ``file``.
+def run(file: Path | None, api: str = "automations") -> None:
+    """Run the demo with a clip of its own or with ``file``, at an ittybit that speaks this generation of its API.
 
     Raises:
         DemoError: the file is no video, a job failed, or a result does not decode.
@@ -50,7 +50,7 @@ def run(file: Path | None) -> None:
     say("starting the stack: everything on this machine, nothing leaves it")
     with (
         ThreadWatch() as threads,
-        Stack.start(say=say) as stack,
+        Stack.start(say=say, api=api) as stack,
         contextlib.closing(Project(stack)) as project,
     ):
         if file is None:
@@ -59,7 +59,8 @@ def run(file: Path | None) -> None:
             say("made a clip: 1920x1080, 6 s")
         connection = project.set_up()
         say(f"bucket {BUCKET!r} (private); create-connection registered its keys at ittybit: {connection}")
-        say("rules: soundtrack (an automation, by on-upload); video-720p and still (tasks, by push-back)")
+        kept = "a task whose result stays at ittybit" if api == "jobs" else "an automation"
+        say(f"rules: soundtrack ({kept}, by on-upload); video-720p and still (tasks, by push-back)")
         name = f"clips/{_key(file)}"
         project.upload(BUCKET, name, file, mimetypes.guess_type(file.name)[0] or "video/mp4")
         say(f"uploaded {name} ({file.stat().st_size:,} bytes): nothing else was called by hand")

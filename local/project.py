@@ -1,4 +1,4 @@
-"""A Supabase developer's own steps on the embedded stack: a bucket, the connection, an automation, rules, an upload."""
+"""A Supabase developer's own steps on the embedded stack: a bucket, the connection, rules, an upload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from psycopg.types.json import Jsonb
 from local.stack import Stack
 
 BUCKET = "media"
-# What becomes of every video in the bucket: two tasks whose output comes back, and an automation at ittybit.
+# What becomes of every video in the bucket: two tasks whose output comes back, and one whose output stays at ittybit,
+# as the only task of an automation where ittybit has automations.
 TASKS = {
     "video-720p": {
         "kind": "video",
@@ -25,7 +26,7 @@ TASKS = {
         "destination": f"s3://{BUCKET}/processed/{{dir}}{{stem}}.jpeg",
     },
 }
-AUTOMATION = {"name": "Soundtrack", "workflow": [{"kind": "audio", "options": {"format": "mp3"}}]}
+KEPT = {"kind": "audio", "options": {"format": "mp3"}}
 
 
 class Project:
@@ -73,6 +74,12 @@ class Project:
         body: dict[str, Any] = answer.json()
         return body
 
+    def action(self, task: dict[str, Any]) -> dict[str, Any]:
+        """The task as an action: of an automation made for it, or where ittybit has none, by itself."""
+        if self._stack.ittybit.api == "jobs":
+            return {"task": task}
+        return {"automation_id": self.create_automation({"name": "One task", "workflow": [task]})}
+
     def create_automation(self, automation: dict[str, Any]) -> str:
         """Make an automation at ittybit and return its id."""
         headers = {"authorization": f"Bearer {self._stack.ittybit_key}"}
@@ -89,10 +96,10 @@ class Project:
         )
 
     def set_up(self) -> str:
-        """Do all of it once: bucket, connection, automation, rules; return the connection's id."""
+        """Do all of it once: bucket, connection, rules; return the connection's id."""
         self.create_bucket(BUCKET)
         connection = self.create_connection()["connection"]["id"]
-        self.add_rule("soundtrack", automation_id=self.create_automation(AUTOMATION))
+        self.add_rule("soundtrack", **self.action(KEPT))
         for name, task in TASKS.items():
             self.add_rule(name, task=task)
         return str(connection)

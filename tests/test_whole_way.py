@@ -22,13 +22,15 @@ from local.serve import ENVIRONMENT
 COMMAND = [sys.executable, "-m", "local"]
 
 
-def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack(tmp_path: Path) -> None:
+@pytest.mark.parametrize("api", ["automations", "jobs"])
+def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack(tmp_path: Path, api: str) -> None:
     clip = tmp_path / "höliday (1) & more.mp4"  # what Supabase refuses in a key is replaced
     make_clip(clip, seconds=3, size="1280x960")
     for old in RESULTS.glob("h_liday*"):
         old.unlink()
 
-    done = subprocess.run([*COMMAND, "demo", str(clip)], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [*COMMAND, "demo", "--api", api, str(clip)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
     video, still, sound = (probe(RESULTS / f"h_liday (1) & more{end}") for end in ("-720p.mp4", ".jpeg", ".mp3"))

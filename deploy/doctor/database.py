@@ -47,6 +47,7 @@ class Rule(BaseModel):
 
     name: str
     automation_id: str | None
+    kind: str | None
     bucket: str | None
 
 
@@ -123,7 +124,10 @@ class Database:
               coalesce(
                 (
                   select jsonb_agg(
-                    jsonb_build_object('name', r.name, 'automation_id', r.automation_id, 'bucket', b.id) order by r.name
+                    jsonb_build_object(
+                      'name', r.name, 'automation_id', r.automation_id, 'kind', r.task ->> 'kind', 'bucket', b.id
+                    )
+                    order by r.name
                   )
                   from ittybit.rules as r
                   left join storage.buckets as b on b.id = substring(r.task ->> 'destination' from '^s3://([^/]+)/')

@@ -29,6 +29,7 @@ _OUTSIDE = (
     *functions.NAMES,
     "clocks",
     "ittybit key",
+    "ittybit api",
     "automations",
     "connection",
     "s3 keys",
@@ -189,10 +190,16 @@ class _Examination:
         key = _attempt("ittybit key", lambda: self._look_at_key(settings))
         yield key
         if key.verdict != "ok":
-            yield from (_needs(check, "ittybit key") for check in ("automations", "connection", "s3 keys"))
+            yield from (
+                _needs(check, "ittybit key") for check in ("ittybit api", "automations", "connection", "s3 keys")
+            )
             return
-        users = self._automations(settings)
-        if users is None:
+        users, kinds = self._automations(settings), self._kinds()
+        api = _attempt("ittybit api", lambda: ittybit.api(settings, users or {}, kinds))
+        yield api
+        if api.verdict == "failure":
+            yield _needs("automations", "ittybit api")
+        elif users is None:
             yield skipped("automations", "without the database the rules are not known")
         else:
             yield _attempt("automations", lambda: ittybit.automations(settings, users))
@@ -221,6 +228,14 @@ class _Examination:
             if rule.automation_id:
                 users.setdefault(rule.automation_id, []).append(f"rule {rule.name}")
         return users
+
+    def _kinds(self) -> dict[str, list[str]]:
+        """The kinds of task in use, as far as is known, each with its rules."""
+        kinds: dict[str, list[str]] = {}
+        for rule in self._setup.rules if self._setup else ():
+            if rule.kind:
+                kinds.setdefault(rule.kind, []).append(f"rule {rule.name}")
+        return kinds
 
 
 def _needs(check: str, other: str) -> Finding:

@@ -1,4 +1,4 @@
-"""The ittybit account: its key, the automations that rules run, the connection that results are written through."""
+"""The ittybit account: its key, its API, the automations that rules run, the connection that results go through."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from pydantic import BaseModel, ValidationError
 from deploy.doctor.asking import LIMIT_SECONDS
 from deploy.doctor.finding import Finding, failure, ok, warning
 from shared.errors import Answered
-from shared.http import Deadline, send
+from shared.http import Deadline
 from shared.ittybit import Ittybit
+from shared.ittybit_api import Api
 from shared.ittybit_shapes import Connection, bare
 from shared.settings import Settings
+
+# Of a job, by https://ittybit.com/api/create-job.
+JOB_KINDS = ("video", "audio", "image", "animation", "adaptive_video")
 
 
 class Automation(BaseModel):
@@ -29,6 +33,34 @@ def connections(settings: Settings) -> list[Connection]:
         ServiceError: ittybit does not take the key, or does not answer.
     """
     return Ittybit(settings, Deadline(LIMIT_SECONDS)).connections()
+
+
+def api(settings: Settings, users: Mapping[str, Sequence[str]], kinds: Mapping[str, Sequence[str]]) -> Finding:
+    """Say which generation of its API starts what is due, and what the rules ask of it that it cannot do.
+
+    Args:
+        settings: the key's.
+        users: the automations in use, each with the rules that run it.
+        kinds: the kinds of task in use, each with the rules that make it.
+
+    Raises:
+        ServiceError: which one answers could not be found out.
+    """
+    client = Ittybit(settings, Deadline(LIMIT_SECONDS))
+    generation = client.generation
+    if settings.ittybit_api != "auto" and not client.speaks(generation):
+        saw = f"ITTYBIT_API is {generation}, but {settings.ittybit_api_url} has no /{generation}"
+        return failure("ittybit api", saw, "Leave ITTYBIT_API out, or set it to auto.")
+    if generation == "jobs" and users:
+        saw = f"it speaks jobs and has no automations: {', '.join(one for rules in users.values() for one in rules)}"
+        return failure("ittybit api", saw, "Give the rule a task in place of its automation_id: docs/ittybit.md.")
+    strange = {kind: rules for kind, rules in kinds.items() if generation == "jobs" and kind not in JOB_KINDS}
+    if strange:
+        saw = "; ".join(f"a {kind} ({', '.join(rules)})" for kind, rules in strange.items())
+        remedy = f"Documented are {', '.join(JOB_KINDS)}: change the rule, or look at what ittybit says of its jobs."
+        return warning("ittybit api", f"it speaks jobs, and no document has {saw}", remedy)
+    chosen = "as ITTYBIT_API says" if settings.ittybit_api != "auto" else "as it answers"
+    return ok("ittybit api", f"starts go to its API of {generation}, {chosen}")
 
 
 def automations(settings: Settings, users: Mapping[str, Sequence[str]]) -> Finding:
@@ -64,14 +96,8 @@ def automations(settings: Settings, users: Mapping[str, Sequence[str]]) -> Findi
 
 
 def _automation(settings: Settings, automation_id: str) -> Automation:
-    reply = send(
-        "ittybit",
-        "GET",
-        f"{settings.ittybit_api_url}/automations/{quote(automation_id, safe='')}",
-        deadline=Deadline(LIMIT_SECONDS),
-        headers={"authorization": f"Bearer {settings.ittybit_api_key}"},
-        repeatable=True,
-    )
+    path = f"automations/{quote(automation_id, safe='')}"
+    reply = Api(settings, Deadline(LIMIT_SECONDS)).call("GET", path, repeatable=True)
     try:
         return Automation.model_validate(bare(reply.data))
     except ValidationError:

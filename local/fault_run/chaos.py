@@ -106,12 +106,14 @@ class Chaos:
         """Kill a function and all that it has claimed while it waits for an answer; the request goes on without it."""
         place = next(self._places)
         supabase, ittybit = self._stack.supabase, self._stack.ittybit_api
+        speaks_jobs = self._stack.ittybit.api == "jobs"
         where: dict[str, tuple[Faults, str, str, tuple[str, ...]]] = {
-            # Who claims, signs or reports cannot be told from outside: then both die, as with their host.
+            # Who claims, signs or reports cannot be told from outside, nor whose a job is: then both die, as with their
+            # host.
             "claim": (supabase, "POST", "/rest/v1/rpc/ittybit_claim", WORKING),
             "sign": (supabase, "POST", "/storage/v1/object/sign/[^/]+", WORKING),
-            "start": (ittybit, "POST", "/tasks", ("push-back",)),
-            "check": (ittybit, "GET", "/runs/[^/]+", ("on-upload",)),
+            "start": (ittybit, "POST", "/tasks|/jobs", WORKING if speaks_jobs else ("push-back",)),
+            "check": (ittybit, "GET", "/(runs|jobs)/[^/]+", WORKING if speaks_jobs else ("on-upload",)),
             "report": (supabase, "POST", "/rest/v1/rpc/ittybit_report", WORKING),
         }
         origin, method, path, names = where[place]

@@ -13,6 +13,7 @@ from local.fault_run.settling import SettlingError
 from local.fault_run.uploads import LoadError
 from local.fault_run.whole_run import run
 from local.functions import ROOT
+from shared.ittybit import GENERATIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--uploads", type=int, default=300, help="how many objects (300)")
     parser.add_argument("--seed", type=int, default=1, help="plans the same load and faults each time (1)")
     parser.add_argument("--ignore-idempotency", action="store_true", help="ittybit ignores Idempotency-Key")
+    parser.add_argument("--api", choices=GENERATIONS, default="automations", help="the API that ittybit speaks")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "faults.json", help="(build/faults.json)")
     options = parser.parse_args(arguments)
     began = time.monotonic()
@@ -31,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{time.monotonic() - began:6.1f} s  {line}", flush=True)
 
     try:
-        report = run(options.uploads, options.seed, ignore_idempotency=options.ignore_idempotency, say=say)
+        report = run(
+            options.uploads, options.seed, api=options.api, ignore_idempotency=options.ignore_idempotency, say=say
+        )
     except (SettlingError, LoadError, ValueError) as error:
         print(f"\nfaults: {error}", file=sys.stderr)
         return 1

@@ -29,11 +29,12 @@ def gather(
     """
     with httpx.Client(trust_env=False, timeout=60) as http:
         stored = _listing(http, stack)
-        failed = _failed(http, stack, "tasks") | _failed(http, stack, "runs")
     if missing := {name: tag for name, tag in load.names.items() if stored.get(name) != tag}:
         raise LoadError(f"the storage server has lost what it stored: {missing}")
     jobs = [Job(*row) for row in stack.sql(_LEDGER, [BUCKET])]
-    return Evidence(stack.ittybit.journal, requests, failed, jobs, stored, rules, RESULTS, renamed_results)
+    return Evidence(
+        stack.ittybit.journal, requests, stack.ittybit.failed, jobs, stored, rules, RESULTS, renamed_results
+    )
 
 
 def _listing(http: httpx.Client, stack: Stack) -> dict[str, str]:
@@ -46,19 +47,3 @@ def _listing(http: httpx.Client, stack: Stack) -> dict[str, str]:
         if not answer["hasNext"]:
             return stored
         cursor = {"cursor": answer["nextCursor"]}
-
-
-def _failed(http: httpx.Client, stack: Stack, what: str) -> set[str]:
-    """The ids of the runs or tasks that ittybit says failed."""
-    headers = {"authorization": f"Bearer {stack.ittybit_key}"}
-    failed: set[str] = set()
-    after: dict[str, str] = {}
-    while True:
-        answer = http.get(
-            f"{stack.ittybit_url}/{what}", params={"status": "failed", "limit": "100", **after}, headers=headers
-        ).raise_for_status()
-        page = [one["id"] for one in answer.json()]
-        failed |= set(page)
-        if answer.headers["has-more"] != "true":
-            return failed
-        after = {"after": page[-1]}

@@ -47,7 +47,7 @@ _HTTP: Final[_Groups] = (
     (
         "ittybit",
         "POST",
-        "/tasks|/automations/[^/]+/run",
+        "/tasks|/automations/[^/]+/run|/jobs",
         "upload",
         2.4,
         (
@@ -63,7 +63,7 @@ _HTTP: Final[_Groups] = (
     (
         "ittybit",
         "GET",
-        "/(tasks|runs|connections)(/[^/]+)?",
+        "/(tasks|runs|jobs|connections)(/[^/]+)?",
         "upload",
         2.4,
         (

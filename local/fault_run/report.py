@@ -20,6 +20,7 @@ class Report:
     """The figures of a run; ``local.fault_run.witness`` says what is counted as what.
 
     Attributes:
+        api: The generation of ittybit's API.
         uploads: Objects stored, without overwrites; those of the absence are its own.
         faults: How often each kind really happened.
         harmed: Requests of the load that failed or took over 2 s although the database was up.
@@ -35,6 +36,7 @@ class Report:
     """
 
     seed: int
+    api: str
     idempotency: str
     uploads: int
     faults: Mapping[str, int]
@@ -79,7 +81,7 @@ class Report:
         calls = ", ".join(f"{count:,} to {whom}" for whom, count in self.http_calls.items())
         rows: list[tuple[str, Any]] = [
             ("uploads", f"{self.uploads:,} in {self.load_s:.0f} s; the run took {self.whole_s:.0f} s"),
-            ("seed", f"{self.seed}, Idempotency-Key {self.idempotency}"),
+            ("seed", f"{self.seed}, ittybit's API {self.api}, Idempotency-Key {self.idempotency}"),
             ("faults", f"{sum(self.faults.values()):,} of {len(self.faults)} kinds"),
             *((f"  {kind}", count) for kind, count in self.faults.items()),
             ("settle, s", settle),

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from psycopg.types.json import Jsonb
+
 from local.fault_run import witness
 from local.fault_run.absence import go_away_for_days
 from local.fault_run.afterwards import idle_hour, unexplained
@@ -33,12 +35,13 @@ AUTOMATED: Final = "automated"
 COPIED: Final = "copied"
 SHOWN: Final = "shown"
 _RULES: Final = """
-insert into ittybit.rules (name, bucket_id, automation_id, output_prefix, task) values
-  (%s, %s, %s, 'made/', null),
-  (%s, %s, null, null, %s::jsonb),
-  (%s, %s, null, null, '{"kind": "video", "options": {}}')
+insert into ittybit.rules (name, bucket_id, automation_id, task, output_prefix) values
+  (%s, %s, %s, %s, 'made/'),
+  (%s, %s, null, %s, null),
+  (%s, %s, null, %s, null)
 """
-_TASK: Final = f'{{"kind": "video", "options": {{}}, "destination": "s3://{BUCKET}/{RESULTS}{{name}}"}}'
+_KEPT: Final = {"kind": "video", "options": {}}
+_TASK: Final = _KEPT | {"destination": f"s3://{BUCKET}/{RESULTS}{{name}}"}
 _CEILINGS: Final = "update ittybit.settings set starts_per_hour = 1000000, starts_per_day = 1000000"
 _ENDS: Final = """
 select etag, extract(epoch from max(finished_at))::float
@@ -52,13 +55,19 @@ _EXAMPLES: Final = 10
 
 
 def run(
-    uploads: int, seed: int, *, ignore_idempotency: bool = False, say: Callable[[str], None] = lambda _: None
+    uploads: int,
+    seed: int,
+    *,
+    api: str = "automations",
+    ignore_idempotency: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Run so many uploads with the faults that the seed plans, and report.
 
     Args:
         uploads: How many objects are stored; 30 at the least.
         seed: Plans the load and the faults.
+        api: The generation of its API that the stand-in ittybit speaks.
         ignore_idempotency: Whether the stand-in ittybit ignores Idempotency-Key.
         say: Told how it goes, a line each.
 
@@ -70,6 +79,7 @@ def run(
     began = time.monotonic()
     plan = make_plan(uploads, seed)
     options: dict[str, Any] = {
+        "api": api,
         "encode": False,
         "honour_idempotency": not ignore_idempotency,
         "workers": _WORKERS,
@@ -111,6 +121,7 @@ def run(
     examples |= {name: list(value) for name, value in vars(found).items()}
     return Report(
         seed=seed,
+        api=api,
         idempotency="ignored" if ignore_idempotency else "honoured",
         uploads=uploads,
         faults=dict(sorted(faults.items())),
@@ -133,16 +144,18 @@ def run(
 
 
 def _set_up(stack: Stack) -> list[str]:
-    """Make the bucket, the connection, the automation and the rules; return the rules' names."""
+    """Make the bucket, the connection and the rules; return the rules' names."""
     project = Project(stack)
     try:
         project.create_bucket(BUCKET)
         project.create_connection()
-        automation = project.create_automation({"name": "Copies", "workflow": [{"kind": "video"}]})
+        action = project.action(_KEPT)
     finally:
         project.close()
     stack.sql(_CEILINGS)
-    stack.sql(_RULES, [AUTOMATED, BUCKET, automation, COPIED, BUCKET, _TASK, SHOWN, BUCKET])
+    kept, copied = Jsonb(_KEPT), Jsonb(_TASK)
+    automated = [action.get("automation_id"), None if "automation_id" in action else kept]
+    stack.sql(_RULES, [AUTOMATED, BUCKET, *automated, COPIED, BUCKET, copied, SHOWN, BUCKET, kept])
     return [AUTOMATED, COPIED, SHOWN]
 
 

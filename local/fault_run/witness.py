@@ -10,8 +10,8 @@ was bought, and how often, is ittybit's to say.
   start after one that failed at ittybit is none: a failed job's content may be tried again under another name.
 - ``ambiguous``: of these, those that nobody could have kept apart: an earlier attempt's request was accepted only when
   the later attempt had looked for it, had not found it and had asked for its own. That is so when the earlier request,
-  of the same mark, was accepted after the later one had arrived at ittybit, and somebody had looked (``GET /tasks``)
-  within the length of an invocation before. They are not counted as started twice.
+  of the same mark, was accepted after the later one had arrived at ittybit, and somebody had looked (``GET
+  /tasks``, ``GET /jobs``) within the length of an invocation before. They are not counted as started twice.
 - ``self_started``: accepted starts whose source is a result: a key that some start wrote to, what it was renamed to, or
   anything under the results' prefix.
 """
@@ -191,7 +191,7 @@ def _arrival(entry: Entry, mark: str, requests: Sequence[Request]) -> float:
 def _looked(requests: Sequence[Request], by: float) -> bool:
     return any(
         request.method == "GET"
-        and request.path == "/tasks"
+        and request.path in ("/tasks", "/jobs")
         and "run_id=" not in request.query  # a run's own tasks
         and by - INVOCATION_SECONDS <= request.arrived <= by
         for request in requests

@@ -27,6 +27,7 @@ class Ittybit:
 
     Attributes:
         app: The HTTP API, for ``local.server.Server``; it answers, and accepts, before ``start`` too.
+        api: As given.
 
     Args:
         api_key: The only key.
@@ -51,6 +52,7 @@ class Ittybit:
         shapes: Shapes | None = None,
         api: Literal["automations", "jobs", "both"] = "automations",
     ) -> None:
+        self.api = api
         directory = directory.absolute()
         results = directory / "results"
         results.mkdir(parents=True, exist_ok=True)

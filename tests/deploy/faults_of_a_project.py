@@ -84,7 +84,7 @@ def at_on_upload(make: Callable[[Examined], AbstractContextManager[None]], saw: 
 
 OUTSIDE = {
     *("supabase_key", "data_api", "on_upload", "push_back", "create_connection", "clocks"),
-    *("ittybit_key", "automations", "connection", "s3_keys"),
+    *("ittybit_key", "ittybit_api", "automations", "connection", "s3_keys"),
 }
 INSIDE = {
     *("triggers", "rpcs", "addresses", "secret", "pg_net", "pg_cron", "rules", "buckets", "limits", "results"),
@@ -507,8 +507,13 @@ def a_host_s_clock_goes_wrong(on: Examined) -> Iterator[Changes]:
 
 in_environment(
     {"ITTYBIT_API_KEY": "ittybit_key_of_nobody"},
-    {"automations", "connection", "s3_keys"},
+    {"ittybit_api", "automations", "connection", "s3_keys"},
     ittybit_key=("failure", "ittybit: The API key is not valid.", "check ITTYBIT_API_KEY"),
+)
+in_environment(
+    {"ITTYBIT_API": "jobs"},
+    {"automations"},
+    ittybit_api=("failure", "ITTYBIT_API is jobs, but http://127.0.0.1", "set it to auto"),
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from deploy.doctor import supabase
+from deploy.doctor import ittybit, supabase
 from deploy.doctor.__main__ import main
 from deploy.doctor.examination import examine
 from deploy.doctor.finding import exit_status
@@ -20,6 +20,7 @@ from tests.deploy.clone import Clone
 from tests.deploy.examined import Examined
 from tests.deploy.faults_of_a_project import FAULTS, INSIDE, OUTSIDE, Fault
 from tests.functions.calling import NOWHERE
+from tests.functions.ittybit_alone import alone
 from tests.waiting import until
 
 ALL = {"settings", "database", "migrations", *INSIDE, *OUTSIDE}
@@ -114,6 +115,23 @@ def test_a_legacy_key_s_project_is_compared_with_a_ref_alone(url: str, kind: str
     assert (found, fault and fault.saw) == (kind, saw)
 
 
+@pytest.mark.parametrize(
+    ("users", "kinds", "verdict", "saw"),
+    [
+        ({"auto_1": ["rule old"]}, {"video": ["rule new"]}, "failure", "has no automations: rule old"),
+        ({}, {"video": ["rule new"], "speech": ["rule words"]}, "warning", "no document has a speech (rule words)"),
+        ({}, {"video": ["rule new"]}, "ok", "its API of jobs, as it answers"),
+    ],
+)
+def test_what_the_api_cannot_do_for_the_rules_is_told(
+    tmp_path: Path, users: dict[str, list[str]], kinds: dict[str, list[str]], verdict: str, saw: str
+) -> None:
+    with alone(tmp_path, "jobs") as one:
+        found = ittybit.api(load(NOWHERE | {"ITTYBIT_API_URL": one.origin}), users, kinds)
+    assert (found.verdict, saw in found.saw) == (verdict, True), found
+    assert (found.remedy is None) == (verdict == "ok")
+
+
 def test_a_project_that_ittybit_cannot_reach_is_a_warning() -> None:
     # The first alone: the others would ask at these addresses.
     found = next(examine(NOWHERE | {"SUPABASE_URL": "http://kong:8000", "ITTYBIT_API_URL": "https://example.com"}))
@@ -147,7 +165,7 @@ def test_findings_are_printed_a_line_each_and_end_with_their_worst(
         "warning   database            not looked at: DATABASE_URL is not set -> Set it, or: Run in"
     )
     assert lines[0].startswith("ok        settings            complete, for http://127.0.0.1:")
-    assert re.fullmatch(r"12 checks: \d+ ok, 1 warning, 0 failure, \d skipped", lines[-1])
+    assert re.fullmatch(r"13 checks: \d+ ok, 1 warning, 0 failure, \d skipped", lines[-1])
     assert len(lines) == 13
 
     assert main(["--json"], {**examined.environment, "ITTYBIT_API_KEY": ""}) == 2

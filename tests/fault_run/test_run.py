@@ -14,20 +14,21 @@ LOAD = {"object_overwritten", "object_renamed", "object_deleted"}
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("api", ["automations", "jobs"])
 def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], api: str
 ) -> None:
     file = tmp_path / "faults.json"
 
     # The mark alone has to do: the key would hide a second start.
-    status = main(["--uploads", "60", "--seed", "1", "--ignore-idempotency", "--out", str(file)])
+    status = main(["--uploads", "60", "--seed", "1", "--api", api, "--ignore-idempotency", "--out", str(file)])
 
     told = capsys.readouterr().out
     assert status == 0, told
     report = json.loads(file.read_text())
     zeros = {"harmed", "lost", "started_twice", "self_started"}
     assert {name: report[name] for name in zeros} == dict.fromkeys(zeros, 0)
-    assert (report["uploads"], report["seed"], report["idempotency"]) == (60, 1, "ignored")
+    assert (report["uploads"], report["seed"], report["api"], report["idempotency"]) == (60, 1, api, "ignored")
     assert report["absence"]["processed"] == report["absence"]["jobs"] == 60
     assert report["scheduled"]["processed"] == report["scheduled"]["jobs"] == 60
     assert report["breakage"]["parts"] == len(BREAKAGES)
