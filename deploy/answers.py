@@ -26,7 +26,7 @@ class Started(Exact):
 
 
 class RunStarted(Exact):
-    """A person's automation runs, in the generation *automations*."""
+    """A person's automation or own tasks run, in the generation *automations*."""
 
     outcome: Literal["started"]
     run: Started

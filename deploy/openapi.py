@@ -35,7 +35,7 @@ ANSWERS: dict[str, dict[int, tuple[str, Any]]] = {
     },
     "push-back": {
         200: ("Done, or nothing to do.", Drained | Skipped),
-        202: ("Started.", TaskStarted | JobStarted),
+        202: ("Started.", RunStarted | TaskStarted | JobStarted),
     },
     "create-connection": {200: ("The connection is what was asked for.", Registered)},
 }

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from shared.errors import ServiceError, Unanswered
 from shared.ittybit_api import Api, Once
-from shared.ittybit_shapes import Action, Work
+from shared.ittybit_shapes import Action, Step, Work
 
 
 class Automations:
@@ -29,18 +29,30 @@ class Automations:
         self._connection_id = connection_id
         self._newest_tasks = Once(api.pages("tasks", Work, order="desc"))
 
-    def start(self, action: Action, source: str, mark: str, _: Mapping[str, str]) -> Work:
-        """Run the automation, or make the task. No document names ``metadata`` for either, so none is sent."""
+    def start(self, action: Action, source: str, mark: str, metadata: Mapping[str, str]) -> Work:
+        """Run the automation, make the task or the run. Documents name ``metadata`` for the last alone."""
         if action.automation_id is not None:
             path = f"automations/{quote(action.automation_id, safe='')}/run"
             run = self._api.work("POST", path, {"url": source}, mark=mark)
             return run.model_copy(update={"ref": f"runs/{run.id}"})
+        if action.run is not None:
+            ingest = {"kind": "ingest", "options": {"url": source}, "next": list(map(self._step, action.run))}
+            body = {"tasks": [ingest], "metadata": {**metadata, "job": mark}, "idempotency_key": mark}
+            return self._api.work("POST", "runs", body, mark=mark)
         if action.task is None:
             raise ServiceError("ledger", "the job has no action", effect="fail")
-        body: dict[str, Any] = {"url": source, "kind": action.task.kind, "options": action.task.options}
+        body = {"url": source, "kind": action.task.kind, "options": action.task.options}
         if action.task.destination is not None:
             body |= {"connection_id": self._connection_id(), "destination": action.task.destination}
         return self._api.work("POST", "tasks", body, mark=mark)
+
+    def _step(self, step: Step) -> dict[str, Any]:
+        """A step as it is sent; an upload that names no connection goes through the project's."""
+        options = step.options
+        if step.kind == "upload" and "connection_id" not in options:
+            options = {**options, "connection_id": self._connection_id()}
+        following = {"next": list(map(self._step, step.next))} if step.next else {}
+        return {"kind": step.kind, "options": options, **following}
 
     def work(self, resource: str, id_: str) -> Work:
         """A task, or a run; one that has succeeded with the outputs of all its tasks."""
@@ -57,7 +69,7 @@ class Automations:
         task = self._api.oldest(self._newest_tasks, mark, since, now)
         if task is None:
             return None
-        if action.automation_id is None:
+        if action.task is not None:
             return f"tasks/{task.id}"
         if task.run_id is None:
             # Bought it is: it must not be bought again because the answer does not name it.

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
 from shared.ittybit_api import Api, Once
-from shared.ittybit_shapes import Action, Task, Work
+from shared.ittybit_shapes import Action, Step, Task, Work
 
 
 class Jobs:
@@ -35,9 +35,10 @@ class Jobs:
         """Make a job of the task. The key may meet its first start under way: then nothing is known yet."""
         if action.automation_id is not None:
             raise Unsupported("ittybit", "this ittybit has no automations; write a task")
-        if action.task is None:
+        task = action.task if action.run is None else _only_task(action.run)
+        if task is None:
             raise ServiceError("ledger", "the job has no action", effect="fail")
-        body = {"input": source, "metadata": {**metadata, "job": mark}, **self._pipeline(action.task)}
+        body = {"input": source, "metadata": {**metadata, "job": mark}, **self._pipeline(task)}
         try:
             return self._api.work("POST", "jobs", body, mark=mark)
         except Answered as error:
@@ -70,3 +71,16 @@ class Jobs:
         """The oldest job since then with the mark in its metadata or its source."""
         job = self._api.oldest(self._newest, mark, since, now)
         return None if job is None else f"jobs/{job.id}"
+
+
+def _only_task(steps: list[Step]) -> Task:
+    """The task that a run comes to: what a job does is encode once, and upload the result."""
+    match steps:
+        case [Step(kind=kind, options=options, next=[])] if kind != "upload":
+            return Task(kind=kind, options=options)
+        case [Step(kind=kind, options=options, next=[Step(kind="upload", options={"url": str(url), **rest}, next=[])])]:
+            if kind != "upload" and not rest:
+                return Task(kind=kind, options=options, destination=url)
+    raise Unsupported(
+        "ittybit", "a job of this ittybit is one task and one upload of its result; ask for each by itself"
+    )

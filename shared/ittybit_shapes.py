@@ -47,11 +47,20 @@ class Task(BaseModel):
     destination: str | None = None
 
 
+class Step(BaseModel):
+    """A task of a run; those in ``next`` work on its output."""
+
+    kind: str
+    options: dict[str, Any] = {}
+    next: list[Step] = []
+
+
 class Action(BaseModel):
-    """What to do with an object: run an automation, or make a task."""
+    """What to do with an object: run an automation, make a task, or run a workflow of one's own."""
 
     automation_id: str | None = None
     task: Task | None = None
+    run: list[Step] | None = None
 
 
 class Work(BaseModel):

@@ -8,6 +8,7 @@ import pytest
 from local.ittybit_server import Entry
 from tests.functions.calling import Function, outcome
 from tests.functions.project import Project
+from tests.waiting import until
 
 pytestmark = pytest.mark.generations("automations", "jobs")
 
@@ -67,6 +68,93 @@ def test_the_result_of_a_task_of_on_upload_s_stays_at_ittybit(project: Project, 
     assert (entry.connection_id, entry.destination) == (None, None)
     refused = on_upload.ask(asked | {"destination": "s3://private/processed/keep me.mp4"})
     assert [error["field"] for error in refused.get_json()["errors"]] == ["destination"]
+
+
+def a_workflow(name: str, *tasks: dict[str, Any]) -> dict[str, Any]:
+    return {"bucket": "private", "name": name, "tasks": list(tasks)}
+
+
+def an_upload(key: str, **options: str) -> dict[str, Any]:
+    return {"kind": "upload", "options": {"url": f"s3://private/processed/{key}", **options}}
+
+
+def test_one_encode_and_its_upload_are_a_run_or_a_job(project: Project, push_back: Function) -> None:
+    name = "people/workflow.mp4"
+    project.upload("private", name)
+    encode = {"kind": "video", "options": {"height": 240}, "next": [an_upload(name)]}
+    body = outcome(push_back.ask(a_workflow(name, encode)), 202, "started")
+    [entry] = project.starts(name)
+    assert body == told(project, entry, "run")
+    assert (entry.connection_id, entry.destination) == (project.connection, f"s3://private/processed/{name}")
+    assert entry.metadata == {"bucket": "private", "name": name, "job": entry.idempotency_key}
+    until(
+        lambda: (
+            project.http.get(
+                f"{project.stack.supabase_url}/storage/v1/object/private/processed/{name}", headers=project.key
+            ).is_success
+        )
+    )
+
+
+def test_a_run_writes_several_results_and_a_job_does_not(project: Project, push_back: Function) -> None:
+    name = "people/several.mp4"
+    project.upload("private", name)
+    ask = a_workflow(
+        name,
+        {
+            "kind": "video",
+            "next": [an_upload("several/a.mp4"), {"kind": "image", "next": [an_upload("several/b.jpeg")]}],
+        },
+        an_upload("several/c.mp4", connection_id=project.connection),
+    )
+    answer = push_back.ask(ask)
+    if project.speaks_jobs:
+        assert answer.status_code == 422
+        assert "a job of this ittybit is one task and one upload" in answer.get_json()["detail"]
+        assert project.starts(name) == []
+        return
+    run = outcome(answer, 202, "started")["run"]["id"]
+    tasks = project.ittybit("GET", f"tasks?run_id={run}&order=asc")
+    assert [task["kind"] for task in tasks] == ["ingest", "video", "upload", "image", "upload", "upload"]
+    assert {task["options"].get("connection_id") for task in tasks if task["kind"] == "upload"} == {project.connection}
+
+
+@pytest.mark.usefixtures("nobody_called")
+@pytest.mark.parametrize(
+    ("tasks", "field", "reason"),
+    [
+        ([], "tasks", "at least 1"),
+        ([{"kind": "video", "next": [{"kind": "upload", "options": {}}]}], "tasks.0.next.0.options.url", "required"),
+        ([{"kind": "upload", "options": {"url": "https://a/b"}}], "tasks.0.options.url", "s3://bucket/key"),
+        (
+            [{"kind": "upload", "options": {"url": "s3://open/processed/a"}}],
+            "tasks.0.options.url",
+            "DESTINATION_BUCKETS",
+        ),
+        ([{"kind": "upload", "options": {"url": "s3://private/a"}}], "tasks.0.options.url", "OUTPUT_PREFIXES"),
+        ([an_upload("source.mp4")], "tasks.0.options.url", "object itself"),
+        ([an_upload("a"), {"kind": "video", "next": [an_upload("a")]}], "tasks.1.next.0.options.url", "another upload"),
+        ([{"kind": "video", "more": 1}], "tasks.0.more", "not permitted"),
+        ([{"kind": "video"}] * 65, "tasks", "at most 64 steps"),
+        ([{"kind": "video", "next": [{"kind": "image"}] * 64}], "tasks", "at most 64 steps"),
+    ],
+)
+def test_a_workflow_that_cannot_be_is_refused_by_its_field(
+    push_back: Function, tasks: list[dict[str, Any]], field: str, reason: str
+) -> None:
+    answer = push_back.ask(a_workflow("processed/source.mp4", *tasks))
+    assert answer.status_code == 422
+    [fault] = answer.get_json()["errors"]
+    assert fault["field"] == field
+    assert reason in fault["message"]
+
+
+@pytest.mark.usefixtures("nobody_called")
+@pytest.mark.parametrize("depth", [65, 150, 1500])
+def test_a_workflow_without_an_end_is_refused(push_back: Function, depth: int) -> None:
+    steps = '{"kind":"video","next":[' * depth + "]}" * depth
+    body = f'{{"bucket":"private","name":"a.mp4","tasks":[{steps}]}}'
+    assert push_back.send(body.encode(), push_back.bearer).status_code in (400, 422)
 
 
 def test_asked_twice_it_is_done_twice(project: Project, on_upload: Function) -> None:
