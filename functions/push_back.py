@@ -83,15 +83,11 @@ Encode.model_rebuild()
 
 
 def _not_too_many(steps: list[Upload | Encode]) -> list[Upload | Encode]:
-    """Refuse a workflow that nobody means."""
-    count = 0
-    left = list(steps)
-    while left:
-        step = left.pop()
-        count += 1
-        left += step.next if isinstance(step, Encode) else []
-    if count > MAX_STEPS:
-        raise ValueError(f"a run has at most {MAX_STEPS} steps, this one has {count}")
+    def count(steps: list[Upload | Encode]) -> int:
+        return sum(1 + count(step.next) if isinstance(step, Encode) else 1 for step in steps)
+
+    if count(steps) > MAX_STEPS:
+        raise ValueError(f"a run has at most {MAX_STEPS} steps")
     return steps
 
 

@@ -82,8 +82,9 @@ class Ittybit:
     def work(self, ref: str) -> Work:
         """The run, task or job as it is now, whichever generation starts what is new."""
         resource, _, id_ = ref.partition("/")
-        adapter = self._jobs if resource == "jobs" else self._automations
-        return adapter.work(resource, id_).model_copy(update={"ref": ref})
+        work = self._api.work("GET", f"{resource}/{quote(id_, safe='')}").model_copy(update={"ref": ref})
+        is_done = resource == "runs" and work.state == "succeeded"
+        return self._automations.with_outputs(work, id_) if is_done else work
 
     def find(self, action: Action, mark: str, since: datetime, now: datetime, *, may_start: bool = False) -> str | None:
         """The ``ref`` of what an attempt started; None if it certainly started nothing.

@@ -16,7 +16,7 @@ from shared.ittybit_shapes import Action, Step, Work
 
 
 class Automations:
-    """Starts runs and tasks, and follows them. ``Ittybit`` says what each method is for.
+    """Starts runs and tasks. ``Ittybit`` says what each method is for.
 
     Attributes:
         key_holds: how long a start with the same Idempotency-Key surely returns the original: no document says so.
@@ -54,15 +54,11 @@ class Automations:
         following = {"next": list(map(self._step, step.next))} if step.next else {}
         return {"kind": step.kind, "options": options, **following}
 
-    def work(self, resource: str, id_: str) -> Work:
-        """A task, or a run; one that has succeeded with the outputs of all its tasks."""
-        work = self._api.work("GET", f"{resource}/{quote(id_, safe='')}")
-        if resource != "runs" or work.state != "succeeded":
-            return work
-        # A run shows its tasks in short; their outputs are with the tasks themselves.
+    def with_outputs(self, run: Work, id_: str) -> Work:
+        """A run that has succeeded, which shows its tasks in short: their outputs are with the tasks themselves."""
         tasks = self._api.pages("tasks", Work, run_id=id_, order="asc")
-        outputs = dict.fromkeys([*work.outputs, *(address for task in tasks for address in task.outputs)])
-        return work.model_copy(update={"outputs": tuple(outputs)})
+        outputs = dict.fromkeys([*run.outputs, *(address for task in tasks for address in task.outputs)])
+        return run.model_copy(update={"outputs": tuple(outputs)})
 
     def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
         """The oldest task since then whose source carries the mark, or its run."""

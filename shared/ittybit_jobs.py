@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
 from shared.ittybit_api import Api, Once
@@ -16,7 +15,7 @@ from shared.ittybit_shapes import Action, Step, Task, Work
 
 
 class Jobs:
-    """Starts jobs, and follows them. ``Ittybit`` says what each method is for.
+    """Starts jobs. ``Ittybit`` says what each method is for.
 
     Attributes:
         key_holds: how long a start with the same Idempotency-Key surely returns the original: a day, less what two
@@ -62,10 +61,6 @@ class Jobs:
             case "top":
                 said["connection_id"] = self._connection_id()
         return said
-
-    def work(self, resource: str, id_: str) -> Work:
-        """A job."""
-        return self._api.work("GET", f"{resource}/{quote(id_, safe='')}")
 
     def find(self, _: Action, mark: str, since: datetime, now: datetime) -> str | None:
         """The oldest job since then with the mark in its metadata or its source."""
