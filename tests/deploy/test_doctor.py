@@ -166,7 +166,7 @@ def test_findings_are_printed_a_line_each_and_end_with_their_worst(
     )
     assert lines[0].startswith("ok        settings            complete, for http://127.0.0.1:")
     assert re.fullmatch(r"13 checks: \d+ ok, 1 warning, 0 failure, \d skipped", lines[-1])
-    assert len(lines) == 13
+    assert len(lines) == 14
 
     assert main(["--json"], {**examined.environment, "ITTYBIT_API_KEY": ""}) == 2
     findings = json.loads(capsys.readouterr().out)
