@@ -188,7 +188,7 @@ class _Drain:
                 address = objects.public_address(self._call.settings.public_url, start.bucket, start.name, start.mark)
             else:
                 address = sources.address(start.bucket, start.name, start.mark)
-            work = self._ittybit.start(start.action, address, start.mark, bucket=start.bucket, name=start.name)
+            work = self._ittybit.start(start.action, address, start.mark, **start.metadata)
         except Skipped as skipped:
             return Outcome(outcome="skipped", reason=skipped.reason)
         except ServiceError as error:

@@ -49,6 +49,7 @@ class Start(Lease):
         look_since: set when an attempt since then may have started it already: look first.
         now: when it was claimed, by the same clock.
         otherwise: set when it is only to be looked for.
+        version: which content of the object's, where storage says it.
         public: whether the bucket is public.
     """
 
@@ -59,8 +60,14 @@ class Start(Lease):
     otherwise: Outcome | None = None
     bucket: str
     name: str
+    version: str | None = None
     public: bool
     action: Action
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What ittybit is told of the object."""
+        return {"bucket": self.bucket, "name": self.name, **({"version": self.version} if self.version else {})}
 
 
 class Check(Lease):

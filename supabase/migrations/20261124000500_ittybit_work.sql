@@ -323,6 +323,7 @@ begin
           end,
           'bucket', m.bucket_id,
           'name', m.name,
+          'version', m.version,
           'public', coalesce((select b.public from storage.buckets as b where b.id = m.bucket_id), false),
           'action', m.action
         )

@@ -70,6 +70,7 @@ def test_a_start_is_told_everything_it_needs(lease: Row, database: Project) -> N
         "now": None,
         "bucket": "uploads",
         "name": "a.mp4",
+        "version": job["version"],
         "public": False,
         "action": {"automation_id": "auto_1"},
     }

@@ -103,7 +103,8 @@ def unseen(monkeypatch: pytest.MonkeyPatch, in_doubt: Job) -> Job:
 @pytest.mark.generations("jobs")
 def test_where_nothing_is_found_the_same_key_tells(worker: Function, unseen: Job) -> None:
     assert worker.drain() == STARTED
-    assert unseen.start.metadata == {"bucket": "private", "name": unseen.name, "job": unseen.mark}
+    told = {"bucket": "private", "name": unseen.name, "version": unseen["version"], "job": unseen.mark}
+    assert unseen.start.metadata == told
     assert (unseen["undecided"], unseen["in_doubt_since"]) == (False, None)
 
 
