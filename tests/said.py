@@ -100,6 +100,12 @@ def states() -> set[str]:
 def raised(level: str) -> set[str]:
     """What the migrations raise at a level: ``exception`` or ``warning``."""
     texts = re.findall(rf"raise {level}\s+'((?:[^']|'')*)'", MIGRATIONS)
+    if 'rule "%": %' in texts:
+        # Its second half stands in a list of its own.
+        texts.remove('rule "%": %')
+        check = MIGRATIONS.partition("function ittybit.check_rule()")[2].partition("$$;")[0]
+        found = re.findall(r"then\s+array\[\s*'((?:[^']|'')*)'( \|\|)?", check)
+        texts += [f'rule "%": {text}' + "%" * bool(more) for text, more in found]
     return {text.replace("''", "'").replace("%", "…") for text in texts}
 
 

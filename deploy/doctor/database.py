@@ -195,7 +195,7 @@ def defined(migrations: Path) -> Mapping[str, str]:
     for file in sorted(migrations.glob("*.sql")):
         for definition in file.read_text().split("create or replace function ")[1:]:
             name = definition.partition("(")[0]
-            body = re.search(r"^as \$\$(.*?)\$\$;", definition, re.DOTALL | re.MULTILINE)
+            body = re.search(r"\bas \$\$(.*?)\$\$;", definition, re.DOTALL)
             bodies[name] = body[1] if body else ""
     return bodies
 

@@ -1,104 +1,63 @@
 -- The ledger: one row per rule and stored content, written in the transaction that stores the object.
 --
--- `due_at` drives everything. It says when the job next needs a step, by this database's clock. A claim moves it one lease
--- ahead, so a lease that ends without a report is simply due again. A report moves it to the next try, the next check, or
--- null. Nothing here locks a table that is already as it should be: uploads go on while this runs again.
+-- `due_at` drives everything. It says when the job next needs a step, by this database's clock. A claim moves it one
+-- lease ahead, so a lease that ends without a report is simply due again. A report moves it to the next try, the next
+-- check, or null. Nothing here locks a table that is already as it should be: uploads go on while this runs again.
 
 set search_path = '';
 
 create table if not exists ittybit.jobs (
   id uuid primary key default gen_random_uuid(),
-  rule text not null,
-  bucket_id text not null,
-  name text not null,
-  version text,
-  etag text,
-  size bigint,
-  owner_id text,
+  rule text not null, bucket_id text not null, name text not null,
+  version text, -- storage.objects.version: one value per stored content, new on overwrite and move
+  etag text, size bigint, owner_id text,
   action jsonb not null,
   function text not null generated always as (
     case when action ? 'run' or action -> 'task' ? 'destination' then 'push-back' else 'on-upload' end
   ) stored,
   state text not null default 'queued' check (state in ('queued', 'started', 'succeeded', 'failed', 'skipped')),
-  generation integer not null default 1,
-  attempt integer not null default 0,
-  lost integer not null default 0,
+  generation integer not null default 1, -- counts up when the work is asked for again; part of the mark
+  attempt integer not null default 0, -- the last claim's number; it never falls, so an older claim's report is known
+  lost integer not null default 0, -- how many leases in a row ended without a report
   backfill boolean not null default false,
-  due_at timestamptz,
-  claimed_at timestamptz,
-  in_doubt_since timestamptz,
-  undecided boolean not null default false,
-  former_name text,
-  -- In this order work is claimed. 0 and 1 buy nothing: they are claimed whatever keeps starts back.
+  due_at timestamptz, claimed_at timestamptz, -- claimed_at: when the lease began; null when no function holds the job
+  in_doubt_since timestamptz, undecided boolean not null default false,
+  former_name text, -- what ittybit was told, when the object was renamed since: a failure then starts it once more
+  -- The order in which work is claimed. 0 and 1 buy nothing: they are claimed whatever keeps starts back.
   priority smallint not null generated always as (
-    case
-      when state = 'queued' and in_doubt_since is not null then 0
-      when state = 'started' then 1
-      when not backfill then 2
-      else 3
-    end
+    case when state = 'started' then 1 when state = 'queued' and in_doubt_since is not null then 0
+      when backfill then 3 else 2 end
   ) stored,
-  ittybit_id text,
-  progress real,
-  outputs text[],
-  reason text,
-  error jsonb,
-  failures integer not null default 0,
-  failing_since timestamptz,
-  created_at timestamptz not null default now(),
-  started_at timestamptz,
-  progressed_at timestamptz,
-  finished_at timestamptz,
-  orphaned_at timestamptz
+  ittybit_id text, progress real, outputs text[], reason text, error jsonb,
+  failures integer not null default 0, failing_since timestamptz,
+  created_at timestamptz not null default now(), started_at timestamptz, progressed_at timestamptz,
+  finished_at timestamptz, orphaned_at timestamptz -- since when the content is gone: only then the row may go
 );
-
 comment on table ittybit.jobs is 'What became of each object that a rule matched. Deleted rules leave their jobs.';
-comment on column ittybit.jobs.version is 'storage.objects.version: one value per stored content, new on overwrite and move.';
-comment on column ittybit.jobs.owner_id is
-  'storage.objects.owner_id: whose the content is. Of a user''s files deploy/share_status.sql shows the user the state.';
-comment on column ittybit.jobs.action is
-  'The rule''s action as it was at the upload, placeholders filled in: {"automation_id"} or {"task"}.';
-comment on column ittybit.jobs.function is 'The HTTP function that does the work.';
-comment on column ittybit.jobs.generation is 'Counts up when the work is asked for again; part of the mark.';
-comment on column ittybit.jobs.attempt is 'The number of the last claim. It never falls, so a report of an older claim is known.';
-comment on column ittybit.jobs.lost is 'How many leases in a row ended without a report.';
-comment on column ittybit.jobs.backfill is 'Made by a backfill: live uploads go first.';
-comment on column ittybit.jobs.due_at is 'When the job next needs a step, or when its lease ends; null when nothing is left to do.';
-comment on column ittybit.jobs.claimed_at is 'When the lease began; null when no function holds the job.';
-comment on column ittybit.jobs.in_doubt_since is
-  'Since when a start may have happened without our knowing: set by a claim, cleared by a certain report.';
+comment on column ittybit.jobs.owner_id is 'Whose the content is; see deploy/share_status.sql.';
+comment on column ittybit.jobs.action is 'The rule''s action as it was at the upload, placeholders filled in.';
+comment on column ittybit.jobs.due_at is 'When the job needs a step, or its lease ends; null when nothing is left.';
+comment on column ittybit.jobs.in_doubt_since is 'Since when a start may have happened unknown to us; null when sure.';
 comment on column ittybit.jobs.undecided is 'Nobody could tell whether it was started, so it was started once more.';
-comment on column ittybit.jobs.former_name is
-  'The name that ittybit was given, when the object was renamed since: a failure then starts it once more.';
-comment on column ittybit.jobs.ittybit_id is 'The run, task or job at ittybit.';
-comment on column ittybit.jobs.outputs is 'Addresses of the results: s3://bucket/key or https.';
 comment on column ittybit.jobs.reason is 'Why it was skipped or failed, in one word.';
 comment on column ittybit.jobs.error is 'The last error: {"status", "kind", "message"} as the service gave it.';
-comment on column ittybit.jobs.orphaned_at is 'Since when the content no longer exists: only then the row may go.';
 
 create table if not exists ittybit.outputs (
   bucket_id text not null,
-  name text not null,
+  name text not null, -- a key, or a folder ending in / for kinds that write many files
   job uuid not null,
   primary key (bucket_id, name, job)
 );
-
-comment on table ittybit.outputs is 'What started jobs may write: an object stored there is a result and starts nothing.';
-comment on column ittybit.outputs.name is 'A key, or a folder ending in / for kinds that write many files.';
+comment on table ittybit.outputs is 'What started jobs may write: an object there is a result and starts nothing.';
 
 create table if not exists ittybit.functions (
   name text primary key check (name in ('on-upload', 'push-back')),
   url text check (url ~ '^https?://[!-~]+$'),
-  knocked_at timestamptz,
-  request_id bigint,
-  claimed_at timestamptz
+  knocked_at timestamptz, -- the first wake-up that no claim has followed, as pg_cron sees it
+  request_id bigint, -- pg_net's number of pg_cron's last wake-up, for reading only: a crash reuses it
+  claimed_at timestamptz -- the first claim after the last wake-up
 );
-
-comment on table ittybit.functions is 'The HTTP functions that do the work.';
-comment on column ittybit.functions.url is 'The address that wake-ups are sent to.';
-comment on column ittybit.functions.knocked_at is 'The first wake-up that no claim has followed, as pg_cron sees it.';
-comment on column ittybit.functions.request_id is 'pg_net''s number of pg_cron''s last wake-up, for reading only: a crash reuses it.';
-comment on column ittybit.functions.claimed_at is 'A claim of this function, the first one after its last wake-up.';
+comment on table ittybit.functions is 'The HTTP functions that do the work, and their addresses for wake-ups.';
 
 -- When uploads last woke each function, in milliseconds since 1970. A sequence, so that no upload writes a row that
 -- another upload waits for; see ittybit.wake_from_upload.
@@ -112,142 +71,92 @@ create table if not exists ittybit.settings (
   starts_per_hour integer not null default 1000 check (starts_per_hour >= 0),
   starts_per_day integer not null default 5000 check (starts_per_day >= 0),
   parallel_calls integer not null default 8 check (parallel_calls between 1 and 100),
-  paused boolean not null default false,
-  tripped_at timestamptz,
-  migrations text
+  paused boolean not null default false, tripped_at timestamptz,
+  migrations text -- which state of the migrations deploy.sh last applied
 );
-
 comment on table ittybit.settings is 'One row. The secret that signs wake-ups is in Vault: ittybit_functions_secret.';
-comment on column ittybit.settings.project is
-  'The SUPABASE_URL of the functions that may claim here; the first claim sets it. ./deploy.sh database changes it.';
+comment on column ittybit.settings.project is 'SUPABASE_URL of the functions that may claim. The first claim sets it.';
 comment on column ittybit.settings.output_prefixes is 'Objects under one of these, in any bucket, start nothing.';
-comment on column ittybit.settings.starts_per_day is 'Reaching it trips tripped_at: nothing starts until that is null again.';
+comment on column ittybit.settings.starts_per_day is 'Reaching it sets tripped_at: nothing starts until that is null.';
 comment on column ittybit.settings.parallel_calls is 'How many wake-ups of one function may be under way at a time.';
 comment on column ittybit.settings.paused is 'Uploads go on being recorded; nothing starts.';
-comment on column ittybit.settings.migrations is 'Which state of the migrations deploy.sh last applied.';
 
 create table if not exists ittybit.starts (
   hour timestamptz primary key,
-  started integer not null,
-  towards_day integer not null
+  started integer not null, towards_day integer not null -- those that count for starts_per_day: since ittybit.resume()
 );
-
-comment on table ittybit.starts is 'Starts that happened in each hour: with those in doubt, what the ceilings are held against.';
-comment on column ittybit.starts.towards_day is 'Those that count for starts_per_day: since ittybit.resume().';
+comment on table ittybit.starts is 'The starts of each hour: with those in doubt, what the ceilings are held against.';
 
 create table if not exists ittybit.holds (
-  scope text primary key,
-  error jsonb,
-  since timestamptz not null default now(),
-  probe_at timestamptz not null
+  scope text primary key, -- "all" (402), "function:<name>" (401) or "rule:<name>" (403)
+  error jsonb, since timestamptz not null default now(), probe_at timestamptz not null
 );
-
-comment on table ittybit.holds is
-  'What ittybit refuses for now: "all" (402), "function:<name>" (401) or "rule:<name>" (403). One job probes at probe_at.';
+comment on table ittybit.holds is 'What ittybit refuses for now. One job of the scope tries again at probe_at.';
 
 insert into ittybit.settings (singleton) values (true) on conflict do nothing;
 insert into ittybit.functions (name) values ('on-upload'), ('push-back') on conflict do nothing;
 
+-- Making an index locks its table against uploads, so that is done once.
 do $$
-declare
-  relation pg_catalog.text;
+declare made record;
 begin
-  -- Led by the object, so that the triggers find an object's jobs by the same index that keeps them unique.
-  if to_regclass('ittybit.jobs_content') is null then
-    create unique index jobs_content on ittybit.jobs (bucket_id, name, rule, coalesce(version, ''));
-  end if;
-  if to_regclass('ittybit.jobs_due') is null then
-    create index jobs_due on ittybit.jobs (function, priority, due_at) where due_at is not null;
-  end if;
-  -- These three hold no job that runs its course.
-  if to_regclass('ittybit.jobs_failed') is null then
-    create index jobs_failed on ittybit.jobs (rule) where state = 'failed';
-  end if;
-  if to_regclass('ittybit.jobs_lost') is null then
-    create index jobs_lost on ittybit.jobs (function) where lost > 1;
-  end if;
-  if to_regclass('ittybit.jobs_orphaned') is null then
-    create index jobs_orphaned on ittybit.jobs (orphaned_at) where orphaned_at is not null;
-  end if;
-
-  foreach relation in array array['jobs', 'outputs', 'functions', 'settings', 'starts', 'holds'] loop
-    if not (select c.relrowsecurity from pg_catalog.pg_class as c where c.oid = ('ittybit.' || relation)::pg_catalog.regclass) then
-      execute format('alter table ittybit.%I enable row level security', relation);
-    end if;
+  for made in
+    values
+      ('rules_bucket', 'create index rules_bucket on ittybit.rules (bucket_id)'),
+      -- Led by the object, so that the triggers find an object's jobs by the same index that keeps them unique.
+      ('jobs_content',
+        'create unique index jobs_content on ittybit.jobs (bucket_id, name, rule, coalesce(version, ''''))'),
+      ('jobs_due', 'create index jobs_due on ittybit.jobs (function, priority, due_at) where due_at is not null'),
+      -- These three hold no job that runs its course.
+      ('jobs_failed', 'create index jobs_failed on ittybit.jobs (rule) where state = ''failed'''),
+      ('jobs_lost', 'create index jobs_lost on ittybit.jobs (function) where lost > 1'),
+      ('jobs_orphaned', 'create index jobs_orphaned on ittybit.jobs (orphaned_at) where orphaned_at is not null')
+  loop
+    if to_regclass('ittybit.' || made.column1) is null then execute made.column2; end if;
   end loop;
-end;
-$$;
-
-revoke all on all tables in schema ittybit from public, anon, authenticated, service_role;
-revoke all on all sequences in schema ittybit from public, anon, authenticated, service_role;
-
-
--- What keeps starts back ----------------------------------------------------------------------------------------------
+end $$;
 
 -- The scopes in which starts of a job can be kept back; see ittybit.gates.
 create or replace function ittybit.scopes(rule text, function text)
-returns text[]
-language sql immutable parallel safe
+returns text[] language sql immutable parallel safe
 return array['all', 'function:' || function, 'rule:' || rule];
 
 -- How many more jobs the ceilings let start now. What is in doubt may have started, so it counts.
 create or replace function ittybit.starts_left()
-returns integer
-language plpgsql stable security definer set search_path = ''
-as $$
-begin
+returns integer language plpgsql stable security definer set search_path = '' as $$ begin
   return (
     select least(
       s.starts_per_hour - coalesce(sum(c.started) filter (where c.hour = date_trunc('hour', now())), 0),
       s.starts_per_day - coalesce(sum(c.towards_day), 0)
     ) - (
-      select count(*)
-      from ittybit.jobs as j
+      select count(*) from ittybit.jobs as j
       where j.function in ('on-upload', 'push-back') and j.priority = 0 and j.due_at is not null
     )
     from ittybit.settings as s
     left join ittybit.starts as c on c.hour > now() - interval '24 hours'
     group by s.singleton
   );
-end;
-$$;
+end $$;
 
--- What keeps starts back now, for which scope, and the words for it. Empty when everything may start. Whoever has counted
--- the starts that are left says so: that reads each start in doubt.
+-- What keeps starts back now, for which scope, and the words for it. Empty when everything may start. Whoever has
+-- counted the starts that are left says so: that reads each start in doubt.
 create or replace function ittybit.gates(starts_left integer default ittybit.starts_left())
-returns table (scope text, reason text)
-language plpgsql stable security definer set search_path = ''
-as $$
-begin
+returns table (scope text, reason text) language plpgsql stable security definer set search_path = '' as $$ begin
   return query
-  select
-    'all',
-    case
-      when s.paused then 'paused'
-      when s.tripped_at is not null then 'tripped'
-      when gates.starts_left <= 0 then 'ceiling'
-    end
+  select 'all', case when s.paused then 'paused' when s.tripped_at is not null then 'tripped' else 'ceiling' end
   from ittybit.settings as s
   where s.paused or s.tripped_at is not null or gates.starts_left <= 0
   union all
   select 'rule:' || r.name, 'disabled' from ittybit.rules as r where not r.enabled
   union all
   select h.scope, 'held' from ittybit.holds as h where h.probe_at > now();
-end;
-$$;
-
-
--- Rules that are renamed or deleted -----------------------------------------------------------------------------------
+end $$;
 
 -- Deleting a rule skips its waiting jobs and lets started ones finish; renaming one takes its jobs along.
 create or replace function ittybit.follow_rule()
-returns trigger
-language plpgsql security definer set search_path = ''
-as $$
-begin
+returns trigger language plpgsql security definer set search_path = '' as $$ begin
   if tg_op = 'DELETE' then
-    update ittybit.jobs as j
-    set state = 'skipped', reason = 'rule_deleted', due_at = null, finished_at = now()
+    update ittybit.jobs as j set state = 'skipped', reason = 'rule_deleted', due_at = null, finished_at = now()
     where j.rule = old.name and j.state = 'queued' and j.in_doubt_since is null;
     delete from ittybit.holds as h where h.scope = 'rule:' || old.name;
   else
@@ -255,23 +164,18 @@ begin
       update ittybit.jobs as j set rule = new.name where j.rule = old.name;
     exception when unique_violation then
       raise exception 'rule "%" cannot become "%": a former rule of that name has jobs for the same objects',
-        old.name, new.name
-        using errcode = 'unique_violation', hint = 'Choose a name that no rule has had.';
+        old.name, new.name using errcode = 'unique_violation', hint = 'Choose a name that no rule has had.';
     end;
     update ittybit.holds as h set scope = 'rule:' || new.name where h.scope = 'rule:' || old.name;
   end if;
   return null;
-end;
-$$;
+end $$;
 
-create or replace trigger rule_deleted
-after delete on ittybit.rules
+create or replace trigger rule_deleted after delete on ittybit.rules
 for each row execute function ittybit.follow_rule();
 
-create or replace trigger rule_renamed
-after update of name on ittybit.rules
+create or replace trigger rule_renamed after update of name on ittybit.rules
 for each row when (old.name is distinct from new.name) execute function ittybit.follow_rule();
 
-revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
-
+select ittybit.close_schema();
 reset search_path;

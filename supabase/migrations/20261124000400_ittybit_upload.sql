@@ -2,38 +2,29 @@
 --
 -- An upload never fails because of them. Whatever goes wrong in here ends in a warning, waits 200 ms for a lock at the
 -- most, and once only in a transaction. What an upload goes through is in PL/pgSQL, which keeps its plans: before
--- PostgreSQL 18 a function in SQL is parsed and planned anew at each call. It can run twice.
+-- PostgreSQL 18 a function in SQL is parsed and planned anew at each call.
 
 set search_path = '';
 
-
 -- What starts nothing -------------------------------------------------------------------------------------------------
-
 -- The places in which an output covers a key: the key, and every folder it lies in, as `a/` and `a/b/` for a/b/c.
--- No output has a longer name than a safe key.
 create or replace function ittybit.places(name text)
-returns text[]
-language plpgsql immutable strict parallel safe set search_path = ''
-as $$
+returns text[] language plpgsql immutable strict parallel safe set search_path = '' as $$
 declare
-  head constant pg_catalog.text := left(name, 1024);
-  folder pg_catalog.text := '';
-  places pg_catalog.text[] := array[name];
+  head constant pg_catalog.text := left(name, 1024); -- no output has a longer name
+  folder pg_catalog.text := ''; places pg_catalog.text[] := array[name];
 begin
   for depth in 1 .. length(head) - length(replace(head, '/', '')) loop
     folder := folder || split_part(head, '/', depth) || '/';
     places := places || folder;
   end loop;
   return places;
-end;
-$$;
+end $$;
 
--- Why an object starts nothing although a rule matches it, or null when it may: always one row. Bound here and now like
--- ittybit.fits, so that it becomes a part of the query that asks it of many. Everything in it can be worked out at any
--- time, so it leaves no row in the ledger.
+-- Why an object starts nothing although a rule matches it, or null when it may: always one row. Bound as it is made,
+-- like ittybit.fits. Everything in it can be worked out at any time, so it leaves no row in the ledger.
 create or replace function ittybit.reasons_to_skip(bucket_id text, name text, metadata jsonb, is_delete_marker boolean)
-returns setof text
-language sql stable
+returns setof text language sql stable
 begin atomic
   select case
     when is_delete_marker then 'delete_marker'
@@ -41,8 +32,7 @@ begin atomic
     when name like '.ittybit/%' then 'probe'
     when coalesce((metadata ->> 'size')::bigint, 0) = 0 then 'empty'
     when exists (
-      select
-      from ittybit.outputs as o
+      select from ittybit.outputs as o
       where o.bucket_id = reasons_to_skip.bucket_id
         -- A query of its own is worked out once, not for each output that is looked at.
         and o.name = any ((select ittybit.places(reasons_to_skip.name))::text[])
@@ -58,31 +48,19 @@ end;
 
 -- The same of one object.
 create or replace function ittybit.reason_to_skip(object jsonb)
-returns text
-language plpgsql stable security definer set search_path = ''
-as $$
-begin
+returns text language plpgsql stable security definer set search_path = '' as $$ begin
   return (
-    select r
-    from ittybit.reasons_to_skip(
-      object ->> 'bucket_id',
-      object ->> 'name',
-      object -> 'metadata',
+    select r from ittybit.reasons_to_skip(
+      object ->> 'bucket_id', object ->> 'name', object -> 'metadata',
       coalesce((object ->> 'is_delete_marker')::boolean, false)
     ) as r
   );
-end;
-$$;
-
+end $$;
 
 -- Recording a job -----------------------------------------------------------------------------------------------------
-
--- What a rule does with one object, its placeholders filled in: a destination is null where the object has no place there.
+-- What a rule does with one object, its placeholders filled in: without a place for the object a destination is null.
 create or replace function ittybit.fill_action(rule record, object jsonb)
-returns jsonb
-language plpgsql immutable set search_path = ''
-as $$
-begin
+returns jsonb language plpgsql immutable set search_path = '' as $$ begin
   if rule.automation_id is not null then
     return jsonb_build_object('automation_id', rule.automation_id);
   elsif not rule.task ? 'destination' then
@@ -91,32 +69,26 @@ begin
   return jsonb_build_object('task', rule.task || jsonb_build_object('destination', ittybit.render_destination(
     rule.task ->> 'destination', object ->> 'name', object ->> 'version', object ->> 'owner_id'
   )));
-end;
-$$;
+end $$;
 
 -- Why an action cannot be done with its object, or null when it can.
 create or replace function ittybit.reason_against_action(action jsonb, object jsonb)
-returns text
-language plpgsql immutable strict set search_path = ''
-as $$
-begin
+returns text language plpgsql immutable strict set search_path = '' as $$ begin
   return case
     when (action -> 'task' ? 'destination') is not true then null
     when action -> 'task' ->> 'destination' is null then 'no_destination'
     when action -> 'task' ->> 'destination' = 's3://' || (object ->> 'bucket_id') || '/' || (object ->> 'name')
       then 'destination_is_source'
   end;
-end;
-$$;
+end $$;
 
--- The places that an action writes to: the key, or the whole folder for kinds that write many files.
+-- The place that an action writes to: the key, or the whole folder for kinds that write many files.
 create or replace function ittybit.destinations(action jsonb)
-returns table (bucket_id text, name text)
-language sql immutable
+returns table (bucket_id text, name text) language sql immutable
 begin atomic
   select
     place.part[1],
-    case action -> 'task' ->> 'kind' when 'adaptive_video' then substring(place.part[2] from '^.*/') else place.part[2] end
+    substring(place.part[2] from case action -> 'task' ->> 'kind' when 'adaptive_video' then '^.*/' else '.*' end)
   from regexp_match(action -> 'task' ->> 'destination', '^s3://([^/]+)/(.*)$') as place (part)
   where place.part is not null;
 end;
@@ -124,248 +96,165 @@ end;
 -- Record what one rule makes of one stored object. `rule` is a row of ittybit.rules, `object` one of storage.objects.
 -- Answers the function that has a new job to do, or null.
 create or replace function ittybit.record_job(rule record, object jsonb, skipped text, backfill boolean default false)
-returns text
-language plpgsql security definer set search_path = ''
-as $$
+returns text language plpgsql security definer set search_path = '' as $$
 declare
   action constant pg_catalog.jsonb := ittybit.fill_action(rule, object);
   worker pg_catalog.text;
 begin
   skipped := coalesce(skipped, ittybit.reason_against_action(action, object));
   insert into ittybit.jobs (
-    rule, bucket_id, name, version, etag, size, owner_id, action, state, reason, backfill, due_at, finished_at
-  )
-  values (
-    rule.name,
-    object ->> 'bucket_id',
-    object ->> 'name',
-    object ->> 'version',
-    object -> 'metadata' ->> 'eTag',
-    (object -> 'metadata' ->> 'size')::bigint,
-    object ->> 'owner_id',
-    action,
+    rule, bucket_id, name, version, owner_id, etag, size, action, backfill, reason, state, due_at, finished_at
+  ) values (
+    rule.name, object ->> 'bucket_id', object ->> 'name', object ->> 'version', object ->> 'owner_id',
+    object -> 'metadata' ->> 'eTag', (object -> 'metadata' ->> 'size')::bigint, action, backfill, skipped,
     case when skipped is null then 'queued' else 'skipped' end,
-    skipped,
-    backfill,
     case when skipped is null then clock_timestamp() end,
     case when skipped is not null then clock_timestamp() end
   )
-  on conflict do nothing
-  returning function into worker;
+  on conflict do nothing returning function into worker;
   return case when skipped is null then worker end;
-end;
-$$;
-
+end $$;
 
 -- What becomes of results and of former contents ----------------------------------------------------------------------
-
 -- An object under an output was stored: a result, whose job is checked at once. A folder's job is checked when no file
 -- has come for two seconds, and is written once a second at the most. Answers whether it is a result.
 create or replace function ittybit.result_stored(bucket_id text, name text)
-returns boolean
-language plpgsql security definer set search_path = ''
-as $$
+returns boolean language plpgsql security definer set search_path = '' as $$
 declare
   -- Worked out once: in the query it would be for each output that is looked at.
   places constant pg_catalog.text[] := ittybit.places(name);
   worker pg_catalog.text;
 begin
-  if not exists (
-    select from ittybit.outputs as o where o.bucket_id = result_stored.bucket_id and o.name = any (places)
-  ) then
-    return false;
-  end if;
-
-  with writer as (
-    select o.job, o.name like '%/' as is_folder
-    from ittybit.outputs as o
-    where o.bucket_id = result_stored.bucket_id and o.name = any (places)
-  ),
-  checked as (
+  perform from ittybit.outputs as o where o.bucket_id = result_stored.bucket_id and o.name = any (places) limit 1;
+  if not found then return false; end if;
+  with checked as (
     update ittybit.jobs as j
     set due_at = clock_timestamp() + case when w.is_folder then interval '2 seconds' else interval '0' end
-    from writer as w
-    where j.id = w.job
-      and j.state = 'started'
-      and j.claimed_at is null
-      and j.due_at > clock_timestamp()
-      and not (w.is_folder and j.due_at between clock_timestamp() + interval '1 second' and clock_timestamp() + interval '2 seconds')
+    from (
+      select o.job, o.name like '%/' as is_folder
+      from ittybit.outputs as o where o.bucket_id = result_stored.bucket_id and o.name = any (places)
+    ) as w
+    where j.id = w.job and j.state = 'started' and j.claimed_at is null and j.due_at > clock_timestamp()
+      and (not w.is_folder
+        or j.due_at not between clock_timestamp() + interval '1 second' and clock_timestamp() + interval '2 seconds')
     returning j.function, w.is_folder
   )
   select c.function into worker from checked as c where not c.is_folder limit 1;
-
   if worker is not null then
-    begin
-      perform ittybit.wake_from_upload(worker);
-    exception when others then
-      raise warning 'ittybit: no wake-up for %/%: % (%)', result_stored.bucket_id, result_stored.name, sqlerrm, sqlstate;
-    end;
+    perform ittybit.wake_from_upload(worker, result_stored.bucket_id, result_stored.name);
   end if;
   return true;
-end;
-$$;
+end $$;
 
 -- A result that is renamed stays a result, whether a job wrote it or it lay under an output prefix.
-create or replace function ittybit.result_moved(bucket_id text, name text, new_bucket_id text, new_name text, metadata jsonb)
-returns void
-language plpgsql security definer set search_path = ''
-as $$
-begin
+create or replace function ittybit.result_moved(bucket_id text, name text, to_bucket text, to_name text, metadata jsonb)
+returns void language plpgsql security definer set search_path = '' as $$ begin
   insert into ittybit.outputs (bucket_id, name, job)
-  select new_bucket_id, new_name, o.job
+  select to_bucket, to_name, o.job
   from ittybit.outputs as o
-  where o.bucket_id = result_moved.bucket_id and o.name = any ((select ittybit.places(result_moved.name))::pg_catalog.text[])
+  where o.bucket_id = result_moved.bucket_id
+    and o.name = any ((select ittybit.places(result_moved.name))::pg_catalog.text[])
   union
   -- Which job wrote it, nobody knows.
-  select new_bucket_id, new_name, '00000000-0000-0000-0000-000000000000'
+  select to_bucket, to_name, '00000000-0000-0000-0000-000000000000'
   from ittybit.reasons_to_skip(result_moved.bucket_id, result_moved.name, metadata, false) as r
   where r = 'output_prefix'
   on conflict do nothing;
   perform ittybit.release_output(result_moved.bucket_id, result_moved.name);
-end;
-$$;
+end $$;
 
 -- Forget that a key is an output when no object is there any more, unless an open job may still write it.
 create or replace function ittybit.release_output(bucket_id text, name text)
-returns void
-language plpgsql security definer set search_path = ''
-as $$
-begin
+returns void language plpgsql security definer set search_path = '' as $$ begin
   delete from ittybit.outputs as o
-  where o.bucket_id = release_output.bucket_id
-    and o.name = release_output.name
+  where o.bucket_id = release_output.bucket_id and o.name = release_output.name
     and not exists (select from ittybit.jobs as j where j.id = o.job and j.state in ('queued', 'started'));
-end;
-$$;
+end $$;
 
--- A stored content is no more: what waits for it never starts, and its rows may go one day. A start in doubt is left
--- to be looked for.
+-- A stored content is no more: what waits for it never starts. A start in doubt is left to be looked for.
 create or replace function ittybit.end_content(bucket_id text, name text, version text, reason text)
-returns void
-language plpgsql security definer set search_path = ''
-as $$
-begin
+returns void language plpgsql security definer set search_path = '' as $$ begin
   update ittybit.jobs as j
   set
     state = case when content.waits then 'skipped' else j.state end,
     reason = case when content.waits then end_content.reason else j.reason end,
-    due_at = case when content.waits then null else j.due_at end,
+    due_at = case when not content.waits then j.due_at end,
     finished_at = case when content.waits then clock_timestamp() else j.finished_at end,
     orphaned_at = clock_timestamp()
   from (
-    select k.id, k.state = 'queued' and k.in_doubt_since is null as waits
-    from ittybit.jobs as k
-    where k.bucket_id = end_content.bucket_id
-      and k.name = end_content.name
+    select k.id, k.state = 'queued' and k.in_doubt_since is null as waits from ittybit.jobs as k
+    where k.bucket_id = end_content.bucket_id and k.name = end_content.name
       and coalesce(k.version, '') = coalesce(end_content.version, '')
     for update
   ) as content
   where j.id = content.id;
-end;
-$$;
-
+end $$;
 
 -- The triggers --------------------------------------------------------------------------------------------------------
-
--- After a lock could not be had in time, the rest of a transaction goes on without us: it waits once only. The handlers
--- call nothing of this schema's: it may be what is missing.
-
--- An object was stored, overwritten, moved or copied.
+-- An object was stored, overwritten, moved or copied. When a lock could not be had in time, the rest of the transaction
+-- goes on without us. The handlers call nothing of this schema's: it may be what is missing.
 create or replace function ittybit.object_stored()
-returns trigger
-language plpgsql security definer set search_path = '' set lock_timeout = '200ms' set enable_seqscan = 'off'
-as $$
+returns trigger language plpgsql security definer set search_path = ''
+set lock_timeout = '200ms' set enable_seqscan = 'off' as $$
 declare
-  object pg_catalog.jsonb;
-  former pg_catalog.jsonb;
-  rule record;
-  moved boolean := false;
-  same_bytes boolean := false;
-  skipped pg_catalog.text;
-  is_judged boolean := false;
-  worker pg_catalog.text;
+  object pg_catalog.jsonb; former pg_catalog.jsonb; rule record; moved boolean := false;
+  same_bytes boolean := false; skipped pg_catalog.text; is_judged boolean; worker pg_catalog.text;
 begin
-  if current_setting('ittybit.off', true) = 'on' then
-    return null;
-  end if;
-
+  if current_setting('ittybit.off', true) = 'on' then return null; end if;
   begin
     object := to_jsonb(new);
     if tg_op = 'UPDATE' then
       former := to_jsonb(old);
       moved := (old.bucket_id, old.name) is distinct from (new.bucket_id, new.name);
-      same_bytes := moved
-        or (former -> 'metadata' ->> 'eTag', former -> 'metadata' ->> 'size')
-          = (object -> 'metadata' ->> 'eTag', object -> 'metadata' ->> 'size');
+      same_bytes := moved or (former -> 'metadata' ->> 'eTag', former -> 'metadata' ->> 'size')
+        = (object -> 'metadata' ->> 'eTag', object -> 'metadata' ->> 'size');
     end if;
     if moved then
       perform ittybit.result_moved(old.bucket_id, old.name, new.bucket_id, new.name, new.metadata);
     end if;
-    if ittybit.result_stored(new.bucket_id, new.name) then
-      skipped := 'output';
-      is_judged := true;
-    end if;
+    is_judged := ittybit.result_stored(new.bucket_id, new.name);
+    skipped := case when is_judged then 'output' end;
 
     for rule in
-      select r.*
-      from ittybit.rules as r
+      select r.* from ittybit.rules as r
       where r.bucket_id = new.bucket_id and r.enabled and ittybit.fits(r, new.name, new.metadata)
     loop
       begin
         if same_bytes then
-          -- A claim that is under way comes first: what it is about to start is carried. What comes later passes it over.
-          perform
-          from ittybit.jobs as j
-          where j.bucket_id = old.bucket_id
-            and j.name = old.name
-            and j.rule = rule.name
-            and coalesce(j.version, '') = coalesce(former ->> 'version', '')
-          for update;
-          -- What was or may have been bought for these bytes stays bought under the new name and version.
+          -- What was or may have been bought for these bytes stays bought under the new name and version. A claim that
+          -- is under way comes first: what it is about to start is carried. What comes later passes it over.
+          with k as materialized (
+            select l.* from ittybit.jobs as l
+            where l.bucket_id = old.bucket_id and l.name = old.name and l.rule = rule.name
+              and coalesce(l.version, '') = coalesce(former ->> 'version', '')
+            for update
+          )
           update ittybit.jobs as j
           set
-            bucket_id = new.bucket_id,
-            name = new.name,
-            version = object ->> 'version',
-            owner_id = object ->> 'owner_id',
-            former_name = case
-              when moved and j.state in ('queued', 'started') then coalesce(j.former_name, old.name) else j.former_name
-            end
-          where j.bucket_id = old.bucket_id
-            and j.name = old.name
-            and j.rule = rule.name
-            and coalesce(j.version, '') = coalesce(former ->> 'version', '')
-            and (
-              j.state in ('started', 'succeeded')
-              or (j.state = 'queued' and (j.in_doubt_since is not null or j.undecided))
-            );
+            bucket_id = new.bucket_id, name = new.name,
+            version = object ->> 'version', owner_id = object ->> 'owner_id',
+            former_name = coalesce(j.former_name, case when moved and k.state <> 'succeeded' then old.name end)
+          from k
+          where j.id = k.id and (
+            k.state in ('started', 'succeeded') or k.in_doubt_since is not null or (k.undecided and k.state = 'queued')
+          );
           continue when found;
         end if;
 
         if not is_judged then
-          skipped := ittybit.reason_to_skip(object);
-          is_judged := true;
+          skipped := ittybit.reason_to_skip(object); is_judged := true;
         end if;
         exit when skipped is not null;
-        worker := ittybit.record_job(
-          rule,
-          object,
-          -- Nobody could tell afterwards how it was written, so this is recorded.
-          case when not rule.accept_s3 and current_setting('storage.operation', true) like 'storage.s3.%' then 's3_write' end
-        );
+        -- Nobody could tell afterwards how it was written, so that is recorded.
+        worker := ittybit.record_job(rule, object, case
+          when not rule.accept_s3 and current_setting('storage.operation', true) like 'storage.s3.%' then 's3_write'
+        end);
         if worker is not null then
-          begin
-            perform ittybit.wake_from_upload(worker, rule.name);
-          exception when others then
-            -- The row is written all the same: pg_cron wakes the function within seconds of the cause being mended.
-            raise warning 'ittybit: no wake-up for %/%: % (%)', new.bucket_id, new.name, sqlerrm, sqlstate;
-          end;
+          perform ittybit.wake_from_upload(worker, new.bucket_id, new.name, rule.name);
         end if;
       exception when others then
         raise warning 'ittybit: rule % missed %/%: % (%)', rule.name, new.bucket_id, new.name, sqlerrm, sqlstate;
-        if sqlstate = '55P03' then
-          perform set_config('ittybit.off', 'on', true);
-        end if;
+        perform set_config('ittybit.off', 'on', true) where sqlstate = '55P03';
         exit when sqlstate = '55P03';
       end;
     end loop;
@@ -378,103 +267,65 @@ begin
       exception when others then
         -- The new content's rows stand; a claim of the former one's finds it superseded.
         raise warning 'ittybit: missed the end of %/%: % (%)', old.bucket_id, old.name, sqlerrm, sqlstate;
-        if sqlstate = '55P03' then
-          perform set_config('ittybit.off', 'on', true);
-        end if;
+        perform set_config('ittybit.off', 'on', true) where sqlstate = '55P03';
       end;
     end if;
   exception when others then
     raise warning 'ittybit: missed %/%: % (%)', new.bucket_id, new.name, sqlerrm, sqlstate;
-    if sqlstate = '55P03' then
-      perform set_config('ittybit.off', 'on', true);
-    end if;
+    perform set_config('ittybit.off', 'on', true) where sqlstate = '55P03';
   end;
   return null;
-end;
-$$;
+end $$;
 
 -- An object was deleted: what has not started never will, and where a result is gone an upload may come.
 create or replace function ittybit.object_removed()
-returns trigger
-language plpgsql security definer set search_path = '' set lock_timeout = '200ms' set enable_seqscan = 'off'
-as $$
-begin
-  if current_setting('ittybit.off', true) = 'on' then
-    return null;
-  end if;
-
+returns trigger language plpgsql security definer set search_path = ''
+set lock_timeout = '200ms' set enable_seqscan = 'off' as $$ begin
+  if current_setting('ittybit.off', true) = 'on' then return null; end if;
   begin
     perform ittybit.end_content(old.bucket_id, old.name, to_jsonb(old) ->> 'version', 'gone');
     perform ittybit.release_output(old.bucket_id, old.name);
   exception when others then
     raise warning 'ittybit: missed the removal of %/%: % (%)', old.bucket_id, old.name, sqlerrm, sqlstate;
-    if sqlstate = '55P03' then
-      perform set_config('ittybit.off', 'on', true);
-    end if;
+    perform set_config('ittybit.off', 'on', true) where sqlstate = '55P03';
   end;
   return null;
-end;
-$$;
+end $$;
 
--- The triggers, as PostgreSQL itself words them but for parentheses. Only rows with final metadata: the storage server
--- first tries each write with a row that it rolls back, and that row has no size yet.
-create or replace function ittybit.object_triggers()
-returns table (name text, definition text)
-language sql immutable set search_path = ''
-as $$
-  values
-    (
-      'ittybit_object_stored',
-      'after insert on storage.objects for each row when (new.metadata ? ''size''::text)'
-        ' execute function ittybit.object_stored()'
-    ),
-    (
-      'ittybit_object_replaced',
-      'after update of version, name, bucket_id on storage.objects for each row when (new.metadata ? ''size''::text'
-        ' and (old.version is distinct from new.version or old.name is distinct from new.name'
-        ' or old.bucket_id is distinct from new.bucket_id)) execute function ittybit.object_stored()'
-    ),
-    (
-      'ittybit_object_removed',
-      'after delete on storage.objects for each row execute function ittybit.object_removed()'
-    );
-$$;
-
--- What is wrong with one of the triggers, or null.
+-- The triggers, as PostgreSQL itself words them but for parentheses, and what is wrong with each, or null. Only rows
+-- with final metadata: the storage server first tries each write with a row that has no size and is rolled back.
 create or replace function ittybit.trigger_faults()
-returns table (name text, fault text)
-language sql stable security definer set search_path = ''
-as $$
-  select
-    e.name,
-    case
-      when t.oid is null then 'is missing'
-      when t.tgenabled not in ('O', 'A') then 'is disabled'
-      when translate(lower(pg_catalog.pg_get_triggerdef(t.oid)), '()', '')
-        <> format('create trigger %s %s', e.name, translate(e.definition, '()', ''))
-        then 'is not what the migrations define'
-    end
-  from ittybit.object_triggers() as e
+returns table (name text, definition text, fault text) language sql stable security definer set search_path = '' as $$
+  select e.name, e.definition, case
+    when t.oid is null then 'is missing'
+    when t.tgenabled not in ('O', 'A') then 'is disabled'
+    when translate(lower(pg_catalog.pg_get_triggerdef(t.oid)), '()', '')
+      <> format('create trigger %s %s', e.name, translate(e.definition, '()', ''))
+      then 'is not what the migrations define'
+  end
+  from (
+    values
+      ('ittybit_object_stored', 'after insert on storage.objects for each row when (new.metadata ? ''size''::text)'
+        ' execute function ittybit.object_stored()'),
+      ('ittybit_object_replaced', 'after update of version, name, bucket_id on storage.objects for each row'
+        ' when (new.metadata ? ''size''::text and (old.version is distinct from new.version or old.name is distinct'
+        ' from new.name or old.bucket_id is distinct from new.bucket_id)) execute function ittybit.object_stored()'),
+      ('ittybit_object_removed', 'after delete on storage.objects for each row'
+        ' execute function ittybit.object_removed()')
+  ) as e (name, definition)
   left join pg_catalog.pg_trigger as t on t.tgrelid = 'storage.objects'::regclass and t.tgname = e.name;
 $$;
-
-revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
 
 -- Making a trigger locks storage.objects against uploads, so only one that is not as it should be is made, and uploads
 -- do not wait long behind one that cannot have its lock.
 do $$
-declare
-  made record;
+declare made record;
 begin
   perform set_config('lock_timeout', '150ms', true);
-  for made in
-    select t.name, t.definition
-    from ittybit.object_triggers() as t
-    join ittybit.trigger_faults() as f on f.name = t.name and f.fault is not null
-  loop
+  for made in select t.name, t.definition from ittybit.trigger_faults() as t where t.fault is not null loop
     execute format('create or replace trigger %I %s', made.name, made.definition);
   end loop;
-end;
-$$;
+end $$;
 
+select ittybit.close_schema();
 reset search_path;

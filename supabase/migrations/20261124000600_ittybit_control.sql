@@ -1,32 +1,25 @@
--- What a person does and asks: pause and resume, retry, whose ledger this is, why, and how things stand. It can run twice.
+-- What a person does and asks: pause and resume, retry, whose ledger this is, why, and how things stand.
 
 set search_path = '';
 
 -- Stop starting: uploads go on being recorded, what runs at ittybit is still followed to its end.
 create or replace function ittybit.pause()
-returns void
-language sql security definer set search_path = ''
-as $$
+returns void language sql security definer set search_path = '' as $$
   update ittybit.settings as s set paused = true where s.singleton;
 $$;
 
 -- Go on, after pause() or after the day's ceiling tripped: the day's count begins anew.
 create or replace function ittybit.resume()
-returns void
-language sql security definer set search_path = ''
-as $$
+returns void language sql security definer set search_path = '' as $$
   update ittybit.starts as c set towards_day = 0 where c.towards_day > 0;
   update ittybit.settings as s set paused = false, tripped_at = null where s.singleton;
 $$;
 
--- Do a job's work again: a new generation, which never takes a former one's run for its own.
--- Answers whether there was anything to do: a job that waits or runs is left alone.
+-- Do a job's work again: a new generation, which never takes a former one's run for its own. Answers whether there was
+-- anything to do: a job that waits or runs is left alone.
 create or replace function ittybit.retry(job uuid)
-returns boolean
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  mine record;
+returns boolean language plpgsql security definer set search_path = '' as $$
+declare mine record;
 begin
   select j.* into mine from ittybit.jobs as j where j.id = retry.job for update;
   if not found then
@@ -34,46 +27,26 @@ begin
   elsif ittybit.reason_against_action(mine.action, to_jsonb(mine)) is not null then
     raise exception 'job % has no place for its result: the rule''s destination does not fit this object', retry.job
       using errcode = 'invalid_parameter_value', hint = 'Change the rule and upload the object again.';
-  elsif mine.state not in ('failed', 'skipped', 'succeeded') then
+  elsif mine.state in ('queued', 'started') then
     return false;
   end if;
-
   update ittybit.jobs as j
   set
-    state = 'queued',
-    generation = j.generation + 1,
-    lost = 0,
-    due_at = clock_timestamp(),
-    claimed_at = null,
-    in_doubt_since = null,
-    undecided = false,
-    former_name = null,
-    ittybit_id = null,
-    progress = null,
-    outputs = null,
-    reason = null,
-    error = null,
-    failures = 0,
-    failing_since = null,
-    started_at = null,
-    progressed_at = null,
-    finished_at = null
+    state = 'queued', generation = j.generation + 1, due_at = clock_timestamp(),
+    lost = 0, claimed_at = null, in_doubt_since = null, undecided = false, former_name = null,
+    ittybit_id = null, progress = null, outputs = null, reason = null, error = null, failures = 0,
+    failing_since = null, started_at = null, progressed_at = null, finished_at = null
   where j.id = mine.id;
   return true;
-end;
-$$;
+end $$;
 
 -- Retry all failed jobs of a rule; answers how many.
 create or replace function ittybit.retry_failed(rule text)
-returns bigint
-language sql security definer set search_path = ''
-as $$
+returns bigint language sql security definer set search_path = '' as $$
   select count(*) filter (where ittybit.retry(failed.id))
   from (
-    select j.id
-    from ittybit.jobs as j
-    where j.rule = retry_failed.rule
-      and j.state = 'failed'
+    select j.id from ittybit.jobs as j
+    where j.rule = retry_failed.rule and j.state = 'failed'
       and ittybit.reason_against_action(j.action, to_jsonb(j)) is null
     for update skip locked
   ) as failed;
@@ -82,144 +55,113 @@ $$;
 -- Say whose ledger this is: from here on only functions of `project` claim here. Answers how many jobs that changed.
 --
 -- `open_jobs` says what becomes of another project's: `skip` where this is a copy beside the original, which does them;
--- `look` where this goes on in the original's place: what had not started when it was saved may have started since, and is
--- looked for at ittybit first.
+-- `look` where this goes on in its place: what may have started since it was saved is looked for at ittybit first.
 create or replace function ittybit.adopt(project text, open_jobs text)
-returns bigint
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  changed bigint;
+returns bigint language plpgsql security definer set search_path = '' as $$
+declare changed bigint;
 begin
-  if open_jobs not in ('skip', 'look') then
-    raise exception 'open_jobs is skip or look, not "%"', open_jobs using errcode = 'invalid_parameter_value';
-  end if;
-
   if open_jobs = 'skip' then
     update ittybit.jobs as j
-    set state = 'skipped', reason = 'copied', due_at = null, claimed_at = null, in_doubt_since = null, finished_at = now()
+    set
+      state = 'skipped', reason = 'copied', finished_at = now(), due_at = null, claimed_at = null, in_doubt_since = null
     where j.state in ('queued', 'started');
     get diagnostics changed = row_count;
-
     update ittybit.backfills as b set state = 'stopped', ended_at = now() where b.state = 'running';
     delete from ittybit.holds as h where h.scope is not null;
     delete from ittybit.starts as c where c.hour is not null;
-    update ittybit.functions as f
-    set url = null, knocked_at = null, request_id = null, claimed_at = null
+    update ittybit.functions as f set url = null, knocked_at = null, request_id = null, claimed_at = null
     where f.name is not null;
-  else
-    update ittybit.jobs as j
-    set in_doubt_since = j.created_at, due_at = now(), claimed_at = null
+    perform ittybit.set_last_woken(f.name, 0) from ittybit.functions as f;
+  elsif open_jobs = 'look' then
+    update ittybit.jobs as j set in_doubt_since = j.created_at, due_at = now(), claimed_at = null
     where j.state = 'queued' and j.in_doubt_since is null and not j.undecided;
     select count(*) into changed from ittybit.jobs as j where j.state = 'queued' and j.in_doubt_since is not null;
+  else
+    raise exception 'open_jobs is skip or look, not "%"', open_jobs using errcode = 'invalid_parameter_value';
   end if;
-
   update ittybit.settings as s set project = adopt.project where s.singleton;
   return changed;
-end;
-$$;
+end $$;
 
--- What pg_net last heard of a function's wake-ups, or null: its answers are kept for six hours, and after a crash its
--- numbers begin anew, so only one that came after the wake-up counts.
+-- What pg_net last heard of a function's wake-ups, or null. pg_net keeps an answer for six hours, and its numbers begin
+-- anew after a crash: only one that came after the wake-up counts.
 create or replace function ittybit.last_answer(function text)
-returns text
-language plpgsql stable security definer set search_path = ''
-as $$
-declare
-  answer record;
-begin
-  select r.status_code, r.error_msg into answer
-  from ittybit.functions as f
-  join net._http_response as r on r.id = f.request_id and r.created >= f.knocked_at
-  where f.name = last_answer.function;
-  return case
-    when answer.error_msg is not null then answer.error_msg
-    when answer.status_code = 401 then 'HTTP 401: it does not accept the signature, so Vault''s secret is not its FUNCTIONS_SECRET'
-    when answer.status_code = 404 then 'HTTP 404: there is no function at its address'
-    else 'HTTP ' || answer.status_code
-  end;
+returns text language plpgsql stable security definer set search_path = '' as $$ begin
+  return (
+    select case
+      when r.error_msg is not null then r.error_msg
+      when r.status_code = 401
+        then 'HTTP 401: it does not accept the signature, so Vault''s secret is not its FUNCTIONS_SECRET'
+      when r.status_code = 404 then 'HTTP 404: there is no function at its address'
+      else 'HTTP ' || r.status_code
+    end
+    from ittybit.functions as f
+    join net._http_response as r on r.id = f.request_id and r.created >= f.knocked_at
+    where f.name = last_answer.function
+  );
 exception when others then
   return null;
-end;
-$$;
+end $$;
 
--- What is wrong with a function that has claimed nothing since pg_cron woke it, or null.
+-- What is wrong with a function that has no address or has claimed nothing since pg_cron woke it, or null.
 create or replace function ittybit.function_fault(function text)
-returns text
-language plpgsql stable security definer set search_path = ''
-as $$
-begin
+returns text language plpgsql stable security definer set search_path = '' as $$ begin
   return (
     select case
       when f.url is null then f.name || ' has no address: deploy it, then run ./deploy.sh database'
       when f.knocked_at > coalesce(f.claimed_at, '-infinity') and f.knocked_at < now() - interval '10 seconds'
-        then format(
-          '%s was woken at %s and has claimed nothing since; the last answer: %s',
-          f.name,
-          f.knocked_at,
-          coalesce(ittybit.last_answer(f.name), 'none')
-        )
+        then format('%s was woken at %s and has claimed nothing since; the last answer: %s',
+          f.name, f.knocked_at, coalesce(ittybit.last_answer(f.name), 'none'))
     end
-    from ittybit.functions as f
-    where f.name = function_fault.function
+    from ittybit.functions as f where f.name = function_fault.function
   );
-end;
+end $$;
+
+-- The functions that have no address although an enabled rule needs them.
+create or replace function ittybit.missing_functions()
+returns setof text language sql stable security definer set search_path = '' as $$
+  select f.name from ittybit.functions as f
+  where f.url is null and exists (
+    select from ittybit.rules as r
+    where r.enabled and f.name = case when r.task ? 'destination' then 'push-back' else 'on-upload' end
+  ) order by f.name;
 $$;
 
 -- Why an object was or was not processed: for each rule whether it matches and what became of it, and what became of
 -- earlier contents. The object need not exist any more.
 create or replace function ittybit.explain(bucket_id text, name text)
 returns table (
-  rule text,
-  matches boolean,
-  because text,
-  state text,
-  reason text,
-  error text,
-  outputs text[],
-  attempts integer,
-  due_at timestamptz,
-  job uuid
+  rule text, matches boolean, because text, state text, reason text, error text, outputs text[], attempts integer,
+  due_at timestamptz, job uuid
 )
-language sql stable security definer set search_path = ''
-as $$
+language sql stable security definer set search_path = '' as $$
   with object as (
-    select o.name, o.version, o.metadata, ittybit.reason_to_skip(to_jsonb(o)) as skipped
+    select o.name, o.version, o.metadata, ittybit.reason_to_skip(to_jsonb(o)) as skipped,
+      (o.metadata ->> 'size')::bigint as size, o.metadata ->> 'mimetype' as mimetype
     from storage.objects as o
     where o.bucket_id = explain.bucket_id and o.name = explain.name
   ),
   verdict as (
-    select
-      r.name as rule,
-      object.version,
-      object.skipped,
-      nullif(concat_ws(
-        ', ',
-        case when r.bucket_id <> explain.bucket_id then format('the rule is for bucket %s', r.bucket_id) end,
-        case when not r.enabled then 'the rule is disabled' end,
-        case when length(explain.name) > 1024 then 'the key is longer than 1024 characters' end,
-        case when explain.name !~ r.path_pattern then format('the key does not fit path %s', r.path) end,
-        case
-          when object.name is null then 'there is no such object'
-          when not coalesce(object.metadata ? 'size', false) then 'the object has no final metadata'
-        end,
-        case
-          when object.metadata ? 'size' and coalesce(lower((object.metadata ->> 'mimetype') collate "C"), '') !~ r.mimetype_pattern
-            then format('its type is %s, not %s', coalesce(object.metadata ->> 'mimetype', 'unknown'), r.mimetype)
-        end,
-        case
-          when (object.metadata ->> 'size')::bigint < r.min_size then format('it is smaller than %s bytes', r.min_size)
-          when (object.metadata ->> 'size')::bigint > r.max_size then format('it is larger than %s bytes', r.max_size)
-        end
-      ), '') as misses
+    select r.name as rule, o.version, o.skipped, nullif(concat_ws(
+      ', ',
+      case when r.bucket_id <> explain.bucket_id then format('the rule is for bucket %s', r.bucket_id) end,
+      case when not r.enabled then 'the rule is disabled' end,
+      case when length(explain.name) > 1024 then 'the key is longer than 1024 characters' end,
+      case when explain.name !~ r.path_pattern then format('the key does not fit path %s', r.path) end,
+      case when o.name is null then 'there is no such object' end,
+      case when o.name is not null and o.size is null then 'the object has no final metadata' end,
+      case when o.size is not null and coalesce(lower(o.mimetype collate "C"), '') !~ r.mimetype_pattern
+        then format('its type is %s, not %s', coalesce(o.mimetype, 'unknown'), r.mimetype) end,
+      case when o.size < r.min_size then format('it is smaller than %s bytes', r.min_size) end,
+      case when o.size > r.max_size then format('it is larger than %s bytes', r.max_size) end
+    ), '') as misses
     from ittybit.rules as r
-    left join object on true
+    left join object as o on true
   )
   select
-    coalesce(v.rule, j.rule),
-    v.rule is not null and v.misses is null,
+    coalesce(v.rule, j.rule), v.rule is not null and v.misses is null,
     case
-      when v.rule is null and not exists (select from ittybit.rules as r where r.name = j.rule) then 'the rule is deleted'
+      when j.rule not in (select r.name from ittybit.rules as r) then 'the rule is deleted'
       when v.rule is null then 'an earlier content of this key'
       when v.misses is not null then v.misses
       when j.id is null then case v.skipped
@@ -243,25 +185,16 @@ as $$
           end
           from ittybit.gates() as g
           left join ittybit.holds as h on h.scope = g.scope
-          where g.scope = any (ittybit.scopes(j.rule, j.function))
-          limit 1
+          where g.scope = any (ittybit.scopes(j.rule, j.function)) limit 1
         ),
         ittybit.function_fault(j.function),
-        case
-          when j.undecided then 'whether an earlier start happened could not be found out: it is started once more'
-          else 'waiting to be claimed'
-        end
+        case when j.undecided then 'whether an earlier start happened could not be found out: it is started once more'
+          else 'waiting to be claimed' end
       )
       when j.undecided then 'started again after a start whose outcome could not be found out'
       else 'it matches'
     end,
-    j.state,
-    j.reason,
-    j.error ->> 'message',
-    j.outputs,
-    j.attempt,
-    j.due_at,
-    j.id
+    j.state, j.reason, j.error ->> 'message', j.outputs, j.attempt, j.due_at, j.id
   from verdict as v
   full join (
     select k.* from ittybit.jobs as k where k.bucket_id = explain.bucket_id and k.name = explain.name
@@ -282,57 +215,43 @@ cross join lateral (
     count(*) filter (where j.claimed_at is not null and j.due_at > now()) as leased,
     count(*) filter (where j.lost > 1) as lost,
     min(j.created_at) filter (where j.priority = 2) as oldest
-  from ittybit.jobs as j
-  where j.due_at is not null
+  from ittybit.jobs as j where j.due_at is not null
 ) as open
 cross join lateral (
   select
     coalesce(sum(c.started) filter (where c.hour = date_trunc('hour', now())), 0) as hour,
     coalesce(sum(c.towards_day), 0) as day
-  from ittybit.starts as c
-  where c.hour > now() - interval '24 hours'
+  from ittybit.starts as c where c.hour > now() - interval '24 hours'
 ) as started
 cross join lateral (
   values
     (1, 'starting', coalesce(
-      case
-        when s.paused then 'PAUSED: select ittybit.resume() to go on'
-        when s.tripped_at is not null
-          then format('TRIPPED at %s by starts_per_day: select ittybit.resume() to go on', s.tripped_at)
-      end,
+      case when s.paused then 'PAUSED: select ittybit.resume() to go on' end,
+      'TRIPPED at ' || s.tripped_at || ' by starts_per_day: select ittybit.resume() to go on',
+      (select 'NOT SET UP: ' || string_agg(m || ' has no address', ', ') from ittybit.missing_functions() as m),
       (
-        select 'NOT SET UP: ' || string_agg(f.name || ' has no address', ', ' order by f.name)
-        from ittybit.functions as f
-        where f.url is null
-          and exists (
-            select from ittybit.rules as r
-            where f.name = case when r.task ? 'destination' then 'push-back' else 'on-upload' end
-          )
-      ),
-      (
-        select string_agg(ittybit.function_fault(f.name), '; ' order by f.name)
-        from ittybit.functions as f
-        where f.url is not null
+        select coalesce(
+          string_agg(ittybit.function_fault(f.name), '; ' order by f.name),
+          case when count(*) = 0 then 'NOT SET UP: the functions have no addresses' end
+        )
+        from ittybit.functions as f where f.url is not null
       ),
       case
-        when not exists (select from ittybit.functions as f where f.url is not null)
-          then 'NOT SET UP: the functions have no addresses'
         when started.hour >= s.starts_per_hour then 'waiting for the next hour: starts_per_hour is reached'
-        when started.day >= s.starts_per_day then 'waiting for starts of a day ago to count no more: starts_per_day is reached'
+        when started.day >= s.starts_per_day
+          then 'waiting for starts of a day ago to count no more: starts_per_day is reached'
         else 'yes'
       end
     )),
     (2, 'starts this hour', format('%s of %s', started.hour, s.starts_per_hour)),
     (3, 'starts in 24 hours', format('%s of %s', started.day, s.starts_per_day)),
-    (4, 'held', coalesce(
-      (select string_agg(format('%s since %s: %s', h.scope, h.since, h.error ->> 'message'), '; ') from ittybit.holds as h),
-      'nothing'
+    (4, 'held', (
+      select coalesce(string_agg(format('%s since %s: %s', h.scope, h.since, h.error ->> 'message'), '; '), 'nothing')
+      from ittybit.holds as h
     )),
     (5, 'waiting', format('%s, the oldest since %s', open.queued, coalesce(open.oldest::text, '-'))),
-    (6, 'waiting from a backfill', open.backfill::text),
-    (7, 'at ittybit', open.started::text),
-    (8, 'claimed by a function', open.leased::text),
-    (9, 'starts in doubt', open.in_doubt::text),
+    (6, 'waiting from a backfill', open.backfill::text), (7, 'at ittybit', open.started::text),
+    (8, 'claimed by a function', open.leased::text), (9, 'starts in doubt', open.in_doubt::text),
     (10, 'lost more than once', open.lost::text),
     (11, 'failed', (select count(*) from ittybit.jobs as j where j.state = 'failed')::text)
 ) as line (place, what, value)
@@ -340,7 +259,5 @@ order by line.place;
 
 comment on view ittybit.status is 'How things stand: select * from ittybit.status.';
 
-revoke all on ittybit.status from public, anon, authenticated, service_role;
-revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
-
+select ittybit.close_schema();
 reset search_path;

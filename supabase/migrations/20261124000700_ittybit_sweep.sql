@@ -2,302 +2,183 @@
 --
 -- The sweep heals what a disabled or failing trigger missed; a backfill processes older objects when a person asks.
 -- Both go by (bucket_id, name) along the index that storage has, a page at a time, with their place saved in the
--- transaction that does the page: killed anywhere, they go on where they were. It can run twice.
+-- transaction that does the page: killed anywhere, they go on where they were.
 
 set search_path = '';
 
 create table if not exists ittybit.sweep (
   singleton boolean primary key default true check (singleton),
-  bucket_id text not null default '',
-  name text not null default '',
-  rounds bigint not null default 0,
-  healed bigint not null default 0,
+  bucket_id text not null default '', name text not null default '',
+  rounds bigint not null default 0, healed bigint not null default 0,
   round_began timestamptz not null default now()
 );
-
 comment on table ittybit.sweep is 'Where the sweep is: one row.';
-
 insert into ittybit.sweep (singleton) values (true) on conflict do nothing;
 
 create table if not exists ittybit.backfills (
   rule text primary key,
   state text not null default 'running' check (state in ('running', 'done', 'stopped')),
-  files bigint not null,
-  bytes bigint not null,
-  recorded bigint not null default 0,
-  name text not null default '',
-  last_name text not null,
-  content_before timestamptz not null,
-  began_at timestamptz not null default now(),
-  ended_at timestamptz
+  files bigint not null, bytes bigint not null, recorded bigint not null default 0,
+  name text not null default '', -- how far it is: the last key looked at
+  last_name text not null, -- the last key of the plan: what lies behind it was not asked for
+  content_before timestamptz not null, began_at timestamptz not null default now(), ended_at timestamptz
 );
-
-comment on table ittybit.backfills is 'The last backfill of each rule: at most `files` are recorded, `recorded` are so far.';
-comment on column ittybit.backfills.name is 'How far it is: the last key looked at.';
-comment on column ittybit.backfills.last_name is 'The last key of the plan: what lies behind it was not asked for.';
-
-do $$
-declare
-  relation pg_catalog.text;
-begin
-  foreach relation in array array['sweep', 'backfills'] loop
-    if not (select c.relrowsecurity from pg_catalog.pg_class as c where c.oid = ('ittybit.' || relation)::pg_catalog.regclass) then
-      execute format('alter table ittybit.%I enable row level security', relation);
-    end if;
-  end loop;
-end;
-$$;
-
-revoke all on ittybit.sweep, ittybit.backfills from public, anon, authenticated, service_role;
+comment on table ittybit.backfills is 'The last backfill of each rule: `recorded` of at most `files` are so far.';
 
 -- When an object's content was stored, as the storage server noted it; null where it did not.
 create or replace function ittybit.content_time(metadata jsonb)
-returns timestamptz
-language plpgsql stable set search_path = ''
-as $$
-begin
+returns timestamptz language plpgsql stable set search_path = '' as $$ begin
   return (metadata ->> 'lastModified')::pg_catalog.timestamptz;
 exception when others then
   return null;
-end;
-$$;
+end $$;
 
 -- Objects that a rule fits and that the ledger has no row for, in this content; or only that of a stopped backfill.
--- `skipped` is why one starts nothing and needs no row, `reason` why its action cannot be done. What came through S3 cannot
--- be told any more: a result is known as an output or by its prefix.
+-- `skipped` is why one starts nothing and needs no row, `reason` why its action cannot be done. What came through S3
+-- cannot be told any more: a result is known as an output or by its prefix.
 create or replace view ittybit.unseen as
 select
-  r as rule,
-  r.name as rule_name,
-  o.bucket_id,
-  o.name,
-  to_jsonb(o) as object,
-  (o.metadata ->> 'size')::bigint as size,
-  ittybit.content_time(o.metadata) as content_time,
-  j.id as stopped_job,
-  s.reason as skipped,
+  r as rule, r.name as rule_name, o.bucket_id, o.name, to_jsonb(o) as object,
+  (o.metadata ->> 'size')::bigint as size, ittybit.content_time(o.metadata) as content_time,
+  j.id as stopped_job, s.reason as skipped,
   ittybit.reason_against_action(ittybit.fill_action(r, to_jsonb(o)), to_jsonb(o)) as reason
 from ittybit.rules as r
-join storage.objects as o
-  on o.bucket_id = r.bucket_id and o.metadata ? 'size' and ittybit.fits(r, o.name, o.metadata)
+join storage.objects as o on o.bucket_id = r.bucket_id and o.metadata ? 'size' and ittybit.fits(r, o.name, o.metadata)
 -- One look at the ledger's index for each object, however many rows the ledger has.
 left join lateral (
-  select k.id, k.state, k.reason
-  from ittybit.jobs as k
-  where k.bucket_id = o.bucket_id
-    and k.name = o.name
-    and k.rule = r.name
-    and coalesce(k.version, '') = coalesce(o.version, '')
-  limit 1
+  select k.id, k.state, k.reason from ittybit.jobs as k
+  where k.bucket_id = o.bucket_id and k.name = o.name and k.rule = r.name
+    and coalesce(k.version, '') = coalesce(o.version, '') limit 1
 ) as j on true
 cross join lateral ittybit.reasons_to_skip(
   o.bucket_id, o.name, o.metadata, coalesce((to_jsonb(o) ->> 'is_delete_marker')::boolean, false)
 ) as s (reason)
 where r.enabled and (j.id is null or (j.state = 'skipped' and j.reason = 'backfill_stopped'));
 
-revoke all on ittybit.unseen from public, anon, authenticated, service_role;
-
 -- What a backfill of a rule is about: its unseen objects of before a moment, or of an unknown one, that may start.
 create or replace function ittybit.startable(rule text, before timestamptz)
-returns setof ittybit.unseen
-language sql stable
+returns setof ittybit.unseen language sql stable
 begin atomic
-  select u.*
-  from ittybit.unseen as u
-  where u.rule_name = startable.rule
-    and coalesce(u.content_time < startable.before, true)
-    and u.skipped is null
-    and u.reason is null;
+  select u.* from ittybit.unseen as u
+  where u.rule_name = startable.rule and coalesce(u.content_time < startable.before, true)
+    and u.skipped is null and u.reason is null;
 end;
 
--- Why nobody can tell whose an object is, or null: an automation that uploads by itself without a declared prefix leaves
--- results that look like anybody's, in any bucket. Beside one, an object without an owner is not started unasked.
+-- Why nobody can tell whose an object is, or null. An automation without a declared prefix leaves results that look
+-- like anybody's, in any bucket: beside one, an object without an owner is not started unasked.
 create or replace function ittybit.reason_to_ask(object jsonb)
-returns text
-language sql stable security definer set search_path = ''
-as $$
-  select 'origin_unknown'
-  where object ->> 'owner_id' is null
-    and exists (select from ittybit.rules as r where r.automation_id is not null and r.output_prefix is null);
+returns text language sql stable security definer set search_path = '' as $$
+  select 'origin_unknown' where object ->> 'owner_id' is null and exists (
+    select from ittybit.rules as r where r.automation_id is not null and r.output_prefix is null
+  );
 $$;
 
--- The next page of a bucket: its keys are (after, last_name]. `last_name` is null when there are none, `is_last` when
--- nothing follows.
+-- The next page of a bucket: its keys are (after, last_name], null when there are none. `is_last`: nothing follows.
 create or replace function ittybit.next_page(
   bucket_id text, after text, page integer, out last_name text, out is_last boolean
 )
-language sql stable security definer set search_path = ''
-as $$
+language sql stable security definer set search_path = '' as $$
   select max(o.name), count(*) < page
   from (
-    select p.name
-    from storage.objects as p
-    where p.bucket_id = next_page.bucket_id and p.name > after
-    order by p.name
-    limit page
+    select p.name from storage.objects as p
+    where p.bucket_id = next_page.bucket_id and p.name > after order by p.name limit page
   ) as o;
 $$;
 
--- Look through the next page of objects and record what the triggers missed since the rule is active.
--- Costs the same whatever the bucket's size. Answers how many jobs it made.
+-- Look through the next page of objects and record what the triggers missed since the rule is active. Costs the same
+-- whatever the bucket's size. Answers how many jobs it made.
 create or replace function ittybit.sweep_page(page integer default 500)
-returns integer
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  place record;
-  missed record;
-  page_of record;
-  made integer := 0;
+returns integer language plpgsql security definer set search_path = '' as $$
+declare bucket pg_catalog.text; after pg_catalog.text; missed record; page_of record; made integer := 0;
 begin
-  select s.* into place from ittybit.sweep as s for update skip locked;
-  if not found then
-    return 0;
-  end if;
+  select s.bucket_id, s.name into bucket, after from ittybit.sweep as s for update skip locked;
+  if not found then return 0; end if;
+  -- This bucket, or the next one that a rule watches.
+  select min(r.bucket_id), case when min(r.bucket_id) = bucket then after else '' end into bucket, after
+  from ittybit.rules as r where r.enabled and r.bucket_id >= bucket;
 
-  if not exists (select from ittybit.rules as r where r.enabled and r.bucket_id = place.bucket_id) then
-    select min(r.bucket_id), '' into place.bucket_id, place.name
-    from ittybit.rules as r
-    where r.enabled and r.bucket_id > place.bucket_id;
-    if place.bucket_id is null then
-      update ittybit.sweep as s
-      set bucket_id = '', name = '', rounds = s.rounds + 1, round_began = now()
-      where s.singleton;
-      return 0;
-    end if;
-  end if;
-
-  select p.* into page_of from ittybit.next_page(place.bucket_id, place.name, page) as p;
+  select p.* into page_of from ittybit.next_page(bucket, after, page) as p;
   for missed in
-    select u.rule, u.object
-    from ittybit.unseen as u
-    where u.bucket_id = place.bucket_id
-      and u.name > place.name
-      and u.name <= page_of.last_name
-      and u.content_time >= (u.rule).active_since
-      and u.stopped_job is null
-      and u.skipped is null
+    select u.rule, u.object from ittybit.unseen as u
+    where u.bucket_id = bucket and u.name > after and u.name <= page_of.last_name
+      and u.content_time >= (u.rule).active_since and u.stopped_job is null and u.skipped is null
   loop
     perform ittybit.record_job(missed.rule, missed.object, ittybit.reason_to_ask(missed.object));
     made := made + 1;
   end loop;
 
+  after := page_of.last_name;
   if page_of.is_last then
-    -- On to the next bucket that a rule watches, or round again.
-    select min(r.bucket_id) into place.bucket_id
-    from ittybit.rules as r
-    where r.enabled and r.bucket_id > place.bucket_id;
+    -- On to the next bucket; after the last one, round again.
+    select min(r.bucket_id), '' into bucket, after from ittybit.rules as r where r.enabled and r.bucket_id > bucket;
   end if;
   update ittybit.sweep as s
   set
-    bucket_id = coalesce(place.bucket_id, ''),
-    name = case when page_of.is_last then '' else page_of.last_name end,
-    rounds = s.rounds + case when place.bucket_id is null then 1 else 0 end,
-    round_began = case when place.bucket_id is null then now() else s.round_began end,
-    healed = s.healed + made
+    bucket_id = coalesce(bucket, ''), name = after, healed = s.healed + made,
+    rounds = s.rounds + (bucket is null)::integer,
+    round_began = case when bucket is null then now() else s.round_began end
   where s.singleton;
   return made;
-end;
-$$;
+end $$;
 
--- Process a rule's older objects. Without `run` it only answers the plan: how many files and bytes, and a sample.
--- With `run => true` it begins; `cap` limits the files. It never processes more than it answers, nor what is stored
+-- Process a rule's older objects. Without `run` it only answers the plan: how many files and bytes, and a sample. With
+-- `run => true` it begins; `cap` limits the files. It never processes more than it answers, nor what is stored
 -- afterwards, and asked again while it runs it answers how far it is. What a stopped one left is taken up again.
 create or replace function ittybit.backfill(rule text, run boolean default false, cap bigint default null)
 returns table (state text, files bigint, bytes bigint, recorded bigint, sample text[])
-language plpgsql security definer set search_path = ''
-as $$
+language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
-declare
-  plan record;
+declare plan record;
 begin
   if not exists (select from ittybit.rules as r where r.name = backfill.rule and r.enabled) then
     raise exception 'there is no enabled rule "%"', backfill.rule using errcode = 'no_data_found';
   elsif cap < 1 then
     raise exception 'cap must be at least 1' using errcode = 'invalid_parameter_value';
   end if;
-
   return query
   select b.state, b.files, b.bytes, b.recorded, null::pg_catalog.text[]
-  from ittybit.backfills as b
-  where b.rule = backfill.rule and b.state = 'running';
-  if found then
-    return;
-  end if;
+  from ittybit.backfills as b where b.rule = backfill.rule and b.state = 'running';
+  if found then return; end if;
 
   select
-    count(*) as files,
-    coalesce(sum(u.size), 0)::bigint as bytes,
-    max(u.name) as last_name,
+    count(*) as files, coalesce(sum(u.size), 0)::bigint as bytes, max(u.name) as last_name,
     array_agg(u.name order by u.place) filter (where u.place <= 5) as sample
   into plan
   from (
     select s.size, s.name, row_number() over (order by s.name) as place
-    from ittybit.startable(backfill.rule, statement_timestamp()) as s
-    order by s.name
-    limit backfill.cap
+    from ittybit.startable(backfill.rule, statement_timestamp()) as s order by s.name limit backfill.cap
   ) as u;
-
-  if run and plan.files > 0 then
+  run := run and plan.files > 0;
+  if run then
+    delete from ittybit.backfills as b where b.rule = backfill.rule;
     insert into ittybit.backfills as b (rule, files, bytes, last_name, content_before)
-    values (backfill.rule, plan.files, plan.bytes, plan.last_name, statement_timestamp())
-    on conflict on constraint backfills_pkey do update
-    set
-      state = 'running',
-      files = excluded.files,
-      bytes = excluded.bytes,
-      recorded = 0,
-      name = '',
-      last_name = excluded.last_name,
-      content_before = excluded.content_before,
-      began_at = now(),
-      ended_at = null;
+    values (backfill.rule, plan.files, plan.bytes, plan.last_name, statement_timestamp());
   end if;
   return query
-  select case when run and plan.files > 0 then 'running' else 'plan' end, plan.files, plan.bytes, 0::bigint, plan.sample;
-end;
-$$;
+  select case when run then 'running' else 'plan' end, plan.files, plan.bytes, 0::bigint, plan.sample;
+end $$;
 
 -- Stop a rule's backfill: what it has recorded and what has not started is skipped. Answers how many jobs that were.
 create or replace function ittybit.stop_backfill(rule text)
-returns bigint
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  stopped bigint;
+returns bigint language plpgsql security definer set search_path = '' as $$
+declare stopped bigint;
 begin
   -- A tick of it that is under way comes first: what it records is stopped as well.
   perform from ittybit.backfills as b where b.rule = stop_backfill.rule for update;
-  update ittybit.jobs as j
-  set state = 'skipped', reason = 'backfill_stopped', due_at = null, finished_at = now()
-  where j.rule = stop_backfill.rule
-    and j.backfill
-    and j.state = 'queued'
-    and j.in_doubt_since is null
+  update ittybit.jobs as j set state = 'skipped', reason = 'backfill_stopped', due_at = null, finished_at = now()
+  where j.rule = stop_backfill.rule and j.backfill and j.state = 'queued' and j.in_doubt_since is null
     and j.due_at is not null;
   get diagnostics stopped = row_count;
-
-  update ittybit.backfills as b
-  set state = 'stopped', ended_at = now()
+  update ittybit.backfills as b set state = 'stopped', ended_at = now()
   where b.rule = stop_backfill.rule and (b.state = 'running' or stopped > 0);
   return stopped;
-end;
-$$;
+end $$;
 
--- Record the next of each running backfill, as many as there is room for beside what still waits of it.
--- Answers how many jobs it made.
+-- Record the next of each running backfill, as many as there is room for beside what waits. Answers how many.
 create or replace function ittybit.backfill_page(page integer default 500)
-returns integer
-language plpgsql security definer set search_path = ''
-as $$
+returns integer language plpgsql security definer set search_path = '' as $$
 declare
-  walk record;
-  missed record;
-  page_of record;
-  bucket pg_catalog.text;
-  room bigint;
-  made integer;
-  is_over boolean;
+  walk record; missed record; page_of record; bucket pg_catalog.text; room bigint; made integer;
   total integer := 0;
 begin
   for walk in
@@ -306,12 +187,10 @@ begin
     -- A rule that was disabled or deleted meanwhile: its backfill waits, or is over.
     select r.bucket_id into bucket from ittybit.rules as r where r.name = walk.rule and r.enabled;
     if not found then
-      update ittybit.backfills as b
-      set state = 'stopped', ended_at = now()
+      update ittybit.backfills as b set state = 'stopped', ended_at = now()
       where b.rule = walk.rule and not exists (select from ittybit.rules as r where r.name = walk.rule);
       continue;
     end if;
-
     select least(page - count(*), walk.files - walk.recorded) into room
     from ittybit.jobs as j
     where j.function in ('on-upload', 'push-back') and j.priority = 3 and j.due_at is not null and j.rule = walk.rule;
@@ -320,11 +199,9 @@ begin
     select p.* into page_of from ittybit.next_page(bucket, walk.name, page) as p;
     made := 0;
     for missed in
-      select u.rule, u.object, u.name, u.stopped_job
-      from ittybit.startable(walk.rule, walk.content_before) as u
+      select u.rule, u.object, u.name, u.stopped_job from ittybit.startable(walk.rule, walk.content_before) as u
       where u.bucket_id = bucket and u.name > walk.name and u.name <= least(page_of.last_name, walk.last_name)
-      order by u.name
-      limit room
+      order by u.name limit room
     loop
       if missed.stopped_job is null then
         perform ittybit.record_job(missed.rule, missed.object, null, backfill => true);
@@ -334,36 +211,21 @@ begin
       made := made + 1;
       walk.name := missed.name;
     end loop;
-
     -- With the room used up the page goes on from the last object taken; else it was looked through to its end.
-    if made < room then
-      is_over := page_of.is_last or page_of.last_name >= walk.last_name;
-      walk.name := coalesce(page_of.last_name, walk.name);
+    walk.recorded := walk.recorded + made;
+    if made = room then
+      walk.state := case when walk.recorded = walk.files then 'done' else 'running' end;
     else
-      is_over := walk.recorded + made = walk.files;
+      walk.state := case when page_of.is_last or page_of.last_name >= walk.last_name then 'done' else 'running' end;
+      walk.name := coalesce(page_of.last_name, walk.name);
     end if;
-    update ittybit.backfills as b
-    set
-      recorded = b.recorded + made,
-      name = walk.name,
-      state = case when is_over then 'done' else 'running' end,
-      ended_at = case when is_over then now() end
+    update ittybit.backfills as b set (recorded, name, state, ended_at)
+      = (walk.recorded, walk.name, walk.state, case when walk.state = 'done' then now() end)
     where b.rule = walk.rule;
     total := total + made;
   end loop;
   return total;
-end;
-$$;
+end $$;
 
-revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
-
-select cron.schedule('ittybit-sweep', '10 seconds', 'select ittybit.sweep_page(), ittybit.backfill_page()')
-where not exists (
-  select
-  from cron.job as j
-  where j.jobname = 'ittybit-sweep'
-    and (j.schedule, j.command) = ('10 seconds', 'select ittybit.sweep_page(), ittybit.backfill_page()')
-    and j.active
-);
-
+select ittybit.close_schema();
 reset search_path;

@@ -1,76 +1,51 @@
--- Housekeeping: nothing grows for ever while nothing happens. It can run twice.
+-- Housekeeping: nothing grows for ever while nothing happens. And the clock: what pg_cron runs.
 
 set search_path = '';
 
 -- Trim what nobody needs any more, a bounded number of rows at a time. Answers how many rows went.
 --
--- A ledger row goes only when its content has been gone for `keep`: while the content is there, the row is what keeps it
--- from being bought again. An output outlives its job's row as long as there is an object under it.
+-- A ledger row goes only when its content has been gone for `keep`: while the content is there, the row is what keeps
+-- it from being bought again. An output outlives its job's row as long as there is an object under it.
 create or replace function ittybit.tidy(keep interval default interval '30 days', most integer default 5000)
-returns bigint
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  folder record;
-  is_used boolean;
-  gone bigint;
-  total bigint := 0;
+returns bigint language plpgsql security definer set search_path = '' as $$
+declare folder record; is_used boolean; gone bigint; total bigint := 0;
 begin
   with trimmed as (
     delete from ittybit.jobs as j
     where j.id in (
-      select k.id
-      from ittybit.jobs as k
-      where k.orphaned_at < now() - keep
-        and k.finished_at is not null
-        and not exists (
-          select
-          from storage.objects as o
-          where o.bucket_id = k.bucket_id and o.name = k.name and coalesce(o.version, '') = coalesce(k.version, '')
-        )
+      select k.id from ittybit.jobs as k
+      where k.orphaned_at < now() - keep and k.finished_at is not null and not exists (
+        select from storage.objects as o
+        where o.bucket_id = k.bucket_id and o.name = k.name and coalesce(o.version, '') = coalesce(k.version, '')
+      )
       limit most
     )
     returning j.id, j.action
-  ),
-  freed as (
-    delete from ittybit.outputs as o
-    using trimmed cross join lateral ittybit.destinations(trimmed.action) as d
-    where (o.bucket_id, o.name, o.job) = (d.bucket_id, d.name, trimmed.id)
-      and o.name not like '%/'
-      and not exists (
-        select from storage.objects as stored where stored.bucket_id = o.bucket_id and stored.name = o.name
-      )
   )
-  select count(*) into total from trimmed;
+  select count(*), count(ittybit.free_output(t.id, t.action)) into total from trimmed as t;
 
   -- Folders that nothing writes to any more and in which nothing is left, and results of which nobody knows the job; by
   -- chance, so that each has its turn.
   for folder in
     select o.bucket_id, o.name, o.job
     from ittybit.outputs as o
-    where (o.name like '%/' or o.job = '00000000-0000-0000-0000-000000000000')
-      and not exists (
-        select
-        from ittybit.jobs as j
-        where j.id = o.job
-          and (
-            j.finished_at is null
-            -- Given up without ittybit's word that the run is over.
-            or (j.reason in ('no_progress', 'gave_up', 'undecided') and j.finished_at > now() - keep)
-          )
+    where (o.name like '%/' or o.job = '00000000-0000-0000-0000-000000000000') and not exists (
+      select from ittybit.jobs as j
+      where j.id = o.job and (
+        j.finished_at is null
+        -- Given up without ittybit's word that the run is over.
+        or (j.reason in ('no_progress', 'gave_up', 'undecided') and j.finished_at > now() - keep)
       )
-    order by random()
-    limit least(most, 100)
+    )
+    order by random() limit least(most, 100)
   loop
     -- With the prefix as a constant, the index that storage has for searching by prefix serves.
     execute format(
       'select exists (select from storage.objects where bucket_id = %L and name like %L)',
-      folder.bucket_id,
-      regexp_replace(folder.name, '([%_\\])', '\\\1', 'g') || '%'
+      folder.bucket_id, regexp_replace(folder.name, '([%_\\])', '\\\1', 'g') || '%'
     ) into is_used;
     if not is_used then
-      delete from ittybit.outputs as o
-      where (o.bucket_id, o.name, o.job) = (folder.bucket_id, folder.name, folder.job);
+      delete from ittybit.outputs as o where (o.bucket_id, o.name, o.job) = (folder.bucket_id, folder.name, folder.job);
       total := total + 1;
     end if;
   end loop;
@@ -82,8 +57,7 @@ begin
   -- pg_cron keeps a row for every run, ours every few seconds.
   delete from cron.job_run_details as d
   where d.runid in (
-    select e.runid
-    from cron.job_run_details as e
+    select e.runid from cron.job_run_details as e
     where e.jobid in (select c.jobid from cron.job as c where c.jobname like 'ittybit-%')
       -- What a restart of the database interrupted has no end.
       and coalesce(e.end_time, e.start_time) < now() - interval '1 hour'
@@ -91,16 +65,25 @@ begin
   );
   get diagnostics gone = row_count;
   return total + gone;
-end;
+end $$;
+
+-- What pg_cron runs. The doctor asks whether each has run within `every`.
+create or replace function ittybit.schedules()
+returns table (name text, schedule text, command text, every interval) language sql immutable set search_path = '' as $$
+  values
+    -- Without work it makes no call.
+    ('ittybit-wake-up', '5 seconds', 'select ittybit.wake_functions()', interval '2 minutes'),
+    ('ittybit-sweep', '10 seconds', 'select ittybit.sweep_page(), ittybit.backfill_page()', interval '2 minutes'),
+    -- Once an hour, and what it did an hour ago is what it tidies away.
+    ('ittybit-tidy', '17 * * * *', 'select ittybit.tidy()', null);
 $$;
 
-revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
-
-select cron.schedule('ittybit-tidy', '17 * * * *', 'select ittybit.tidy()')
+-- The same name would replace the job, so one that is as it should be is left alone.
+select cron.schedule(s.name, s.schedule, s.command)
+from ittybit.schedules() as s
 where not exists (
-  select
-  from cron.job as j
-  where j.jobname = 'ittybit-tidy' and (j.schedule, j.command) = ('17 * * * *', 'select ittybit.tidy()') and j.active
+  select from cron.job as j where (j.jobname, j.schedule, j.command, j.active) = (s.name, s.schedule, s.command, true)
 );
 
+select ittybit.close_schema();
 reset search_path;

@@ -1,25 +1,22 @@
 -- The doctor: what is wrong with the project's database, and what to do about it: select * from ittybit.doctor();
 --
 -- One line for each check: ok, warning (it works, and will not for ever or not as somebody expects) or failure (uploads
--- are not processed). It only reads, and shows no secret. It can run twice.
+-- are not processed). It only reads, and shows no secret.
 
 set search_path = '';
 
 -- The signature of a fixed text of 1970, which no function accepts: whoever holds the secret can tell by it whether it
 -- is the same one, and the secret stays in the database. Null without one.
 create or replace function ittybit.prove_secret()
-returns text language sql stable security definer set search_path = ''
-as $$
+returns text language sql stable security definer set search_path = '' as $$
   select ittybit.sign(s.decrypted_secret, 'doctor', 0, 'the secret of ittybit.doctor()')
-  from vault.decrypted_secrets as s
-  where s.name = 'ittybit_functions_secret';
+  from vault.decrypted_secrets as s where s.name = 'ittybit_functions_secret';
 $$;
 
 -- The media types that a task's result may have by its format, its destination's ending or its kind; null where none is
 -- known. Any of them will do: who uploads it names the type.
 create or replace function ittybit.result_types(task jsonb)
-returns text[] language sql immutable strict parallel safe set search_path = ''
-as $$
+returns text[] language sql immutable strict parallel safe set search_path = '' as $$
   select string_to_array(coalesce(
     '{
       "mp4": "video/mp4", "webm": "video/webm", "mov": "video/quicktime", "mp3": "audio/mpeg audio/mp3",
@@ -35,23 +32,19 @@ as $$
 $$;
 
 -- Make one check. `fault` is what is wrong, or null; `fine` is what there is to say without a fault.
-create or replace function ittybit.examine("check" text, out verdict text, out fault text, out fine text, out remedy text)
-language plpgsql stable security definer set search_path = ''
-as $$
-declare
-  amount bigint;
-  since pg_catalog.timestamptz;
-  settings record;
+create or replace function ittybit.examine(
+  "check" text, out verdict text, out fault text, out fine text, out remedy text
+)
+language plpgsql stable security definer set search_path = '' as $$
+declare amount bigint; since pg_catalog.timestamptz;
 begin
   verdict := 'failure';
   case examine."check"
-
   -- What the migrations made.
   when 'triggers' then
     fine := 'all three on storage.objects are enabled and current';
     remedy := 'Apply …_ittybit_upload.sql again: it puts them back; the sweep then records what was missed.';
     select string_agg(t.name || ' ' || t.fault, '; ' order by t.name) into fault from ittybit.trigger_faults() as t;
-
   when 'rpcs' then
     fine := 'ittybit_claim and ittybit_report may be called by service_role alone';
     remedy := 'Apply …_ittybit_work.sql again: it grants and revokes by name.';
@@ -60,26 +53,17 @@ begin
       when has_function_privilege('anon', p.oid, 'execute') then ' may be called by anon'
       when has_function_privilege('authenticated', p.oid, 'execute') then ' may be called by authenticated'
       when not has_function_privilege('service_role', p.oid, 'execute') then ' may not be called by service_role'
-    end, '; ' order by e.name)
-    into fault
+    end, '; ' order by e.name) into fault
     from unnest(array['ittybit_claim', 'ittybit_report']) as e (name)
     left join pg_catalog.pg_proc as p on p.pronamespace = 'public'::regnamespace and p.proname = e.name;
-
   -- What the project gave us.
   when 'addresses' then
     remedy := 'Deploy the functions, then run ./deploy.sh database.';
-    select
-      string_agg(f.name || ' has no address, and a rule needs it', '; ' order by f.name) filter (where f.url is null and exists (
-        select from ittybit.rules as r
-        where r.enabled and f.name = case when r.task ? 'destination' then 'push-back' else 'on-upload' end
-      )),
-      string_agg(f.name || ' ' || f.url, ', ' order by f.name)
-    into fault, fine
-    from ittybit.functions as f;
-    verdict := case when fault is null then 'warning' else 'failure' end;
-    fault := coalesce(fault, case when fine is null then 'no function has an address yet' end);
+    select string_agg(m || ' has no address, and a rule needs it', '; ') into fault
+    from ittybit.missing_functions() as m;
+    select string_agg(f.name || ' ' || f.url, ', ' order by f.name) into fine from ittybit.functions as f;
+    if fault is null and fine is null then verdict := 'warning'; fault := 'no function has an address yet'; end if;
     fine := concat_ws(', ', fine, (select 'of ' || s.project from ittybit.settings as s));
-
   when 'secret' then
     fine := 'Vault has the secret that signs the calls';
     remedy := 'Store the functions'' FUNCTIONS_SECRET: select vault.create_secret(''<FUNCTIONS_SECRET>'','
@@ -90,32 +74,28 @@ begin
     else
       select case
         when count(*) = 0 then 'no secret ittybit_functions_secret in Vault: no call can be signed'
-        when max(s.decrypted_secret) !~ '^whsec_([A-Za-z0-9+/]{4}){7,21}([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)$'
+        when max(s.decrypted_secret)
+          !~ '^whsec_([A-Za-z0-9+/]{4}){7,21}([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)$'
           then 'the secret in Vault is not whsec_ and the base64 of 24 to 64 bytes'
-      end
-      into fault
-      from vault.decrypted_secrets as s
-      where s.name = 'ittybit_functions_secret';
+      end into fault
+      from vault.decrypted_secrets as s where s.name = 'ittybit_functions_secret';
     end if;
-
   when 'pg_net' then
     if to_regprocedure('net.http_post(text, jsonb, jsonb, jsonb, integer)') is null then
       fault := 'pg_net is not installed';
       remedy := 'Run: create extension pg_net with schema extensions;';
-    elsif not (
-      has_table_privilege('net.http_request_queue', 'select') and has_table_privilege('net.http_request_queue', 'insert')
-    ) then
+    elsif not has_table_privilege('net.http_request_queue', 'select')
+      or not has_table_privilege('net.http_request_queue', 'insert')
+    then
       fault := format('permission denied for table http_request_queue: %s may not use pg_net''s queue', current_user);
-      remedy := 'pg_net gives it to every role when it is installed, and nobody but its owner, supabase_admin, can give it'
-        ' again. Switch pg_net off and on (Dashboard > Database > Extensions); what waits in its queue is lost. If it is'
-        ' older than 0.12, upgrade the project.';
+      remedy := 'pg_net gives it to every role when it is installed, and nobody but its owner, supabase_admin, can give'
+        ' it again. Switch pg_net off and on (Dashboard > Database > Extensions); what waits in its queue is lost. If'
+        ' it is older than 0.12, upgrade the project.';
     elsif not pg_has_role(current_user, 'pg_read_all_stats', 'usage') then
-      verdict := 'warning';
-      fault := format('whether its worker is alive cannot be seen by %s', current_user);
+      verdict := 'warning'; fault := format('whether its worker is alive cannot be seen by %s', current_user);
       remedy := format('Run: grant pg_read_all_stats to %I;', current_user);
     elsif not exists (
-      select
-      from pg_catalog.pg_stat_activity as a
+      select from pg_catalog.pg_stat_activity as a
       where a.datname = current_database()
         and (a.backend_type ilike '%pg\_net%' or a.application_name like 'pg\_net %')
     ) then
@@ -123,13 +103,11 @@ begin
       remedy := 'Run: select net.worker_restart(); if that does not help, restart the database.';
     else
       select count(*) into amount from (select from net.http_request_queue limit 100000) as q;
-      verdict := 'warning';
-      fine := format('its worker is running; requests that wait in its queue: %s', amount);
+      verdict := 'warning'; fine := format('its worker is running; requests that wait in its queue: %s', amount);
       fault := case when amount >= 1000 then format('requests that wait in its queue: %s', amount) end;
       remedy := 'It sends 200 a second at the most and waits for the slowest of each batch: see who fills it,'
         ' select url, count(*) from net.http_request_queue group by url;';
     end if;
-
   when 'pg_cron' then
     fine := 'its three jobs are scheduled, and ran without an error';
     if to_regclass('cron.job') is null then
@@ -146,21 +124,13 @@ begin
       when current_setting('cron.log_run', true) = 'off' or e.every is null then null
       when run.runid is null then ' has not run yet'
       when run.start_time < clock_timestamp() - e.every then format(' has not run since %s', run.start_time)
-    end, '; ' order by e.name)
-    into fault
-    from (
-      values
-        ('ittybit-wake-up', 'select ittybit.wake_functions()', interval '2 minutes'),
-        ('ittybit-sweep', 'select ittybit.sweep_page(), ittybit.backfill_page()', interval '2 minutes'),
-        -- Once an hour, and what it did an hour ago is what it tidies away.
-        ('ittybit-tidy', 'select ittybit.tidy()', null)
-    ) as e (name, command, every)
+    end, '; ' order by e.name) into fault
+    from ittybit.schedules() as e
     left join cron.job as j on j.jobname = e.name
     left join lateral (
       select d.* from cron.job_run_details as d
       where d.jobid = j.jobid and d.status in ('succeeded', 'failed')
-      order by d.runid desc
-      limit 1
+      order by d.runid desc limit 1
     ) as run on true;
     verdict := case when fault ~ '(^|; )ittybit-\S+ (?!has not run yet)' then 'failure' else 'warning' end;
     remedy := case
@@ -171,28 +141,25 @@ begin
       when verdict = 'failure' then 'Apply supabase/migrations again: they schedule the jobs.'
       else 'Ask again in a minute; if it still has not, restart the database.'
     end;
-
   -- The rules.
   when 'rules' then
-    verdict := 'warning';
-    remedy := 'Add one to ittybit.rules.';
+    verdict := 'warning'; remedy := 'Add one to ittybit.rules.';
     select
-      case when bool_or(r.enabled) is not true then format('no rule is enabled (disabled: %s): uploads start nothing', count(*)) end,
+      case when count(*) filter (where r.enabled) = 0
+        then format('no rule is enabled (disabled: %s): uploads start nothing', count(*)) end,
       format('%s enabled, %s disabled', count(*) filter (where r.enabled), count(*) filter (where not r.enabled))
-    into fault, fine
-    from ittybit.rules as r;
-
+    into fault, fine from ittybit.rules as r;
   when 'buckets' then
     remedy := 'Make the bucket, or correct the rule.';
     select
-      'there is no bucket ' || string_agg(format('%s (rule %s)', u.bucket_id, r.name), ', ') filter (where b.id is null),
+      'there is no bucket '
+        || string_agg(format('%s (rule %s)', u.bucket_id, r.name), ', ') filter (where b.id is null),
       format('%s in use, all there', count(distinct u.bucket_id))
     into fault, fine
     from ittybit.rules as r
-    cross join lateral (values (r.bucket_id), (substring(r.task ->> 'destination' from '^s3://([^/]+)/'))) as u (bucket_id)
+    cross join unnest(array[r.bucket_id, substring(r.task ->> 'destination' from '^s3://([^/]+)/')]) as u (bucket_id)
     left join storage.buckets as b on b.id = u.bucket_id
     where r.enabled and u.bucket_id is not null;
-
   -- Whether the destinations' buckets accept what the rules declare: its type, and files as large as it may become.
   when 'limits' then
     fine := 'the buckets accept the types and sizes that rules declare';
@@ -211,86 +178,75 @@ begin
         (case when b.file_size_limit between 1 and case
           when r.task ->> 'kind' not in ('video', 'audio', 'adaptive_video', 'animation') then 999999
           else coalesce(least(r.max_size, source.file_size_limit) - 1, b.file_size_limit)
-        end then format('bucket %s takes %s bytes a file, results may be larger (rule %s)', b.id, b.file_size_limit, r.name) end)
+        end then
+          format('bucket %s takes %s bytes a file, results may be larger (rule %s)', b.id, b.file_size_limit, r.name)
+        end)
     ) as f (fault)
     where r.enabled;
     verdict := case when fault like '%does not accept%' then 'failure' else 'warning' end;
-    remedy := case
-      when verdict = 'warning' then 'Raise the bucket''s file size limit, or give the rule a max_size.'
+    remedy := case verdict
+      when 'warning' then 'Raise the bucket''s file size limit, or give the rule a max_size.'
       else 'Allow the type in the bucket''s settings, or change the rule''s format or destination.'
     end;
-
-  -- Whether a declared result lies where a rule looks for uploads and no output prefix says that it is one: then only its
-  -- row in ittybit.outputs keeps it from being processed again.
+  -- Whether a declared result lies where a rule looks for uploads and no output prefix says that it is one: then only
+  -- its row in ittybit.outputs keeps it from being processed again.
   when 'results' then
-    verdict := 'warning';
-    fine := 'no rule''s declared results are another''s uploads';
+    verdict := 'warning'; fine := 'no rule''s declared results are another''s uploads';
     remedy := 'Write them under an output prefix (ittybit.settings.output_prefixes), or narrow the other rule''s path.';
     select string_agg(
-      format('results of rule %s, such as %s, are uploads to rule %s', maker.name, d.part[2], taker.name),
+      format('results of rule %s, such as %s, are uploads to rule %s', maker.name, d.name, taker.name),
       '; ' order by maker.name, taker.name
-    )
-    into fault
+    ) into fault
     from ittybit.rules as maker
     -- The result of an object that the rule is for.
-    cross join lateral regexp_match(
-      ittybit.fill_action(maker, jsonb_build_object(
-        'name', regexp_replace(regexp_replace(maker.path, '\*$', '*.mp4'), '\*+', 'sample', 'g'),
-        'version', 'version',
-        'owner_id', 'owner'
-      )) -> 'task' ->> 'destination',
-      '^s3://([^/]+)/(.*)$'
-    ) as d (part)
+    cross join lateral ittybit.fill_action(maker, jsonb_build_object(
+      'name', regexp_replace(regexp_replace(maker.path, '\*$', '*.mp4'), '\*+', 'sample', 'g'),
+      'version', 'version', 'owner_id', 'owner'
+    )) as action
+    cross join lateral regexp_match(action -> 'task' ->> 'destination', '^s3://([^/]+)/(.*)$') as m (part)
+    cross join lateral (select m.part[1] as bucket_id, m.part[2] as name) as d
     join ittybit.rules as taker
-      on taker.bucket_id = d.part[1]
-      and ittybit.fits(taker, d.part[2], jsonb_build_object(
+      on taker.bucket_id = d.bucket_id
+      and ittybit.fits(taker, d.name, jsonb_build_object(
         'mimetype', coalesce((ittybit.result_types(maker.task))[1], replace(taker.mimetype, '*', 'any')),
         'size', coalesce(taker.min_size, taker.max_size, 1)
       ))
-    cross join lateral ittybit.reasons_to_skip(d.part[1], d.part[2], '{"size": 1}', false) as s (reason)
+    cross join lateral ittybit.reasons_to_skip(d.bucket_id, d.name, '{"size": 1}', false) as s (reason)
     where maker.enabled and taker.enabled and s.reason is distinct from 'output_prefix';
-
   -- How the work goes.
   when 'starts' then
     fine := format('%s more may start now', greatest(ittybit.starts_left(), 0));
-    select s.* into settings from ittybit.settings as s;
-    if not found then
-      fault := 'ittybit.settings has no row: nothing starts';
-      remedy := 'Run: insert into ittybit.settings default values;';
-    elsif settings.tripped_at is not null then
-      fault := format('starts_per_day was reached at %s: nothing starts', settings.tripped_at);
-      remedy := 'See what started so much (ittybit.jobs); then run: select ittybit.resume();';
-    elsif settings.paused then
-      verdict := 'warning';
-      fault := 'paused: nothing starts';
-      remedy := 'To go on: select ittybit.resume();';
-    elsif ittybit.starts_left() <= 0 then
-      verdict := 'warning';
-      fault := 'a ceiling is reached: nothing starts for now';
-      remedy := 'It goes on by itself; or raise starts_per_hour and starts_per_day in ittybit.settings.';
-    end if;
-
+    select v.verdict, v.fault, v.remedy into verdict, fault, remedy
+    from (select) as once
+    left join ittybit.settings as s on true
+    cross join lateral (
+      values
+        (s.singleton is null, 'failure', 'ittybit.settings has no row: nothing starts',
+          'Run: insert into ittybit.settings default values;'),
+        (s.tripped_at is not null, 'failure', format('starts_per_day was reached at %s: nothing starts', s.tripped_at),
+          'See what started so much (ittybit.jobs); then run: select ittybit.resume();'),
+        (s.paused, 'warning', 'paused: nothing starts', 'To go on: select ittybit.resume();'),
+        (ittybit.starts_left() <= 0, 'warning', 'a ceiling is reached: nothing starts for now',
+          'It goes on by itself; or raise starts_per_hour and starts_per_day in ittybit.settings.')
+    ) as v (is_so, verdict, fault, remedy)
+    where v.is_so limit 1;
   when 'holds' then
     fine := 'ittybit refuses nothing';
     select
-      'ittybit refuses '
-        || string_agg(format('%s since %s: %s', h.scope, h.since, coalesce(h.error ->> 'message', 'no reason given')), '; '),
+      'ittybit refuses ' || string_agg(
+        format('%s since %s: %s', h.scope, h.since, coalesce(h.error ->> 'message', 'no reason given')), '; '
+      ),
       min(case when h.scope = 'all' then 1 when h.scope like 'function:%' then 2 else 3 end)
-    into fault, amount
-    from ittybit.holds as h;
+    into fault, amount from ittybit.holds as h;
     remedy := (array[
-      'Top up the ittybit account',
-      'Give the function an ITTYBIT_API_KEY that is valid',
+      'Top up the ittybit account', 'Give the function an ITTYBIT_API_KEY that is valid',
       'See that the key''s project has the rule''s automation or connection'
     ])[amount] || ': what waits goes on by itself within minutes.';
-
   when 'functions' then
     fine := 'the functions claim what they are woken for';
     remedy := 'See that the functions run and reach the database: their log says what is wrong.';
     select string_agg(ittybit.function_fault(f.name), '; ' order by f.name) into fault
-    from ittybit.functions as f
-    where f.url is not null;
-
+    from ittybit.functions as f where f.url is not null;
   when 'waiting' then
     fine := 'no job is late';
     remedy := 'pg_cron and pg_net wake the functions: mend what their lines say; it then goes on by itself.';
@@ -302,29 +258,21 @@ begin
     where j.due_at < now() - interval '1 minute' and not j.backfill
     having count(*) > 0;
     verdict := case when since < now() - interval '10 minutes' then 'failure' else 'warning' end;
-
   when 'lost' then
-    verdict := 'warning';
-    fine := 'every claimed job was reported';
-    remedy := 'See the functions'' logs: they end before they report. Such a job is tried again, once an hour in the end.';
+    verdict := 'warning'; fine := 'every claimed job was reported';
+    remedy := 'See the functions'' logs: they end before they report. Such a job is tried again, in the end hourly.';
     select
       format('jobs that no report came of: %s, such as %s/%s (%s times)', count(*) over (), j.bucket_id, j.name, j.lost)
-    into fault
-    from ittybit.jobs as j
-    where j.due_at is not null and j.lost > 1
-    order by j.lost desc
-    limit 1;
+    into fault from ittybit.jobs as j where j.due_at is not null and j.lost > 1
+    order by j.lost desc limit 1;
   end case;
-end;
-$$;
+end $$;
 
 -- All checks, one line each. One that cannot be made says so and holds up no other.
 create or replace function ittybit.doctor()
 returns table ("check" text, verdict text, saw text, remedy text)
-language plpgsql stable security definer set search_path = '' set lock_timeout = '2s'
-as $$
-declare
-  seen record;
+language plpgsql stable security definer set search_path = '' set lock_timeout = '2s' as $$
+declare seen record;
 begin
   foreach doctor."check" in array array[
     'triggers', 'rpcs', 'addresses', 'secret', 'pg_net', 'pg_cron', 'rules', 'buckets', 'limits', 'results', 'starts',
@@ -340,18 +288,15 @@ begin
       verdict := 'failure';
       saw := format('could not be looked at: %s (%s)', sqlerrm, sqlstate);
       remedy := case sqlstate
-        when '42501' then format('Supabase gives %s this right by default: have its owner grant it again.', current_user)
+        when '42501' then format('Supabase gives %s this right: have its owner grant it again.', current_user)
         when '55P03' then 'A lock is held on it: run this again.'
         else 'Apply supabase/migrations again.'
       end;
     end;
     return next;
   end loop;
-end;
-$$;
-
+end $$;
 comment on function ittybit.doctor is 'What is wrong, and what to do about it: select * from ittybit.doctor().';
 
-revoke execute on all functions in schema ittybit from public, anon, authenticated, service_role;
-
+select ittybit.close_schema();
 reset search_path;

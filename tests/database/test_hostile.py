@@ -118,8 +118,8 @@ def use_everything(connection: Connection) -> None:
         "select * from ittybit.doctor()",
         "select ittybit.adopt('https://p.test', 'look'), ittybit.adopt('https://p.test', 'skip')",
         "select ittybit.prove_secret()",
-        "insert into ittybit.rules (name, bucket_id, task, enabled)"
-        " select 'again', bucket_id, task, false from ittybit.rules where task is not null limit 1",
+        "insert into ittybit.rules (name, bucket_id, task) select 'again', bucket_id, task"
+        """ || '{"destination": "s3://results/{dir}{stem}.again"}' from ittybit.rules where task is not null limit 1""",
         "delete from ittybit.rules where name = 'again'",
     ]
     for statement in work:

@@ -309,7 +309,7 @@ in_database(
 )
 in_database(
     "delete from cron.job where jobname = 'ittybit-sweep'",
-    again="sweep",
+    again="housekeeping",
     pg_cron=("failure", "ittybit-sweep is not scheduled", "Apply supabase/migrations again"),
 )
 in_database(
@@ -319,7 +319,7 @@ in_database(
 )
 in_database(
     "update cron.job set command = 'select 1' where jobname = 'ittybit-wake-up'",
-    again="wake_up",
+    again="housekeeping",
     pg_cron=("failure", "ittybit-wake-up runs another command", "Apply supabase/migrations again"),
 )
 in_database(
