@@ -22,6 +22,8 @@ from shared.settings import Settings
 
 Generation = Literal["automations", "jobs"]
 GENERATIONS: tuple[Generation, ...] = ("automations", "jobs")
+# What ittybit says of a path that it does not have.
+ABSENT = (404, 405, 410)
 
 # The generation that each address and key was found to speak, for as long as the process lives.
 _spoken: dict[tuple[str, str], Generation] = {}
@@ -39,8 +41,10 @@ class Ittybit:
         self._connection_name = f"supabase-{settings.project_ref}"
         self._connections = Once(self._api.pages("connections", Connection))
         self._asking = threading.Lock()
+        self._whose = (settings.ittybit_api_url, settings.ittybit_api_key)
         self._automations = Automations(self._api, lambda: self.connection_id)
-        self._jobs = Jobs(self._api, lambda: self.connection_id, settings.ittybit_job_connection)
+        jobs = Jobs(self._api, lambda: self.connection_id, settings.ittybit_job_connection)
+        self._adapters: dict[Generation, Automations | Jobs] = {"automations": self._automations, "jobs": jobs}
 
     def connections(self) -> list[Connection]:
         """All connections of the project."""
@@ -77,7 +81,14 @@ class Ittybit:
             mark: whose start this is; also its Idempotency-Key.
             metadata: what ittybit is to keep with it, where a document says that it does.
         """
-        return self._adapter.start(action, source, mark, metadata)
+        generation = self.generation
+        try:
+            return self._adapters[generation].start(action, source, mark, metadata)
+        except Answered as error:
+            if error.status not in ABSENT or self._settings.ittybit_api != "auto" or self.speaks(generation):
+                raise
+            _spoken.pop(self._whose, None)
+            raise Unanswered("ittybit", f"it no longer has /{generation}") from None
 
     def work(self, ref: str) -> Work:
         """The run, task or job as it is now, whichever generation starts what is new."""
@@ -104,7 +115,7 @@ class Ittybit:
             Undecided: there is more since then than can be looked through, and nothing of what was seen is ours.
             Unanswered: among others, when it takes too long and may be quicker a little later.
         """
-        adapter = self._adapter
+        adapter = self._adapters[self.generation]
         try:
             # Before the key is sent again: a source is signed anew for each attempt, and what the same key with another
             # body comes to is documented nowhere.
@@ -122,12 +133,11 @@ class Ittybit:
         chosen = self._settings.ittybit_api
         if chosen != "auto":
             return chosen
-        whose = (self._settings.ittybit_api_url, self._settings.ittybit_api_key)
         with self._asking:
-            found = _spoken.get(whose) or next((one for one in GENERATIONS if self.speaks(one)), None)
+            found = _spoken.get(self._whose) or next((one for one in GENERATIONS if self.speaks(one)), None)
             if found is None:
                 raise ServiceError("ittybit", "it has neither /automations nor /jobs: set ITTYBIT_API", effect="hold")
-            return _spoken.setdefault(whose, found)
+            return _spoken.setdefault(self._whose, found)
 
     def speaks(self, generation: Generation) -> bool:
         """Whether ittybit answers in this generation, by a question without consequences.
@@ -138,13 +148,9 @@ class Ittybit:
         try:
             listed(self._api.call("GET", f"{generation}?limit=1", repeatable=True))
         except Answered as error:
-            if error.status in (404, 405, 410):
+            if error.status in ABSENT:
                 return False
             if error.effect != "fail":
                 raise
             raise Unanswered("ittybit", f"asked for /{generation}, it said: {error.message}") from None
         return True
-
-    @property
-    def _adapter(self) -> Automations | Jobs:
-        return self._jobs if self.generation == "jobs" else self._automations

@@ -103,6 +103,18 @@ def test_a_start_that_fails_is_not_sent_to_the_other_generation(scripted: Script
     assert [path for _, path, _ in scripted.asked] == ["/jobs" if api == "jobs" else "/tasks"]
 
 
+def test_an_api_that_goes_while_a_process_lives_ends_no_job(scripted: Scripted) -> None:
+    made = Said({"id": "job_1", "status": "queued"}, 201)
+    scripted.script(ittybit=[THERE, GONE, GONE, GONE, THERE, made])
+    auto = client(ORIGIN, ITTYBIT_API="auto")
+    with pytest.raises(Unanswered, match="no longer has /automations") as caught:
+        auto.start(COPY, SOURCE, "a.1")
+    assert (caught.value.effect, caught.value.in_doubt) == ("retry", False)
+    assert auto.start(COPY, SOURCE, "a.1").ref == "jobs/job_1"
+    asked = ["/automations", "/tasks", "/automations", "/automations", "/jobs", "/jobs"]
+    assert [path for _, path, _ in scripted.asked] == asked
+
+
 @pytest.mark.parametrize(
     ("spelling", "options", "top"),
     [
