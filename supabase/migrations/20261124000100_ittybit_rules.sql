@@ -6,7 +6,6 @@
 -- Names mean the same whatever else the project holds. Names without a schema are PostgreSQL's own, when a body is
 -- bound as it is made and when it is run. Types that are no keywords are written with pg_catalog inside functions,
 -- where a session's temporary types would come before them.
-
 set search_path = '';
 
 create schema if not exists ittybit;
@@ -229,6 +228,5 @@ end $$;
 
 create or replace trigger check_rule before insert or update on ittybit.rules
 for each row execute function ittybit.check_rule();
-
 select ittybit.close_schema();
 reset search_path;

@@ -3,7 +3,6 @@
 -- `due_at` drives everything. It says when the job next needs a step, by this database's clock. A claim moves it one
 -- lease ahead, so a lease that ends without a report is simply due again. A report moves it to the next try, the next
 -- check, or null. Nothing here locks a table that is already as it should be: uploads go on while this runs again.
-
 set search_path = '';
 
 create table if not exists ittybit.jobs (
@@ -176,6 +175,5 @@ for each row execute function ittybit.follow_rule();
 
 create or replace trigger rule_renamed after update of name on ittybit.rules
 for each row when (old.name is distinct from new.name) execute function ittybit.follow_rule();
-
 select ittybit.close_schema();
 reset search_path;

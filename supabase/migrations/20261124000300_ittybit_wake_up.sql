@@ -2,7 +2,6 @@
 --
 -- A wake-up carries no job. It may be lost, doubled, late, replayed or sent by a copy of this database: the function
 -- looks into the ledger, and nothing else comes of it. Uploads wake an idle system at once; pg_cron does the rest.
-
 set search_path = '';
 
 -- The extensions this needs, where the project does not have them yet.
@@ -157,6 +156,5 @@ begin
   end loop;
   return sent;
 end $$;
-
 select ittybit.close_schema();
 reset search_path;

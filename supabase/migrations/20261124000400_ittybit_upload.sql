@@ -3,7 +3,6 @@
 -- An upload never fails because of them. Whatever goes wrong in here ends in a warning, waits 200 ms for a lock at the
 -- most, and once only in a transaction. What an upload goes through is in PL/pgSQL, which keeps its plans: before
 -- PostgreSQL 18 a function in SQL is parsed and planned anew at each call.
-
 set search_path = '';
 
 -- What starts nothing -------------------------------------------------------------------------------------------------
@@ -326,6 +325,5 @@ begin
     execute format('create or replace trigger %I %s', made.name, made.definition);
   end loop;
 end $$;
-
 select ittybit.close_schema();
 reset search_path;

@@ -1,7 +1,6 @@
 -- Work: what may be claimed, the claim that takes it for a time, and the report of what came of it.
 --
 -- The two functions in public are what the HTTP functions call over PostgREST, with service_role's key.
-
 set search_path = '';
 
 -- What may be claimed -------------------------------------------------------------------------------------------------
@@ -324,18 +323,16 @@ end $$;
 create or replace function ittybit.apply_report(report jsonb, out refused text, out is_new_start boolean)
 language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
-  -- The job as it is, and then as it is to be.
-  mine record;
+  mine record; -- the job as it is, and then as it is to be
   outcome pg_catalog.text := report ->> 'outcome';
   started_as constant pg_catalog.text := report ->> 'ittybit_id';
   why pg_catalog.text := report ->> 'reason';
   said constant pg_catalog.jsonb := nullif(report -> 'error', 'null');
   percent constant pg_catalog.float4 := report ->> 'progress';
   in_doubt constant boolean := coalesce((report ->> 'in_doubt')::boolean, false);
-  -- A start that may not happen yet: nothing has failed.
-  was_kept_back constant boolean := why in ('paused', 'tripped', 'ceiling', 'disabled', 'held', 'output_busy');
   status constant pg_catalog.text := said ->> 'status';
-  -- Whether it tells what ittybit does.
+  -- A start that may not happen yet: nothing has failed. And whether it tells what ittybit does.
+  was_kept_back constant boolean := why in ('paused', 'tripped', 'ceiling', 'disabled', 'held', 'output_busy');
   is_fact constant boolean := started_as is not null and outcome in ('started', 'succeeded', 'failed');
   is_holder boolean; waits boolean; fails boolean;
 begin
@@ -499,10 +496,8 @@ returns boolean language plpgsql stable security definer set search_path = '' as
     where o.updated_at >= coalesce(since, now() - interval '1 minute')
   );
 end $$;
-
 select ittybit.close_schema();
 -- Hosted projects grant new functions in public to anon and authenticated by default: each is revoked by name.
 revoke execute on function public.ittybit_claim, public.ittybit_report from public, anon, authenticated;
 grant execute on function public.ittybit_claim, public.ittybit_report to service_role;
-
 reset search_path;

@@ -1,5 +1,4 @@
 -- What a person does and asks: pause and resume, retry, whose ledger this is, why, and how things stand.
-
 set search_path = '';
 
 -- Stop starting: uploads go on being recorded, what runs at ittybit is still followed to its end.
@@ -258,6 +257,5 @@ cross join lateral (
 order by line.place;
 
 comment on view ittybit.status is 'How things stand: select * from ittybit.status.';
-
 select ittybit.close_schema();
 reset search_path;

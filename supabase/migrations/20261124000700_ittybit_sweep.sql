@@ -3,7 +3,6 @@
 -- The sweep heals what a disabled or failing trigger missed; a backfill processes older objects when a person asks.
 -- Both go by (bucket_id, name) along the index that storage has, a page at a time, with their place saved in the
 -- transaction that does the page: killed anywhere, they go on where they were.
-
 set search_path = '';
 
 create table if not exists ittybit.sweep (
@@ -226,6 +225,5 @@ begin
   end loop;
   return total;
 end $$;
-
 select ittybit.close_schema();
 reset search_path;

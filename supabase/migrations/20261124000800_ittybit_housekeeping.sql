@@ -1,5 +1,4 @@
 -- Housekeeping: nothing grows for ever while nothing happens. And the clock: what pg_cron runs.
-
 set search_path = '';
 
 -- Trim what nobody needs any more, a bounded number of rows at a time. Answers how many rows went.
@@ -84,6 +83,5 @@ from ittybit.schedules() as s
 where not exists (
   select from cron.job as j where (j.jobname, j.schedule, j.command, j.active) = (s.name, s.schedule, s.command, true)
 );
-
 select ittybit.close_schema();
 reset search_path;

@@ -2,7 +2,6 @@
 --
 -- One line for each check: ok, warning (it works, and will not for ever or not as somebody expects) or failure (uploads
 -- are not processed). It only reads, and shows no secret.
-
 set search_path = '';
 
 -- The signature of a fixed text of 1970, which no function accepts: whoever holds the secret can tell by it whether it
@@ -297,6 +296,5 @@ begin
   end loop;
 end $$;
 comment on function ittybit.doctor is 'What is wrong, and what to do about it: select * from ittybit.doctor().';
-
 select ittybit.close_schema();
 reset search_path;
