@@ -64,6 +64,7 @@ def joined(answer: dict[str, Any]) -> bool:
         (ADA, None, False),
         (ADA, ProjectKeys.make().jwt("authenticated", ADA), False),
     ],
+    ids=["her own", "another's", "without a session", "without a token", "another project's session"],
 )
 def test_a_private_channel_is_for_whom_the_policies_let_read(
     say: Callable[..., dict[str, Any]], topic: str, token: str | None, may: bool
