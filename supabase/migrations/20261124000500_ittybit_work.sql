@@ -19,8 +19,7 @@ return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 --
 -- First what is in doubt, then live uploads, then what a backfill made, then checks. An eighth is kept for checks: a
 -- flood of uploads does not hide what has ended. What is in doubt and checks buy nothing: nothing keeps them back. Jobs
--- that were lost twice are claimed apart, see lease_jobs: while a function may be at some, for a minute, the others
--- wait.
+-- that were lost twice are claimed apart, see lease_jobs: while a function may be at some, the others wait.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -132,8 +131,7 @@ returns jsonb language plpgsql security definer set search_path = '' set plan_ca
 declare claimed pg_catalog.jsonb;
 begin
   -- A job that was lost twice may be what kills the function. It is claimed with none but its like, and with fewer each
-  -- time: seven, then one, then none. So many at a time, because whatever took the functions away may have left
-  -- hundreds.
+  -- time: seven, then one, then none. So many, because whatever took the functions away may have left hundreds.
   with due as (
     select
       j.id, c.place, l.lost, l.lost > 1 as is_suspect,
