@@ -29,20 +29,20 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/installed ## The whole way once: a clip in, results out (FILE=path for one of yours; API=jobs)
+demo: $(VENV)/local ## The whole way once: a clip in, results out (FILE=path for one of yours; API=jobs)
 	@$(BIN)/python -m local demo --api $(API) $(if $(FILE),"$(FILE)")
 
-serve: $(VENV)/installed ## The embedded stack, staying up (ENV=.env: the functions alone, against real services)
+serve: $(VENV)/local ## The embedded stack, staying up (ENV=.env: the functions alone, against real services)
 	@$(BIN)/python -m local serve $(if $(ENV),--env "$(ENV)")
 
-doctor: $(VENV)/installed ## What is wrong with the stack that make serve runs (ARGS=--json)
+doctor: $(VENV)/local ## What is wrong with the stack that make serve runs (ARGS=--json)
 	@$(BIN)/python -m deploy.doctor --env-file build/serve.env $(ARGS)
 
 test: $(VENV)/installed ## All tests, several files at a time
 	@./deploy.sh stage >/dev/null
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
 
-faults: $(VENV)/installed ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored API=jobs)
+faults: $(VENV)/local ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored API=jobs)
 	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) --api $(API) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
 
 bench: $(VENV)/installed ## What it costs beside what one has without it (ROWS=1,2; DOCS=1 puts it into docs/performance.md)
@@ -63,6 +63,7 @@ lint: $(VENV)/installed ## ruff, mypy --strict and shellcheck
 compile: $(VENV)/installed ## Pin what requirements*.in ask for, with hashes (UPGRADE=yes: the newest of it)
 	@$(BIN)/$(COMPILE) requirements.in --output-file requirements.txt
 	@$(BIN)/$(COMPILE) requirements-deploy.in --output-file requirements-deploy.txt
+	@$(BIN)/$(COMPILE) requirements-local.in --output-file requirements-local.txt
 	@$(BIN)/$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 
 audit: $(VENV)/installed ## Known vulnerabilities of what is deployed, where a database of them can be reached
@@ -78,6 +79,9 @@ clean: ## Remove what these commands made
 $(VENV)/installed: requirements-dev.txt
 	@$(PYTHON) deploy/install.py $@ $<
 
-# What ./deploy.sh needs is a part of that, and may be there alone.
+# What the embedded stack needs is a part of that, and what ./deploy.sh needs a part of it. Each may be there alone.
+$(VENV)/local: requirements-local.txt
+	@$(PYTHON) deploy/install.py $@ $<
+
 $(VENV)/deploy: requirements-deploy.txt
 	@$(PYTHON) deploy/install.py $@ $<

@@ -35,13 +35,18 @@ def pinned(file: str) -> dict[str, tuple[Requirement, list[str]]]:
     """What a compiled file pins, by name, each with the hashes it accepts."""
     text = re.sub(r"(?m)^\s*#.*\n", "", (ROOT / file).read_text()).replace("\\\n", "")
     entries = [line.split("--hash=") for line in text.splitlines()]
+    read = [(Requirement(line), [each.strip() for each in hashes]) for line, *hashes in entries]
+    # What another system or another Python needs is not installed here, and cannot be followed.
     return {
-        canonicalize_name((one := Requirement(line)).name): (one, [each.strip() for each in hashes])
-        for line, *hashes in entries
+        canonicalize_name(one.name): (one, hashes)
+        for one, hashes in read
+        if one.marker is None or one.marker.evaluate()
     }
 
 
-COMPILED = pytest.mark.parametrize("file", ["requirements", "requirements-deploy", "requirements-dev"])
+COMPILED = pytest.mark.parametrize(
+    "file", ["requirements", "requirements-deploy", "requirements-local", "requirements-dev"]
+)
 
 
 @COMPILED
@@ -78,7 +83,6 @@ def test_a_compiled_file_holds_what_is_asked_for_and_what_that_needs_and_no_more
         for each in map(Requirement, metadata.requires(name) or ()):
             if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras):
                 waiting.append(each)
-    # What another system or another Python needs is not installed here, and cannot be followed.
     assert {name for name in pins.keys() - needed if is_installed(name)} == set()
 
 
@@ -92,9 +96,9 @@ def is_installed(name: str) -> bool:
 
 def test_what_is_tested_with_is_what_is_deployed_and_what_deploys() -> None:
     tested = pinned("requirements-dev.txt")
-    for file in ("requirements.txt", "requirements-deploy.txt"):
-        pins = pinned(file)
-        assert {name: tested[name] for name in pins} == pins
+    for file in ("requirements.txt", "requirements-deploy.txt", "requirements-local.txt"):
+        for name, (one, hashes) in pinned(file).items():
+            assert (tested[name][0].specifier, tested[name][1]) == (one.specifier, hashes)
 
 
 def test_what_deploys_is_what_is_deployed_and_the_parser_of_env_files() -> None:
