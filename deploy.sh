@@ -36,11 +36,13 @@ Usage: ./deploy.sh [options] <verb> [arguments]
 
 Verbs
   stage [name…]   make build/<name>/ for each function (all of them by default): main.py, shared/ and
-                  requirements.txt, which is what every Cloud-Functions-compatible host deploys
+                  requirements.txt, which is what every Cloud-Functions-compatible host deploys; stage together makes
+                  one folder for all three
 
-  functions --to RUNTIME [name…]
+  functions --to RUNTIME [--together | name…]
                   deploy to cloud-run, cloud-functions, knative or container, or print what a Procfile host needs
-                  (process); secrets go through the runtime's own store
+                  (process); secrets go through the runtime's own store. --together: one service, which has all
+                  three behind one address, each at its path
 
   database        apply the migrations to DATABASE_URL, put the signing secret into Vault and the functions' addresses
                   into ittybit.settings; or --to-project DIR: copy them for `supabase db push`

@@ -2,6 +2,9 @@
 # What every verb shares: how it speaks, asks, and runs what changes something.
 
 readonly FUNCTIONS=(on-upload push-back create-connection)
+# What a function may be deployed as: a service of its own, or the one of all together.
+# shellcheck disable=SC2034 # for deploy/runtimes/
+readonly SERVICES=("${FUNCTIONS[@]}" together)
 
 # Whoever answers on this machine is asked directly, whatever proxy the shell names for others.
 no_proxy="${no_proxy:-${NO_PROXY:-}}"
@@ -115,7 +118,7 @@ env_file() {
   printf '.env%s' "${ENVIRONMENT:+.$ENVIRONMENT}"
 }
 
-# The deployed name of a function: --env staging keeps its own beside the others.
+# The deployed name of a service: --env staging keeps its own beside the others.
 deployed_name() {
   printf '%s%s' "$1" "${ENVIRONMENT:+-$ENVIRONMENT}"
 }
@@ -129,6 +132,16 @@ check_functions() {
       *) fail "no function '$name'" "There are: ${FUNCTIONS[*]}" ;;
     esac
   done
+}
+
+# The functions that a service is, a line each.
+functions_of() {
+  if [[ "$1" == together ]]; then printf '%s\n' "${FUNCTIONS[@]}"; else echo "$1"; fi
+}
+
+# The services that these functions are deployed as, a line each.
+services_of() {
+  if [[ -n "${DEPLOY_TOGETHER:-}" ]] && (($#)); then echo together; else printf '%s\n' "$@"; fi
 }
 
 # The Python that reads settings: it has what a deployed function has, and python-dotenv. Installed on first use.

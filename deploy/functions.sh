@@ -1,13 +1,14 @@
 # shellcheck shell=bash
 # functions: the staged functions onto a runtime, and off it again.
 #
-# A runtime is a file of deploy/runtimes/ with these bash functions; those that change something go through run():
+# A runtime is a file of deploy/runtimes/ with these bash functions; those that change something go through run(). NAME is
+# a service: a function of that name, or together, which is all of them behind one address, each at its path.
 #   runtime_check NAME…     stop unless its tools and settings are there; changes nothing
 #   runtime_question NAME…  what is asked before anything is changed; nothing where nothing will be
 #   runtime_prepare         what all functions need: APIs, an image
 #   runtime_store SECRET…   these variables into its store
 #   runtime_holds SECRET    where in its store it is; nothing where it is not
-#   runtime_deploy NAME     one function; deployed again it is replaced, and callers notice nothing
+#   runtime_deploy NAME     one service; deployed again it is replaced, and callers notice nothing
 #   runtime_roll NAME       restart one with the FUNCTIONS_SECRET that was stored, and nothing else changed; where
 #                           RUNTIME_ROLLS is false, the person does that
 #   runtime_address NAME    where it answers; nothing where that is not known
@@ -17,10 +18,14 @@
 
 functions_usage() {
   cat <<'USAGE'
-Usage: ./deploy.sh [options] functions [--to RUNTIME] [name…]
+Usage: ./deploy.sh [options] functions [--to RUNTIME] [--together | name…]
 
 Stages the functions, puts their secrets into the runtime's store, deploys, and sees that each answers a stranger with
 401. Without names, all three. Run again, it replaces what is there and stores only what has changed.
+
+  --together      all three as one service, in one process, each at its path: /on-upload, /push-back, /create-connection.
+                  It is kept as DEPLOY_TOGETHER=true in the environment's file: the next deployment and rotate-secret go
+                  by it. To have three services again, take it and the addresses out of there, and deploy.
 
 Runtimes, with the variables that each takes from the environment's file (DEPLOY_TO there, once there is one, stands for
 --to):
@@ -40,27 +45,35 @@ What is set, and why
   instances         0 to MAX_INSTANCES (10): a fence around what a flood of uploads can cost
   SERVICE_ACCOUNT   who the functions run as at Google (the project's default one); it is let read their secrets
 
-FUNCTIONS_SECRET and FUNCTIONS_TOKEN are made when they are missing. create-connection alone gets the S3 keys. The
-addresses are written into the environment's file, as ON_UPLOAD_URL, PUSH_BACK_URL and CREATE_CONNECTION_URL.
+FUNCTIONS_SECRET and FUNCTIONS_TOKEN are made when they are missing. Of three services create-connection alone gets the
+S3 keys. The addresses are written into the environment's file, as ON_UPLOAD_URL, PUSH_BACK_URL and CREATE_CONNECTION_URL.
 USAGE
 }
 
 # deploy.sh functions
 functions() {
-  local name question to=''
+  local name question to='' together=''
   while (($#)); do
     case "$1" in
       --to) to="${2:-}" && shift $(($# > 1 ? 2 : 1)) ;;
       --to=*) to="${1#--to=}" && shift ;;
+      --together) together=true && shift ;;
       -h | --help) functions_usage && return ;;
       -*) fail "unknown option '$1'" 'See ./deploy.sh functions --help' ;;
       *) break ;;
     esac
   done
   check_functions "$@"
-  (($#)) || set -- "${FUNCTIONS[@]}"
   load_environment
+  DEPLOY_TOGETHER="${together:-${DEPLOY_TOGETHER:-}}"
   load_runtime "$to"
+  if [[ -n "$DEPLOY_TOGETHER" ]] && (($#)); then
+    fail "$* cannot be deployed alone: the functions are deployed together" \
+      "Name none, or have three services: no --together, and no DEPLOY_TOGETHER in $(env_file)."
+  fi
+  (($#)) || set -- "${FUNCTIONS[@]}"
+  # shellcheck disable=SC2046 # names of services
+  set -- $(services_of "$@")
 
   check_function_settings "$@"
   runtime_check "$@"
@@ -93,13 +106,17 @@ load_runtime() {
     '') fail 'where to?' "Say --to cloud-run (or cloud-functions, knative, container, process), or set DEPLOY_TO in $(env_file)." ;;
     *) fail "no runtime '$RUNTIME'" 'There are: cloud-run, cloud-functions, knative, container, process' ;;
   esac
+  [[ "${DEPLOY_TOGETHER:-true}" == true ]] ||
+    fail 'DEPLOY_TOGETHER is not true' "Set it to true, or take it out of $(env_file) to have three services."
   # shellcheck source=/dev/null
   source "deploy/runtimes/${RUNTIME//-/_}.sh"
 }
 
-# Let the other verbs find it: DEPLOY_TO into the environment's file, where that names none.
+# Let the other verbs find it: DEPLOY_TO into the environment's file, where that names none, and whether it is one service.
 keep_runtime() {
-  if [[ -z "${DEPLOY_TO:-}" ]] && ! $DRY_RUN; then keep DEPLOY_TO "$RUNTIME"; fi
+  if $DRY_RUN; then return; fi
+  if [[ -z "${DEPLOY_TO:-}" ]]; then keep DEPLOY_TO "$RUNTIME"; fi
+  if [[ -n "${DEPLOY_TOGETHER:-}" ]]; then keep DEPLOY_TOGETHER true; fi
 }
 
 # Make what opens the functions, unless the runtime has it already: it may come from a colleague's clone, and another
@@ -128,11 +145,21 @@ check_source() {
   run env PYTHONPYCACHEPREFIX=build/.pycache python3 -m compileall -q -f "${@/#/build/}"
 }
 
-# See that a function answers a stranger with 401, and keep its address. A host may need a while to let callers in.
+# See that each function of a service answers, and keep its address.
 check_deployed() {
-  local name="$1" address status='' try
-  address="$(runtime_address "$name")" || fail "$name has no address" 'See above what the host says.'
+  local name address path=''
+  address="$(runtime_address "$1")" || fail "$1 has no address" 'See above what the host says.'
   if [[ -z "$address" ]]; then return; fi
+  for name in $(functions_of "$1"); do
+    if [[ "$1" == together ]]; then path="/$name"; fi
+    check_answer "$1" "$name" "${address%/}$path"
+  done
+}
+
+# See that a function answers a stranger with 401: check_answer SERVICE NAME ADDRESS. A host may need a while to let
+# callers in.
+check_answer() {
+  local service="$1" name="$2" address="$3" status='' try
   step "$name: a call that proves nothing must be answered 401"
   if $DRY_RUN; then
     run curl --disable --silent --output /dev/null --write-out '%{http_code}' --max-time 30 \
@@ -149,8 +176,8 @@ check_deployed() {
     403) fail "$name is up, but its host refuses callers before it (403)" \
       'pg_net cannot sign in to a cloud: an organization policy may forbid what lets everybody in. Ask for an exception.' ;;
     3??) fail "$name answers with a redirect ($status) at $address" 'pg_net would follow it, and the call be lost: deploy where it answers itself.' ;;
-    000) fail "$name cannot be reached at $address" "Is the name known and the host open to the internet? $(runtime_log "$name")" ;;
-    *) fail "$name answers $status, not 401, at $address" "What it says: $(runtime_log "$name")" ;;
+    000) fail "$name cannot be reached at $address" "Is the name known and the host open to the internet? $(runtime_log "$service")" ;;
+    *) fail "$name answers $status, not 401, at $address" "What it says: $(runtime_log "$service")" ;;
   esac
   keep_address "$name" "$address"
 }
@@ -186,6 +213,9 @@ say_what_is_next() {
   say 'Next:'
   if [[ -z "${ON_UPLOAD_URL:-}" || -z "${PUSH_BACK_URL:-}" ]]; then
     say "  when they answer, put their addresses into $(env_file): ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL"
+    if [[ -n "$DEPLOY_TOGETHER" ]]; then
+      say '  each with its path: https://…/on-upload, https://…/push-back, https://…/create-connection'
+    fi
   fi
   say "  ./deploy.sh ${option}database      the database side, told where they are"
   say "  ./deploy.sh ${option}connection    ittybit may write into the project's storage"

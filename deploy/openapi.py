@@ -105,7 +105,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Supabase Storage x ittybit",
             "version": "1",
-            "description": "Three functions, each on a host of its own, where every path leads to it.",
+            "description": "Three functions: each on a host of its own, where every path leads to it, or all on one.",
         },
         "servers": [{"url": "https://{host}", "variables": {"host": {"default": "on-upload.example.com"}}}],
         "security": [{"bearer": []}, {name: [] for name in SIGNATURE}],

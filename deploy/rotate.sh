@@ -81,7 +81,8 @@ check_rotation() {
 roll() {
   local name
   runtime_store FUNCTIONS_SECRET
-  for name in $1; do
+  # shellcheck disable=SC2086 # names of functions
+  for name in $(services_of $1); do
     if $RUNTIME_ROLLS; then step "$name: restarting"; fi
     runtime_roll "$name"
   done
@@ -132,7 +133,7 @@ wait_for_answer() {
       "Restart it with FUNCTIONS_SECRET as it now is in $(env_file), and run the same again: it goes on from here."
   fi
   fail "$name answers $status to a call signed with the secret, not $wanted" \
-    "Run the same again: it goes on from here. What $name says: $(runtime_log "$name")"
+    "Run the same again: it goes on from here. What it says: $(runtime_log "$(services_of "$name")")"
 }
 
 # The status that a call with these headers is answered with; 000 where nobody answers. No redirect is followed.

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# stage: what is deployed, and nothing else, in one folder for each function.
+# stage: what is deployed, and nothing else, in one folder for each function, or in one for all of them.
 
-# Make build/<name>/ for the named functions, or for all. What is there and the same is left, so that whoever runs from
+# Make build/<name>/ for the named services, or for each function. What is there and the same is left, so that whoever runs from
 # it goes on undisturbed.
 stage() {
   local name errors
   (($#)) || set -- "${FUNCTIONS[@]}"
-  check_functions "$@"
+  [[ "$*" == together ]] || check_functions "$@"
   if $DRY_RUN; then
     run ./deploy.sh stage "$@"
     return
@@ -23,8 +23,9 @@ stage_one() {
   local made
   mkdir -p build && made="$(mktemp -d "build/.$1.XXXXXX")" || return
   if chmod 755 "$made" && mkdir "$made/shared" && cp "functions/${1//-/_}.py" "$made/main.py" &&
-    cp shared/*.py "$made/shared/" && cp requirements.txt "$made/"; then
-    if diff -qr -x __pycache__ "$made" "build/$1" >/dev/null 2>&1; then
+    cp shared/*.py "$made/shared/" && cp requirements.txt "$made/" && stage_functions_of "$1" "$made"; then
+    # A Procfile is put there by deploy/runtimes/process.sh.
+    if diff -qr -x __pycache__ -x Procfile "$made" "build/$1" >/dev/null 2>&1; then
       rm -rf "$made"
     else
       rm -rf "build/$1" && mv "$made" "build/$1"
@@ -33,4 +34,14 @@ stage_one() {
     rm -rf "$made"
     return 1
   fi
+}
+
+# Put the functions that together's main.py calls beside it: stage_functions_of NAME FOLDER.
+stage_functions_of() {
+  local name
+  if [[ "$1" != together ]]; then return; fi
+  mkdir "$2/functions" || return
+  for name in "${FUNCTIONS[@]}"; do
+    cp "functions/${name//-/_}.py" "$2/functions/" || return
+  done
 }

@@ -30,13 +30,13 @@ class FunctionError(RuntimeError):
     """A function did not start; the message is what it said."""
 
 
-def stage() -> None:
-    """Stage all functions with ``./deploy.sh stage``, exactly as a deployment does.
+def stage(*names: str) -> None:
+    """Stage these, or each function, with ``./deploy.sh stage``, exactly as a deployment does.
 
     Raises:
         FunctionError: it did not succeed; the message is what it said.
     """
-    command = ["./deploy.sh", "stage"]
+    command = ["./deploy.sh", "stage", *names]
     with (ROOT / "deploy.sh").open() as one_at_a_time:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import flask
+from flask.typing import ResponseReturnValue
 from pydantic import TypeAdapter, ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -33,6 +34,7 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_DISCARDED_BYTES = 16 * MAX_BODY_BYTES
 
 Body = TypeVar("Body")
+Function = Callable[[flask.Request], ResponseReturnValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Call:
 
 def endpoint(
     settings: Settings, takes: Any, *, max_body: int = MAX_BODY_BYTES
-) -> Callable[[Callable[[Body, Call], Answer]], Callable[[flask.Request], flask.Response]]:
+) -> Callable[[Callable[[Body, Call], Answer]], Function]:
     """Make an HTTP function of ``handler(body, call)``.
 
     The caller proves itself by a signature of the database or by the bearer token; without either configured, every
@@ -86,25 +88,45 @@ def endpoint(
     adapter: TypeAdapter[Any] = TypeAdapter(takes)
     redact = Redactor(settings.secrets)
 
-    def decorate(handler: Callable[[Body, Call], Answer]) -> Callable[[flask.Request], flask.Response]:
+    def decorate(handler: Callable[[Body, Call], Answer]) -> Function:
         @functools.wraps(handler)
-        def function(request: flask.Request) -> flask.Response:
-            began = time.monotonic()
+        def function(request: flask.Request) -> ResponseReturnValue:
             call = Call(settings, redact)
-            try:
-                body = _admit(request, call, adapter, max_body)
-                answer = handler(body, call)
-                response = _json(answer.status, answer.body)
-                call.note(**{key: answer.body[key] for key in ("outcome", "reason") if key in answer.body})
-            except Exception as error:  # noqa: BLE001 - the edge: whatever happens becomes an answer
-                response = _without_the_rest(request, _problem(error, call))
-            response.headers["X-Correlation-Id"] = call.id
-            _log(handler.__name__, response.status_code, call, time.monotonic() - began)
-            return response
+            return _answered(
+                handler.__name__, request, call, lambda: handler(_admit(request, call, adapter, max_body), call)
+            )
 
         return function
 
     return decorate
+
+
+def by_path(settings: Settings, functions: Mapping[str, Function]) -> Function:
+    """Make one HTTP function of several, each at its path; at any other path everybody is answered 404."""
+    redact = Redactor(settings.secrets)
+
+    def refuse() -> Answer:
+        raise Refused(404, f"No function is at this path. There are: {', '.join(functions)}.")
+
+    def function(request: flask.Request) -> ResponseReturnValue:
+        found = functions.get(request.path)
+        return found(request) if found else _answered("elsewhere", request, Call(settings, redact), refuse)
+
+    return function
+
+
+def _answered(name: str, request: flask.Request, call: Call, work: Callable[[], Answer]) -> flask.Response:
+    """Do the work of a call and answer with what came of it, whatever happens; write the call's log line."""
+    began = time.monotonic()
+    try:
+        answer = work()
+        response = _json(answer.status, answer.body)
+        call.note(**{key: answer.body[key] for key in ("outcome", "reason") if key in answer.body})
+    except Exception as error:  # noqa: BLE001 - the edge: whatever happens becomes an answer
+        response = _without_the_rest(request, _problem(error, call))
+    response.headers["X-Correlation-Id"] = call.id
+    _log(name, response.status_code, call, time.monotonic() - began)
+    return response
 
 
 def _admit(request: flask.Request, call: Call, adapter: TypeAdapter[Any], max_body: int) -> Any:

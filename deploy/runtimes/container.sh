@@ -67,7 +67,7 @@ runtime_log() { printf 'docker logs %s' "$(deployed_name "$1")"; }
 
 runtime_remove() {
   local name
-  for name in "${FUNCTIONS[@]}"; do run rm -f "$(env_list "$name")"; done
+  for name in "${SERVICES[@]}"; do run rm -f "$(env_list "$name")"; done
 }
 
 runtime_left() {

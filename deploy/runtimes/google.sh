@@ -154,7 +154,7 @@ google_address() {
 # The services of these functions that are there, a line each.
 google_services() {
   local name
-  for name in "${FUNCTIONS[@]}"; do
+  for name in "${SERVICES[@]}"; do
     name="$(deployed_name "$name")"
     if $DRY_RUN || gcloud run services describe "$name" --region="$PLACE" --project="$PROJECT" \
       --format='value(metadata.name)' >/dev/null 2>&1; then echo "$name"; fi

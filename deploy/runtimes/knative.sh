@@ -159,7 +159,7 @@ runtime_log() {
 
 runtime_remove() {
   local name
-  for name in "${FUNCTIONS[@]}"; do
+  for name in "${SERVICES[@]}"; do
     run "${KUBE[@]}" delete "services.serving.knative.dev/$(deployed_name "$name")" --ignore-not-found
   done
   run "${KUBE[@]}" delete "secret/$(secret_name)" --ignore-not-found
@@ -167,7 +167,7 @@ runtime_remove() {
 
 runtime_left() {
   local name
-  for name in "${FUNCTIONS[@]}"; do
+  for name in "${SERVICES[@]}"; do
     "${KUBE[@]}" get "services.serving.knative.dev/$(deployed_name "$name")" --ignore-not-found --output=name | sed 's/^/left: /'
   done
   "${KUBE[@]}" get "secret/$(secret_name)" --ignore-not-found --output=name | sed 's/^/left: /'

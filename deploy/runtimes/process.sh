@@ -12,12 +12,13 @@ runtime_prepare() { :; }
 runtime_store() { :; }
 runtime_holds() { :; }
 
-# The folder, the line, and what to set. Of secrets the names: their values go from the environment's file into the
-# host's own store, not onto a command line.
+# The folder, which may be pushed as it is, its Procfile, and what to set. Of secrets the names: their values go from the
+# environment's file into the host's own store, not onto a command line.
 runtime_deploy() {
-  local name
+  local name line="web: python -m functions_framework --source=main.py --target=${1//-/_}"
+  $DRY_RUN || printf '%s\n' "$line" >"build/$1/Procfile" || fail "build/$1/Procfile cannot be written" 'Mend the rights of build/.'
   printf '%s\n  folder    build/%s\n' "$(deployed_name "$1")" "$1"
-  printf '  Procfile  web: python -m functions_framework --source=main.py --target=%s\n' "${1//-/_}"
+  printf '  Procfile  %s\n' "$line"
   for name in $(variables_of "$1"); do printf '  set       %s=%s\n' "$name" "$(value "$name")"; done
   for name in $(secrets_of "$1"); do printf '  secret    %s\n' "$name"; done
 }

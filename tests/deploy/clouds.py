@@ -53,6 +53,9 @@ KUBECTL = {
 DOCKER = {"build": ["--pull", "--tag=", "--platform="], "push": [], "image inspect": ["--format="]}
 CURL = {"": ["--disable", "--silent", "--output=", "--write-out=", "--max-time=", "--header=*", "--data="]}
 
+# Where the functions are when they are deployed together.
+PATHS = ("/on-upload", "/push-back", "/create-connection")
+
 
 @dataclass
 class Secret:
@@ -168,13 +171,14 @@ class Cloud:
         if self.statuses:
             return self.statuses.pop(0)
         [url] = call.rest
-        secrets = [service.secrets["FUNCTIONS_SECRET"] for service in self.services.values() if service.url == url]
-        if not secrets:
+        service = next((each for each in self.services.values() if url.startswith(each.url)), None)
+        if service and (url.removeprefix(service.url) in PATHS) != ("together" in service.url):
+            return "404"
+        if not service:
             return "000"
+        secrets = service.secrets["FUNCTIONS_SECRET"].split(",")
         headers = dict(line.split(": ", 1) for line in call.stdin.splitlines())
-        return (
-            "422" if any(_signs(secret, headers, call.flags["--data"]) for secret in secrets[0].split(",")) else "401"
-        )
+        return "422" if any(_signs(secret, headers, call.flags["--data"]) for secret in secrets) else "401"
 
 
 def _signs(secret: str, headers: dict[str, str], body: str) -> bool:

@@ -133,7 +133,7 @@ WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.get
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="containers have /dev/shm, and this machine has not")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "together"])
 def test_it_answers_without_any_right_from_files_that_cannot_be_written(image: Path, tmp_path: Path, name: str) -> None:
     target = name.replace("-", "_")
     with socket.socket() as listener:
@@ -161,7 +161,7 @@ def test_it_answers_without_any_right_from_files_that_cannot_be_written(image: P
         def status() -> int | None:
             assert process.poll() is None, log.read_text()
             try:
-                return httpx.post(f"http://127.0.0.1:{port}", json={}, trust_env=False).status_code
+                return httpx.post(f"http://127.0.0.1:{port}/on-upload", json={}, trust_env=False).status_code
             except httpx.TransportError:
                 return None
 

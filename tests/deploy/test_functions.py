@@ -29,8 +29,12 @@ def deploy(clone: Clone, *arguments: str, pause: str = "0") -> Any:
 def test_every_setting_is_given_to_some_function(clone: Clone) -> None:
     names = {name.upper() for name in Settings.model_fields}
     script = "source deploy/settings.sh\n" + "".join(f"export {name}=x\n" for name in names | {"THREADS"})
-    given = {name: clone.bash(f"{script}secrets_of {name}; variables_of {name}").stdout.split() for name in NAMES}
+    given = {
+        name: clone.bash(f"{script}secrets_of {name}; variables_of {name}").stdout.split()
+        for name in (*NAMES, "together")
+    }
 
+    assert sorted(given.pop("together")) == sorted({name for of in given.values() for name in of})
     assert {name for of in given.values() for name in of} == names | {"THREADS"}
     only = {name for name in names if name.startswith("SUPABASE_S3_")}
     assert only == {n for n in given["create-connection"] if n not in given["on-upload"] + given["push-back"]}
@@ -41,13 +45,14 @@ def test_every_setting_is_given_to_some_function(clone: Clone) -> None:
 # Dry runs.
 
 
+@pytest.mark.parametrize("together", [[], ["--together"]], ids=["three", "together"])
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_dry_run_prints_all_that_would_run(clone: Clone, runtime: str) -> None:
+def test_a_dry_run_prints_all_that_would_run(clone: Clone, runtime: str, together: list[str]) -> None:
     clone.take("python3")
-    result = clone.deploy("--dry-run", "functions", "--to", runtime)
+    result = clone.deploy("--dry-run", "functions", "--to", runtime, *together)
 
     assert result.returncode == 0, result.stderr
-    assert result.stdout == (EXPECTED / f"{runtime}.txt").read_text()
+    assert result.stdout == (EXPECTED / f"{runtime}{''.join(together)}.txt").read_text()
     assert clone.commands.calls() == []
     assert not (clone.root / "build").exists()
     assert not clone.env_file().exists()
@@ -231,6 +236,7 @@ def test_the_runtime_may_stand_in_the_file_and_the_command_line_wins(clone: Clon
         ({"FUNCTIONS_TOKEN": "short"}, "FUNCTIONS_TOKEN string should have at least 16"),
         ({"THREADS": "many"}, "THREADS is not a number"),
         ({"MAX_INSTANCES": "0"}, "MAX_INSTANCES is not a number"),
+        ({"DEPLOY_TOGETHER": "no"}, "DEPLOY_TOGETHER is not true"),
     ],
 )
 @pytest.mark.usefixtures("host")
@@ -275,6 +281,9 @@ def test_the_s3_keys_are_asked_for_only_with_create_connection(clone: Clone) -> 
         (["functions"], "where to?"),
         (["functions", "--to", "lambda"], "no runtime 'lambda'"),
         (["functions", "--to", "cloud-run", "on-download"], "no function 'on-download'"),
+        (["functions", "--to", "cloud-run", "together"], "no function 'together'"),
+        (["functions", "--to", "cloud-run", "--together", "on-upload"], "on-upload cannot be deployed alone"),
+        (["stage", "together", "on-upload"], "no function 'together'"),
         (["functions", "--too", "cloud-run"], "unknown option '--too'"),
         (["functions", "--to"], "where to?"),
     ],
@@ -386,6 +395,45 @@ def test_a_host_that_needs_a_while_to_let_callers_in(clone: Clone, cloud: Cloud)
     assert len(clone.commands.calls("curl")) == 3
 
 
+# All of them as one service.
+
+
+@pytest.mark.parametrize("runtime", ["cloud-run", "cloud-functions", "knative"])
+def test_together_they_are_one_service_with_a_path_for_each(clone: Clone, cloud: Cloud, runtime: str) -> None:
+    result = deploy(clone, "functions", "--to", runtime, "--together")
+
+    assert result.returncode == 0, result.stderr
+    see_no_secret(clone, result.stdout + result.stderr)
+    assert {name: service.secrets for name, service in cloud.services.items()} == {"together": SECRETS}
+    env = clone.read_env()
+    url = cloud.services["together"].url
+    assert [env[f"{name.upper().replace('-', '_')}_URL"] for name in NAMES] == [f"{url}/{name}" for name in NAMES]
+
+    # The file has it from here on.
+    assert env["DEPLOY_TOGETHER"] == "true"
+    deploy(clone, "functions")
+    assert clone.read_env() == env
+    assert "on-upload cannot be deployed alone" in deploy(clone, "functions", "on-upload").stderr
+    assert clone.bash(REMOVE.format(runtime)).returncode == 0
+    assert cloud.services == {}
+
+
+@pytest.mark.usefixtures("host")
+def test_together_a_procfile_hosts_folder_is_whole_and_stays_when_staged_again(clone: Clone) -> None:
+    result = clone.deploy("functions", "--to", "process", "--together")
+    assert result.returncode == 0, result.stderr
+    assert "each with its path: https://…/on-upload," in result.stderr
+    folder = clone.root / "build" / "together"
+    line = "web: python -m functions_framework --source=main.py --target=together\n"
+    assert (folder / "Procfile").read_text() == line
+    assert {path.name for path in (folder / "functions").iterdir()} == {
+        f"{name.replace('-', '_')}.py" for name in NAMES
+    }
+    was = folder.stat().st_ino
+    assert clone.deploy("stage", "together").stdout == "staged build/together (target together)\n"
+    assert folder.stat().st_ino == was
+
+
 # Knative.
 
 
@@ -453,7 +501,7 @@ def test_the_container_s_variables_are_for_their_owner_alone(clone: Clone, host:
     assert [c.argv[0] for c in clone.commands.calls("docker")] == ["build"]
     assert host.docker.context == {
         *("Dockerfile", "requirements.txt"),
-        *(f"functions/{name.replace('-', '_')}.py" for name in NAMES),
+        *(f"functions/{name.replace('-', '_')}.py" for name in (*NAMES, "together")),
         *(f"shared/{path.name}" for path in (clone.root / "shared").glob("*.py")),
     }
 

@@ -170,6 +170,21 @@ def test_the_database_is_not_switched_while_an_old_instance_still_answers(
     assert clone.commands.calls("psql") == []
 
 
+def test_one_service_is_restarted_once_and_asked_at_each_path(clone: Clone, cloud: Cloud, vault: Vault) -> None:
+    cloud.services = {"together": Service("https://together.example.com", dict(SECRETS))}
+    addresses = {f"{name.upper().replace('-', '_')}_URL": f"https://together.example.com/{name}" for name in NAMES}
+    clone.write_env(clone.read_env() | addresses | {"DEPLOY_TOGETHER": "true"})
+
+    result = rotate(clone)
+
+    assert result.returncode == 0, result.stderr
+    assert [line.split(" --")[0] for line in changing(clone) if " update " in line] == [
+        "gcloud run services update together"
+    ] * 2
+    assert of(cloud) == {vault.secret} != {OLD}
+    assert {call.rest[0] for call in clone.commands.calls("curl")} == set(addresses.values())
+
+
 def test_staging_rotates_its_own(clone: Clone, cloud: Cloud, vault: Vault) -> None:
     address = {"ON_UPLOAD_URL": "https://on-upload-staging.example.com"}
     clone.write_env(SETTINGS | GOOGLE | DATABASE | address, "staging")
