@@ -29,10 +29,13 @@ source deploy/doctor.sh
 source deploy/rotate.sh
 # shellcheck source=deploy/remove.sh
 source deploy/remove.sh
+# shellcheck source=deploy/next.sh
+source deploy/next.sh
 
 usage() {
   cat <<'USAGE'
 Usage: ./deploy.sh [options] <verb> [arguments]
+       ./deploy.sh [options]      in a terminal: how far this folder is, and what comes next
 
 Verbs
   stage [name…]   make build/<name>/ for each function (all of them by default): main.py, shared/ and
@@ -99,7 +102,11 @@ main() {
     esac
     shift
   done
-  [[ -n "$verb" ]] || { usage >&2 && exit 2; }
+  if [[ -z "$verb" ]]; then
+    [[ -t 1 ]] || { usage >&2 && exit 2; }
+    next_step
+    return
+  fi
   set -- ${rest[@]+"${rest[@]}"}
   case "$verb" in
     stage) stage "$@" ;;
