@@ -112,7 +112,7 @@ def test_what_is_deployed_imports_what_is_asked_for_and_nothing_else() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             imported |= {name.partition(".")[0] for name in names}
-    others = imported - sys.stdlib_module_names - {"shared"}
+    others = imported - sys.stdlib_module_names - {"shared", "functions"}
     assert {canonicalize_name(name) for name in others} == asked("requirements.in").keys()
 
 
