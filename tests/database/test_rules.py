@@ -96,6 +96,42 @@ def test_a_task_that_can_work_is_taken(database: Project, destination: str | Non
     assert database.value("select task ->> 'destination' from ittybit.rules") == destination
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("s3://results/{dir}{stem}-720p.mp4", "s3://results/{dir}{stem}-720p.mp4", True),
+        ("s3://results/{name}", "s3://results/{dir}{stem}.mp4", True),
+        ("s3://results/clips/{stem}.mp4", "s3://results/{dir}{stem}.mp4", True),
+        ("s3://results/fixed.mp4", "s3://results/fixed.mp4", True),
+        ("s3://results/{dir}{stem}-720p.mp4", "s3://results/{dir}{stem}.mp4", False),
+        ("s3://results/{dir}{stem}.mp4", "s3://results/{dir}{stem}.jpeg", False),
+        ("s3://results/{name}", "s3://uploads/processed/{name}", False),
+    ],
+)
+def test_two_rules_that_can_write_one_key_are_refused_by_both_their_names(
+    database: Project, one: str, other: str, meet: bool
+) -> None:
+    database.rule("first", task=TASK | {"destination": one})
+    database.rule("second", task=TASK | {"destination": other}, enabled=False)
+    enable = "update ittybit.rules set enabled = true where name = 'second'"
+    if not meet:
+        assert database.sql(enable) == []
+        return
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='rules "second" and "first" can write one key'):
+        database.sql(enable)
+    # Of another bucket's objects it is one key as well; under another path it is not.
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='rules "third" and "first"'):
+        database.rule("third", bucket_id="published", task=TASK | {"destination": other})
+    database.sql("update ittybit.rules set enabled = false where name = 'first'")
+    assert database.sql(enable) == []
+
+
+def test_rules_for_other_folders_may_write_by_one_template(database: Project) -> None:
+    for folder in ("cats", "dogs"):
+        database.rule(folder, path=f"{folder}/**", task=TASK)
+    assert database.value("select count(*) from ittybit.rules") == 2
+
+
 def change(database: Project, assignment: str) -> bool:
     """Change the rule and return whether only later content is bought from now on."""
     database.sql("update ittybit.rules set active_since = %s", LONG_AGO)

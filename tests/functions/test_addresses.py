@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from shared import objects
-from shared.errors import Answered, ServiceError, Skipped
+from shared.errors import Answered, ServiceError, Skipped, Unanswered
 from shared.http import Deadline
 from shared.settings import Settings, load
 from tests.functions.project import Project
@@ -102,6 +102,23 @@ def test_a_not_found_in_storage_s_own_way_is_skipped_as_well(project: Project, s
     body = {"statusCode": "404", "error": "Bucket not found", "message": "Bucket not found"}
     project.stack.supabase.add("POST", "/storage/.*", status=400, body=body)
     with pytest.raises(Skipped, match="no bucket"):
+        objects.signed_address(supabase, "private", "a.mp4", MARK, Deadline(5))
+
+
+def test_what_storage_says_in_the_body_is_the_status_and_not_http_400(project: Project, supabase: Settings) -> None:
+    body = {"statusCode": "500", "error": "Internal", "message": "Database timed out"}
+    project.stack.supabase.add("POST", "/storage/.*", status=400, body=body, times=3)
+    with pytest.raises(Answered) as caught:
+        objects.signed_address(supabase, "private", "a.mp4", MARK, Deadline(5))
+    assert (caught.value.status, caught.value.effect) == (500, "retry")
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"message": "no Route matched with those values"}, {"statusCode": 404}], ids=["none", "Kong's", "half"]
+)
+def test_a_gateway_s_404_is_no_word_of_storage_s(project: Project, supabase: Settings, body: dict[str, object]) -> None:
+    project.stack.supabase.add("POST", "/storage/.*", status=404, body=body, times=3)
+    with pytest.raises(Unanswered, match="HTTP 404, and not in storage's own words"):
         objects.signed_address(supabase, "private", "a.mp4", MARK, Deadline(5))
 
 
