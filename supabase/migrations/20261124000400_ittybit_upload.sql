@@ -194,7 +194,7 @@ end $$;
 -- goes on without us. The handlers call nothing of this schema's: it may be what is missing.
 create or replace function ittybit.object_stored()
 returns trigger language plpgsql security definer set search_path = ''
-set lock_timeout = '200ms' set enable_seqscan = 'off' as $$
+set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
 declare
   object pg_catalog.jsonb; former pg_catalog.jsonb; rule record; moved boolean := false;
   same_bytes boolean := false; skipped pg_catalog.text; is_judged boolean; worker pg_catalog.text;
@@ -279,7 +279,8 @@ end $$;
 -- An object was deleted: what has not started never will, and where a result is gone an upload may come.
 create or replace function ittybit.object_removed()
 returns trigger language plpgsql security definer set search_path = ''
-set lock_timeout = '200ms' set enable_seqscan = 'off' as $$ begin
+set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
+begin
   if current_setting('ittybit.off', true) = 'on' then return null; end if;
   begin
     perform ittybit.end_content(old.bucket_id, old.name, to_jsonb(old) ->> 'version', 'gone');

@@ -77,10 +77,12 @@ end;
 -- when an earlier attempt may have started it: then it is looked for first, and `otherwise` is what to report when
 -- nothing is found, if the job is not to be started any more, or not now.
 --
--- A session keeps its plans, also those of empty tables: without `enable_seqscan` they go by the indexes.
+-- A session keeps its plans, also those of empty tables: without `enable_seqscan` they go by the indexes. Where there is
+-- no index, that makes a look into a small table seem dear enough for parallel workers and JIT, which cost milliseconds.
 create or replace function public.ittybit_claim(function text, project text, jobs integer, reports jsonb default '[]')
 returns jsonb language plpgsql security definer set search_path = ''
-set enable_seqscan = 'off' set plan_cache_mode = 'force_generic_plan' as $$
+set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off'
+set plan_cache_mode = 'force_generic_plan' as $$
 declare
   owner pg_catalog.text; applied pg_catalog.jsonb; ids pg_catalog.uuid[];
   claimed pg_catalog.jsonb := '[]'; woken pg_catalog.timestamptz;
@@ -251,7 +253,8 @@ end $$;
 -- Wakes the function again when there is more to do: a drain's last call is this one. Answers, for each report,
 -- {"job"}, with "refused" and why where it changed nothing.
 create or replace function public.ittybit_report(reports jsonb)
-returns jsonb language plpgsql security definer set search_path = '' set enable_seqscan = 'off' as $$
+returns jsonb language plpgsql security definer set search_path = ''
+set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
 declare
   applied constant pg_catalog.jsonb := ittybit.apply_reports(reports);
   target record;
