@@ -196,6 +196,14 @@ def test_a_rule_is_switched_off_and_on(developer: Developer) -> None:
         assert rules(developer)[0]["enabled"] is enabled
 
 
+def test_a_rule_that_can_write_what_another_writes_is_refused_with_both_named(developer: Developer) -> None:
+    developer.deploy(*CLIPS)
+    said = developer.refused("rule", "add", "again", *CLIPS[3:])
+    assert 'rules "again" and "clips" can write one key: both would be paid for, and one result lost' in said
+    assert "Name the results differently" in said
+    assert len(rules(developer)) == 1
+
+
 def test_a_rule_is_removed_after_saying_what_waits(developer: Developer) -> None:
     developer.deploy(*CLIPS)
     developer.project.put("clips/a.mp4", "clips/b.mp4", bucket="media")
