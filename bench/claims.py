@@ -20,19 +20,19 @@ BATCH = 50
 
 _CLAIM = "select public.ittybit_claim(function => %s, project => %s, jobs => %s, reports => %s::text::jsonb)::text"
 _OPEN = """
-insert into ittybit.jobs (rule, bucket_id, name, version, etag, size, action, due_at)
-select 'rule-0', o.bucket_id, o.name, o.version, md5(o.name), 300000, '{"automation_id": "auto_1"}', now()
+insert into ittybit.jobs (rule, bucket_id, name, version, etag, size, action, function, due_at)
+select 'rule-0', o.bucket_id, o.name, o.version, md5(o.name), 300000, '{"automation_id": "auto_1"}', 'on-upload', now()
 from storage.objects as o
 """
 # Finished long ago, in the order in which they came; keys and ids as long as real ones.
 _FINISHED = """
 insert into ittybit.jobs (
-  rule, bucket_id, name, version, etag, size, action, state, attempt, ittybit_id, progress, outputs, created_at,
-  started_at, progressed_at, finished_at
+  rule, bucket_id, name, version, etag, size, action, function, state, attempt, ittybit_id, progress, outputs,
+  created_at, started_at, progressed_at, finished_at
 )
 select
   'rule-0', %s, format('former/%%s.mp4', n), gen_random_uuid()::text, md5(n::text), 300000,
-  '{"automation_id": "auto_1"}', 'succeeded', 2, 'runs/run_' || md5(n::text), 100,
+  '{"automation_id": "auto_1"}', 'on-upload', 'succeeded', 2, 'runs/run_' || md5(n::text), 100,
   array[format('https://storage.ittybit.com/%%s/out.mp4', md5(n::text))],
   now() - interval '1 year' + n * interval '1 second', now(), now(), now()
 from generate_series(1, %s) as n

@@ -20,7 +20,8 @@ _PATIENCE: Final = 15.0  # seconds to wait for the moment that a mishap needs
 # Whether there is a job that does not only wait for the end of a lease that nobody holds, or of a doubt.
 _MOVING: Final = """
 select 1 from ittybit.jobs
-where due_at is not null and (priority > 0 or claimed_at > now() - interval '10 seconds') limit 1
+where due_at is not null
+  and (state <> 'queued' or in_doubt_since is null or claimed_at > now() - interval '10 seconds') limit 1
 """
 _HELD: Final = 2.0  # seconds for which the account stays out of credit once ittybit has refused something
 

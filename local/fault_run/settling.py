@@ -52,7 +52,8 @@ where exists (select from ittybit.work(f.name, 1))
 """
 _ALL: Final = "update ittybit.jobs set due_at = now() where due_at > now()"
 _OPEN: Final = """
-select count(*), count(*) filter (where priority = 0) from ittybit.jobs where due_at is not null
+select count(*), count(*) filter (where state = 'queued' and in_doubt_since is not null)
+from ittybit.jobs where due_at is not null
 """
 _LEFT: Final = """
 select rule, name, state, attempt, lost, claimed_at, in_doubt_since, due_at - now(), undecided, reason, error

@@ -96,6 +96,7 @@ create table if not exists ittybit.rules (
   output_prefix text check (output_prefix ~ '^[^/].*/$'),
   automation_id text check (automation_id ~ '^[A-Za-z0-9_-]{1,128}$'),
   task jsonb,
+  function text not null generated always as (case when task ? 'destination' then 'push-back' else 'on-upload' end) stored,
   path_pattern text not null generated always as (ittybit.glob_pattern(path)) stored,
   path_like text not null generated always as (ittybit.glob_like(path)) stored,
   mimetype_pattern text generated always as (ittybit.mimetype_pattern(mimetype)) stored,

@@ -5,16 +5,22 @@
 -- check, or null. Nothing here locks a table that is already as it should be: uploads go on while this runs again.
 set search_path = '';
 
+-- A domain: a check of the table's own would be parsed anew at each insert, as a generated column is.
+do $$ begin
+  if to_regtype('ittybit.job_state') is null then
+    create domain ittybit.job_state as text
+      check (value in ('queued', 'started', 'succeeded', 'failed', 'skipped'));
+  end if;
+end $$;
+
 create table if not exists ittybit.jobs (
   id uuid primary key default gen_random_uuid(),
   rule text not null, bucket_id text not null, name text not null,
   version text, -- storage.objects.version: one value per stored content, new on overwrite and move
   etag text, size bigint, owner_id text,
   action jsonb not null,
-  function text not null generated always as (
-    case when action ? 'run' or action -> 'task' ? 'destination' then 'push-back' else 'on-upload' end
-  ) stored,
-  state text not null default 'queued' check (state in ('queued', 'started', 'succeeded', 'failed', 'skipped')),
+  function text not null, -- which one does it
+  state ittybit.job_state not null default 'queued',
   generation integer not null default 1, -- counts up when the work is asked for again; part of the mark
   attempt integer not null default 0, -- the last claim's number; it never falls, so an older claim's report is known
   lost integer not null default 0, -- how many leases in a row ended without a report
@@ -22,11 +28,6 @@ create table if not exists ittybit.jobs (
   due_at timestamptz, claimed_at timestamptz, -- claimed_at: when the lease began; null when no function holds the job
   in_doubt_since timestamptz, undecided boolean not null default false,
   former_name text, -- what ittybit was told, when the object was renamed since: a failure then starts it once more
-  -- The order in which work is claimed. 0 and 1 buy nothing: they are claimed whatever keeps starts back.
-  priority smallint not null generated always as (
-    case when state = 'started' then 1 when state = 'queued' and in_doubt_since is not null then 0
-      when backfill then 3 else 2 end
-  ) stored,
   ittybit_id text, progress real, outputs text[], reason text, error jsonb,
   failures integer not null default 0, failing_since timestamptz,
   created_at timestamptz not null default now(), started_at timestamptz, progressed_at timestamptz,
@@ -95,6 +96,12 @@ comment on table ittybit.holds is 'What ittybit refuses for now. One job of the 
 insert into ittybit.settings (singleton) values (true) on conflict do nothing;
 insert into ittybit.functions (name) values ('on-upload'), ('push-back') on conflict do nothing;
 
+-- The order in which open jobs are claimed. 0 and 1 buy nothing: they are claimed whatever keeps starts back.
+create or replace function ittybit.priority(state text, in_doubt_since timestamptz, backfill boolean)
+returns integer language sql immutable parallel safe
+return case when state = 'started' then 1 when state = 'queued' and in_doubt_since is not null then 0
+  when backfill then 3 else 2 end;
+
 -- Making an index locks its table against uploads, so that is done once.
 do $$
 declare made record;
@@ -105,7 +112,9 @@ begin
       -- Led by the object, so that the triggers find an object's jobs by the same index that keeps them unique.
       ('jobs_content',
         'create unique index jobs_content on ittybit.jobs (bucket_id, name, rule, coalesce(version, ''''))'),
-      ('jobs_due', 'create index jobs_due on ittybit.jobs (function, priority, due_at) where due_at is not null'),
+      ('jobs_due',
+        'create index jobs_due on ittybit.jobs'
+        ' (function, ittybit.priority(state, in_doubt_since, backfill), due_at) where due_at is not null'),
       -- These three hold no job that runs its course.
       ('jobs_failed', 'create index jobs_failed on ittybit.jobs (rule) where state = ''failed'''),
       ('jobs_lost', 'create index jobs_lost on ittybit.jobs (function) where lost > 1'),
@@ -129,7 +138,8 @@ returns integer language plpgsql stable security definer set search_path = '' as
       s.starts_per_day - coalesce(sum(c.towards_day), 0)
     ) - (
       select count(*) from ittybit.jobs as j
-      where j.function in ('on-upload', 'push-back') and j.priority = 0 and j.due_at is not null
+      where j.function in ('on-upload', 'push-back')
+        and ittybit.priority(j.state, j.in_doubt_since, j.backfill) = 0 and j.due_at is not null
     )
     from ittybit.settings as s
     left join ittybit.starts as c on c.hour > now() - interval '24 hours'

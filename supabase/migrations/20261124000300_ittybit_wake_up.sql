@@ -56,11 +56,15 @@ end $$;
 
 -- When a function was last woken, in milliseconds since 1970.
 create or replace function ittybit.last_woken(function text)
-returns bigint language plpgsql security definer set search_path = '' as $$ begin
-  return coalesce(
-    pg_sequence_last_value(('ittybit.' || replace(function, '-', '_') || '_woken')::pg_catalog.regclass), 0
-  );
-end $$;
+returns bigint language sql volatile
+return coalesce(pg_sequence_last_value(
+  case function when 'on-upload' then 'ittybit.on_upload_woken'::regclass else 'ittybit.push_back_woken'::regclass end
+), 0);
+
+-- Whether a function was woken within the last 50 milliseconds. Inlined where it is asked, as the one above.
+create or replace function ittybit.is_just_woken(function text)
+returns boolean language sql volatile
+return extract(epoch from clock_timestamp()) * 1000 - ittybit.last_woken(function) between 0 and 49;
 
 -- Note that a function is woken now, or at another moment.
 create or replace function ittybit.set_last_woken(
@@ -74,17 +78,16 @@ end $$;
 -- keeps starts back keeps its wake-up back as well. Without a wake-up the job is recorded all the same: pg_cron wakes
 -- the function within seconds of the cause being mended. The warning names the object.
 --
--- However many uploads commit, each function is woken twenty times a second at the most: the claims that follow find
--- the others' jobs as well. A wake-up that no claim has followed silences uploads while pg_net waits for its answer. If
+-- However many uploads commit, each function is woken twenty times a second at the most: whoever calls this has asked
+-- ittybit.is_just_woken, and the claims that follow find the others' jobs as well. A wake-up that no claim has followed silences uploads while pg_net waits for its answer. If
 -- it was rolled back, pg_cron wakes. A claim that empties the ledger lets the next upload wake at once.
 create or replace function ittybit.wake_from_upload(function text, bucket_id text, name text, rule text default null)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
-  target record; woken bigint;
+  target record;
+  woken constant bigint := ittybit.last_woken(function);
   moment constant bigint := extract(epoch from clock_timestamp()) * 1000;
 begin
-  woken := ittybit.last_woken(function);
-  if moment - woken between 0 and 49 then return; end if;
   select f.url, f.knocked_at, coalesce(f.claimed_at, '-infinity') as claimed_at into target
   from ittybit.functions as f where f.name = wake_from_upload.function;
   if target.url is null

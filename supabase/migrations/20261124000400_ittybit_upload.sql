@@ -26,16 +26,16 @@ create or replace function ittybit.reasons_to_skip(bucket_id text, name text, me
 returns setof text language sql stable
 begin atomic
   select case
-    when is_delete_marker then 'delete_marker'
-    when name like '%/' or '/' || name like '%/.emptyFolderPlaceholder' then 'folder'
-    when name like '.ittybit/%' then 'probe'
-    when coalesce((metadata ->> 'size')::bigint, 0) = 0 then 'empty'
     when exists (
       select from ittybit.outputs as o
       where o.bucket_id = reasons_to_skip.bucket_id
         -- A query of its own is worked out once, not for each output that is looked at.
         and o.name = any ((select ittybit.places(reasons_to_skip.name))::text[])
     ) then 'output'
+    when is_delete_marker then 'delete_marker'
+    when name like '%/' or '/' || name like '%/.emptyFolderPlaceholder' then 'folder'
+    when name like '.ittybit/%' then 'probe'
+    when coalesce((metadata ->> 'size')::bigint, 0) = 0 then 'empty'
     when exists (
       select from ittybit.settings as s, unnest(s.output_prefixes) as p (prefix)
       where starts_with(reasons_to_skip.name, p.prefix)
@@ -98,34 +98,33 @@ create or replace function ittybit.record_job(rule record, object jsonb, skipped
 returns text language plpgsql security definer set search_path = '' as $$
 declare
   action constant pg_catalog.jsonb := ittybit.fill_action(rule, object);
-  worker pg_catalog.text;
 begin
   skipped := coalesce(skipped, ittybit.reason_against_action(action, object));
   insert into ittybit.jobs (
-    rule, bucket_id, name, version, owner_id, etag, size, action, backfill, reason, state, due_at, finished_at
+    rule, bucket_id, name, version, owner_id, etag, size, action, function, backfill, reason, state, due_at,
+    finished_at
   ) values (
     rule.name, object ->> 'bucket_id', object ->> 'name', object ->> 'version', object ->> 'owner_id',
-    object -> 'metadata' ->> 'eTag', (object -> 'metadata' ->> 'size')::bigint, action, backfill, skipped,
+    object -> 'metadata' ->> 'eTag', (object -> 'metadata' ->> 'size')::bigint, action, rule.function,
+    backfill, skipped,
     case when skipped is null then 'queued' else 'skipped' end,
     case when skipped is null then clock_timestamp() end,
     case when skipped is not null then clock_timestamp() end
   )
-  on conflict do nothing returning function into worker;
-  return case when skipped is null then worker end;
+  on conflict do nothing;
+  return case when found and skipped is null then rule.function end;
 end $$;
 
 -- What becomes of results and of former contents ----------------------------------------------------------------------
 -- An object under an output was stored: a result, whose job is checked at once. A folder's job is checked when no file
--- has come for two seconds, and is written once a second at the most. Answers whether it is a result.
+-- has come for two seconds, and is written once a second at the most.
 create or replace function ittybit.result_stored(bucket_id text, name text)
-returns boolean language plpgsql security definer set search_path = '' as $$
+returns void language plpgsql security definer set search_path = '' as $$
 declare
   -- Worked out once: in the query it would be for each output that is looked at.
   places constant pg_catalog.text[] := ittybit.places(name);
   worker pg_catalog.text;
 begin
-  perform from ittybit.outputs as o where o.bucket_id = result_stored.bucket_id and o.name = any (places) limit 1;
-  if not found then return false; end if;
   with checked as (
     update ittybit.jobs as j
     set due_at = clock_timestamp() + case when w.is_folder then interval '2 seconds' else interval '0' end
@@ -139,10 +138,9 @@ begin
     returning j.function, w.is_folder
   )
   select c.function into worker from checked as c where not c.is_folder limit 1;
-  if worker is not null then
+  if worker is not null and not ittybit.is_just_woken(worker) then
     perform ittybit.wake_from_upload(worker, result_stored.bucket_id, result_stored.name);
   end if;
-  return true;
 end $$;
 
 -- A result that is renamed stays a result, whether a job wrote it or it lay under an output prefix.
@@ -197,7 +195,7 @@ returns trigger language plpgsql security definer set search_path = ''
 set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
 declare
   object pg_catalog.jsonb; former pg_catalog.jsonb; rule record; moved boolean := false;
-  same_bytes boolean := false; skipped pg_catalog.text; is_judged boolean; worker pg_catalog.text;
+  same_bytes boolean := false; skipped pg_catalog.text; worker pg_catalog.text;
 begin
   if current_setting('ittybit.off', true) = 'on' then return null; end if;
   begin
@@ -211,11 +209,14 @@ begin
     if moved then
       perform ittybit.result_moved(old.bucket_id, old.name, new.bucket_id, new.name, new.metadata);
     end if;
-    is_judged := ittybit.result_stored(new.bucket_id, new.name);
-    skipped := case when is_judged then 'output' end;
+    select r into skipped
+    from ittybit.reasons_to_skip(
+      new.bucket_id, new.name, new.metadata, coalesce((object ->> 'is_delete_marker')::boolean, false)
+    ) as r;
+    if skipped = 'output' then perform ittybit.result_stored(new.bucket_id, new.name); end if;
 
     for rule in
-      select r.* from ittybit.rules as r
+      select r.name, r.function, r.automation_id, r.task, r.accept_s3 from ittybit.rules as r
       where r.bucket_id = new.bucket_id and r.enabled and ittybit.fits(r, new.name, new.metadata)
     loop
       begin
@@ -240,15 +241,12 @@ begin
           continue when found;
         end if;
 
-        if not is_judged then
-          skipped := ittybit.reason_to_skip(object); is_judged := true;
-        end if;
         exit when skipped is not null;
         -- Nobody could tell afterwards how it was written, so that is recorded.
         worker := ittybit.record_job(rule, object, case
           when not rule.accept_s3 and current_setting('storage.operation', true) like 'storage.s3.%' then 's3_write'
         end);
-        if worker is not null then
+        if worker is not null and not ittybit.is_just_woken(worker) then
           perform ittybit.wake_from_upload(worker, new.bucket_id, new.name, rule.name);
         end if;
       exception when others then

@@ -40,7 +40,8 @@ begin
     return query
     select j.id from ittybit.jobs as j
     -- Not clock_timestamp(): only what is stable can be a condition of the index.
-    where j.function = work.function and j.priority = turn.priority and j.due_at <= now()
+    where j.function = work.function and ittybit.priority(j.state, j.in_doubt_since, j.backfill) = turn.priority
+      and j.due_at <= now()
       and (turn.priority < 2 or 'rule:' || j.rule <> all (closed))
       and not (some_are_apart and ittybit.times_lost(j.lost, j.claimed_at) > 1)
     order by j.due_at
@@ -163,7 +164,7 @@ begin
         select from ittybit.outputs as o
         join ittybit.jobs as other on other.id = o.job
         where o.bucket_id = c.output_bucket and o.name = c.output and o.job <> c.id
-          and (other.state = 'started' or other.priority = 0)
+          and (other.state = 'started' or (other.state = 'queued' and other.in_doubt_since is not null))
       )
     ) as is_busy
     from candidate as c

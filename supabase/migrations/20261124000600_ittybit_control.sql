@@ -122,7 +122,7 @@ returns setof text language sql stable security definer set search_path = '' as 
   select f.name from ittybit.functions as f
   where f.url is null and exists (
     select from ittybit.rules as r
-    where r.enabled and f.name = case when r.task ? 'destination' then 'push-back' else 'on-upload' end
+    where r.enabled and r.function = f.name
   ) order by f.name;
 $$;
 
@@ -173,7 +173,7 @@ language sql stable security definer set search_path = '' as $$
         else 'not seen yet: older than the rule, or the sweep has not come by'
       end
       when j.state = 'queued' and j.claimed_at is not null and j.due_at > now() then 'a function is at it'
-      when j.priority = 0 then 'an earlier start is in doubt and is looked for first'
+      when j.state = 'queued' and j.in_doubt_since is not null then 'an earlier start is in doubt and is looked for first'
       when j.state = 'queued' then coalesce(
         (
           select case g.reason
@@ -214,7 +214,10 @@ cross join lateral (
     count(*) filter (where j.claimed_at is not null and j.due_at > now()) as leased,
     count(*) filter (where j.lost > 1) as lost,
     min(j.created_at) filter (where j.priority = 2) as oldest
-  from ittybit.jobs as j where j.due_at is not null
+  from (
+    select k.*, ittybit.priority(k.state, k.in_doubt_since, k.backfill) as priority
+    from ittybit.jobs as k where k.due_at is not null
+  ) as j
 ) as open
 cross join lateral (
   select

@@ -23,8 +23,8 @@ NAMES = {
 }
 GLOBS = ["**a**a**a**a**a**a**a**a**b", "*a" * 60 + "b", "**/**/**/**/**/**/x", "**" + "a*b" * 40, "**a?" * 60]
 PENDING = """
-insert into ittybit.jobs (rule, bucket_id, name, version, action, due_at)
-select 'clips', 'uploads', 'waiting/' || n, n, '{"automation_id": "auto_1"}', now() - n * interval '1 ms'
+insert into ittybit.jobs (rule, bucket_id, name, version, action, function, due_at)
+select 'clips', 'uploads', 'waiting/' || n, n, '{"automation_id": "auto_1"}', 'on-upload', now() - n * interval '1 ms'
 from generate_series(%s::integer, %s::integer) as n"""
 UPLOAD = """
 create or replace function pg_temp.upload(key text) returns void language sql as $$

@@ -20,9 +20,11 @@ from tests.waiting import until
 OPEN = """
 insert into storage.objects (bucket_id, name, version)
 select 'uploads', kind || '/' || n, 'v' from unnest(%(kinds)s::text[]) as kind, generate_series(1, %(count)s) as n;
-insert into ittybit.jobs (rule, bucket_id, name, version, action, state, ittybit_id, in_doubt_since, backfill, due_at)
+insert into ittybit.jobs (
+  rule, bucket_id, name, version, action, function, state, ittybit_id, in_doubt_since, backfill, due_at
+)
 select
-  'clips', 'uploads', kind || '/' || n, 'v', '{"automation_id": "auto_1"}',
+  'clips', 'uploads', kind || '/' || n, 'v', '{"automation_id": "auto_1"}', 'on-upload',
   case kind when 'check' then 'started' else 'queued' end,
   case kind when 'check' then 'runs/' || n end,
   case kind when 'doubt' then now() end,

@@ -21,7 +21,7 @@ BROKEN = {
     "no ledger": "drop table ittybit.jobs cascade",
     "no outputs": "drop table ittybit.outputs cascade",
     "no functions": "drop table ittybit.functions cascade",
-    "no sequences": "drop sequence ittybit.on_upload_woken, ittybit.push_back_woken",
+    "no sequences": "drop sequence ittybit.on_upload_woken, ittybit.push_back_woken cascade",
     "no rules": "drop table ittybit.rules cascade",
     "no settings": "drop table ittybit.settings cascade",
     "our schema under another name": "alter schema ittybit rename to ittybit_2",

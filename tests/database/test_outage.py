@@ -15,13 +15,13 @@ from tests.database.unseen import triggers_off
 
 DAYS = 4 * 86400
 FINISHED = """
-insert into ittybit.jobs (rule, bucket_id, name, version, action, state, attempt, finished_at)
-select 'clips', 'uploads', 'old/' || n || '.mp4', n, '{"automation_id": "auto_1"}', 'succeeded', 2, now()
+insert into ittybit.jobs (rule, bucket_id, name, version, action, function, state, attempt, finished_at)
+select 'clips', 'uploads', 'old/' || n || '.mp4', n, '{"automation_id": "auto_1"}', 'on-upload', 'succeeded', 2, now()
 from generate_series(1, 100000) as n
 """
 WAITING = """
-insert into ittybit.jobs (rule, bucket_id, name, action, due_at)
-select 'clips', 'uploads', 'more/' || n, '{"automation_id": "auto_1"}', now() - n * interval '1 ms'
+insert into ittybit.jobs (rule, bucket_id, name, action, function, due_at)
+select 'clips', 'uploads', 'more/' || n, '{"automation_id": "auto_1"}', 'on-upload', now() - n * interval '1 ms'
 from generate_series(1, 20000) as n
 """
 

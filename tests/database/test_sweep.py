@@ -281,8 +281,8 @@ def test_a_page_costs_the_same_whatever_the_size_of_bucket_and_ledger(database: 
         # All but a few are known.
         with triggers_off(database):
             database.superuser.execute(
-                "insert into ittybit.jobs (rule, bucket_id, name, version, action, state, finished_at)"
-                " select 'clips', bucket_id, name, version, '{}', 'succeeded', now() from storage.objects"
+                "insert into ittybit.jobs (rule, bucket_id, name, version, action, function, state, finished_at)"
+                " select 'clips', bucket_id, name, version, '{}', 'on-upload', 'succeeded', now() from storage.objects"
                 " where right(name, 6) <> '99.mp4'"
             )
             database.superuser.execute("analyze ittybit.jobs")

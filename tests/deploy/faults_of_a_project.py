@@ -416,8 +416,8 @@ for scope, remedy in (
 def of_a_job(columns: str, values: str, **expected: Said) -> None:
     """Add the fault that a job shows which no function comes to: the doctor's own calls find nothing due."""
     in_database(
-        f"insert into ittybit.jobs (rule, bucket_id, name, action, {columns})"  # noqa: S608 - constants of this file
-        f""" values ('soundtrack', 'media', 'late.mp4', '{{"automation_id": "auto_1"}}', {values})""",
+        f"insert into ittybit.jobs (rule, bucket_id, name, action, function, {columns})"  # noqa: S608 - constants of this file
+        f""" values ('soundtrack', 'media', 'late.mp4', '{{"automation_id": "auto_1"}}', 'on-upload', {values})""",
         "delete from ittybit.jobs",
         again="",
         **expected,

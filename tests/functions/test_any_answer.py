@@ -146,8 +146,9 @@ def test_whatever_ittybit_says_of_a_job_reaches_the_ledger(
 ) -> None:
     project.stack.sql("truncate ittybit.jobs, ittybit.holds")
     [(one,)] = project.stack.sql(
-        "insert into ittybit.jobs (rule, bucket_id, name, version, action, due_at)"
-        " select r.name, o.bucket_id, o.name, o.version, jsonb_build_object('automation_id', r.automation_id), now()"
+        "insert into ittybit.jobs (rule, bucket_id, name, version, action, function, due_at)"
+        " select r.name, o.bucket_id, o.name, o.version, jsonb_build_object('automation_id', r.automation_id),"
+        " r.function, now()"
         " from ittybit.rules as r cross join storage.objects as o where o.name = 'any/answer.mp4' returning id"
     )
     job = Job(project, str(one), "any/answer.mp4")

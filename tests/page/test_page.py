@@ -196,8 +196,8 @@ def test_nothing_that_a_stranger_uploads_runs(browser: Chromium, page: Page, sta
         (BUCKET, f"{owner}/{MARKUP}.png", owner, metadata),
     )
     stack.sql(
-        "insert into ittybit.jobs (rule, bucket_id, name, version, owner_id, action, state, outputs)"
-        " values (%s, %s, %s, 'v', %s, %s, 'succeeded', %s)",
+        "insert into ittybit.jobs (rule, bucket_id, name, version, owner_id, action, function, state, outputs)"
+        " values (%s, %s, %s, 'v', %s, %s, 'on-upload', 'succeeded', %s)",
         (MARKUP, BUCKET, f"{owner}/{MARKUP}.png", owner, json.dumps({"task": {"kind": MARKUP}}),
          ["javascript:alert(1)", f"s3://{BUCKET}/{MARKUP}", f"data:text/html,{MARKUP}"]),
     )  # fmt: skip
