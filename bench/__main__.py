@@ -8,11 +8,11 @@ import sys
 import time
 
 from bench import table
-from deploy.output import while_read
-from local.room import RoomError, check_room
+from deploy.broken_pipe import while_output_is_read
+from local.disk_space import DiskSpaceError, check_disk_space
 
 # In the order in which they run; each knows its rows.
-PROGRAMS = ("uploads", "burst", "warm", "whole_way", "hanging", "claims", "ledger", "cold_start", "backfill")
+PROGRAMS = ("uploads", "burst", "warm", "end_to_end", "hanging", "claims", "ledger_writes", "cold_start", "backfill")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,8 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     if wanted - known:
         parser.error(f"there is no row {min(wanted - known)}: there are {min(known)} to {max(known)}")
     try:
-        check_room(table.JSON.parent)
-    except RoomError as error:
+        check_disk_space(table.JSON.parent)
+    except DiskSpaceError as error:
         parser.error(str(error))
     rows: list[table.Row] = []
     for name, program in programs.items():
@@ -58,4 +58,4 @@ def row_numbers(text: str) -> frozenset[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(while_read(main))
+    sys.exit(while_output_is_read(main))

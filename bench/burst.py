@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 
+from bench.function_process import THREE_CALLS, Serving, deployed, environment, serving
 from bench.load import MESSAGE, load, signed
-from bench.serving import THREE_CALLS, Serving, deployed, environment, serving
+from bench.pipeline import Way, Webhook, way
 from bench.side_by_side import cpu_seconds
 from bench.table import Row
 from bench.upstream import Upstream
-from bench.way import Way, Webhook, way
 from local.pg_cron import PgCronWorker
 from local.pg_net import PgNetWorker
 

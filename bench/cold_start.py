@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from bench.function_process import ON_UPLOAD, ONE_LINE, Function, deployed, environment, serving
 from bench.load import MESSAGE, signed
-from bench.serving import ON_UPLOAD, ONE_LINE, Function, deployed, environment, serving
 from bench.side_by_side import LOADING, in_turns, pinned, ratio
 from bench.table import Row
 from bench.upstream import Upstream

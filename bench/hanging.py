@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 
 from bench.database import BUCKET, OURS, database
+from bench.pipeline import Webhook
 from bench.table import Row
 from bench.upstream import Upstream
-from bench.way import Webhook
 from local.pg_cron import PgCronWorker
 from local.pg_net import PgNetWorker
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
 
-from bench.serving import SECRET
+from bench.function_process import SECRET
 
 MESSAGE = b'{"type": "jobs.due"}'
 _STARTED = re.compile(rb'"started": ?([0-9]+)')

@@ -9,12 +9,12 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from bench.function_process import ON_UPLOAD, ONE_LINE, THREE_CALLS, Serving, deployed, environment, serving
 from bench.load import MESSAGE, Answers, load, signed
-from bench.serving import ON_UPLOAD, ONE_LINE, THREE_CALLS, Serving, deployed, environment, serving
 from bench.side_by_side import LOADING, in_turns, pinned, ratio
 from bench.table import Row
 from bench.upstream import Upstream
-from shared.jobs import DRAINS
+from shared.worker import DRAINS
 
 ROWS = (7, 16, 17)
 JSON = {"Content-Type": "application/json"}

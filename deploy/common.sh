@@ -179,12 +179,12 @@ keep() {
   export "$1=$2"
 }
 
-# Stop at a setting that no function would start with (deploy/check.py). A dry run takes them as they are.
+# Stop at a setting that no function would start with (deploy/check_environment.py). A dry run takes them as they are.
 check_values() {
   local said
   if $DRY_RUN; then return; fi
   ensure_python
-  said="$("$VENV_PYTHON" -m deploy.check)" ||
+  said="$("$VENV_PYTHON" -m deploy.check_environment)" ||
     fail "$said" "Mend it in $(env_file). A FUNCTIONS_… line that is taken out is made anew."
   if [[ -n "$said" ]]; then say "$said"; fi
 }

@@ -54,7 +54,7 @@ connection() {
     fail "create-connection did not answer: ${answer%%$'\n'*}" \
       "Is CREATE_CONNECTION_URL in $(env_file) its address? ./deploy.sh functions says where it is."
   status="${answer##*$'\n'}"
-  printf '%s\n' "${answer%$'\n'*}" | python3 deploy/connection_answer.py "$status" "$(env_file)" || exit 2
+  printf '%s\n' "${answer%$'\n'*}" | python3 deploy/connection_response.py "$status" "$(env_file)" || exit 2
 }
 
 # A value as JSON.

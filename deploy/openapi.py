@@ -15,9 +15,9 @@ from unittest.mock import patch
 
 from pydantic import TypeAdapter
 
-from deploy.answers import Drained, JobStarted, Problem, Registered, RunStarted, Skipped, TaskStarted
+from deploy.response_models import Drained, JobStarted, Problem, Registered, RunStarted, Skipped, TaskStarted
+from shared.database_webhook import MAX_EVENT_BYTES
 from shared.edge import MAX_BODY_BYTES
-from shared.plain_mode import MAX_EVENT_BYTES
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "openapi.json"
 # Enough to import the functions with.

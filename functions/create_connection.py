@@ -24,7 +24,7 @@ from shared import objects, settings
 from shared.edge import Answer, Call, endpoint
 from shared.errors import Answered, Refused, Unanswered
 from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Connection
+from shared.ittybit_models import Connection
 from shared.redaction import Redactor
 from shared.s3 import Keys
 from shared.s3_probe import probe

@@ -17,11 +17,11 @@ from typing import Annotated, Any
 import functions_framework
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from shared import jobs, objects, plain_mode, settings
+from shared import database_webhook, objects, settings, worker
 from shared.edge import MAX_BODY_BYTES, Answer, Call, endpoint
 from shared.errors import Refused
 from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Action, Task
+from shared.ittybit_models import Action, Task
 
 SETTINGS = settings.load()
 
@@ -55,22 +55,22 @@ def _kind(body: Any) -> str:
 
 
 Body = Annotated[
-    Annotated[jobs.WakeUp, Tag("<wake-up>")]
+    Annotated[worker.WakeUp, Tag("<wake-up>")]
     | Annotated[RunRequest, Tag("<run>")]
     | Annotated[TaskRequest, Tag("<task>")]
-    | Annotated[plain_mode.ObjectEvent, Tag("<webhook>")],
+    | Annotated[database_webhook.ObjectEvent, Tag("<webhook>")],
     Discriminator(_kind),
 ]
 
 
 @functions_framework.http
-@endpoint(SETTINGS, Body, max_body=plain_mode.MAX_EVENT_BYTES if SETTINGS.watch_bucket else MAX_BODY_BYTES)
-def on_upload(body: jobs.WakeUp | RunRequest | TaskRequest | plain_mode.ObjectEvent, call: Call) -> Answer:
+@endpoint(SETTINGS, Body, max_body=database_webhook.MAX_EVENT_BYTES if SETTINGS.watch_bucket else MAX_BODY_BYTES)
+def on_upload(body: worker.WakeUp | RunRequest | TaskRequest | database_webhook.ObjectEvent, call: Call) -> Answer:
     """Do what is due, or start something for a person or for a plain webhook."""
-    if isinstance(body, jobs.WakeUp):
-        return jobs.drain("on-upload", call)
-    if isinstance(body, plain_mode.ObjectEvent):
-        stored = plain_mode.check(body, SETTINGS)
+    if isinstance(body, worker.WakeUp):
+        return worker.drain("on-upload", call)
+    if isinstance(body, database_webhook.ObjectEvent):
+        stored = database_webhook.check(body, SETTINGS)
         # The same delivery twice carries the same version, and so the same Idempotency-Key.
         mark = stored.version or call.id
         version = {"version": stored.version} if stored.version else {}

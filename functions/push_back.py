@@ -20,11 +20,11 @@ from typing import Annotated, Any, Literal
 import functions_framework
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from shared import jobs, objects, settings
+from shared import objects, settings, worker
 from shared.edge import Answer, Call, endpoint
 from shared.errors import Refused
 from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Action, Step, Task
+from shared.ittybit_models import Action, Step, Task
 
 SETTINGS = settings.load()
 MAX_STEPS = 64
@@ -107,7 +107,7 @@ def _kind(body: Any) -> str:
 
 
 Body = Annotated[
-    Annotated[jobs.WakeUp, Tag("<wake-up>")]
+    Annotated[worker.WakeUp, Tag("<wake-up>")]
     | Annotated[RunRequest, Tag("<run>")]
     | Annotated[PushBackRequest, Tag("<request>")],
     Discriminator(_kind),
@@ -116,10 +116,10 @@ Body = Annotated[
 
 @functions_framework.http
 @endpoint(SETTINGS, Body)
-def push_back(body: jobs.WakeUp | RunRequest | PushBackRequest, call: Call) -> Answer:
+def push_back(body: worker.WakeUp | RunRequest | PushBackRequest, call: Call) -> Answer:
     """Do what is due, or make a task or a run for a person."""
-    if isinstance(body, jobs.WakeUp):
-        return jobs.drain("push-back", call)
+    if isinstance(body, worker.WakeUp):
+        return worker.drain("push-back", call)
     if isinstance(body, RunRequest):
         action = Action(run=[Step.model_validate(step.model_dump(exclude_none=True)) for step in body.tasks])
         destinations = list(_uploads("tasks", body.tasks))

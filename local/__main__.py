@@ -10,19 +10,19 @@ from pathlib import Path
 import httpx
 import psycopg
 
+from deploy.broken_pipe import while_output_is_read
 from deploy.env_file import EnvFileError
-from deploy.output import while_read
 from local import demo, serve
+from local.disk_space import DiskSpaceError
 from local.fault_run import command as fault_run
 from local.functions import FunctionError
 from local.postgres import StartError
-from local.room import RoomError
 from local.threads import ThreadDiedError
 from shared.ittybit import GENERATIONS
 
 # Their messages are for whoever runs this.
 _EXPECTED = (
-    *(demo.DemoError, EnvFileError, FunctionError, RoomError, StartError, ThreadDiedError),
+    *(demo.DemoError, EnvFileError, FunctionError, DiskSpaceError, StartError, ThreadDiedError),
     *(httpx.HTTPError, psycopg.Error),
 )
 
@@ -71,4 +71,4 @@ def _failed(command: str, why: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(while_read(main))
+    sys.exit(while_output_is_read(main))

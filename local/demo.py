@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
+from local.disk_space import NEEDED_MEGABYTES, check_disk_space
 from local.functions import ROOT
 from local.media import make_clip, probe
 from local.project import BUCKET, Project
-from local.room import NEEDED_MEGABYTES, check_room
 from local.stack import Stack
 from local.threads import ThreadWatch
 
@@ -35,13 +35,13 @@ def run(file: Path | None, api: str = "automations") -> None:
 
     Raises:
         DemoError: the file is no video, a job failed, or a result does not decode.
-        local.room.RoomError: a folder cannot be written, or is too full for the file.
+        local.disk_space.DiskSpaceError: a folder cannot be written, or is too full for the file.
         local.threads.ThreadDiedError, local.functions.FunctionError: a part of the stack has ended.
     """
     if file is not None:
         _check(file)
         # It is stored, fetched by ittybit, and made into results, which are stored and fetched.
-        check_room(RESULTS.parent, megabytes=NEEDED_MEGABYTES + 5 * file.stat().st_size // 1024**2)
+        check_disk_space(RESULTS.parent, megabytes=NEEDED_MEGABYTES + 5 * file.stat().st_size // 1024**2)
     began = time.monotonic()
 
     def say(line: str) -> None:

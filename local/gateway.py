@@ -19,7 +19,7 @@ import jwt
 from flask import Blueprint, Flask, Response, g, jsonify, request
 
 from local.cors import allow_every_origin
-from local.jose import InvalidToken, verify
+from local.json_web_tokens import InvalidToken, verify
 
 _ROLES: Final = {"anon", "authenticated", "service_role"}
 _TEN_YEARS: Final = 10 * 365 * 24 * 3600

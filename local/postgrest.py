@@ -16,7 +16,7 @@ from flask import Blueprint, Response, g, request
 from psycopg import sql
 from psycopg.rows import class_row
 
-from local.connections import Connections
+from local.connection_pool import Connections
 from local.postgres import Postgres
 from local.postgrest_reading import Unreadable, read
 

@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from simple_websocket import ConnectionClosed, Server
 
 from local.gateway import ProjectKeys
-from local.jose import InvalidToken
+from local.json_web_tokens import InvalidToken
 from local.postgres import SUPERUSER, Postgres
 
 _WRITE = "insert into realtime.messages (topic, extension, private) values (%s, 'broadcast', true) returning id"

@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 from psycopg.conninfo import conninfo_to_dict
 
 from deploy.env_file import read
+from local.disk_space import check_disk_space
 from local.functions import NAMES, ROOT, FunctionProcess, stage
 from local.page import Page, set_up
 from local.project import BUCKET, Project
-from local.room import check_room
 from local.scratch import Scratch, Watchdog
 from local.stack import Stack
 from local.threads import ThreadWatch
@@ -51,7 +51,7 @@ def serve_functions(env: Path) -> None:
     if not env.is_file():
         raise FileNotFoundError(f"there is no {env}: copy .env.example and fill it in")
     environment = read(env)
-    check_room(ROOT / "build")
+    check_disk_space(ROOT / "build")
     stage()
     running: list[FunctionProcess] = []
     with Scratch("supabase-ittybit-") as scratch:

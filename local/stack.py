@@ -13,14 +13,14 @@ from typing import Any, Self
 import psycopg
 
 from local import postgrest, realtime, storage_server
-from local.faults import Faults
+from local.disk_space import check_disk_space
+from local.fault_injection import Faults
 from local.functions import NAMES, ROOT, FunctionProcess, stage
 from local.gateway import ProjectKeys, create_app
 from local.ittybit_server import Ittybit
 from local.pg_cron import PgCronWorker
 from local.pg_net import PgNetWorker
 from local.postgres import Postgres
-from local.room import check_room
 from local.scratch import Scratch
 from local.server import Server
 
@@ -81,7 +81,7 @@ class Stack:
             ittybit: options of the stand-in, as ``local.ittybit_server.Ittybit`` takes them.
 
         Raises:
-            local.room.RoomError: a folder cannot be written.
+            local.disk_space.DiskSpaceError: a folder cannot be written.
             local.postgres.StartError, local.functions.FunctionError: a part did not come up; nothing is left running.
         """
         stack = cls()
@@ -121,7 +121,7 @@ class Stack:
         self.stop()
 
     def _start_project(self, binaries: Path | None, say: Callable[[str], None]) -> None:
-        check_room(ROOT / "build", Path("/tmp"))
+        check_disk_space(ROOT / "build", Path("/tmp"))
         self.directory = self._stopping.enter_context(Scratch("supabase-ittybit-")).path
         self.postgres = Postgres.start(binaries=binaries)
         self._stopping.callback(self.postgres.stop)

@@ -21,7 +21,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import TypeAdapter, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from shared import proof
+from shared import authentication
 from shared.errors import Refused, ServiceError, Skipped
 from shared.http import Deadline
 from shared.redaction import Redactor
@@ -133,14 +133,14 @@ def _admit(request: flask.Request, call: Call, adapter: TypeAdapter[Any], max_bo
     """Return the proven, parsed body of a request, or raise Refused."""
     if request.method != "POST":
         raise Refused(405, f"Send a POST, not a {request.method}.")
-    bearer = proof.has_bearer(request.headers, call.settings)
+    bearer = authentication.has_bearer(request.headers, call.settings)
     limit = max_body if bearer else MAX_BODY_BYTES
     # The one way that is right for a body with and without Content-Length: read one byte more than is allowed.
     raw = request.stream.read(limit + 1)
     if len(raw) > limit:
         raise Refused(413, f"The body is over {limit} bytes.")
     if not bearer:
-        proof.check_signature(request.headers, raw, call.settings)
+        authentication.check_signature(request.headers, raw, call.settings)
     call.note(proof="bearer" if bearer else "signature")
     if request.mimetype != "application/json":
         raise Refused(415, "Send JSON with Content-Type: application/json.")

@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from shared.errors import Answered, ServiceError, Unanswered
 from shared.http import Deadline
-from shared.ittybit_api import Api, Once, listed, read
 from shared.ittybit_automations import Automations
 from shared.ittybit_jobs import Jobs
-from shared.ittybit_shapes import Action, Connection, Work
+from shared.ittybit_models import Action, Connection, Work
+from shared.ittybit_requests import Api, Once, listed, read
 from shared.settings import Settings
 
 Generation = Literal["automations", "jobs"]

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from shared.errors import ServiceError, Unanswered
-from shared.ittybit_api import Api, Once
-from shared.ittybit_shapes import Action, Step, Work
+from shared.ittybit_models import Action, Step, Work
+from shared.ittybit_requests import Api, Once
 
 
 class Automations:

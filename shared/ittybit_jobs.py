@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
-from shared.ittybit_api import Api, Once
-from shared.ittybit_shapes import Action, Step, Task, Work
+from shared.ittybit_models import Action, Step, Task, Work
+from shared.ittybit_requests import Api, Once
 
 
 class Jobs:

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from shared.errors import Unanswered
 from shared.http import Deadline, send
-from shared.ittybit_shapes import Action
+from shared.ittybit_models import Action
 from shared.settings import Settings
 
 FunctionName = Literal["on-upload", "push-back"]

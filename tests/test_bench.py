@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import harmless, several, table
+from bench import concurrency, table, trigger_cost
 from bench.__main__ import PROGRAMS, main
 
 
@@ -40,16 +40,16 @@ def test_rows_that_there_are_not_are_refused(rows: str, said: str, capsys: pytes
 
 
 def test_harmless_measures_every_case(capsys: pytest.CaptureFixture[str]) -> None:
-    harmless.main(["--uploads", "2", "--rounds", "1"])
+    trigger_cost.main(["--uploads", "2", "--rounds", "1"])
 
     printed = capsys.readouterr().out
-    for case in harmless.CASES:
+    for case in trigger_cost.CASES:
         assert case in printed
     assert "A bulk delete of 2 with the ledger locked" in printed
 
 
 def test_with_several_of_everything_nothing_is_started_or_claimed_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    several.main(["--jobs", "12", "--small"])
+    concurrency.main(["--jobs", "12", "--small"])
 
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     assert [(row[0], row[2], row[4]) for row in rows] == [("1", "0", "0"), ("2", "0", "0"), ("4", "0", "0")]

@@ -17,7 +17,7 @@ from local.functions import ROOT
 from local.ittybit_server.options import read_options
 from local.postgres import Postgres
 from local.stack import migrate
-from shared import proof, settings
+from shared import authentication, settings
 from tests import documents
 from tests.database.project import ON_UPLOAD, SECRET, Project
 from tests.database.rows import Row
@@ -188,4 +188,4 @@ def test_the_scheduled_call_is_one_that_the_function_takes(cookbook: Project) ->
     assert (call["url"], call["timeout_milliseconds"]) == (ON_UPLOAD, 15000)
     assert json.loads(call["body"]) == {"bucket": "media", "name": "news/latest.mp4", "automation_id": "auto_1"}
     environment = NOWHERE | {"FUNCTIONS_SECRET": SECRET}
-    proof.check_signature(call["headers"], bytes(call["body"]), settings.load(environment))
+    authentication.check_signature(call["headers"], bytes(call["body"]), settings.load(environment))

@@ -37,7 +37,7 @@ def test_every_status() -> None:
 
 def test_every_request_that_is_not_taken() -> None:
     refused = {(call.arguments[0], call.arguments[1]) for call in said.calls("Refused")}
-    [unproven] = [call.arguments for call in said.calls("__init__") if call.file == "proof.py"]
+    [unproven] = [call.arguments for call in said.calls("__init__") if call.file == "authentication.py"]
     # Whose detail is known here; the others pass one on.
     faults = {call.arguments[1] for call in said.calls("_details") if call.file == "edge.py"} - {"…", "…: …. …"}
     told = rows("Requests that are not taken")
@@ -47,7 +47,7 @@ def test_every_request_that_is_not_taken() -> None:
 
 def test_every_proof_that_fails() -> None:
     reasons = {call.arguments[0] for call in said.calls("Unproven")} - {"…"}
-    source = (SHARED / "proof.py").read_text()
+    source = (SHARED / "authentication.py").read_text()
     assert 'f"signature: {error}" if isinstance(error, WebhookVerificationError) else "malformed signature"' in source
     assert set(messages("Proofs that fail")) == reasons | {"signature: …", "malformed signature"}
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 from standardwebhooks import Webhook
 
-from deploy.doctor.asking import Answer, NoAnswerError, now, post
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
+from deploy.doctor.requests import Answer, NoAnswerError, now, post
 from shared.settings import Settings
 
 NAMES = ("on-upload", "push-back", "create-connection")

@@ -7,13 +7,13 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from deploy.doctor.asking import LIMIT_SECONDS
 from deploy.doctor.finding import Finding, failure, ok, warning
+from deploy.doctor.requests import LIMIT_SECONDS
 from shared.errors import Answered
 from shared.http import Deadline
 from shared.ittybit import Ittybit
-from shared.ittybit_api import Api
-from shared.ittybit_shapes import Connection, bare
+from shared.ittybit_models import Connection, bare
+from shared.ittybit_requests import Api
 from shared.settings import Settings
 
 # Of a job, by https://ittybit.com/api/create-job.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from deploy.doctor.asking import LIMIT_SECONDS
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
+from deploy.doctor.requests import LIMIT_SECONDS
 from shared.http import Deadline
-from shared.ittybit_shapes import Connection
+from shared.ittybit_models import Connection
 from shared.s3 import Keys
 from shared.s3_probe import probe
 from shared.settings import Settings

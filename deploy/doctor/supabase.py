@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import jwt
 
-from deploy.doctor.asking import LIMIT_SECONDS, post
 from deploy.doctor.finding import Finding, failure, ok, warning
+from deploy.doctor.requests import LIMIT_SECONDS, post
 from shared.errors import Answered
 from shared.http import Deadline, send
 from shared.settings import Settings

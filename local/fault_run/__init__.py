@@ -5,6 +5,6 @@ goes on, ``settling`` lets it come to its end, and ``witness`` counts.
 """
 
 from local.fault_run.command import main
-from local.fault_run.whole_run import run
+from local.fault_run.run import run
 
 __all__ = ["main", "run"]

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from local.fault_injection import Fault, Faults
 from local.fault_run.host import WORKING, Host
 from local.fault_run.plan import WAITING_PLACES, Mishap, Plan
 from local.fault_run.settling import bring_probes_forward, cut_idle_waits_short
 from local.fault_run.uploads import Uploads
 from local.fault_run.wake_ups import WakeUps
-from local.faults import Fault, Faults
 from local.stack import Stack
 
 _PATIENCE: Final = 15.0  # seconds to wait for the moment that a mishap needs

@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from local.fault_run.run import run
 from local.fault_run.settling import SettlingError
 from local.fault_run.uploads import LoadError
-from local.fault_run.whole_run import run
 from local.functions import ROOT
 from shared.ittybit import GENERATIONS
 

@@ -119,7 +119,7 @@ class Step:
 
 @dataclass(frozen=True)
 class HttpFault:
-    """What befalls the requests at these places among all that match; the rest as ``local.faults.Faults.add``."""
+    """What befalls the requests at these places among all that match; see ``local.fault_injection.Faults.add``."""
 
     kind: str
     origin: Origin

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.fault_run.absence import Absence
-from local.fault_run.breakage import Breakage
+from local.fault_run.broken_parts import Breakage
+from local.fault_run.function_outage import Absence
 from local.fault_run.scheduled import Scheduled
 
 

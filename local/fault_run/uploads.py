@@ -14,7 +14,7 @@ from typing import Final
 
 import httpx
 
-from local.fault_run.outages import Outages
+from local.fault_run.database_outages import Outages
 from local.fault_run.plan import LEAST_SECONDS, STEPS_PER_SECOND, Plan, Step
 from local.stack import Stack
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from local.faults import Request
+from local.fault_injection import Request
 from local.ittybit_server import Entry
 
 INVOCATION_SECONDS: Final = 8.0

@@ -17,7 +17,7 @@ with the process.
 """
 
 from local.ittybit_server.journal import Entry
-from local.ittybit_server.rendering import Shapes
+from local.ittybit_server.serialization import Shapes
 from local.ittybit_server.service import Ittybit
 
 __all__ = ["Entry", "Ittybit", "Shapes"]

@@ -24,7 +24,7 @@ from local.ittybit_server.errors import invalid, not_found
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.paging import page
 from local.ittybit_server.records import Automation, Records, Run, new_id
-from local.ittybit_server.rendering import Renderer
+from local.ittybit_server.serialization import Renderer
 from local.ittybit_server.starting import Starting, make_run
 
 _ANY_URL = "https://example.com/"  # stands for the url of a run to come

@@ -14,7 +14,7 @@ from local.ittybit_server.bodies import ConnectionBody, parse, read_json
 from local.ittybit_server.errors import not_found
 from local.ittybit_server.paging import page
 from local.ittybit_server.records import Connection, Records, new_id
-from local.ittybit_server.rendering import Renderer
+from local.ittybit_server.serialization import Renderer
 
 
 def connections(records: Records, renderer: Renderer, prefix: str) -> Blueprint:

@@ -24,7 +24,7 @@ from flask import Blueprint, Response, request
 from local.ittybit_server.addresses import Address
 from local.ittybit_server.bodies import JobBody, check_destination, check_options, is_http, parse, read_json
 from local.ittybit_server.errors import RequestError, invalid, not_found
-from local.ittybit_server.job_rendering import JobRenderer, JobStatus
+from local.ittybit_server.job_serialization import JobRenderer, JobStatus
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.paging import page
 from local.ittybit_server.records import Job, Records, Task

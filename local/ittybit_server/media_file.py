@@ -21,7 +21,7 @@ from av import AudioFrame, AudioStream, VideoFrame, VideoStream
 from av.container import InputContainer
 from av.stream import Disposition
 
-from local.ittybit_server.timing import Timing
+from local.ittybit_server.frame_timestamps import Timing
 
 Filters = list[tuple[str, str]]
 """Names and arguments of FFmpeg's filters, one after the other."""

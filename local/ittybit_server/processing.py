@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from local.ittybit_server.addresses import Address
-from local.ittybit_server.encoding import encoding
+from local.ittybit_server.encoder_settings import encoding
 from local.ittybit_server.errors import RequestError, TaskError
 from local.ittybit_server.media_file import Media, probe
 from local.ittybit_server.options import AdaptiveVideoOptions, Body, read_options

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 from local.ittybit_server.api import application
 from local.ittybit_server.automations import automations
 from local.ittybit_server.connections import connections
-from local.ittybit_server.job_rendering import JobRenderer
+from local.ittybit_server.job_serialization import JobRenderer
 from local.ittybit_server.jobs import jobs
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.processing import Processing
 from local.ittybit_server.records import Records
-from local.ittybit_server.rendering import Renderer, Shapes
+from local.ittybit_server.serialization import Renderer, Shapes
 from local.ittybit_server.starting import Starting
 from local.ittybit_server.tasks import tasks_and_runs
 from local.ittybit_server.workers import Workers

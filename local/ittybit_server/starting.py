@@ -15,7 +15,7 @@ from local.ittybit_server.idempotency import Answers
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.options import IngestOptions, UploadOptions, read_options
 from local.ittybit_server.records import File, Records, Run, Task
-from local.ittybit_server.rendering import Renderer
+from local.ittybit_server.serialization import Renderer
 from local.ittybit_server.transfer import filename, mimetype
 
 CREATED_BY_KEY = "key_local"

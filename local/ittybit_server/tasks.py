@@ -12,7 +12,7 @@ from local.ittybit_server.journal import Entry
 from local.ittybit_server.options import Kind
 from local.ittybit_server.paging import page
 from local.ittybit_server.records import Records, Run, Status, Task
-from local.ittybit_server.rendering import Renderer
+from local.ittybit_server.serialization import Renderer
 from local.ittybit_server.starting import Starting, make_run
 
 

@@ -18,7 +18,7 @@ from av.container import OutputContainer
 from av.filter import Graph
 from av.filter.context import FilterContext
 
-from local.ittybit_server.encoding import Encoding, PictureTrack, SoundTrack
+from local.ittybit_server.encoder_settings import Encoding, PictureTrack, SoundTrack
 from local.ittybit_server.errors import StoppedError, TaskError
 from local.ittybit_server.media_file import MediaFile
 

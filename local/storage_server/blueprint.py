@@ -11,7 +11,7 @@ from flask import Blueprint, Response, jsonify
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-from local.connections import Connect
+from local.connection_pool import Connect
 from local.storage_server import rest_buckets, rest_listing, rest_objects, rest_signing, rest_upload_signing
 from local.storage_server.database import Database
 from local.storage_server.errors import StorageError

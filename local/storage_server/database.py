@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import psycopg
 from psycopg.rows import dict_row
 
-from local.connections import Connect, Connections
+from local.connection_pool import Connect, Connections
 from local.storage_server.errors import from_postgres
 
 Cursor: TypeAlias = psycopg.Cursor[dict[str, Any]]

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from local.storage_server import listing
 from local.storage_server.callers import caller_for
-from local.storage_server.moments import to_json
 from local.storage_server.store import Store
+from local.storage_server.timestamps import to_json
 from local.storage_server.validation import parse
 
 _FIELDS = ("name", "id", "updated_at", "created_at", "last_accessed_at", "metadata")

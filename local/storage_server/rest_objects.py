@@ -11,9 +11,9 @@ from local.storage_server import objects
 from local.storage_server.bodies import incoming
 from local.storage_server.callers import anyone_for, caller_for
 from local.storage_server.database import Caller
+from local.storage_server.downloads import attachment, caching_headers, send
 from local.storage_server.errors import no_such_bucket
 from local.storage_server.objects import Target
-from local.storage_server.serving import attachment, caching_headers, send
 from local.storage_server.store import Store
 from local.storage_server.validation import parse
 

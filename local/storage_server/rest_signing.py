@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from local.storage_server import objects
 from local.storage_server.callers import caller_for
 from local.storage_server.database import Caller
+from local.storage_server.downloads import attachment, send
 from local.storage_server.errors import invalid_request
-from local.storage_server.serving import attachment, send
 from local.storage_server.signed_urls import UrlSigner, decode_uri
 from local.storage_server.store import Store
 from local.storage_server.validation import parse

@@ -9,9 +9,9 @@ from flask import Response, request
 from local.storage_server import listing
 from local.storage_server.database import Caller
 from local.storage_server.errors import StorageError
-from local.storage_server.moments import iso_milliseconds
 from local.storage_server.s3_xml import answer, read
 from local.storage_server.store import Store
+from local.storage_server.timestamps import iso_milliseconds
 
 
 def list_objects(store: Store, caller: Caller, bucket: str) -> Response:

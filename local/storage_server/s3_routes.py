@@ -14,16 +14,16 @@ from flask import Blueprint, Response, jsonify, request
 from local.storage_server import buckets, s3_chunked, s3_multipart
 from local.storage_server.bodies import Incoming
 from local.storage_server.database import Caller
+from local.storage_server.downloads import send
 from local.storage_server.errors import StorageError, no_such_key
 from local.storage_server.keys import FOLDER_PLACEHOLDER
-from local.storage_server.moments import iso_milliseconds
 from local.storage_server.objects import Target
 from local.storage_server.s3_access import S3Access
 from local.storage_server.s3_buckets import delete_objects, list_objects
 from local.storage_server.s3_signatures import Verifier
 from local.storage_server.s3_xml import answer
-from local.storage_server.serving import send
 from local.storage_server.store import Store
+from local.storage_server.timestamps import iso_milliseconds
 
 _METADATA: Final = "x-amz-meta-"
 

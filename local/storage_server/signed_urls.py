@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import jwt
 
-from local.jose import InvalidToken, verify
+from local.json_web_tokens import InvalidToken, verify
 from local.storage_server.errors import StorageError
 
 # The escapes that JavaScript's decodeURI leaves as they are.

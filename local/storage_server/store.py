@@ -22,8 +22,8 @@ from local.storage_server.database import Caller, Database
 from local.storage_server.errors import no_such_key
 from local.storage_server.files import Files, Written
 from local.storage_server.keys import FOLDER_PLACEHOLDER, check_key, check_mimetype
-from local.storage_server.moments import iso_milliseconds
 from local.storage_server.objects import TRIAL_VERSION, Content, Target
+from local.storage_server.timestamps import iso_milliseconds
 
 Clock = Callable[[], datetime]
 

@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
+from shared.database_webhook import ObjectEvent, check
 from shared.errors import Refused, Skipped
 from shared.globs import matches_mimetype, matches_path
 from shared.objects import check_destination
-from shared.plain_mode import ObjectEvent, check
 from shared.settings import load
 from tests.database.project import Project
 from tests.functions.calling import NOWHERE

@@ -14,7 +14,7 @@ import psycopg
 from flask import Flask, Response
 from werkzeug.http import http_date
 
-from deploy.doctor.examination import examine
+from deploy.doctor.checks import examine
 from deploy.doctor.finding import Finding
 from local.pg_cron import PgCronWorker
 from local.pg_net import PgNetWorker

@@ -13,7 +13,7 @@ import pytest
 
 from deploy.doctor import ittybit, supabase
 from deploy.doctor.__main__ import main
-from deploy.doctor.examination import examine
+from deploy.doctor.checks import examine
 from deploy.doctor.finding import exit_status
 from shared.settings import load
 from tests.deploy.clone import Clone

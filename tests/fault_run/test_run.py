@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from local.fault_run.absence import out_of_turn
-from local.fault_run.breakage import BREAKAGES
+from local.fault_run.broken_parts import BREAKAGES
 from local.fault_run.command import main
+from local.fault_run.function_outage import out_of_turn
 from local.fault_run.plan import make_plan
 
 LOAD = {"object_overwritten", "object_renamed", "object_deleted"}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.fault_run.outages import Outages
+from local.fault_run.database_outages import Outages
 from local.fault_run.plan import make_plan
 from local.fault_run.uploads import BUCKET, Uploads
 from local.project import Project

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from local.fault_injection import Request
 from local.fault_run.witness import Evidence, Finding, Job, examine, mark_of, source_name
-from local.faults import Request
 from local.ittybit_server import Entry
 
 JOB = "11111111-1111-4111-8111-111111111111"

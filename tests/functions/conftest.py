@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from local.stack import Stack
-from shared import ittybit_api
+from shared import ittybit_requests
 from shared.ittybit import GENERATIONS, Generation
-from shared.ittybit_shapes import Action
+from shared.ittybit_models import Action
 from tests.functions.calling import NAMES, Function
 from tests.functions.ittybit_alone import Alone, alone
 from tests.functions.project import Job, Project
@@ -144,6 +144,6 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
         # As many at once as a drain may have in use.
         monkeypatch.setattr("shared.transport._idle", [transport] * 100)
         monkeypatch.setattr("shared.http.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
-        monkeypatch.setattr(ittybit_api, "MAX_PAGES", 1)
-        monkeypatch.setattr(ittybit_api, "PAGE", 2)
+        monkeypatch.setattr(ittybit_requests, "MAX_PAGES", 1)
+        monkeypatch.setattr(ittybit_requests, "PAGE", 2)
         yield app

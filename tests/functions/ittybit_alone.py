@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from werkzeug import Response
 
-from local.faults import Faults
+from local.fault_injection import Faults
 from local.ittybit_server import Ittybit as StandIn
 from local.ittybit_server import Shapes
 from local.server import Server
@@ -19,7 +19,7 @@ from local.stack import words_of_ittybit
 from shared.errors import Answered, ServiceError
 from shared.http import Deadline
 from shared.ittybit import Generation, Ittybit
-from shared.ittybit_shapes import Action, Task, Work
+from shared.ittybit_models import Action, Task, Work
 from shared.settings import load
 from tests.functions.calling import NOWHERE
 

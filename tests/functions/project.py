@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 from psycopg.types.json import Jsonb
 
-from local.faults import Fault
+from local.fault_injection import Fault
 from local.ittybit_server import Entry
 from local.stack import Stack
 from tests.waiting import until

@@ -16,7 +16,7 @@ from shared import objects
 from shared.errors import Error, ServiceError
 from shared.http import Deadline
 from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Action, Task
+from shared.ittybit_models import Action, Task
 from shared.settings import load
 from tests.functions import described
 from tests.functions.calling import NAMES, NOWHERE, WAKE_UP, Function

@@ -7,7 +7,7 @@ from psycopg.types.json import Jsonb
 
 from tests.functions.calling import Function
 from tests.functions.project import Project
-from tests.functions.test_jobs import STARTS
+from tests.functions.test_job_steps import STARTS
 
 pytestmark = pytest.mark.generations("automations", "jobs")
 

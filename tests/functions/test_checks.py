@@ -6,7 +6,7 @@ import pytest
 
 from tests.functions.calling import Function
 from tests.functions.project import Job
-from tests.functions.test_jobs import FAILED, RETRY, STARTED
+from tests.functions.test_job_steps import FAILED, RETRY, STARTED
 
 pytestmark = pytest.mark.generations("automations", "jobs")
 

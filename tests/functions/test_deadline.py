@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 import pytest
 
-from shared.ittybit_shapes import Action
+from shared.ittybit_models import Action
 from tests.functions.ittybit_alone import RUN, Alone, client, fails, start
 
 

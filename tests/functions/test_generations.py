@@ -15,13 +15,13 @@ import pytest
 from local.functions import ROOT
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
 from shared.ittybit import GENERATIONS
-from shared.ittybit_shapes import Action, Connection, Task, Work, bare
+from shared.ittybit_models import Action, Connection, Task, Work, bare
 from tests.functions.calling import Function
 from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client
 from tests.functions.project import Job, Project
 from tests.functions.scripted import ORIGIN, Said, Scripted
-from tests.functions.test_ittybit_client import ended
-from tests.functions.test_jobs import FAILED
+from tests.functions.test_ittybit import ended
+from tests.functions.test_job_steps import FAILED
 
 VECTORS = sorted((ROOT / "tests" / "vectors" / "ittybit").glob("*.json"))
 THERE, GONE = Said([]), Said({"kind": "not_found", "message": "There is no such path."}, 404)
@@ -158,7 +158,7 @@ def test_where_a_list_says_nothing_of_more_a_full_page_is_not_the_last(scripted:
     scripted.script(ittybit=[Said(page), Said(marked)])
     now = datetime.now(UTC)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shared.ittybit_api.MAX_PAGES", 9)
+        patch.setattr("shared.ittybit_requests.MAX_PAGES", 9)
         assert client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now) == "jobs/job_2"
         scripted.script(ittybit=[Said(page)])
         with pytest.raises(Unanswered, match="begins again"):

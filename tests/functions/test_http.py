@@ -22,7 +22,7 @@ from werkzeug import Response
 from local.server import Server
 from shared import http, objects, transport
 from shared.errors import ServiceError, Unanswered
-from shared.ittybit_shapes import Action
+from shared.ittybit_models import Action
 from shared.settings import load
 from tests.functions.calling import NOWHERE
 from tests.functions.ittybit_alone import KEY, RUN, Alone, client, fails, start

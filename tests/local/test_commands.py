@@ -15,8 +15,8 @@ import pytest
 
 import local.stack
 from local import demo, serve
+from local.disk_space import DiskSpaceError, check_disk_space
 from local.functions import ROOT, FunctionError, FunctionProcess, stage
-from local.room import RoomError, check_room
 from local.server import Server
 from local.threads import ThreadDiedError
 from tests.functions.calling import NOWHERE
@@ -110,14 +110,14 @@ def test_a_full_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     real = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda at: Usage(5_000_000) if at == tmp_path else real(at))
-    with pytest.raises(RoomError, match=f"^{tmp_path} is too full: it has 4 MB free, and 200 MB are needed$"):
-        check_room(tmp_path)
+    with pytest.raises(DiskSpaceError, match=f"^{tmp_path} is too full: it has 4 MB free, and 200 MB are needed$"):
+        check_disk_space(tmp_path)
 
 
 def test_a_folder_that_a_file_is_in_the_way_of_is_named(tmp_path: Path) -> None:
     (tmp_path / "build").touch()
-    with pytest.raises(RoomError, match=f"^{tmp_path}/build cannot be written: "):
-        check_room(tmp_path / "build")
+    with pytest.raises(DiskSpaceError, match=f"^{tmp_path}/build cannot be written: "):
+        check_disk_space(tmp_path / "build")
 
 
 def test_of_two_that_serve_the_first_keeps_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from flask import Blueprint, g
 
 from local import gateway
 from local.gateway import ProjectKeys, create_app
-from local.jose import InvalidToken
+from local.json_web_tokens import InvalidToken
 from local.postgres import Postgres
 from local.postgrest import create_blueprint
 from local.server import Server

@@ -15,7 +15,7 @@ import imageio_ffmpeg
 from flask import Flask, abort, redirect
 from werkzeug import Request, Response
 
-from local.faults import Faults
+from local.fault_injection import Faults
 from local.ittybit_server import Ittybit
 from local.server import Server
 from tests.waiting import until

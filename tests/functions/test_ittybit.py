@@ -10,9 +10,9 @@ from werkzeug import Response
 
 from local.ittybit_server import Shapes
 from local.server import Server
-from shared import ittybit_api
+from shared import ittybit_requests
 from shared.errors import Answered, ServiceError, Unanswered, Undecided
-from shared.ittybit_shapes import Action, Connection, Task, Work
+from shared.ittybit_models import Action, Connection, Task, Work
 from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client, start
 from tests.functions.scripted import ORIGIN, Said, Scripted
 from tests.waiting import until
@@ -44,7 +44,7 @@ def ended(look: Callable[[], Work]) -> Work:
 
 @pytest.fixture
 def pages_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ittybit_api, "PAGE", 2)
+    monkeypatch.setattr(ittybit_requests, "PAGE", 2)
 
 
 @AUTOMATIONS_ALONE
@@ -120,7 +120,7 @@ def test_a_search_goes_back_to_the_attempt_whatever_the_ledger_s_clock_says(itty
 
 @pytest.mark.usefixtures("pages_of_two")
 def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ittybit_api, "MAX_PAGES", 2)
+    monkeypatch.setattr(ittybit_requests, "MAX_PAGES", 2)
     action = ittybit.action("video")
     for _ in range(4):
         ittybit.client.start(action, ittybit.source, "other.1")

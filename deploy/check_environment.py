@@ -1,4 +1,4 @@
-"""What ./deploy.sh asks before it gives the environment's variables to functions: ``python -m deploy.check``.
+"""The check of the variables that ./deploy.sh gives to functions: ``python -m deploy.check_environment``.
 
 It is the functions' own check (shared/settings.py), but for what is missing: the verb knows which settings it needs.
 """

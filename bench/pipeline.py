@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.database import BUCKET, OURS, Database, database
+from bench.function_process import ON_UPLOAD, Serving, deployed, environment, serving
 from bench.load import MESSAGE, signed
-from bench.serving import ON_UPLOAD, Serving, deployed, environment, serving
 from bench.upstream import Upstream
 
 _POST = "select net.http_post(url := %s, body := '{}')"

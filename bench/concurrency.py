@@ -2,7 +2,7 @@
 
 The first two steps of docs/scale.md, tried with the database and the functions as deployed; commits wait for the disk,
 as hosted. Every wake-up is delivered twice, as pg_net does when it fails in the middle of a batch.
-Run: ``python -m bench.several``.
+Run: ``python -m bench.concurrency``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import httpx
 
 from bench.claims import BATCH, Caller
 from bench.database import BUCKET, OURS, Database, database
+from bench.function_process import ON_UPLOAD, deployed, environment, serving
 from bench.load import MESSAGE, signed
-from bench.serving import ON_UPLOAD, deployed, environment, serving
 from bench.upstream import Upstream
 
 WAKE_UPS = 4  # at a time, for each function
@@ -27,7 +27,7 @@ _WAITING = "select exists (select from ittybit.jobs where state = 'queued')"
 
 def main(arguments: list[str] | None = None) -> None:
     """Try one, two and four of each, and print how fast they were."""
-    parser = argparse.ArgumentParser(prog="python -m bench.several", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.concurrency", description=__doc__.partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=4000)
     parser.add_argument("--small", action="store_true", help="use the environment that is there")
     options = parser.parse_args(arguments)

@@ -6,9 +6,9 @@ from typing import Final
 
 import httpx
 
+from local.fault_injection import Request
 from local.fault_run.uploads import BUCKET, RESULTS, LoadError, Uploads
 from local.fault_run.witness import Evidence, Job
-from local.faults import Request
 from local.stack import Stack
 
 _LEDGER: Final = """

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from shared import jobs
+from shared import worker
 from shared.ittybit import Ittybit
 from tests.functions.calling import WAKE_UP, Function
 from tests.functions.project import Job, Project
-from tests.functions.test_jobs import CLAIM, REPORT, RUN, SIGN, STARTED, STARTS
+from tests.functions.test_job_steps import CLAIM, REPORT, RUN, SIGN, STARTED, STARTS
 from tests.waiting import until
 
 pytestmark = pytest.mark.generations("automations", "jobs")
@@ -70,7 +70,7 @@ def test_a_lone_upload_costs_four_calls(project: Project, on_upload: Function) -
 
 
 def test_many_uploads_cost_a_start_each_and_little_more(project: Project, on_upload: Function) -> None:
-    due = many(project, 2 * jobs.BATCH)
+    due = many(project, 2 * worker.BATCH)
     note_calls(project)
     assert on_upload.drain() == {"claimed": 64, "started": 64}
     made = calls(project)
@@ -246,28 +246,28 @@ def test_a_report_that_fails_is_sent_again_with_the_next(
 
 def test_many_wake_ups_at_once_do_nothing_twice(project: Project, on_upload: Function) -> None:
     due = many(project, 50)
-    with ThreadPoolExecutor(jobs.DRAINS) as pool:
-        answers = [answer.get_json() for answer in pool.map(on_upload.tell, [WAKE_UP] * jobs.DRAINS)]
+    with ThreadPoolExecutor(worker.DRAINS) as pool:
+        answers = [answer.get_json() for answer in pool.map(on_upload.tell, [WAKE_UP] * worker.DRAINS)]
     assert sum(answer["claimed"] for answer in answers) == 50
     assert [len(job.starts) for job in due] == [1] * 50
 
 
 def test_more_drains_than_there_may_be_answer_that_it_is_busy(project: Project, on_upload: Function) -> None:
-    slow = project.stack.supabase.add("POST", CLAIM, times=jobs.DRAINS, hang=1)
-    with ThreadPoolExecutor(jobs.DRAINS) as pool:
-        running = [pool.submit(on_upload.tell, WAKE_UP) for _ in range(jobs.DRAINS)]
-        until(lambda: slow.seen == jobs.DRAINS)
+    slow = project.stack.supabase.add("POST", CLAIM, times=worker.DRAINS, hang=1)
+    with ThreadPoolExecutor(worker.DRAINS) as pool:
+        running = [pool.submit(on_upload.tell, WAKE_UP) for _ in range(worker.DRAINS)]
+        until(lambda: slow.seen == worker.DRAINS)
         assert on_upload.drain() == {"claimed": 0, "busy": True}
         assert {answer.result().status_code for answer in running} == {200}
     assert on_upload.drain() == {"claimed": 0}
 
 
 def test_a_drain_whose_time_is_over_leaves_a_wake_up_for_the_rest(project: Project, on_upload: Function) -> None:
-    many(project, jobs.BATCH + 3)
+    many(project, worker.BATCH + 3)
     project.stack.sql("update ittybit.functions set url = 'http://127.0.0.1:9' where name = 'on-upload'")
     drain = Function.make("on-upload", on_upload.environment, DRAIN_SECONDS="0").drain
     queued = "select convert_from(body, 'UTF8') from net.http_request_queue"
-    assert drain() == {"claimed": jobs.BATCH, "started": jobs.BATCH}
+    assert drain() == {"claimed": worker.BATCH, "started": worker.BATCH}
     assert project.stack.sql(queued) == [('{"type": "jobs.due"}',)]
     assert drain() == {"claimed": 3, "started": 3}
     assert len(project.stack.sql(queued)) == 1

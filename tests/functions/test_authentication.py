@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from shared.proof import Unproven, check_signature
+from shared.authentication import Unproven, check_signature
 from shared.settings import Settings, load
 from tests.functions.calling import NOWHERE, sign
 

@@ -12,15 +12,15 @@ from typing import Final
 NEEDED_MEGABYTES: Final = 200
 
 
-class RoomError(RuntimeError):
+class DiskSpaceError(RuntimeError):
     """A folder cannot be written; the message names it and says why."""
 
 
-def check_room(*folders: Path, megabytes: int = NEEDED_MEGABYTES) -> None:
+def check_disk_space(*folders: Path, megabytes: int = NEEDED_MEGABYTES) -> None:
     """Return when these folders, and the one for temporary files, can be written and have so much room.
 
     Raises:
-        RoomError: one is not so.
+        DiskSpaceError: one is not so.
     """
     # Where Python finds it unusable it would take another folder, and what it starts would not.
     temporary = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
@@ -32,6 +32,6 @@ def check_room(*folders: Path, megabytes: int = NEEDED_MEGABYTES) -> None:
                 file.write(b"x")
             free = shutil.disk_usage(folder).free // 1024**2
         except OSError as error:
-            raise RoomError(f"{folder} cannot be written: {error.strerror}") from error
+            raise DiskSpaceError(f"{folder} cannot be written: {error.strerror}") from error
         if free < megabytes:
-            raise RoomError(f"{folder} is too full: it has {free} MB free, and {megabytes} MB are needed")
+            raise DiskSpaceError(f"{folder} is too full: it has {free} MB free, and {megabytes} MB are needed")

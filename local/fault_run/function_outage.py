@@ -14,7 +14,7 @@ from local.fault_run.host import Host
 from local.fault_run.settling import settle
 from local.fault_run.uploads import Uploads
 from local.stack import Stack
-from shared.jobs import THREADS
+from shared.worker import THREADS
 
 DAYS: Final = 4
 # How often pg_cron looks while the functions are away.

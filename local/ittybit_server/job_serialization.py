@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from local.ittybit_server.records import ENDED, File, Job, Status, Task
-from local.ittybit_server.rendering import Renderer
+from local.ittybit_server.serialization import Renderer
 
 JobStatus = Literal["queued", "processing", "succeeded", "failed", "cancelled"]
 _BEGINS: tuple[Status, ...] = ("validating", "queued", "processing", "finishing")

@@ -10,14 +10,15 @@ from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
+from local.fault_injection import Request
 from local.fault_run import witness
-from local.fault_run.absence import go_away_for_days
-from local.fault_run.afterwards import idle_hour, unexplained
-from local.fault_run.breakage import break_each
+from local.fault_run.broken_parts import break_each
 from local.fault_run.chaos import Chaos
-from local.fault_run.gathering import gather
+from local.fault_run.database_outages import Outages
+from local.fault_run.evidence import gather
+from local.fault_run.final_checks import idle_hour, unexplained
+from local.fault_run.function_outage import go_away_for_days
 from local.fault_run.host import Host
-from local.fault_run.outages import Outages
 from local.fault_run.plan import make_plan
 from local.fault_run.progress import Progress
 from local.fault_run.report import Report, percentiles
@@ -25,7 +26,6 @@ from local.fault_run.scheduled import drive_by_schedule
 from local.fault_run.settling import settle
 from local.fault_run.uploads import BUCKET, RESULTS, Uploads
 from local.fault_run.wake_ups import WakeUps
-from local.faults import Request
 from local.project import Project
 from local.stack import Stack
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from shared.errors import Unanswered, Undecided
 from shared.http import Deadline, Reply, send
-from shared.ittybit_shapes import Work, bare
+from shared.ittybit_models import Work, bare
 from shared.settings import Settings
 
 PAGE = 100

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from flask import Flask, request
 
-from local.faults import Faults, Request
+from local.fault_injection import Faults, Request
 from local.server import Server
 from tests.waiting import until
 

@@ -1,7 +1,7 @@
 """What the triggers add to an upload and a delete, in order and with each part of ours broken.
 
 Baseline: the same statements in the same run with the triggers disabled. Each case is a transaction of its own, as
-storage-api has it; rounds take turns, and the median of the rounds counts. Run: ``python -m bench.harmless``.
+storage-api has it; rounds take turns, and the median of the rounds counts. Run: ``python -m bench.trigger_cost``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, str]] = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print one table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.harmless", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.trigger_cost", description=__doc__.partition("\n")[0])
     parser.add_argument("--uploads", type=int, default=200, help="uploads and deletes a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)

@@ -8,9 +8,9 @@ import time
 import httpx
 from psycopg.types.json import Jsonb
 
+from bench.pipeline import Way, way
 from bench.side_by_side import in_turns, ratio
 from bench.table import Row
-from bench.way import Way, way
 from local.media import make_clip
 from local.pg_net import PgNetWorker
 from local.project import BUCKET, Project

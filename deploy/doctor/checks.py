@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 import psycopg
 
 from deploy.doctor import functions, ittybit, s3, supabase
-from deploy.doctor.asking import NoAnswerError
 from deploy.doctor.database import CHECKS, IN_STUDIO, AddressError, Database, Setup, agree, read_address
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
+from deploy.doctor.requests import NoAnswerError
 from shared import settings as environment_settings
 from shared.errors import ServiceError
-from shared.ittybit_shapes import Connection
+from shared.ittybit_models import Connection
 from shared.redaction import Redactor
 from shared.settings import OUT_OF_REACH, Settings
 

@@ -22,7 +22,7 @@ from shared.edge import Answer, Call, fault
 from shared.errors import ServiceError, Skipped, Undecided
 from shared.http import Deadline
 from shared.ittybit import Ittybit
-from shared.ittybit_shapes import Work
+from shared.ittybit_models import Work
 from shared.ledger import Check, FunctionName, Outcome, Report, Start
 
 # Drains of a process at a time. Several, so that one whose ittybit is slow holds up no other.

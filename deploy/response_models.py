@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from shared.errors import Service
-from shared.ittybit_shapes import Connection
+from shared.ittybit_models import Connection
 
 EXACTLY = ConfigDict(extra="forbid")
 
