@@ -67,6 +67,7 @@ Options, in front of the verb or behind it
   --dry-run       print what would run, and run nothing; what is not set prints as <NAME>
   --yes           answer every question with yes
   -h, --help      this text; after a verb, the verb's own
+  --version       the version of this clone
 
 Functions
   on-upload           a stored object: run an ittybit automation on it
@@ -94,6 +95,7 @@ main() {
         else
           case "$1" in
             -h | --help | help) usage && return ;;
+            --version) version && return ;;
             -*) fail "unknown option '$1'" ;;
             *) verb="$1" ;;
           esac

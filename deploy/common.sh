@@ -23,6 +23,12 @@ fail() {
   exit 2
 }
 
+# The version of this clone; shared/__init__.py has it for the functions as well.
+version() {
+  local pattern='__version__ = "([^"]+)"'
+  [[ "$(<shared/__init__.py)" =~ $pattern ]] && printf '%s\n' "${BASH_REMATCH[1]}"
+}
+
 # Say what is being done.
 say() {
   printf '%s\n' "$*" >&2

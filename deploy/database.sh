@@ -81,7 +81,7 @@ database() {
   say 'The secret that calls are signed with, into Vault'
   value FUNCTIONS_SECRET | tr -s ', ' '\n' | store_secret_in_vault
   say "The functions' addresses, into ittybit.functions"
-  sql deploy/settings.sql "adopt=$adopt" "project=$(project_address)" "migrations=$(fingerprint)" \
+  sql deploy/settings.sql "adopt=$adopt" "project=$(project_address)" "migrations=$(fingerprint)" "version=$(version)" \
     "on_upload_url=${ON_UPLOAD_URL:-}" "push_back_url=${PUSH_BACK_URL:-}" "output_prefixes=${OUTPUT_PREFIXES:-}"
 }
 

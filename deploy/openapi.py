@@ -16,6 +16,7 @@ from unittest.mock import patch
 from pydantic import TypeAdapter
 
 from deploy.response_models import Drained, JobStarted, Problem, Registered, RunStarted, Skipped, TaskStarted
+from shared import __version__
 from shared.database_webhook import MAX_EVENT_BYTES
 from shared.edge import MAX_BODY_BYTES
 
@@ -52,6 +53,7 @@ PROBLEMS = {
 MORE_HEADERS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After"}
 HEADERS = {
     "X-Correlation-Id": ("Names the call in the answer, in the log and at ittybit.", {"type": "string"}),
+    "X-Version": ("The function's version.", {"type": "string"}),
     "WWW-Authenticate": ("How to prove oneself.", {"const": "Bearer"}),
     "Allow": ("The one method.", {"const": "POST"}),
     "Retry-After": ("Seconds to wait.", {"type": "integer", "minimum": 0}),
@@ -79,7 +81,9 @@ def document() -> dict[str, Any]:
     paths = {}
     for name, module in modules.items():
         answers = {
-            str(status): _answer(meaning, "application/json", by_key[name, str(status)], ["X-Correlation-Id"])
+            str(status): _answer(
+                meaning, "application/json", by_key[name, str(status)], ["X-Correlation-Id", "X-Version"]
+            )
             for status, (meaning, _) in ANSWERS[name].items()
         }
         problems = {
@@ -104,7 +108,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Supabase Storage x ittybit",
-            "version": "1",
+            "version": __version__,
             "description": "Three functions: each on a host of its own, where every path leads to it, or all on one.",
         },
         "servers": [{"url": "https://{host}", "variables": {"host": {"default": "on-upload.example.com"}}}],

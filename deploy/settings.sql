@@ -26,13 +26,15 @@ with wanted as (
       s.output_prefixes
     ) as output_prefixes,
     :'project' as project,
-    :'migrations' as migrations
+    :'migrations' as migrations,
+    :'version' as version
   from ittybit.settings as s
 )
 update ittybit.settings as s
-set output_prefixes = w.output_prefixes, project = w.project, migrations = w.migrations
+set output_prefixes = w.output_prefixes, project = w.project, migrations = w.migrations, version = w.version
 from wanted as w
-where (s.output_prefixes, s.project, s.migrations) is distinct from (w.output_prefixes, w.project, w.migrations);
+where (s.output_prefixes, s.project, s.migrations, s.version)
+  is distinct from (w.output_prefixes, w.project, w.migrations, w.version);
 
 insert into ittybit.functions (name, url)
 values ('on-upload', nullif(:'on_upload_url', '')), ('push-back', nullif(:'push_back_url', ''))

@@ -21,7 +21,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import TypeAdapter, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from shared import authentication
+from shared import __version__, authentication
 from shared.errors import Refused, ServiceError, Skipped
 from shared.http import Deadline
 from shared.redaction import Redactor
@@ -121,6 +121,7 @@ def _answered(name: str, request: flask.Request, call: Call, work: Callable[[], 
     try:
         answer = work()
         response = _json(answer.status, answer.body)
+        response.headers["X-Version"] = __version__
         call.note(**{key: answer.body[key] for key in ("outcome", "reason") if key in answer.body})
     except Exception as error:  # noqa: BLE001 - the edge: whatever happens becomes an answer
         response = _without_the_rest(request, _problem(error, call))

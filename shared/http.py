@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shared import __version__
 from shared.errors import Answered, Service, Unanswered
 
-USER_AGENT = "supabase-ittybit/1"  # Supabase refuses secret keys from what looks like a browser
+USER_AGENT = f"supabase-ittybit/{__version__}"  # Supabase refuses secret keys from what looks like a browser
 MAX_TRIES = 3
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # JSON has these as escapes alone: most answers need no second look.

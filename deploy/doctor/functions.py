@@ -13,6 +13,7 @@ from standardwebhooks import Webhook
 
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
 from deploy.doctor.requests import Answer, NoAnswerError, now, post
+from shared import __version__
 from shared.settings import Settings
 
 NAMES = ("on-upload", "push-back", "create-connection")
@@ -74,7 +75,7 @@ def visit(name: str, url: str, settings: Settings, secret: str | None) -> Visit:
         fault = _is_another(name, answer, variable)
         if fault is None and name in _OWN_FIELD:
             answer = ask(_WAKE_UP)
-            fault = _cannot_work(name, answer)
+            fault = _cannot_work(name, answer) or _is_of_another_version(name, answer)
     except NoAnswerError as error:
         return Visit(failure(name, str(error), f"See that it runs at {_place(url)}, or correct its address."))
     saw = f"takes the {variable}, refuses another; answered in {answer.seconds:.1f} s"
@@ -135,6 +136,14 @@ def _cannot_work(name: str, answer: Answer) -> Finding | None:
         return None
     saw = f"it runs, but cannot work: HTTP {answer.status} {told.detail}"
     return failure(name, saw, "Mend what it says; the variables are those that it was deployed with.")
+
+
+def _is_of_another_version(name: str, answer: Answer) -> Finding | None:
+    """Whether it was deployed from another version than this clone's."""
+    version = answer.headers.get("x-version", "unknown")
+    if version == __version__:
+        return None
+    return warning(name, f"its version is {version}, this clone's is {__version__}", "Deploy it from this clone.")
 
 
 def _signed(secret: str, message: bytes, ahead: float | None) -> dict[str, str]:

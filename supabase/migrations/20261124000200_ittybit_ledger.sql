@@ -72,7 +72,7 @@ create table if not exists ittybit.settings (
   starts_per_day integer not null default 5000 check (starts_per_day >= 0),
   parallel_calls integer not null default 8 check (parallel_calls between 1 and 100),
   paused boolean not null default false, tripped_at timestamptz,
-  migrations text -- which state of the migrations deploy.sh last applied
+  migrations text, version text -- which state of the migrations, and of which version, deploy.sh last applied
 );
 comment on table ittybit.settings is 'One row. The secret that signs wake-ups is in Vault: ittybit_functions_secret.';
 comment on column ittybit.settings.project is 'SUPABASE_URL of the functions that may claim. The first claim sets it.';

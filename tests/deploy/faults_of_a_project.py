@@ -7,7 +7,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from unittest.mock import patch
 
+from shared import __version__
 from tests.deploy.examined import Examined
 
 Changes = Mapping[str, str] | None
@@ -466,6 +468,14 @@ def the_data_api_redirects(on: Examined) -> Iterator[Changes]:
 # The functions -------------------------------------------------------------------------------------------------------
 
 FINAL = {"Location": "https://final.example.com/on-upload?token=abcdefgh"}
+
+
+@fault(on_upload=("warning", f"its version is 0.0.9, this clone's is {__version__}", "Deploy it from this clone"))
+def a_function_is_of_another_version(on: Examined) -> Iterator[Changes]:
+    with patch("shared.edge.__version__", "0.0.9"), on.deployed():
+        yield None
+
+
 at_on_upload(lambda on: on.at_on_upload("http://127.0.0.1:9"), "no answer (ConnectError)", "runs at http://127.0.0.1:9")
 at_on_upload(lambda on: on.answering(302, FINAL), "to https://final.example.com/on-upload (HTTP 302)", "Use the final")
 at_on_upload(lambda on: on.answering(403), "its host refuses callers", "--no-invoker-iam-check")

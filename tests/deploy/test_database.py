@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared import __version__
 from tests.database.project import ON_UPLOAD, PROJECT, PUSH_BACK, SECRET
 from tests.database.test_install import contents, schema
 from tests.deploy.clone import Clone
@@ -28,8 +29,8 @@ def test_from_nothing_to_a_first_signed_call(developer: Developer) -> None:
         "starting: yes",
     ]
     assert [line for line in result.stderr.splitlines() if line.endswith(".sql")] == MIGRATIONS
-    [settings] = project.sql("select output_prefixes, project from ittybit.settings")
-    assert settings == {"output_prefixes": ["processed/"], "project": PROJECT}
+    [settings] = project.sql("select output_prefixes, project, version from ittybit.settings")
+    assert settings == {"output_prefixes": ["processed/"], "project": PROJECT, "version": __version__}
     assert project.addresses() == {"on-upload": ON_UPLOAD, "push-back": PUSH_BACK}
     assert {job["jobname"] for job in project.sql("select jobname from cron.job")} >= {"ittybit-wake-up"}
 

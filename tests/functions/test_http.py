@@ -20,7 +20,7 @@ import pytest
 from werkzeug import Response
 
 from local.server import Server
-from shared import http, objects, transport
+from shared import __version__, http, objects, transport
 from shared.errors import ServiceError, Unanswered
 from shared.ittybit_models import Action
 from shared.settings import load
@@ -340,7 +340,7 @@ def test_what_is_sent_says_who_we_are_and_goes_uncompressed() -> None:
     with Server(app) as server:
         start(client(server.origin), RUN)
     [headers] = seen
-    assert headers["HTTP_USER_AGENT"] == "supabase-ittybit/1"
+    assert headers["HTTP_USER_AGENT"] == f"supabase-ittybit/{__version__}"
     assert headers["HTTP_ACCEPT_ENCODING"] == "identity"
     assert headers["HTTP_IDEMPOTENCY_KEY"] == "a.1"
     assert headers["HTTP_AUTHORIZATION"] == f"Bearer {KEY}"

@@ -14,6 +14,7 @@ from werkzeug import Request, Response
 from local.functions import ROOT
 from local.server import Server
 from local.stack import Stack
+from shared import __version__
 from shared.http import Deadline
 from shared.s3 import Keys
 from shared.s3_probe import Finding, probe
@@ -223,7 +224,7 @@ def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     authorization = request.headers["Authorization"]
     assert authorization.startswith("AWS4-HMAC-SHA256 Credential=an-id/")
     assert authorization.split("/")[2] == "local"
-    assert request.headers["User-Agent"] == "supabase-ittybit/1"
+    assert request.headers["User-Agent"] == f"supabase-ittybit/{__version__}"
     amazon = {name.lower(): value for name, value in request.headers if name.lower().startswith("x-amz-")}
     assert amazon.keys() == {"x-amz-date", "x-amz-content-sha256"}
     assert amazon["x-amz-content-sha256"] == hashlib.sha256(b"").hexdigest()
