@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,9 +41,9 @@ def _words_of_supabase(path: str, status: int) -> dict[str, Any]:
     return {**said, "statusCode": str(status), "error": "fault"}
 
 
-def migrate(postgres: Postgres) -> None:
-    """Apply the migrations as ``supabase db push`` does: in order, as the project's ``postgres`` role."""
-    for migration in sorted(MIGRATIONS.glob("*.sql")):
+def migrate(postgres: Postgres, migrations: Iterable[Path] | None = None) -> None:
+    """Apply these migrations, or all, as ``supabase db push`` does: in order, as the project's ``postgres`` role."""
+    for migration in sorted(MIGRATIONS.glob("*.sql") if migrations is None else migrations):
         with psycopg.connect(postgres.dsn("postgres")) as connection:
             connection.execute(migration.read_bytes())
 

@@ -32,15 +32,16 @@ class Play:
         job: the object's first job.
     """
 
-    def __init__(self, database: Project) -> None:
+    def __init__(self, database: Project, name: str = NAME) -> None:
         self.database = database
         self.journal: list[str] = []
         self.renamed: set[str] = set()
         self.finds_objects = True
         self.project = PROJECT
-        database.rule(path="clips/*")
-        database.put(NAME, etag="same")
-        self.job: uuid.UUID = database.job()["id"]
+        if not database.sql("select from ittybit.rules"):
+            database.rule(path="clips/*")
+        database.put(name, etag="same")
+        self.job: uuid.UUID = database.job(name)["id"]
 
     def wake(self) -> int:
         """Let time pass and pg_cron's tick come; return how many wake-ups it made."""
