@@ -153,10 +153,10 @@ class Chromium:
             offline=False, latency=0, downloadThroughput=-1, uploadThroughput=bytes_a_second,
         )  # fmt: skip
 
-    def screenshot(self, file: Path) -> None:
-        """Write the whole page, as long as it is, into a PNG file."""
+    def screenshot(self, file: Path, height: float = 4000) -> None:
+        """Write the page into a PNG file, all of it or its first so many pixels."""
         size = self.send("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 4000), "scale": 1}
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], height), "scale": 1}
         picture = self.send("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(base64.b64decode(picture))

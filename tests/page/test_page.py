@@ -17,7 +17,6 @@ import imageio_ffmpeg
 import pytest
 
 from local.functions import ROOT
-from local.media import make_clip
 from local.page import Page, set_up
 from local.project import BUCKET, Project
 from local.stack import Stack
@@ -63,9 +62,11 @@ def browser(page: Page) -> Iterator[Chromium]:
 def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("media")
     made = {name: folder / name for name in ("höliday.mp4", "lake.png", "broken.mp4", "notes.txt", "long.wav")}
-    make_clip(made["höliday.mp4"], seconds=2, size="640x360")
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", "lavfi"]
-    subprocess.run([*command, "-i", "testsrc2=size=1200x800", "-frames:v", "1", str(made["lake.png"])], check=True)
+    colours = "gradients=c0=0x2b1055:c1=0xd53a9d:c2=0xff8a5c:c3=0x2f80ed:n=4:seed=4:speed=0.05"
+    sound = ["-f", "lavfi", "-i", "sine=330", "-pix_fmt", "yuv420p", "-t", "2"]
+    subprocess.run([*command, "-i", f"{colours}:size=640x360", *sound, str(made["höliday.mp4"])], check=True)
+    subprocess.run([*command, "-i", f"{colours}:size=1200x800", "-frames:v", "1", str(made["lake.png"])], check=True)
     subprocess.run([*command, "-i", "sine=duration=150", str(made["long.wav"])], check=True)
     made["broken.mp4"].write_bytes(b"no video")
     made["notes.txt"].write_text("no rule is for this")
@@ -111,6 +112,11 @@ def test_the_whole_way_of_files(browser: Chromium, media: dict[str, Path]) -> No
     browser.wait_for(f"{card('notes.txt')}.innerText.includes('picture does not match: its type is text/plain')")
 
     browser.screenshot(PICTURES / "done.png")
+    # The one in README.md: down to the video's results, and the video at a second of its own.
+    browser.run(f"Object.assign({card('holiday.mp4', 'video')}, {{preload: 'auto', currentTime: 1}}) && null")
+    browser.wait_for(f"{card('holiday.mp4', 'video')}.readyState === 4")
+    bottom = browser.run(f"{card('holiday.mp4')}.getBoundingClientRect().bottom + scrollY")
+    browser.screenshot(PICTURES / "readme.png", bottom + 6)
     browser.dark(True)
     browser.screenshot(PICTURES / "done-dark.png")
     browser.resize(360, 800)
