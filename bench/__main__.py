@@ -8,7 +8,7 @@ import sys
 import time
 
 from bench import table
-from deploy.broken_pipe import while_output_is_read
+from deploy.output import while_read
 from local.disk_space import DiskSpaceError, check_disk_space
 
 # In the order in which they run; each knows its rows.
@@ -58,4 +58,4 @@ def row_numbers(text: str) -> frozenset[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(while_output_is_read(main))
+    sys.exit(while_read(main))

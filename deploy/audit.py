@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from deploy.broken_pipe import while_output_is_read
+from deploy.output import while_read
 
 DEPLOYED = Path(__file__).parents[1] / "requirements.txt"
 PIP_AUDIT = (str(Path(sys.executable).parent / "pip-audit"),)
@@ -77,4 +77,4 @@ def _ask(pip_audit: Sequence[str], database: str) -> list[Dependency]:
 
 
 if __name__ == "__main__":
-    sys.exit(while_output_is_read(main))
+    sys.exit(while_read(main))

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from deploy.broken_pipe import while_output_is_read
 from deploy.env_file import EnvFileError
+from deploy.output import while_read
 from local import demo, serve
 from local.disk_space import DiskSpaceError
 from local.fault_run import command as fault_run
@@ -71,4 +71,4 @@ def _failed(command: str, why: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(while_output_is_read(main))
+    sys.exit(while_read(main))

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from deploy.broken_pipe import while_output_is_read
 from deploy.doctor.checks import examine
 from deploy.doctor.finding import Finding, exit_status
 from deploy.env_file import EnvFileError, read
+from deploy.output import while_read
 
 _COLOURS = {"ok": "32", "warning": "33", "failure": "31", "skipped": "2"}
 
@@ -65,4 +65,4 @@ def _printed(findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 if __name__ == "__main__":
-    sys.exit(while_output_is_read(main))
+    sys.exit(while_read(main))

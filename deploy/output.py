@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 
-def while_output_is_read(main: Callable[[], int]) -> int:
+def while_read(main: Callable[[], int]) -> int:
     """Run a program and return its exit status; it ends in silence when its output is no longer read."""
     try:
         status = main()
