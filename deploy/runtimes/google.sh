@@ -1,9 +1,14 @@
 # shellcheck shell=bash
-# What Cloud Run and Cloud Functions share: the project, Secret Manager, and who may read from it.
+# Cloud Run and Cloud Functions, second generation: the same builder and the same services, through two APIs. What differs
+# is in cloud_run.sh and cloud_functions.sh: GOOGLE_APIS, the APIs that are needed; google_deploy NAME, which sets `words`
+# to the beginning of the command that deploys; google_delete SERVICE; runtime_log NAME.
 # Flags as in https://cloud.google.com/sdk/gcloud/reference; none asks (--quiet), as deploy.sh has asked.
 
+# shellcheck disable=SC2034 # for rotate.sh
+RUNTIME_ROLLS=true
+
 # Where the functions are. Every command says it: what gcloud is set to on this machine does not count.
-google_check() {
+runtime_check() {
   local account
   check_tools gcloud curl
   check_settings GOOGLE_CLOUD_PROJECT REGION
@@ -16,21 +21,21 @@ google_check() {
     fail "$account cannot see the project $PROJECT" 'Mend GOOGLE_CLOUD_PROJECT, or: gcloud auth login'
 }
 
-google_question() {
+runtime_question() {
   local names=''
   local name
   for name in "$@"; do names="$names${names:+, }$(deployed_name "$name")"; done
   printf 'Deploy %s to %s in project %s, %s? Builds, instances and secrets cost there.' "$names" "$RUNTIME" "$PROJECT" "$PLACE"
 }
 
-# Switch on the APIs named, where they are not.
-google_enable() {
+# Switch on the APIs that are needed, where they are not.
+runtime_prepare() {
   local api enabled='' missing=()
   if ! $DRY_RUN; then
     enabled="$(gcloud services list --enabled --project="$PROJECT" --format='value(config.name)')" ||
       fail "the APIs of project $PROJECT cannot be listed" 'It takes roles/serviceusage.serviceUsageViewer.'
   fi
-  for api in "$@"; do
+  for api in "${GOOGLE_APIS[@]}"; do
     [[ $'\n'"$enabled"$'\n' == *$'\n'"$api"$'\n'* ]] || missing+=("$api")
   done
   if ((${#missing[@]})); then
@@ -46,7 +51,7 @@ secret_id() {
 
 # Store these secrets, and let the functions' account read them. SECRET_VERSIONS is then a line for each,
 # NAME=id:version: a revision names the version that it runs with, so that all its instances have the same.
-google_store() {
+runtime_store() {
   local name id version member
   SECRET_VERSIONS=''
   member="serviceAccount:$(service_account)"
@@ -66,7 +71,7 @@ google_store() {
 }
 
 # Where a secret is, if it is.
-google_holds() {
+runtime_holds() {
   if gcloud secrets describe "$(secret_id "$1")" --project="$PROJECT" --format='value(name)' >/dev/null 2>&1; then
     printf 'gcloud secrets versions access latest --secret=%s --project=%s' "$(secret_id "$1")" "$PROJECT"
   fi
@@ -135,15 +140,28 @@ variable_flag() {
   if [[ "$separator" == , ]]; then printf '%s' "$flag"; else printf '^;;^%s' "$flag"; fi
 }
 
-# A new revision of a function's service with the newest FUNCTIONS_SECRET and nothing else new: no build.
-google_roll() {
+runtime_deploy() {
+  local words=()
+  google_deploy "$1"
+  # As many calls at a time as there are threads; more would queue inside, unseen by the autoscaler.
+  words+=(--concurrency="$THREADS" --cpu=1 --memory=512Mi --timeout=30s)
+  # A fence around what a flood can cost.
+  words+=(--max-instances="$MAX_INSTANCES")
+  words+=(--set-env-vars="$(variable_flag "$1")" --set-secrets="$(secret_flag "$1")")
+  [[ -z "${SERVICE_ACCOUNT:-}" ]] || words+=(--service-account="$SERVICE_ACCOUNT")
+  run "${words[@]}" --region="$PLACE" --project="$PROJECT" --quiet
+}
+
+# A new revision of a function's service with the newest FUNCTIONS_SECRET and nothing else new: no build. It goes by the
+# service for a Cloud Function as well: `gcloud functions deploy` would upload and build again.
+runtime_roll() {
   local version
   version="$(printf '%s' "$SECRET_VERSIONS" | grep '^FUNCTIONS_SECRET=')"
   run gcloud run services update "$(deployed_name "$1")" --update-secrets="$version" \
     --region="$PLACE" --project="$PROJECT" --quiet
 }
 
-google_address() {
+runtime_address() {
   if $DRY_RUN; then
     printf '<%s>' "$(address_variable "$1")"
   else
@@ -170,14 +188,17 @@ google_secrets() {
   done
 }
 
-google_remove_secrets() {
-  local id
+runtime_remove() {
+  local name id
+  for name in $(google_services); do
+    google_delete "$name"
+  done
   for id in $(google_secrets); do
     run gcloud secrets delete "$id" --project="$PROJECT" --quiet
   done
 }
 
-google_left() {
+runtime_left() {
   local name
   for name in $(google_services); do echo "left: the service $name in $PROJECT, $PLACE"; done
   for name in $(google_secrets); do echo "left: the secret $name in $PROJECT"; done
