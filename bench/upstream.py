@@ -20,7 +20,6 @@ import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import TracebackType
 from typing import LiteralString, Self
 
 from psycopg_pool import AsyncConnectionPool
@@ -214,9 +213,7 @@ class Upstream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None  # noqa: S101 - as well
         self._process.stdin.close()
         self._process.wait()

@@ -20,7 +20,7 @@ from local.ittybit_server.bodies import (
     parse,
     read_json,
 )
-from local.ittybit_server.errors import invalid, not_found
+from local.ittybit_server.errors import find, invalid
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.paging import page
 from local.ittybit_server.records import Automation, Records, Run, new_id
@@ -55,13 +55,13 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
     @part.get("/automations/<automation_id>")
     def get_automation(automation_id: str) -> Response:
         with records.lock:
-            return renderer.answer(renderer.automation(_find(records, automation_id)))
+            return renderer.answer(renderer.automation(find("automation", records.automations, automation_id)))
 
     @part.patch("/automations/<automation_id>")
     def change_automation(automation_id: str) -> Response:
         changes = read_json()
         with records.lock:
-            automation = _find(records, automation_id)
+            automation = find("automation", records.automations, automation_id)
             automation.fields = _fields(automation.fields | changes)
             automation.updated_at = time.time()
             return renderer.answer(renderer.automation(automation))
@@ -69,7 +69,7 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
     @part.delete("/automations/<automation_id>")
     def delete_automation(automation_id: str) -> Response:
         with records.lock:
-            automation = _find(records, automation_id)
+            automation = find("automation", records.automations, automation_id)
             del records.automations[automation.id]
             return renderer.answer({"id": automation.id, "object": "automation", "deleted": True})
 
@@ -78,7 +78,7 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
         url = parse(AutomationRunBody, read_json()).url
 
         def accept() -> Run:
-            automation = _find(records, automation_id)
+            automation = find("automation", records.automations, automation_id)
             if automation.fields["status"] == "paused":
                 raise invalid("The automation is paused.")
             check_source(url)
@@ -91,12 +91,6 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
         return starting.start(draft, accept, renderer.run)
 
     return part
-
-
-def _find(records: Records, automation_id: str) -> Automation:
-    if automation_id not in records.automations:
-        raise not_found("automation", automation_id)
-    return records.automations[automation_id]
 
 
 def _fields(body: dict[str, Any]) -> dict[str, Any]:

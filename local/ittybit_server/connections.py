@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from flask import Blueprint, Response
 
 from local.ittybit_server.bodies import ConnectionBody, parse, read_json
-from local.ittybit_server.errors import not_found
+from local.ittybit_server.errors import find
 from local.ittybit_server.paging import page
 from local.ittybit_server.records import Connection, Records, new_id
 from local.ittybit_server.serialization import Renderer
@@ -40,13 +40,13 @@ def connections(records: Records, renderer: Renderer, prefix: str) -> Blueprint:
     @part.get("/connections/<connection_id>")
     def get_connection(connection_id: str) -> Response:
         with records.lock:
-            return renderer.answer(renderer.connection(_find(records, connection_id)))
+            return renderer.answer(renderer.connection(find("connection", records.connections, connection_id)))
 
     @part.patch("/connections/<connection_id>")
     def change_connection(connection_id: str) -> Response:
         changes = read_json()
         with records.lock:
-            connection = _find(records, connection_id)
+            connection = find("connection", records.connections, connection_id)
             fields = parse(ConnectionBody, connection.fields | changes).model_dump()
             _change(records, connection, fields)
             connection.updated_at = _now()
@@ -55,17 +55,11 @@ def connections(records: Records, renderer: Renderer, prefix: str) -> Blueprint:
     @part.delete("/connections/<connection_id>")
     def delete_connection(connection_id: str) -> Response:
         with records.lock:
-            connection = _find(records, connection_id)
+            connection = find("connection", records.connections, connection_id)
             del records.connections[connection.id]
             return renderer.answer({"id": connection.id, "object": "storage_connection", "deleted": True})
 
     return part
-
-
-def _find(records: Records, connection_id: str) -> Connection:
-    if connection_id not in records.connections:
-        raise not_found("connection", connection_id)
-    return records.connections[connection_id]
 
 
 def _change(records: Records, connection: Connection, fields: dict[str, object]) -> None:

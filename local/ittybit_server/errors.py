@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
 
 class RequestError(Exception):
     """A request that is refused.
@@ -25,9 +30,15 @@ def invalid(message: str) -> RequestError:
     return RequestError(400, "request_invalid", message)
 
 
-def not_found(resource: str, resource_id: str) -> RequestError:
-    """A 404 of kind ``<resource>_not_found``."""
-    return RequestError(404, f"{resource}_not_found", f"There is no {resource} {resource_id!r}.")
+def find(resource: str, known: Mapping[str, Found], resource_id: str) -> Found:
+    """Return the one of this id.
+
+    Raises:
+        RequestError: a 404 of kind ``<resource>_not_found``.
+    """
+    if resource_id not in known:
+        raise RequestError(404, f"{resource}_not_found", f"There is no {resource} {resource_id!r}.")
+    return known[resource_id]
 
 
 class TaskError(Exception):

@@ -23,7 +23,7 @@ from flask import Blueprint, Response, request
 
 from local.ittybit_server.addresses import Address
 from local.ittybit_server.bodies import JobBody, check_destination, check_options, is_http, parse, read_json
-from local.ittybit_server.errors import RequestError, invalid, not_found
+from local.ittybit_server.errors import RequestError, find, invalid
 from local.ittybit_server.job_serialization import JobRenderer, JobStatus
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.paging import page
@@ -67,9 +67,7 @@ def jobs(records: Records, renderer: JobRenderer, starting: Starting) -> Bluepri
     @part.get("/jobs/<job_id>")
     def get_job(job_id: str) -> Response:
         with records.lock:
-            if job_id not in records.jobs:
-                raise not_found("job", job_id)
-            return renderer.answer(renderer.job(records.jobs[job_id]))
+            return renderer.answer(renderer.job(find("job", records.jobs, job_id)))
 
     return part
 

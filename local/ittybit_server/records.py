@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from local.ittybit_server.errors import not_found
+from local.ittybit_server.errors import find
 from local.ittybit_server.media_file import Media
 
 Status = Literal["waiting", "validating", "queued", "processing", "finishing", "succeeded", "failed", "cancelled"]
@@ -177,6 +177,4 @@ class Records:
         """
         if connection_id is None:
             return next((one for one in self.connections.values() if one.fields["is_default"]), None)
-        if connection_id not in self.connections:
-            raise not_found("connection", connection_id)
-        return self.connections[connection_id]
+        return find("connection", self.connections, connection_id)

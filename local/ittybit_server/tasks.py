@@ -7,7 +7,7 @@ from typing import get_args
 from flask import Blueprint, Response, request
 
 from local.ittybit_server.bodies import Item, RunBody, check_items, in_order, parse, read_json
-from local.ittybit_server.errors import invalid, not_found
+from local.ittybit_server.errors import find, invalid
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.options import Kind
 from local.ittybit_server.paging import page
@@ -50,9 +50,7 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
     @part.get("/tasks/<task_id>")
     def get_task(task_id: str) -> Response:
         with records.lock:
-            if task_id not in records.tasks:
-                raise not_found("task", task_id)
-            return renderer.answer(renderer.task(records.tasks[task_id]))
+            return renderer.answer(renderer.task(find("task", records.tasks, task_id)))
 
     @part.post("/runs")
     def create_run() -> Response:
@@ -76,9 +74,7 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
     @part.get("/runs/<run_id>")
     def get_run(run_id: str) -> Response:
         with records.lock:
-            if run_id not in records.runs:
-                raise not_found("run", run_id)
-            return renderer.answer(renderer.run(records.runs[run_id]))
+            return renderer.answer(renderer.run(find("run", records.runs, run_id)))
 
     return part
 
