@@ -20,7 +20,8 @@ connect_to_database() {
     *) fail 'DATABASE_URL is not an address' 'It looks like postgresql://postgres:…@db.<ref>.supabase.co:5432/postgres: Dashboard > Connect.' ;;
   esac
   # What the shell had before is of another database.
-  unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGDATABASE PGSERVICE PGOPTIONS PGSSLMODE PGSSLROOTCERT
+  unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGDATABASE PGSERVICE PGOPTIONS PGTARGETSESSIONATTRS
+  unset PGSSLMODE PGSSLROOTCERT PGSSLCERT PGSSLKEY
 
   # A password that is not percent-encoded may hold anything but an @ or a %.
   local address="${url#*://}"

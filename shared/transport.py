@@ -118,7 +118,16 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, _left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(httpcore.WriteTimeout))
+        # httpcore's stream would give each part that a slow reader takes a time-out of its own.
+        socket, rest = self._stream.get_extra_info("socket"), memoryview(buffer)
+        try:
+            while rest:
+                socket.settimeout(_left(httpcore.WriteTimeout))
+                rest = rest[socket.send(rest) :]
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout from error
+        except OSError as error:
+            raise httpcore.WriteError from error
 
     def close(self) -> None:
         self._stream.close()

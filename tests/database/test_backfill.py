@@ -119,7 +119,7 @@ def test_what_is_stored_after_it_began_is_not_part_of_it(older: Project, seen: b
 
 
 @pytest.mark.parametrize("cap", [None, 3])
-@pytest.mark.parametrize("size", [2, 500])
+@pytest.mark.parametrize("size", [4, 500])
 def test_content_of_unknown_age_is_part_of_it_and_never_more_than_the_plan(
     older: Project, cap: int | None, size: int
 ) -> None:

@@ -209,6 +209,18 @@ def test_an_automation_that_uploads_under_a_declared_prefix(ittybit: Ittybit, de
     assert only_uploads_started(ittybit, "a.mov")
 
 
+def test_an_automations_result_that_is_moved_out_of_its_prefix_stays_one(database: Project) -> None:
+    ittybit = Ittybit(database, by_itself("made/"))
+    database.rule(output_prefix="made/")
+    database.rule("other", bucket_id="results")
+    upload(ittybit, "a.mov")
+    database.move("made/a.mov", "home.mov")
+    ittybit.play()
+    database.move("home.mov", "away.mov", to_bucket="results")
+    ittybit.play()
+    assert only_uploads_started(ittybit, "a.mov")
+
+
 @pytest.mark.parametrize("accept_s3", [False, True])
 def test_two_automations_that_feed_each_other_across_buckets(ittybit: Ittybit, accept_s3: bool) -> None:
     ittybit.writes = lambda job: [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from local.functions import ROOT
 from tests.deploy.fakes import FakeCommands
@@ -101,12 +104,22 @@ class Clone:
         self, *arguments: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run ``deploy.sh`` from another folder, as a job without a terminal does."""
-        return self._run([str(self.root / "deploy.sh"), *arguments], environment or {}, stdin)
+        return self._run([str(self.root / "deploy.sh"), *arguments], environment or {}, input=stdin or "")
+
+    def answer(self, answer: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ``deploy.sh`` at a terminal where somebody types this line."""
+        ours, its = pty.openpty()
+        try:
+            os.write(ours, f"{answer}\n".encode())
+            return self._run([str(self.root / "deploy.sh"), *arguments], {}, stdin=its)
+        finally:
+            os.close(ours)
+            os.close(its)
 
     def bash(self, script: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run lines of bash in the clone, with deploy.sh's common part loaded as deploy.sh loads it."""
         head = f"set -euo pipefail\ncd {str(self.root)!r}\nsource deploy/common.sh\nsource deploy/secret.sh\n"
-        return self._run(["bash", "-c", head + script], environment or {}, None)
+        return self._run(["bash", "-c", head + script], environment or {}, input="")
 
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Begin ``deploy.sh``, whose words on stderr can be read meanwhile."""
@@ -124,15 +137,15 @@ class Clone:
         return {"PATH": f"{self.commands.bin}:{self._tools}", "HOME": str(self.home), **environment}
 
     def _run(
-        self, command: Sequence[str], environment: Mapping[str, str], stdin: str | None
+        self, command: Sequence[str], environment: Mapping[str, str], **stdin: Any
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
             cwd=self.home,
             env=self._environment(environment),
-            input=stdin if stdin is not None else "",
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
+            **stdin,
         )

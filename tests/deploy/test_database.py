@@ -252,6 +252,21 @@ def test_an_address_becomes_psqls_variables(clone: Clone) -> None:
         assert clone.bash(script, shell).stdout.splitlines() == list(variables.values())
 
 
+# What libpq connects by (its documentation, "Environment Variables").
+PSQLS = (
+    *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGSERVICE", "PGOPTIONS"),
+    *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGTARGETSESSIONATTRS"),
+)
+
+
+def test_nothing_of_another_database_that_the_shell_names_is_left(clone: Clone) -> None:
+    clone.commands.add("psql")
+    shell = dict.fromkeys(PSQLS, "other") | {"DATABASE_URL": "postgres:///x"}
+    said = clone.bash("source deploy/psql.sh\nconnect_to_database\nenv", shell).stdout.splitlines()
+    assert "PGDATABASE=x" in said
+    assert [line for line in said if line.startswith("PG") and line.endswith("=other")] == []
+
+
 # Uploads in the middle of it -----------------------------------------------------------------------------------------
 
 
@@ -394,6 +409,9 @@ def test_a_restored_database_goes_on_when_it_is_said_to(developer: Developer) ->
     moved = "https://moved.supabase.co"
     developer.clone.write_env(developer.env | {"DATABASE_URL": developer.address(restored), "SUPABASE_URL": moved})
     assert "only you can tell which" in developer.refused("database")
+    typed = developer.clone.answer("y", "database")
+    assert (typed.returncode, "Answer copy or move." in typed.stderr) == (2, True)
+    assert restored.value("select project from ittybit.settings") == PROJECT
     said = developer.deploy("database", "--adopt", "move").stdout
     assert "goes on here: 1 jobs are looked for first" in said
     restored.make_due()

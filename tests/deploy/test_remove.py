@@ -95,6 +95,17 @@ def test_it_asks_first(developer: Developer) -> None:
     assert developer.project.value("select count(*) from ittybit.settings") == 1
 
 
+def test_at_a_terminal_it_goes_on_at_a_y_alone(developer: Developer) -> None:
+    developer.install()
+    for answer in ("n", "", "no", "not y"):
+        result = developer.clone.answer(answer, "remove")
+        assert result.returncode == 2
+        assert "Remove all this? [y/N] deploy.sh: stopped, and nothing was changed\n" in result.stderr
+    assert developer.project.value("select count(*) from ittybit.settings") == 1
+    result = developer.clone.answer("y", "remove")
+    assert (result.returncode, "Nothing is left in the database." in result.stderr) == (0, True)
+
+
 def test_what_is_missing_for_the_functions_is_missed_before_anything_is_gone(developer: Developer) -> None:
     developer.install()
     developer.clone.write_env(developer.env | {"DEPLOY_TO": "cloud-run"})

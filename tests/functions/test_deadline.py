@@ -4,11 +4,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread
 
 import pytest
 
+from shared.http import Deadline
 from shared.ittybit_models import Action
+from shared.transport import exchange
 from tests.functions.ittybit_alone import RUN, Alone, client, fails, start
 
 
@@ -27,8 +30,11 @@ def test_without_time_left_nobody_is_asked(ittybit: Alone, action: Action) -> No
 
 
 @contextmanager
-def speaker(*pieces: bytes, every: float) -> Iterator[str]:
-    """A server that says one piece after another, then nothing more, and does not hang up."""
+def speaker(*pieces: bytes, every: float, reads: int = 0) -> Iterator[str]:
+    """A server that says one piece after another, then nothing more, and does not hang up.
+
+    It reads so many bytes before each piece.
+    """
     over = Event()
 
     def speak() -> None:
@@ -41,6 +47,7 @@ def speaker(*pieces: bytes, every: float) -> Iterator[str]:
                 for piece in pieces:
                     over.wait(every)
                     try:
+                        connection.recv(reads)
                         connection.sendall(piece)
                     except OSError:
                         break
@@ -93,3 +100,26 @@ def test_interim_answers_without_end_end_at_the_deadline() -> None:
     # Never a moment without one: 14 GB of them.
     with speaker(*[b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5_000] * 100_000, every=0) as origin:
         assert fails(lambda: start(client(origin, seconds=0.3), RUN)).in_doubt
+
+
+# More than the sockets of both keep: what is read makes room for a little more.
+LONG = b"a" * 64_000_000
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("pieces", [0, 2000], ids=["nothing", "in drops"])
+def test_whoever_does_not_read_a_request_is_left_at_the_deadline(pieces: int) -> None:
+    with speaker(*[b""] * pieces, every=0.01, reads=2**17) as origin:
+        began, left = time.monotonic(), Deadline(1).left
+        send = partial(exchange, "ittybit", "POST", origin, {}, LONG, left=left, in_doubt=True)
+        assert fails(send).in_doubt
+        # All of it would take five seconds.
+        assert time.monotonic() - began < 3
+
+
+@pytest.mark.timeout(20)
+def test_whoever_does_not_agree_on_tls_is_left_at_the_deadline() -> None:
+    with speaker(every=0) as origin:
+        began = time.monotonic()
+        assert not fails(lambda: start(client(origin.replace("http:", "https:"), seconds=0.6), RUN)).in_doubt
+        assert time.monotonic() - began < 3
