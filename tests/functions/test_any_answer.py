@@ -48,18 +48,20 @@ REQUESTS: dict[str, list[Any]] = {
 
 
 @pytest.fixture
-def s3() -> Iterator[tuple[str, list[Said]]]:
-    """Where an S3 listens, and what it answers next, and then again and again the last of it."""
+def s3() -> Iterator[tuple[str, list[Said], list[str]]]:
+    """Where an S3 listens, what it answers next, and then again and again the last of it, and what it was asked."""
     answers: list[Said] = []
+    asked: list[str] = []
 
-    def app(_: Any, start_response: Any) -> list[bytes]:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        asked.append(environ["PATH_INFO"])
         said = answers.pop(0) if len(answers) > 1 else answers[0]
         headers = [(name, value) for name, value in said.headers.items() if name != "Retry-After"]
         start_response(f"{said.status} Said", [*headers, ("Content-Length", str(len(said.content)))])
         return [said.content]
 
     with Server(app) as server:
-        yield server.origin, answers
+        yield server.origin, answers, asked
 
 
 @given(
@@ -82,18 +84,23 @@ def test_no_answer_of_a_service_is_a_fault_of_ours(
     scripted.script(claim=claim, storage=storage, ittybit=ittybit, report=report)
     name, body = request
     described.check(name, scripted_function(name, api=api).tell(body))
+    assert scripted.asked
 
 
 @given(answer=saying(st.sampled_from([b"<ListBucketResult/>", b"<Error><Code>AccessDenied</Code></Error>"])))
 @settings(max_examples=20)
-def test_no_answer_of_s3_is_a_fault_of_ours(scripted: Scripted, s3: tuple[str, list[Said]], answer: list[Said]) -> None:
+def test_no_answer_of_s3_is_a_fault_of_ours(
+    scripted: Scripted, s3: tuple[str, list[Said], list[str]], answer: list[Said]
+) -> None:
     scripted.script(ittybit=[Said([]), Said({"id": "con_1"})])
-    origin, answers = s3
+    origin, answers, asked = s3
     answers[:] = answer
+    asked.clear()
     function = Function.make(
         "create-connection", NOWHERE, SUPABASE_URL=ORIGIN, ITTYBIT_API_URL=ORIGIN, SUPABASE_S3_ENDPOINT=origin
     )
     described.check("create-connection", function.ask(KEYS | {"buckets": ["private"]}))
+    assert asked
 
 
 TASK = Action(task=Task(kind="video", destination="s3://private/processed/a.mp4"))
@@ -101,7 +108,7 @@ READINGS: list[Callable[[Ittybit], object]] = [
     lambda client: client.work("runs/run_1"),
     lambda client: client.work("tasks/task_1"),
     lambda client: client.work("jobs/job_1"),
-    lambda client: client.generation,
+    lambda client: client.speaks("jobs"),
     lambda client: client.connections(),
     lambda client: client.connection_id,
     lambda client: client.start(RUN, "https://a/b", "a.1"),
@@ -118,6 +125,7 @@ def test_the_client_of_ittybit_raises_our_errors_alone(
     scripted.script(ittybit=ittybit)
     with suppress(ServiceError):
         read(client(ORIGIN, seconds=5, ITTYBIT_API=api))
+    assert scripted.asked
 
 
 @given(storage=saying(SIGNED))
@@ -127,6 +135,7 @@ def test_what_storage_signs_leads_to_the_object_and_nowhere_else(scripted: Scrip
     with suppress(Error):
         address = objects.signed_address(settings, "private", "a/b.mp4", "a.1", Deadline(5))
         assert address.startswith(f"{ORIGIN}/storage/v1/object/sign/private/a/b.mp4?token=")
+    assert scripted.asked
 
 
 @pytest.fixture
@@ -158,6 +167,7 @@ def test_whatever_ittybit_says_of_a_job_reaches_the_ledger(
         job.now()
     scripted.script(ittybit=[Said(work, status)])
     counts = on_upload_scripted.drain()
+    assert scripted.asked
     [outcome] = counts.keys() - {"claimed"}
     assert outcome in ("started", "succeeded", "failed", "retry", "hold")
     assert (counts["claimed"], job["claimed_at"]) == (1, None)

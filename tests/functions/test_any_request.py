@@ -13,6 +13,7 @@ import schemathesis
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import negative_data_rejection
+from werkzeug.test import TestResponse
 
 from tests.functions import described
 from tests.functions.calling import NAMES, WAKE_UP, Function, sign
@@ -45,13 +46,15 @@ TASKS = nearly(
     options=st.dictionaries(ANY_TEXT, st.floats() | JSON, max_size=3),
     destination=nasty().map(lambda key: f"s3://private/processed/{key}") | nasty(),
 )
+CREDENTIALS = {"access_key_id": "id", "secret_access_key": "a-secret-of-somebody", "region": "local"}
 KEYS = nearly(
-    {"access_key_id": "id", "secret_access_key": "a-secret-of-somebody", "region": "local"},
+    CREDENTIALS,
     access_key_id=nasty(),
     secret_access_key=nasty(),
     region=nasty(),
     is_default=st.booleans(),
 )
+ORDINARY = {"on-upload": WAKE_UP, "push-back": WAKE_UP, "create-connection": CREDENTIALS}
 WEBHOOKS = nearly(
     {"type": "INSERT", "table": "objects", "schema": "storage", "record": ROW, "old_record": None},
     type=st.sampled_from(["UPDATE", "DELETE"]),
@@ -111,6 +114,22 @@ def answering(scripted: Scripted, name: str) -> None:
     )
 
 
+# For what is sent, not for what became of it.
+REFUSALS = (400, 413, 415, 422)
+
+
+def refused_alone(scripted: Scripted, function: Function) -> None:
+    """See that nobody was called, and that this says something: what is in order calls somebody."""
+    assert scripted.asked == []
+    function.tell(ORDINARY[function.name])
+    assert scripted.asked
+
+
+def asked_or_refused(scripted: Scripted, answer: TestResponse) -> None:
+    """See that somebody was called, if there was nothing to refuse or to pass over."""
+    assert scripted.asked or answer.status_code in REFUSALS or answer.get_json().get("outcome") == "skipped"
+
+
 @given(request=REQUESTS, method=METHODS, path=PATHS, headers=HEADERS, forged=st.none() | VALUES | CODES)
 def test_nothing_without_proof_is_taken_and_nobody_is_called(
     scripted: Scripted, request: tuple[str, bytes], method: str, path: str, headers: dict[str, str], forged: str | None
@@ -125,7 +144,7 @@ def test_nothing_without_proof_is_taken_and_nobody_is_called(
     answer = function.client.open(method=method, headers=headers, data=body, environ_overrides=place)
     assert answer.status_code == (401 if method == "POST" else 405)
     described.check(name, answer, method=method)
-    assert scripted.asked == []
+    refused_alone(scripted, function)
 
 
 @given(request=REQUESTS, is_signed=st.booleans(), headers=HEADERS)
@@ -144,6 +163,7 @@ def test_nothing_with_proof_is_a_fault_of_ours(
     answer = function.send(body, others | proof)
     described.check(name, answer)
     assert answer.status_code != 401
+    asked_or_refused(scripted, answer)
     # Whatever leaves is JSON.
     for _, _, asked in scripted.asked:
         assert not asked or json.loads(asked, parse_constant=pytest.fail)
@@ -172,6 +192,7 @@ def test_a_request_that_the_document_describes_is_understood(scripted: Scripted,
     described.check(name, answer)
     # It may still be refused for what a document cannot say: where results may go, or a key that is missing.
     assert answer.status_code in (200, 202, 422, 503), answer.text
+    asked_or_refused(scripted, answer)
 
 
 @settings(max_examples=25)
@@ -181,6 +202,11 @@ def test_a_request_that_the_document_does_not_describe_is_refused(
 ) -> None:
     name = case.path.strip("/")
     answering(scripted, name)
-    answer = sent(case, scripted_function(name, *WATCHING))
+    function = scripted_function(name, *WATCHING)
+    answer = sent(case, function)
     described.check(name, answer)
+    # What only its headers or its query make wrong is taken: neither is read.
+    if answer.status_code in REFUSALS:
+        refused_alone(scripted, function)
+    asked_or_refused(scripted, answer)
     case.validate_response(described.response(answer), checks=[negative_data_rejection])

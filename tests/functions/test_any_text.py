@@ -73,6 +73,7 @@ def test_a_service_that_echoes_the_key_is_not_repeated(
     scripted.script(ittybit=[Said(said, status)])
     capfd.readouterr()
     answer = function.ask({"access_key_id": "key-id", "secret_access_key": "a-secret", "region": "local"})
+    assert scripted.asked
     [line] = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     told = texts(line) + texts(json.loads(answer.text))
     assert not [text for text in told if key in text]

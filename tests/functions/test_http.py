@@ -219,6 +219,7 @@ def test_a_server_that_cannot_prove_who_it_is_is_told_nothing() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 300, 304])
 def test_no_address_in_an_answer_is_ever_called(status: int) -> None:
+    asked: list[str] = []
     called: list[str] = []
 
     def elsewhere(environ: dict[str, Any], start_response: Any) -> Any:
@@ -234,10 +235,17 @@ def test_no_address_in_an_answer_is_ever_called(status: int) -> None:
             Response(json.dumps({"data": page, "next": f"{other.origin}/more"}), headers={"Link": link}),
             Response(json.dumps([{"signedURL": f"{other.origin}/object/sign/private/a?token=t"}]), headers=addresses),
         ):
-            with Server(answer) as server:
+            asked.clear()
+
+            def answering(environ: dict[str, Any], start_response: Any, answer: Response = answer) -> Any:
+                asked.append(environ["PATH_INFO"])
+                return answer(environ, start_response)
+
+            with Server(answering) as server:
                 for act in (lambda: client(server.origin, seconds=0.4).connections(), lambda: signed(server.origin)):
                     with suppress(ServiceError):
                         assert other.origin not in str(act())
+            assert set(asked) == {"/connections", "/storage/v1/object/sign/private"}
     assert called == []
 
 
