@@ -40,7 +40,7 @@ doctor: $(VENV)/local ## What is wrong with the stack that make serve runs (ARGS
 
 test: $(VENV)/installed ## All tests, several files at a time
 	@./deploy.sh stage >/dev/null
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 faults: $(VENV)/local ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored API=jobs)
 	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) --api $(API) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
