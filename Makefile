@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 FILE ?=
 ENV ?=
+ITTYBIT ?=
+OPEN ?=
 ARGS ?=
 ROWS ?=
 DOCS ?=
@@ -24,16 +26,19 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
   --no-emit-find-links --custom-compile-command "make compile" $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve doctor test faults bench fuzz openapi lint compile audit sbom clean
+.PHONY: help demo serve sql doctor test faults bench fuzz openapi lint compile audit sbom clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/local ## The whole way once: a clip in, results out (FILE=path for one of yours; API=jobs)
-	@$(BIN)/python -m local demo --api $(API) $(if $(FILE),"$(FILE)")
+demo: $(VENV)/local ## The whole way once: a clip in, results out (FILE=path for one of yours; OPEN=1; API=jobs)
+	@$(BIN)/python -m local demo --api $(API) $(if $(OPEN),--open) $(if $(FILE),"$(FILE)")
 
-serve: $(VENV)/local ## The embedded stack, staying up (ENV=.env: the functions alone, against real services)
-	@$(BIN)/python -m local serve $(if $(ENV),--env "$(ENV)")
+serve: $(VENV)/local ## The embedded stack, staying up (ENV=.env: the functions alone; with ITTYBIT=local beside `supabase start`)
+	@$(BIN)/python -m local serve $(if $(ENV),--env "$(ENV)") $(if $(ITTYBIT),--ittybit "$(ITTYBIT)")
+
+sql: $(VENV)/local ## psql, to the database of what make serve runs (SQL='select …')
+	@$(BIN)/python -m local sql $${SQL:+"$$SQL"}
 
 doctor: $(VENV)/local ## What is wrong with the stack that make serve runs (ARGS=--json)
 	@$(BIN)/python -m deploy.doctor --env-file build/serve.env $(ARGS)
@@ -77,11 +82,11 @@ clean: ## Remove what these commands made
 	@rm -rf .venv build tests/front_end/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/installed: requirements-dev.txt
-	@$(PYTHON) deploy/install.py $@ $<
+	@$(PYTHON) -m deploy.install $@ $<
 
 # What the embedded stack needs is a part of that, and what ./deploy.sh needs a part of it. Each may be there alone.
 $(VENV)/local: requirements-local.txt
-	@$(PYTHON) deploy/install.py $@ $<
+	@$(PYTHON) -m deploy.install $@ $<
 
 $(VENV)/deploy: requirements-deploy.txt
-	@$(PYTHON) deploy/install.py $@ $<
+	@$(PYTHON) -m deploy.install $@ $<

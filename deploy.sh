@@ -63,7 +63,7 @@ Verbs
   remove          take all of it out again, and list what is left; no file in a bucket is touched
 
 Options, in front of the verb or behind it
-  --env NAME      read .env.NAME instead of .env, and keep the names in the cloud apart
+  --env NAME      read .env.NAME instead of .env, and keep the names in the cloud apart; local is what make serve runs
   --dry-run       print what would run, and run nothing; what is not set prints as <NAME>
   --yes           answer every question with yes
   -h, --help      this text; after a verb, the verb's own

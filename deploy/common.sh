@@ -119,9 +119,18 @@ confirm() {
   [[ "$answer" == [yY]* ]] || fail 'stopped, and nothing was changed' 'Answer y to go on.'
 }
 
-# The file that names this environment's settings.
+# The file that names this environment's settings; `make serve` writes that of the environment named local.
 env_file() {
-  printf '.env%s' "${ENVIRONMENT:+.$ENVIRONMENT}"
+  if [[ "$ENVIRONMENT" == local ]]; then echo build/serve.env; else printf '.env%s' "${ENVIRONMENT:+.$ENVIRONMENT}"; fi
+}
+
+# How that file comes to be.
+how_to_make_env_file() {
+  if [[ "$ENVIRONMENT" == local ]]; then
+    echo 'make serve, in another terminal'
+  else
+    printf 'cp .env.example %s; chmod 600 %s; then fill it in, as .env.example says' "$(env_file)" "$(env_file)"
+  fi
 }
 
 # The deployed name of a service: --env staging keeps its own beside the others.
@@ -166,7 +175,7 @@ load_environment() {
   local file name='' value
   file="$(env_file)"
   if [[ ! -f "$file" ]]; then
-    [[ -z "$ENVIRONMENT" ]] || fail "there is no $file" "Copy .env.example to $file and fill it in."
+    [[ -z "$ENVIRONMENT" ]] || fail "there is no $file" "$(how_to_make_env_file)"
     return
   fi
   ensure_python

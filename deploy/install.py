@@ -1,17 +1,23 @@
-"""Install what a requirements file pins into a virtual environment: ``python3 deploy/install.py STAMP REQUIREMENTS``.
+"""Install what a requirements file pins into a virtual environment: ``python3 -m deploy.install STAMP REQUIREMENTS``.
 
-The Makefile runs it. STAMP is a file in the environment's folder, written at the end. Of several that are run at once,
-one installs and the others wait. Any Python 3 runs this far enough to say that it is too old.
+The Makefile runs it; in a terminal it shows a bar. STAMP is a file in the environment's folder, written at the end. Of
+several that are run at once, one installs and the others wait. Any Python 3 runs this far enough to say that it is too
+old.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
+
+from deploy.output import Screen
 
 OLDEST = (3, 11)
 
@@ -45,16 +51,47 @@ def _install(folder: Path, requirements: Path) -> None:
     python, file = str(folder / "bin" / "python"), str(requirements)
     if shutil.which("uv"):
         _run("uv", "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder))
-        _run("uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", python, "-r", file)
+        command: tuple[str, ...] = ("uv", "pip", "install", "--compile-bytecode", "--python", python, "-r", file)
     else:
         _run(sys.executable, "-m", "venv", str(folder))
-        _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", file)
+        command = (python, "-m", "pip", "install", "--disable-pip-version-check", "-r", file)
+    with Screen(sys.stderr) as screen:
+        if screen.is_live:
+            _run_with_bar(screen, folder, requirements.read_text(), command)
+        else:
+            _run(*command, "--quiet")
 
 
 def _run(*command: str) -> None:
-    # What a shell has set for another environment is not for this one.
-    others = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME")}
-    subprocess.run(command, check=True, env=others)
+    subprocess.run(command, check=True, env=_environment())
+
+
+def _environment() -> dict[str, str]:
+    """What a shell has set for another environment is not for this one."""
+    return {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME")}
+
+
+def _run_with_bar(screen: Screen, folder: Path, pinned: str, command: tuple[str, ...]) -> None:
+    with tempfile.NamedTemporaryFile() as log:
+        with subprocess.Popen(command, env=_environment(), stdout=log, stderr=log) as process:
+            while process.poll() is None:
+                said = Path(log.name).read_text(errors="replace")
+                installed = len(list(folder.glob("lib/python*/site-packages/*.dist-info")))
+                screen.bar("installing", 0.6 * _fetched(said, pinned) + 0.4 * installed / (pinned.count("==") + 1))
+                time.sleep(0.1)
+        screen.clear()
+        if process.returncode:
+            sys.stderr.write(Path(log.name).read_text(errors="replace")[-4000:])
+            raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def _fetched(said: str, pinned: str) -> float:
+    """How much is there to be installed, from 0 to 1: pip names the line that it is at, uv each large file."""
+    if re.search("^(Prepared|Installing) ", said, re.MULTILINE):
+        return 1
+    if lines := re.findall(r"\(line (\d+)\)\)", said):
+        return int(lines[-1]) / (pinned.count("\n") + 1)
+    return said.count(" Downloaded ") / (said.count("\nDownloading ") or 1)
 
 
 if __name__ == "__main__":

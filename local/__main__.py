@@ -1,4 +1,4 @@
-"""The embedded stack's commands: ``python -m local demo``, ``serve`` and ``faults``."""
+"""The embedded stack's commands: ``python -m local demo``, ``serve``, ``sql`` and ``faults``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psycopg
 
 from deploy.env_file import EnvFileError
 from deploy.output import while_read
-from local import demo, serve
+from local import demo, serve, sql
 from local.disk_space import DiskSpaceError
 from local.fault_run import command as fault_run
 from local.functions import FunctionError
@@ -34,22 +34,30 @@ def main(arguments: list[str] | None = None) -> int:
     once = commands.add_parser("demo", help="the whole way once: a clip in, results out")
     once.add_argument("file", nargs="?", type=Path, help="a video of yours; by default one is made")
     once.add_argument("--api", choices=GENERATIONS, default="automations", help="the API that ittybit speaks")
+    once.add_argument("--open", action="store_true", help="show the results in a browser")
     stay = commands.add_parser("serve", help="the stack, staying up")
     stay.add_argument("--env", type=Path, help="run the functions alone, against the services this file names")
+    stay.add_argument("--ittybit", choices=["local"], help="with --env: the stand-in ittybit as well")
+    ask = commands.add_parser("sql", help="psql, to the database of what `serve` runs")
+    ask.add_argument("statement", nargs="?", help="run this alone")
     commands.add_parser("faults", add_help=False, help="the stack under load and faults; faults --help tells more")
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "faults":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.command == "serve" and options.ittybit and not options.env:
+        stay.error("--ittybit local goes with --env; without it all of the stack is local")
 
     # Whoever ends us politely gets the same orderly stop as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.command == "demo":
-            demo.run(options.file, options.api)
+            demo.run(options.file, options.api, opens=options.open)
         elif options.command == "faults":
             return fault_run.main(rest)
+        elif options.command == "sql":
+            sql.run(options.statement)
         elif options.env:
-            serve.serve_functions(options.env)
+            (serve.serve_beside if options.ittybit else serve.serve_functions)(options.env)
         else:
             serve.serve()
     except KeyboardInterrupt:

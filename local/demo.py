@@ -5,36 +5,68 @@ from __future__ import annotations
 import contextlib
 import mimetypes
 import re
+import sys
 import time
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
+import httpx
+
+from deploy.output import Screen, coloured
 from local.disk_space import NEEDED_MEGABYTES, check_disk_space
 from local.functions import ROOT
 from local.media import make_clip, probe
+from local.page import PORT
 from local.project import BUCKET, Project
 from local.stack import Stack
 from local.threads import ThreadWatch
 
 RESULTS = ROOT / "build" / "demo"
 LIMIT_SECONDS = 600.0
+_COLOURS = {"succeeded": "green", "failed": "red", "skipped": "yellow"}
 _JOBS = """
-select name, rule, state, coalesce(progress, 0)::int, ittybit_id, outputs, coalesce(error ->> 'message', reason)
+select name, rule, state, coalesce(progress, 0)::int as progress, ittybit_id, outputs,
+  coalesce(error ->> 'message', reason) as why
 from ittybit.jobs
 order by created_at, name, rule
 """
+
+
+class Job(NamedTuple):
+    """A job, as the ledger has it."""
+
+    name: str
+    rule: str
+    state: str
+    progress: int
+    ittybit_id: str | None
+    outputs: list[str] | None
+    why: str | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more becomes of it."""
+        return self.state in _COLOURS
 
 
 class DemoError(Exception):
     """The demo cannot go on; the message says why."""
 
 
-def run(file: Path | None, api: str = "automations") -> None:
+def run(file: Path | None, api: str = "automations", *, opens: bool = False) -> None:
     """Run the demo with a clip of its own or with ``file``, at an ittybit that speaks this generation of its API.
 
+    Args:
+        file: a video.
+        api: the generation, ``automations`` or ``jobs``.
+        opens: whether to show the results in a browser at the end.
+
     Raises:
-        DemoError: the file is no video, a job failed, or a result does not decode.
+        DemoError: the file is no video, no job succeeded, or, after all other results have been fetched, one did not
+            end in time or does not decode.
         local.disk_space.DiskSpaceError: a folder cannot be written, or is too full for the file.
         local.threads.ThreadDiedError, local.functions.FunctionError: a part of the stack has ended.
     """
@@ -42,13 +74,14 @@ def run(file: Path | None, api: str = "automations") -> None:
         _check(file)
         # It is stored, fetched by ittybit, and made into results, which are stored and fetched.
         check_disk_space(RESULTS.parent, megabytes=NEEDED_MEGABYTES + 5 * file.stat().st_size // 1024**2)
-    began = time.monotonic()
+    began, screen = time.monotonic(), Screen(sys.stdout)
 
     def say(line: str) -> None:
-        print(f"{time.monotonic() - began:6.1f} s  {line}", flush=True)
+        screen.line(f"{coloured(f'{time.monotonic() - began:6.1f} s', 'dim', sys.stdout)}  {line}")
 
     say("starting the stack: everything on this machine, nothing leaves it")
     with (
+        screen,
         ThreadWatch() as threads,
         Stack.start(say=say, api=api) as stack,
         contextlib.closing(Project(stack)) as project,
@@ -62,12 +95,22 @@ def run(file: Path | None, api: str = "automations") -> None:
         kept = "a task whose result stays at ittybit" if api == "jobs" else "an automation"
         say(f"rules: soundtrack ({kept}, by on-upload); video-720p and still (tasks, by push-back)")
         name = f"clips/{_key(file)}"
-        project.upload(BUCKET, name, file, mimetypes.guess_type(file.name)[0] or "video/mp4")
+        mimetype = mimetypes.guess_type(file.name)[0] or "video/mp4"
+        project.upload(BUCKET, name, file, mimetype, lambda sent: screen.bar("uploading", sent))
+        screen.clear()
         say(f"uploaded {name} ({file.stat().st_size:,} bytes): nothing else was called by hand")
-        jobs = _watch(stack, name, threads, say)
-        say("done; fetching the results")
-        rows = _fetch(project, jobs)
-    print(f"\n{_table(rows)}\n\nThe files are in {RESULTS.relative_to(ROOT)}/. The stack is stopped.")
+        jobs = _watch(stack, name, threads, say, screen)
+        say("fetching the results")
+        rows, faults = _fetch(project, jobs)
+    if rows:
+        print(f"\n{_table(rows)}\n\nThe files are in {RESULTS.relative_to(ROOT)}/. The stack is stopped.")
+        print(f"`make serve` keeps one running, with a page for files of your own: http://127.0.0.1:{PORT}/")
+        if opens and not webbrowser.open(RESULTS.as_uri()):
+            print("There is no browser here to open them in.")
+    if faults:
+        raise DemoError("; ".join(faults))
+    if not rows:
+        raise DemoError("no rule could process this file; the lines above say why")
 
 
 def _check(file: Path) -> None:
@@ -83,51 +126,63 @@ def _key(file: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_!.*'() &$@=;:+,?-]", "_", file.name)
 
 
-def _watch(stack: Stack, name: str, threads: ThreadWatch, say: Callable[[str], None]) -> dict[str, list[str]]:
-    """Show every change in the ledger until the object's jobs have ended; return the outputs of what succeeded.
+def _watch(stack: Stack, name: str, threads: ThreadWatch, say: Callable[[str], None], screen: Screen) -> list[Job]:
+    """Show every change in the ledger until the object's jobs have ended, or time is over; return them.
 
     Raises:
-        DemoError: no job succeeded, or one did not end in time.
         local.threads.ThreadDiedError, local.functions.FunctionError: a part of the stack has ended.
     """
     shown: dict[tuple[str, str], tuple[str, int]] = {}
     deadline = time.monotonic() + LIMIT_SECONDS
-    while time.monotonic() < deadline:
+    while True:
         threads.check()
         stack.check()
-        jobs = stack.sql(_JOBS)
-        for job, rule, state, progress, ittybit_id, _, why in jobs:
-            if shown.get((job, rule)) != (state, progress):
-                shown[job, rule] = (state, progress)
-                detail = f": {why}" if why else f" {progress} %" if state == "started" else ""
-                say(f"  {job}  {rule:10}  {state}{detail}  {ittybit_id or ''}".rstrip())
-        ours = [job for job in jobs if job[0] == name]
-        if ours and all(state in ("succeeded", "failed", "skipped") for _, _, state, *_ in ours):
-            # A rule that cannot do anything with this file is that rule's affair: a silent video has no soundtrack.
-            done = {rule: outputs for _, rule, state, _, _, outputs, _ in ours if state == "succeeded"}
-            if not done:
-                raise DemoError("no rule could process this file; the lines above say why")
-            return done
+        jobs = [Job(*row) for row in stack.sql(_JOBS)]
+        ours = [job for job in jobs if job.name == name]
+        screen.bar("processing", sum(1 if job.has_ended else job.progress / 100 for job in ours) / (len(ours) or 1))
+        for job in jobs:
+            # A bar shows the progress where there is one.
+            now = (job.state, 0 if screen.is_live else job.progress)
+            if shown.get((job.name, job.rule)) != now:
+                shown[job.name, job.rule] = now
+                state = coloured(job.state, _COLOURS[job.state], sys.stdout) if job.has_ended else job.state
+                detail = f": {job.why}" if job.why else f" {now[1]} %" * (job.state == "started" and not screen.is_live)
+                say(f"  {job.name}  {job.rule:10}  {state}{detail}  {job.ittybit_id or ''}".rstrip())
+        if (ours and all(job.has_ended for job in ours)) or time.monotonic() > deadline:
+            screen.clear()
+            return ours
         time.sleep(0.2)
-    raise DemoError(f"not done after {LIMIT_SECONDS:.0f} s")
 
 
-def _fetch(project: Project, jobs: dict[str, list[str]]) -> list[tuple[str, ...]]:
-    """Fetch, decode and describe every result."""
+def _fetch(project: Project, jobs: list[Job]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Fetch, decode and describe the results of all that succeeded; return a row for each, and what went wrong.
+
+    A rule that cannot do anything with this file is that rule's affair: a silent video has no soundtrack.
+    """
     rows: list[tuple[str, ...]] = []
-    for rule, outputs in jobs.items():
-        if not outputs:
-            raise DemoError(f"{rule} succeeded without a result")
-        for address in outputs:
-            file = RESULTS / unquote(address.rpartition("/")[2])
-            project.fetch(address, file)
-            media = probe(file)
-            size = f"{media.width}x{media.height}" if media.width else "-"
-            still = file.suffix in (".jpeg", ".jpg", ".png", ".webp")
-            duration = "-" if still or media.duration is None else f"{media.duration:.1f} s"
-            kind = mimetypes.guess_type(file.name)[0] or "?"
-            rows.append((rule, address, kind, size, duration, f"{file.stat().st_size:,}", file.name))
-    return rows
+    faults = [f"{job.rule} is not done after {LIMIT_SECONDS:.0f} s" for job in jobs if not job.has_ended]
+    for job in jobs:
+        if job.state != "succeeded":
+            continue
+        if not job.outputs:
+            faults.append(f"{job.rule} succeeded without a result")
+        for address in job.outputs or ():
+            try:
+                rows.append((job.rule, address, *_described(project, address)))
+            except (httpx.HTTPError, ValueError) as error:
+                faults.append(f"{job.rule}: {address}: {error}")
+    return rows, faults
+
+
+def _described(project: Project, address: str) -> tuple[str, ...]:
+    file = RESULTS / unquote(address.rpartition("/")[2])
+    project.fetch(address, file)
+    media = probe(file)
+    size = f"{media.width}x{media.height}" if media.width else "-"
+    still = file.suffix in (".jpeg", ".jpg", ".png", ".webp")
+    duration = "-" if still or media.duration is None else f"{media.duration:.1f} s"
+    kind = mimetypes.guess_type(file.name)[0] or "?"
+    return kind, size, duration, f"{file.stat().st_size:,}", file.name
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -18,6 +19,8 @@ from local.scratch import Watchdog
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("on-upload", "push-back", "create-connection")
+# Every address of this machine.
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - a function verifies every call
 STARTING_SECONDS = 30.0
 STOPPING_SECONDS = 10.0
 
@@ -49,22 +52,28 @@ class FunctionProcess:
 
     Attributes:
         name: such as ``on-upload``.
-        url: where it listens: a free port of 127.0.0.1.
+        url: where this machine reaches it.
         log: the file that holds its output.
+
+    Args:
+        host: the address to listen at, or EVERYWHERE.
+        port: the port to listen at, where it is free; else another.
     """
 
-    def __init__(self, name: str, environment: Mapping[str, str], *, log: Path) -> None:
+    def __init__(
+        self, name: str, environment: Mapping[str, str], *, log: Path, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.name = name
         self.log = log
         self._environment = dict(environment)
-        port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        port = free_port(host, port)
+        self.url = f"http://{'127.0.0.1' if host == EVERYWHERE else host}:{port}"
         self._folder = ROOT / "build" / name
         self._command = [
             str(Path(sys.executable).parent / "functions-framework"),
             f"--source={self._folder / 'main.py'}",
             f"--target={name.replace('-', '_')}",
-            "--host=127.0.0.1",
+            f"--host={host}",
             f"--port={port}",
         ]
         self._process = self._start()
@@ -126,8 +135,16 @@ class FunctionProcess:
         self._process.wait()
 
 
-def _free_port() -> int:
+def free_port(host: str = "127.0.0.1", wanted: int = 0) -> int:
+    """Return ``wanted`` if nobody listens there, or else any free port."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        # What was closed a moment ago is free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, wanted))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return free_port(host)
         port: int = listener.getsockname()[1]
         return port

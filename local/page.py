@@ -17,13 +17,15 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from local.functions import ROOT
+from local.functions import ROOT, free_port
 from local.postgres import SUPERUSER
 from local.project import BUCKET
 from local.server import Server
 from local.stack import Stack
 
 FOLDER: Final = ROOT / "examples" / "web"
+# Where it listens, unless somebody else does.
+PORT: Final = 8190
 _SHARE: Final = ROOT / "deploy" / "share_status.sql"
 _PICTURE: Final = {
     "kind": "image",
@@ -104,7 +106,7 @@ class Page:
             "access_token": stack.keys.jwt("authenticated", self.user),
         }
         app = Flask("page", static_folder=None)
-        self._server = Server(app)
+        self._server = Server(app, port=free_port(wanted=PORT))
         self.origin = self._server.origin
         self.address = f"{self.origin}/#developer={token}"
         _guard(app, self.origin, [stack.supabase_url, stack.ittybit_url])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -47,12 +48,21 @@ class Project:
         body = {"id": bucket, "name": bucket, "public": public}
         self._http.post(f"{self._storage}/bucket", json=body, headers=self._key).raise_for_status()
 
-    def upload(self, bucket: str, name: str, file: Path, mimetype: str) -> None:
-        """Store a file."""
-        headers = {**self._key, "content-type": mimetype, "x-upsert": "true"}
-        with file.open("rb") as body:
-            address = f"{self._storage}/object/{bucket}/{quote(name)}"
-            self._http.post(address, content=body, headers=headers).raise_for_status()
+    def upload(
+        self, bucket: str, name: str, file: Path, mimetype: str, sent: Callable[[float], object] = lambda _: None
+    ) -> None:
+        """Store a file; ``sent`` is told how much of it is under way, from 0 to 1."""
+        size = file.stat().st_size
+        headers = {**self._key, "content-type": mimetype, "content-length": str(size), "x-upsert": "true"}
+        address = f"{self._storage}/object/{bucket}/{quote(name)}"
+
+        def chunks() -> Iterator[bytes]:
+            with file.open("rb") as body:
+                while chunk := body.read(1 << 16):
+                    yield chunk
+                    sent(body.tell() / size)
+
+        self._http.post(address, content=chunks(), headers=headers).raise_for_status()
 
     def fetch(self, address: str, file: Path) -> None:
         """Fetch a result, from the bucket for ``s3://bucket/key`` and from ittybit else, into a file."""

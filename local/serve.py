@@ -1,27 +1,38 @@
-"""``make serve``: the embedded stack, staying up; or the functions alone, against real services."""
+"""``make serve``: the embedded stack, staying up; or beside a project the functions, and the stand-in ittybit too."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
+import os
+import re
+import secrets
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
+import httpx
 from psycopg.conninfo import conninfo_to_dict
 
-from deploy.env_file import read
+from deploy.env_file import keep, read
 from local.disk_space import check_disk_space
-from local.functions import NAMES, ROOT, FunctionProcess, stage
+from local.functions import EVERYWHERE, NAMES, ROOT, FunctionError, FunctionProcess, free_port, stage
+from local.ittybit_server import Ittybit
 from local.page import Page, set_up
 from local.project import BUCKET, Project
 from local.scratch import Scratch, Watchdog
+from local.server import Server
 from local.stack import Stack
 from local.threads import ThreadWatch
+from shared.settings import is_near
 
-# Where make doctor finds the stack that make serve runs.
+# What runs here, for make doctor, make sql and ./deploy.sh --env local.
 ENVIRONMENT = ROOT / "build" / "serve.env"
+# How a container calls the machine that it runs on: so Docker Desktop has it, and the Supabase CLI adds it on Linux.
+_HOST = "host.docker.internal"
 
 
 def serve() -> None:
@@ -34,8 +45,8 @@ def serve() -> None:
         with contextlib.closing(Project(stack)) as project:
             project.set_up()
         set_up(stack)
-        with _told_to_the_doctor(stack) as doctor, contextlib.closing(Page(stack)) as page:
-            print(_guide(stack, doctor, page.address), flush=True)
+        with _left(environment_of(stack), stack.directory) as file, contextlib.closing(Page(stack)) as page:
+            print(_guide(stack, file, page.address), flush=True)
             _wait(threads.check, stack.check)
     print("\nStopped.")
 
@@ -48,24 +59,132 @@ def serve_functions(env: Path) -> None:
         deploy.env_file.EnvFileError: one of its lines is malformed.
         local.functions.FunctionError: its settings are not complete; the message names what is missing.
     """
-    if not env.is_file():
-        raise FileNotFoundError(f"there is no {env}: copy .env.example and fill it in")
-    environment = read(env)
+    environment = _settings(env)
     check_disk_space(ROOT / "build")
     stage()
-    running: list[FunctionProcess] = []
-    with Scratch("supabase-ittybit-") as scratch:
-        try:
-            for name in NAMES:
-                running.append(FunctionProcess(name, environment, log=scratch.path / f"{name}.log"))
-            for function in running:
-                function.wait_until_ready()
-                print(f"{function.name:18} {function.url}", flush=True)
-            print("Ctrl-C ends it.", flush=True)
-            _wait(*(function.check for function in running))
-        finally:
-            for function in running:
-                function.stop()
+    with Scratch("supabase-ittybit-") as scratch, _running(environment, scratch.path) as functions:
+        print("Ctrl-C ends it.", flush=True)
+        _wait(*(function.check for function in functions.values()))
+
+
+def serve_beside(env: Path) -> None:
+    """Run the functions and the stand-in ittybit beside a project of this machine, until interrupted.
+
+    The env file names the project, such as one that ``supabase start`` runs. It is given what the file lacks: keys that
+    are made up, and the addresses. Ports stay the same from one time to the next, so that the database is told once.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        deploy.env_file.EnvFileError: one of its lines is malformed.
+        local.functions.FunctionError: the project is on another machine, or settings are missing; the message says.
+    """
+    environment = _settings(env)
+    if not is_near(_place(environment.get("SUPABASE_URL", ""))[0] or "."):
+        raise FunctionError(f"ITTYBIT=local is for a project of this machine, and SUPABASE_URL in {env} is not that")
+    called = environment.get("FUNCTIONS_HOST") or os.environ.get("FUNCTIONS_HOST") or _HOST
+    host = _where_to_listen(called)
+    check_disk_space(ROOT / "build")
+    stage()
+    with contextlib.ExitStack() as ending:
+        threads, scratch = ending.enter_context(ThreadWatch()), ending.enter_context(Scratch("supabase-ittybit-"))
+        ours = _made_up() | environment
+        ittybit = Ittybit(
+            api_key=ours["ITTYBIT_API_KEY"],
+            directory=scratch.path / "ittybit",
+            api="jobs" if ours.get("ITTYBIT_API") == "jobs" else "automations",
+        )
+        server = ending.enter_context(
+            Server(ittybit.app, port=free_port(wanted=_place(ours.get("ITTYBIT_API_URL"))[1]))
+        )
+        ittybit.start()
+        ending.callback(ittybit.stop)
+        ours["ITTYBIT_API_URL"] = server.origin
+        print(f"{'ittybit':18} {server.origin}", flush=True)
+        functions = ending.enter_context(_running(ours, scratch.path, host))
+        for name, function in functions.items():
+            # People alone call create-connection, from here.
+            url = function.url if name == "create-connection" else f"http://{called}:{_place(function.url)[1]}"
+            ours[_variable(name)] = url
+        for name, value in ours.items():
+            if environment.get(name) != value:
+                keep(env, name, value)
+        print(f"{'connection':18} {_connect(functions['create-connection'].url, ours)}")
+        with _left(ours, scratch.path) as file:
+            print(_guide_beside(env, file, called), flush=True)
+            _wait(threads.check, *(function.check for function in functions.values()))
+
+
+def _settings(env: Path) -> dict[str, str]:
+    if not env.is_file():
+        raise FileNotFoundError(f"there is no {env}: copy .env.example and fill it in")
+    return read(env)
+
+
+@contextlib.contextmanager
+def _running(
+    environment: Mapping[str, str], logs: Path, host: str = "127.0.0.1"
+) -> Iterator[dict[str, FunctionProcess]]:
+    """Run the functions, each at its former port where that is free, until the end of the block."""
+    functions: dict[str, FunctionProcess] = {}
+    try:
+        for name in NAMES:
+            _, port = _place(environment.get(_variable(name)))
+            functions[name] = FunctionProcess(name, environment, log=logs / f"{name}.log", host=host, port=port)
+        for function in functions.values():
+            function.wait_until_ready()
+            print(f"{function.name:18} {function.url}", flush=True)
+        yield functions
+    finally:
+        for function in functions.values():
+            function.stop()
+
+
+def _made_up() -> dict[str, str]:
+    """Keys for whoever has none: of the functions as deploy/secret.sh makes them, and of the stand-in ittybit."""
+    return {
+        "ITTYBIT_API_KEY": f"ittybit_local_{secrets.token_urlsafe(24)}",
+        "FUNCTIONS_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
+        "FUNCTIONS_TOKEN": secrets.token_urlsafe(32),
+    }
+
+
+def _where_to_listen(called: str) -> str:
+    """The address to listen at so that containers reach this machine by that name or address.
+
+    Raises:
+        local.functions.FunctionError: it is no name, or an address that this machine has not.
+    """
+    if re.fullmatch(r"[0-9.]+", called):
+        host = called
+    else:
+        # Docker Desktop leads to 127.0.0.1, Docker Engine on Linux to the address of its bridge.
+        host = "127.0.0.1" if sys.platform == "darwin" or called == "localhost" else EVERYWHERE
+    with contextlib.suppress(OSError):
+        free_port(host)
+        if re.fullmatch(r"[A-Za-z0-9.-]+", called):
+            return host
+    raise FunctionError(f"FUNCTIONS_HOST is a name or IPv4 address of this machine, and {called!r} is not that")
+
+
+def _connect(create_connection: str, environment: Mapping[str, str]) -> str:
+    """Have the project's S3 keys registered at the stand-in, which has forgotten those of the last time."""
+    headers = {"authorization": f"Bearer {environment['FUNCTIONS_TOKEN']}"}
+    answer = httpx.post(create_connection, json={}, headers=headers, trust_env=False, timeout=60)
+    if answer.is_success:
+        return str(answer.json()["connection"]["id"])
+    return f"none, so that no result can be written back: {answer.json()['detail']}"
+
+
+def _variable(function: str) -> str:
+    return f"{function.replace('-', '_').upper()}_URL"
+
+
+def _place(url: str | None) -> tuple[str, int]:
+    """The host and port of an address; nothing of what is none."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url or "")
+        return parts.hostname or "", parts.port or 0
+    return "", 0
 
 
 def environment_of(stack: Stack) -> dict[str, str]:
@@ -75,31 +194,32 @@ def environment_of(stack: Stack) -> dict[str, str]:
         **stack.environment,
         "DATABASE_URL": f"postgresql://postgres@/postgres?{socket}",
         "SUPABASE_PUBLISHABLE_KEY": stack.keys.publishable_key,
-        **{f"{name.replace('-', '_').upper()}_URL": function.url for name, function in stack.functions.items()},
+        **{_variable(name): function.url for name, function in stack.functions.items()},
     }
 
 
 @contextlib.contextmanager
-def _told_to_the_doctor(stack: Stack) -> Iterator[str]:
-    """Leave the stack's variables in a file for its owner alone, until the end; give the command that reads it.
+def _left(environment: Mapping[str, str], directory: Path) -> Iterator[Path]:
+    """Leave the variables in a file for its owner alone, until the end; give the file.
 
-    Of several stacks at a time, ``make doctor`` looks at the one that was first.
+    Of several that serve at a time, the first has the file that others look into, and each other one of its own.
     """
-    text = "".join(f"{name}={value}\n" for name, value in environment_of(stack).items())
     with contextlib.ExitStack() as ending:
         lock = ending.enter_context(ENVIRONMENT.with_suffix(".lock").open("w"))
+        file = ENVIRONMENT
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file, command = stack.directory / ENVIRONMENT.name, "make doctor ARGS='--env-file {}'"
+            file = directory / ENVIRONMENT.name
         else:
-            file, command = ENVIRONMENT, "make doctor"
             ending.callback(Watchdog('rm -f "$1"', str(file)).dismiss)
         file.unlink(missing_ok=True)
         ending.callback(file.unlink, missing_ok=True)
         file.touch(mode=0o600)
-        file.write_text(text)
-        yield command.format(file)
+        # Quoted: what has a space and a # in it is a value as any other.
+        text = (re.sub(r"[\\']", r"\\\g<0>", value) for value in environment.values())
+        file.write_text("".join(f"{name}='{value}'\n" for name, value in zip(environment, text, strict=True)))
+        yield file
 
 
 def _wait(*checks: Callable[[], None]) -> None:
@@ -111,7 +231,39 @@ def _wait(*checks: Callable[[], None]) -> None:
                 check()
 
 
-def _guide(stack: Stack, doctor: str, page: str) -> str:
+def _commands(option: str, bucket: str) -> str:
+    """The commands that add a rule and show what became of an object."""
+    task = f"""--task image --options '{{"width": 320}}' --destination 's3://{bucket}/processed/{{dir}}{{stem}}-small.jpeg'"""
+    return f"""\
+     ./deploy.sh {option}rule add small --bucket {bucket} --type 'video/*' {task}
+     ./deploy.sh {option}rule explain {bucket} clip.mp4"""
+
+
+def _looks(file: Path) -> str:
+    if file != ENVIRONMENT:
+        return (
+            f"make doctor ARGS='--env-file {file}' (--env local and make sql are for the `make serve` that was first)"
+        )
+    return "make doctor"
+
+
+def _guide_beside(env: Path, file: Path, called: str) -> str:
+    ours = re.fullmatch(r"\.env(?:\.([a-z][a-z0-9-]{0,20}))?", env.name) if env.resolve().parent == ROOT else None
+    option = (f"--env {ours[1]} " if ours[1] else "") if ours else "--env local "
+    return f"""
+{env} has the addresses, as the project's containers call them: at {called} (FUNCTIONS_HOST).
+
+Go on in another terminal
+  1. Tell the database; again only when an address has changed:
+     ./deploy.sh {option}database
+  2. Add a rule, upload a clip.mp4 to its bucket (here 'media'), and see what became of it:
+{_commands(option, BUCKET)}
+  3. See whether all is in order: {_looks(file)}
+
+Ctrl-C ends it."""
+
+
+def _guide(stack: Stack, file: Path, page: str) -> str:
     storage = f"{stack.supabase_url}/storage/v1/object"
     key = f"-H 'apikey: {stack.keys.secret_key}'"
     token = f"-H 'Authorization: Bearer {stack.token}' -H 'Content-Type: application/json'"
@@ -129,7 +281,7 @@ Keys (made up, for this run only)
   S3 endpoint, region            {stack.supabase_url}/storage/v1/s3, {stack.environment["SUPABASE_S3_REGION"]}
   ITTYBIT_API_KEY                {stack.ittybit_key}
   FUNCTIONS_TOKEN                {stack.token}
-  PostgreSQL                     psql "{stack.postgres.dsn("postgres")}"
+  PostgreSQL                     make sql, or psql "{stack.postgres.dsn("postgres")}"
 
 Try
   1. Upload a video of yours; the rules of bucket {BUCKET!r} do the rest (table ittybit.jobs tells):
@@ -138,6 +290,8 @@ Try
      curl -f {storage}/{BUCKET}/processed/clip-720p.mp4 {key} -o clip-720p.mp4
   3. Make a task by hand:
      curl {stack.functions["push-back"].url} {token} -d '{task}'
-  4. See whether all is in order, in another terminal: {doctor}
+  4. Add a rule of your own, in another terminal, and see what became of the next upload:
+{_commands("--env local ", BUCKET)}
+  5. See whether all is in order: {_looks(file)}
 
 Ctrl-C ends it."""

@@ -43,4 +43,9 @@ def test_every_variable_of_deploy_sh_is_documented_and_every_documented_one_is_r
     read = {name for name in read if not name.startswith("PG")} - SETTINGS - OF_THE_RUNTIME - NO_SETTINGS
 
     assert read == documented(SECTIONS["deploy.sh"])
-    assert read == named(EXAMPLE.partition("# ----")[2]) - OF_THE_RUNTIME
+    assert read == named(EXAMPLE.split("# ----")[1]) - OF_THE_RUNTIME
+
+
+def test_what_make_serve_reads_is_documented() -> None:
+    read = set(re.findall(r'os\.environ\.get\("([A-Z_]+)"', (ROOT / "local" / "serve.py").read_text()))
+    assert read == documented(SECTIONS["make serve"]) == named(EXAMPLE.split("# ----")[2])

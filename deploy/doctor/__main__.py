@@ -12,9 +12,9 @@ from pathlib import Path
 from deploy.doctor.checks import examine
 from deploy.doctor.finding import Finding, exit_status
 from deploy.env_file import EnvFileError, read
-from deploy.output import while_read
+from deploy.output import coloured, while_read
 
-_COLOURS = {"ok": "32", "warning": "33", "failure": "31", "skipped": "2"}
+_COLOURS = {"ok": "green", "warning": "yellow", "failure": "red", "skipped": "dim"}
 
 
 def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
@@ -51,13 +51,10 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
 
 def _printed(findings: Iterator[Finding]) -> Iterator[Finding]:
     """Print each as it comes, and what they come to at the end."""
-    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     counts = dict.fromkeys(_COLOURS, 0)
     for finding in findings:
         counts[finding.verdict] += 1
-        verdict = f"{finding.verdict:8}"
-        if is_coloured:
-            verdict = f"\033[{_COLOURS[finding.verdict]}m{verdict}\033[0m"
+        verdict = coloured(f"{finding.verdict:8}", _COLOURS[finding.verdict], sys.stdout)
         remedy = f" -> {finding.remedy}" if finding.remedy else ""
         print(f"{verdict}  {finding.check:18}  {finding.saw}{remedy}", flush=True)
         yield finding

@@ -180,11 +180,12 @@ class _Examination:
         yield functions.clocks(visits, self._database_ahead)
 
     def _address(self, name: str) -> str | None:
-        """Where the database calls it, or where the environment says it is."""
+        """Where the database calls it, or the environment says it is; seen from here, not from a container."""
         told = self._setup and {"on-upload": self._setup.on_upload_url, "push-back": self._setup.push_back_url}.get(
             name
         )
-        return told or self._environment.get(ADDRESSES[name], "").strip() or None
+        url = told or self._environment.get(ADDRESSES[name], "").strip()
+        return url.replace("//host.docker.internal:", "//127.0.0.1:") or None
 
     def _look_at_ittybit(self, settings: Settings) -> Iterator[Finding]:
         key = _attempt("ittybit key", lambda: self._look_at_key(settings))

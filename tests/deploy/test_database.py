@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,6 +200,13 @@ def test_a_database_that_is_not_supabase_s_is_told_so_and_left_as_it_is(develope
 def test_without_psql_it_says_how_to_get_it(developer: Developer) -> None:
     developer.clone.take("psql")
     assert "apt-get install postgresql-client" in developer.refused("database")
+
+
+def test_a_psql_that_make_has_installed_will_do(developer: Developer) -> None:
+    developer.clone.take("psql")
+    (developer.clone.root / ".venv" / "lib").symlink_to(Path(sys.prefix) / "lib")
+    developer.deploy("database")
+    assert developer.project.value("select to_regnamespace('ittybit')::text") == "ittybit"
 
 
 def test_a_dry_run_needs_no_tool_and_no_variable(clone: Clone) -> None:

@@ -46,6 +46,12 @@ def test_a_project_in_order_is_found_so(examined: Examined) -> None:
     assert exit_status(found.values()) == 0
 
 
+def test_what_containers_call_this_machine_is_this_machine(examined: Examined) -> None:
+    inside = examined.environment["ON_UPLOAD_URL"].replace("127.0.0.1", "host.docker.internal")
+    with examined.cron_stopped(), examined.at_on_upload(inside):
+        assert examined.look()["on-upload"].verdict == "ok"
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: re.sub(r"[^a-z0-9]+", "-", fault.name.lower()))
 def test_a_fault_is_found_and_nothing_else_until_it_is_mended(examined: Examined, fault: Fault) -> None:
     with fault.make(examined) as changes:

@@ -50,6 +50,7 @@ def test_without_a_terminal_the_usage_is_said(clone: Clone) -> None:
 def test_nothing_is_filled_in(clone: Clone) -> None:
     so, after = alone(clone, "--env", "staging")
     assert (so, after[:32]) == ("there is no .env.staging", "cp .env.example .env.staging; ch")
+    assert alone(clone, "--env", "local") == ["there is no build/serve.env", "make serve, in another terminal"]
     clone.env_file().write_text((clone.root / ".env.example").read_text())
     assert alone(clone) == [
         ".env is not filled in",

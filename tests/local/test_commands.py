@@ -8,12 +8,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 
 import local.stack
+from deploy.env_file import read
 from local import demo, serve
 from local.disk_space import DiskSpaceError, check_disk_space
 from local.functions import ROOT, FunctionError, FunctionProcess, stage
@@ -124,21 +124,20 @@ def test_of_two_that_serve_the_first_keeps_its_file(tmp_path: Path, monkeypatch:
     first, second = tmp_path / "build.env", tmp_path / "second" / "build.env"
     second.parent.mkdir()
     monkeypatch.setattr(serve, "ENVIRONMENT", first)
-    monkeypatch.setattr(serve, "environment_of", lambda stack: {"NAME": stack.name})
 
-    def told(name: str) -> Any:
-        return serve._told_to_the_doctor(SimpleNamespace(name=name, directory=tmp_path / name))  # type: ignore[arg-type]
+    def left(value: str) -> Any:
+        return serve._left({"NAME": value}, tmp_path / "second")
 
-    with told("first") as command:
-        assert (command, first.read_text()) == ("make doctor", "NAME=first\n")
-        with told("second") as other:
-            assert other == f"make doctor ARGS='--env-file {second}'"
-            assert (first.read_text(), second.read_text()) == ("NAME=first\n", "NAME=second\n")
+    with left("it's \\ # 1") as file:
+        assert (file, read(first)) == (first, {"NAME": "it's \\ # 1"})
+        with left("2") as other:
+            assert other == second
+            assert (read(first)["NAME"], read(second)["NAME"]) == ("it's \\ # 1", "2")
             assert {file.stat().st_mode & 0o777 for file in (first, second)} == {0o600}
         assert (first.exists(), second.exists()) == (True, False)
     assert not first.exists()
-    with told("third") as third:
-        assert third == "make doctor"
+    with left("3") as third:
+        assert third == first
 
 
 @pytest.mark.parametrize("module", ["deploy.doctor", "local"])

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 
 import httpx
+import imageio_ffmpeg
 import psutil
 import pytest
 
+from local import demo
 from local.demo import RESULTS
 from local.functions import ROOT
+from local.ittybit_server.media_file import Media
 from local.media import make_clip, probe
+from local.page import PORT
 from local.serve import ENVIRONMENT
 
 COMMAND = [sys.executable, "-m", "local"]
@@ -42,6 +48,48 @@ def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack
     # Each change in the ledger is printed. The 720p video is a video in the watched bucket, and has no job.
     assert re.search(r" s    clips/h_liday \(1\) & more\.mp4 +video-720p +succeeded", done.stdout)
     assert " s    processed/" not in done.stdout
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_demo_fetches_what_succeeded_whatever_became_of_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, silent = tmp_path / "clip.mp4", tmp_path / "silent.mp4"
+    make_clip(clip, seconds=2, size="320x180")
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(clip), "-an", "-c", "copy", str(silent)]
+    subprocess.run(command, check=True)
+    for old in RESULTS.glob("silent*"):
+        old.unlink()
+
+    def probe_but_no_still(file: Path) -> Media:
+        if file.suffix == ".jpeg":
+            raise ValueError("it does not decode")
+        return probe(file)
+
+    opened: list[str] = []
+    monkeypatch.setattr(demo, "probe", probe_but_no_still)
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    with pytest.raises(demo.DemoError, match=r"^still: s3://media/processed/clips/silent\.jpeg: it does not decode$"):
+        demo.run(silent, opens=True)
+
+    said = terminal.getvalue()
+    assert probe(RESULTS / "silent-720p.mp4").height == 720
+    assert re.search("clips/silent.mp4  soundtrack  \033\\[31mfailed\033\\[0m: .*no sound", said), said
+    assert opened == [RESULTS.as_uri()]
+    assert "There is no browser here" in said
+    assert f"http://127.0.0.1:{PORT}/" in said
+    # Bars are redrawn in place: once they are gone, lines alone are left.
+    assert [what in said for what in ("uploading  [###", "processing  [###")] == [True, True]
+    lines = [line.rpartition("\033[K")[2] for line in said.split("\n")]
+    assert [line for line in lines if "[##" in line or "[.." in line] == []
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ def _uv(tmp_path: Path) -> None:
 
 def install(tmp_path: Path, stamp: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "deploy" / "install.py"), str(stamp), str(tmp_path / "requirements.txt")],
+        [sys.executable, "-m", "deploy.install", str(stamp), str(tmp_path / "requirements.txt")],
+        cwd=ROOT,
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,120 @@
+"""What programs say to a terminal, and what to a file: colours, bars, and neither."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from deploy.output import Screen, coloured
+from local.functions import ROOT
+
+# pip as far as its output goes: what it fetches has a line each, what it installs is a folder each.
+PIP = """#!{python}
+import pathlib, sys, time
+if sys.argv[1:3] == ["-m", "venv"]:
+    (pathlib.Path(sys.argv[3]) / "bin").mkdir(parents=True)
+    (pathlib.Path(sys.argv[3]) / "bin" / "python").symlink_to(sys.argv[0])
+elif "{fails}":
+    print("ERROR: no such package", file=sys.stderr)
+    sys.exit(1)
+else:
+    site = pathlib.Path(sys.argv[0]).parent.parent / "lib" / "python3" / "site-packages"
+    for line in (1, 2):
+        print(f"Collecting p{{line}}==1 (from -r requirements.txt (line {{line}}))", flush=True)
+        time.sleep(0.3)
+    (site / "p1.dist-info").mkdir(parents=True)
+    print("Installing collected packages: p1, p2", flush=True)
+    time.sleep(0.3)
+"""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def said(stream: io.StringIO) -> str:
+    with Screen(stream) as screen:
+        screen.bar("uploading", 0.5)
+        screen.line(coloured("done", "green", stream))
+        screen.bar("uploading", 2)
+    return stream.getvalue()
+
+
+HALF, FULL = f"uploading  [{'#' * 15}{'.' * 15}]  50%", f"uploading  [{'#' * 30}] 100%"
+
+
+def test_a_terminal_has_colours_and_a_bar_that_ends() -> None:
+    erase = "\r\033[K"
+    assert said(Terminal()) == f"{HALF}{erase}\033[32mdone\033[0m\n{HALF}{erase}{FULL}{erase}"
+
+
+@pytest.mark.parametrize("colours", ["1", "0"])
+def test_no_color_takes_the_colours_alone_away(monkeypatch: pytest.MonkeyPatch, colours: str) -> None:
+    monkeypatch.setenv("NO_COLOR", colours)
+    told = said(Terminal())
+    assert HALF in told
+    assert "\033[32m" not in told
+
+
+def test_a_file_and_a_terminal_that_cannot_move_its_cursor_have_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert said(io.StringIO()) == "done\n"
+    monkeypatch.setenv("TERM", "dumb")
+    assert said(Terminal()) == "done\n"
+
+
+def test_a_bar_is_not_wider_than_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = Terminal()
+    Screen(stream).bar("uploading", 0.5)
+    assert len(stream.getvalue()) == 19
+
+
+def in_terminal(command: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run a command whose output is a terminal; return its exit status and what it said."""
+    ours, its = pty.openpty()
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=its, stdout=its, stderr=its) as process:
+        os.close(its)
+        told = b""
+        try:
+            while piece := os.read(ours, 65536):
+                told += piece
+        except OSError:  # it has ended
+            pass
+        os.close(ours)
+    return process.returncode, told.decode()
+
+
+@pytest.mark.parametrize("fails", ["", "yes"])
+def test_the_installation_has_a_bar(tmp_path: Path, fails: str) -> None:
+    python = tmp_path / "python3"
+    python.write_text(PIP.format(python=sys.executable, fails=fails))
+    python.chmod(0o755)
+    (tmp_path / "requirements.txt").write_text("p1==1\np2==1\n")
+    script = f"import sys; sys.executable = {str(python)!r}; from deploy.install import main; from pathlib import Path;"
+    script += f"sys.exit(main(Path({str(tmp_path / 'venv' / 'made')!r}), Path({str(tmp_path / 'requirements.txt')!r})))"
+    status, told = in_terminal(
+        [sys.executable, "-c", script], {"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "80"}
+    )
+    last = told.replace("\r\n", "\n").rpartition("\033[K")[2]
+    if fails:
+        assert (status, "ERROR: no such package\n" in last) == (1, True), told
+    else:
+        assert (status, last) == (0, "")
+        bars = [piece.rpartition("] ")[2].strip() for piece in told.split("\r\033[K") if "installing  [" in piece]
+        assert bars == sorted(bars, key=lambda bar: int(bar[:-1]))
+        assert {"20%", "40%", "73%"} <= set(bars), bars
