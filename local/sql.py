@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import NoReturn
 
 from psycopg.conninfo import conninfo_to_dict
@@ -14,7 +13,7 @@ from local.serve import ENVIRONMENT
 
 
 def run(statement: str | None) -> NoReturn:
-    """Become psql: this machine's, or that of the PostgreSQL that was installed for the stack.
+    """Become the psql that was installed with the stack's PostgreSQL.
 
     Args:
         statement: what to run; without it psql reads from the terminal, or from standard input.
@@ -29,7 +28,7 @@ def run(statement: str | None) -> NoReturn:
     given = conninfo_to_dict(read(ENVIRONMENT).get("DATABASE_URL", ""))
     # The address has a password: it does not go where others can list it.
     address = {"PGDATABASE" if name == "dbname" else f"PG{name.upper()}": str(value) for name, value in given.items()}
-    psql = shutil.which("psql") or str(installed_binaries()[0] / "psql")
+    psql = str(installed_binaries()[0] / "psql")
     # What the shell says of another database is not for this one.
     others = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     os.execve(psql, [psql, *(["-c", statement] if statement else [])], others | address)  # noqa: S606
