@@ -151,11 +151,11 @@ class Work(BaseModel):
 
 def _addresses(data: dict[str, Any], *fields: str) -> tuple[str, ...]:
     """Every address under the fields, each of which is text, an object with a ``url``, or a list of either."""
-    found: list[str] = []
+    found: dict[str, None] = {}  # in their order; a list would be looked through for each
     for field in fields:
         value = data.get(field)
         for item in value if isinstance(value, list) else [value]:
             address = item.get("url") if isinstance(item, dict) else item
-            if isinstance(address, str) and address not in found:
-                found.append(address)
+            if isinstance(address, str):
+                found[address] = None
     return tuple(found)

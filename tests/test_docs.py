@@ -80,6 +80,27 @@ def test_the_links_lead_somewhere(document: Path) -> None:
     assert [place for file, place in places if place not in anchors(document.parent / file if file else document)] == []
 
 
+@pytest.mark.parametrize("document", documents.DOCUMENTS, ids=documents.name)
+def test_the_tests_that_are_named_exist(document: Path) -> None:
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", document.read_text()))
+    missing = [test for file, test in sorted(named) if not re.search(rf"^ *def {test}\(", source(file), re.MULTILINE)]
+    assert missing == []
+
+
+def source(file: str) -> str:
+    """A file's text; none, where it is not there."""
+    path = ROOT / file
+    return path.read_text() if path.exists() else ""
+
+
+def test_every_limit_names_the_test_that_shows_it() -> None:
+    [[_, *limits]] = documents.tables((ROOT / "docs" / "limits.md").read_text())
+    assert len(limits) > 10
+    assert [
+        row[0] for row in limits if len(row) != 4 or not re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`", row[3])
+    ] == []
+
+
 def anchors(document: Path) -> set[str]:
     """What its headings are called in an address, as GitHub names them."""
     headings = documents.sections(document.read_text())

@@ -72,6 +72,25 @@ def test_the_longest_key_is_processed(database: Project) -> None:
     assert database.outputs() == [("results", "a/" * 509 + "b.mp4")]
 
 
+def test_a_key_with_no_room_for_its_results_key_has_no_job_to_start(database: Project) -> None:
+    database.rule(task=TASK | {"destination": "s3://results/{name}.mp4"})
+    database.put("c" * 1020, "d" * 1021)
+    [fits, exceeds] = sorted(database.jobs(), key=lambda job: str(job["name"]))
+    assert (fits["state"], exceeds["state"], exceeds["reason"]) == ("queued", "skipped", "no_destination")
+
+
+@pytest.mark.parametrize(("path", "jobs"), [("folder-#/**", 1), ("**", 1000)], ids=["one fits", "all fit"])
+def test_a_thousand_rules_of_a_bucket_stop_no_upload(database: Project, path: str, jobs: int) -> None:
+    database.sql(
+        "insert into ittybit.rules (name, bucket_id, path, automation_id)"
+        " select 'rule-' || n, 'uploads', replace(%s, '#', n::text), 'auto_1' from generate_series(1, 1000) as n",
+        path,
+    )
+    with limited(database):
+        database.put("folder-7/a.mp4")
+    assert (len(database.jobs()), database.warnings) == (jobs, [])
+
+
 @pytest.mark.parametrize("glob", GLOBS)
 def test_no_name_makes_a_glob_slow(database: Project, glob: str) -> None:
     database.rule(path=glob)

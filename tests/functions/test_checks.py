@@ -39,6 +39,21 @@ def test_a_check_reports_success_with_the_outputs(worker: Function, started: Job
         assert output.startswith(f"{started.project.stack.ittybit_url}/results/")
 
 
+@pytest.mark.parametrize(("number", "outcome"), [(20_000, "succeeded"), (200_000, "retry")])
+def test_a_job_has_as_many_results_as_an_answer_names(
+    worker: Function, started: Job, number: int, outcome: str
+) -> None:
+    outputs = [f"https://results.test/{one}.ts" for one in range(number)]
+    done = {"id": started.start.id, "status": "succeeded", "outputs": outputs}
+    started.project.stack.ittybit_api.add("GET", f".*/{done['id']}", times=9, status=200, body=done)
+    assert worker.drain() == {"claimed": 1, outcome: 1}
+    if outcome == "succeeded":
+        assert started["outputs"][:number] == outputs
+    else:
+        # It asks again, and ends no job by an answer that it has not read.
+        assert started["state"] == "started"
+
+
 def test_a_check_reports_failure_in_ittybit_s_words_without_a_token(worker: Function, started: Job) -> None:
     message = f"Could not read {started.start.url}"
     failed = {"id": started.start.id, "status": "failed", "error": {"kind": "unreadable", "message": message}}

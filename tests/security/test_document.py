@@ -1,4 +1,4 @@
-"""docs/security.md: every row of the threat model names a test, and every test that is named exists."""
+"""docs/security.md: every row of the threat model names a test. tests/test_docs.py sees that each of them exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from local.functions import ROOT
 DOCUMENT = (ROOT / "docs" / "security.md").read_text()
 MODEL = DOCUMENT.partition("## What stops them, and what shows it")[2].partition("\n## ")[0]
 ROWS = [line for line in MODEL.splitlines() if line.startswith("| ") and not line.endswith(" shown by |")]
-NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", DOCUMENT)))
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -19,14 +18,8 @@ def test_every_row_names_the_test_that_shows_it(row: str) -> None:
     assert re.fullmatch(r"\|.+\|.+\| `tests/[\w/]+\.py::test_\w+` \|", row)
 
 
-@pytest.mark.parametrize(("file", "test"), NAMED)
-def test_every_test_that_is_named_exists(file: str, test: str) -> None:
-    assert re.search(rf"^ *def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
-
-
 def test_there_is_a_model() -> None:
     assert len(ROWS) > 50
-    assert len(NAMED) > 50
 
 
 @pytest.mark.parametrize(
