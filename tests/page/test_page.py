@@ -21,6 +21,7 @@ from local.page import Page, set_up
 from local.project import BUCKET, Project
 from local.stack import Stack
 from tests.page.chromium import PATH, Chromium
+from tests.security.searching import Places, secrets_of
 from tests.waiting import until
 
 pytestmark = [
@@ -280,6 +281,20 @@ def test_the_developer_sees_what_a_rule_would_do_and_steers(
     browser.click("#developer .row button")
     browser.wait_for_text("Starting: yes", "#developer")
     browser.console.clear()
+
+
+def test_no_key_of_the_projects_is_in_the_browser(
+    browser: Chromium, page: Page, media: dict[str, Path], stack: Stack
+) -> None:
+    browser.choose("#choose", [media["lake.png"]])
+    browser.wait_for(f"{card('lake.png')}?.querySelectorAll('a[download]').length === 2")
+    html = "document.documentElement.outerHTML"
+    kept = browser.run(f"JSON.stringify([{html}, {{...localStorage}}, {{...sessionStorage}}, document.cookie])")
+    assert page.user in kept
+    places = Places(secrets_of(stack))
+    places.look("the page", [kept])
+    # Of the user's own files.
+    assert places.findings == {"the page": {"a signed address"}}
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,20 @@ class Places:
         return {place: names for place, names in self.found.items() if names}
 
 
+def secrets_of(stack: Stack) -> dict[str, str]:
+    """What must be found nowhere, by name, without what all secrets of the kind begin with."""
+    told, keys = stack.environment, stack.keys
+    return {
+        "ittybit's key": told["ITTYBIT_API_KEY"].removeprefix("ittybit_local_"),
+        "Supabase's secret key": told["SUPABASE_SECRET_KEY"].removeprefix("sb_secret_"),
+        "the signing secret": told["FUNCTIONS_SECRET"].removeprefix("whsec_"),
+        "the token": told["FUNCTIONS_TOKEN"],
+        "the S3 secret": told["SUPABASE_S3_SECRET_ACCESS_KEY"],
+        "the JWT secret": keys.jwt_secret,
+        "the service_role key": keys.service_role_jwt.rpartition(".")[2],
+    }
+
+
 def _windows(secret: str) -> Iterator[str]:
     """Every part of a secret that is long enough to betray it, as it is, in JSON and in an address."""
     for form in {secret, json.dumps(secret)[1:-1], quote(secret, safe="")}:

@@ -7,7 +7,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,13 +17,14 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from local.functions import ROOT, FunctionError, FunctionProcess
+from local.functions import ROOT, FunctionError, FunctionProcess, stage
+from local.page import Page, set_up
 from local.project import BUCKET, Project
 from local.stack import Stack
 from shared.ittybit import Ittybit
 from tests.database.rows import Connection
 from tests.functions.calling import JSON, Function, sign
-from tests.security.searching import ALLOWED, Places, files, processes, tables
+from tests.security.searching import ALLOWED, Places, files, processes, secrets_of, tables
 from tests.waiting import until
 
 # Every call that pg_net was ever given, which it deletes when it has made it.
@@ -58,10 +59,12 @@ FILLED = {
     "ittybit.outputs",
     "ittybit.rules",
     "ittybit.settings",
+    "ittybit.shared_files",
     "ittybit.starts",
     "ittybit.status",
     "net._http_response",
     "public.calls",
+    "realtime.messages",
     "storage.buckets",
     "storage.objects",
 }
@@ -73,6 +76,7 @@ class Run:
 
     Attributes:
         other: an S3 secret of a person's request.
+        developer: the token of the page that is the developer's alone.
         echo: every secret, as a service might say it in an error, so placed that a cut to 500 characters halves one.
     """
 
@@ -81,6 +85,7 @@ class Run:
     other: str = field(default_factory=lambda: secrets.token_hex(32))
     answers: list[str] = field(default_factory=list)
     fault: list[str] = field(default_factory=list)
+    developer: str = ""
 
     def __post_init__(self) -> None:
         self.http = httpx.Client(trust_env=False, timeout=20)
@@ -96,18 +101,11 @@ class Run:
 
     @property
     def secrets(self) -> dict[str, str]:
-        """What must be found nowhere, by name, without what all secrets of the kind begin with."""
-        told = self.stack.environment
-        keys = self.stack.keys
+        """What must be found nowhere, by name."""
         return {
-            "ittybit's key": told["ITTYBIT_API_KEY"].removeprefix("ittybit_local_"),
-            "Supabase's secret key": told["SUPABASE_SECRET_KEY"].removeprefix("sb_secret_"),
-            "the signing secret": told["FUNCTIONS_SECRET"].removeprefix("whsec_"),
-            "the token": told["FUNCTIONS_TOKEN"],
-            "the S3 secret": told["SUPABASE_S3_SECRET_ACCESS_KEY"],
+            **secrets_of(self.stack),
             "the other S3 secret": self.other,
-            "the JWT secret": keys.jwt_secret,
-            "the service_role key": keys.service_role_jwt.rpartition(".")[2],
+            "the developer's token": self.developer,
         }
 
     @property
@@ -118,9 +116,13 @@ class Run:
         # In the words of ittybit, of the ledger and of Storage, each of which needs its own.
         return {"kind": f"bad_{told[0]}", "code": f"bad_{told[0]}", "statusCode": "500", "message": message}
 
-    def ask(self, name: str, body: Any, **headers: str) -> httpx.Response:
-        """Call a function as a person does, and keep the answer."""
-        answer = self.http.post(self.stack.functions[name].url, json=body, headers=self.bearer | headers)
+    def ask(self, name: str, body: Any, *, url: str = "", **headers: str) -> httpx.Response:
+        """Call a function as a person does, where it is or at another address, and keep the answer."""
+        url = url or self.stack.functions[name].url
+        return self.kept(self.http.post(url, json=body, headers=self.bearer | headers))
+
+    def kept(self, answer: httpx.Response) -> httpx.Response:
+        """Keep an answer."""
         self.answers.append(f"{answer.status_code} {answer.headers} {answer.text}")
         return answer
 
@@ -169,6 +171,8 @@ def happen(run: Run) -> None:
     run.due_until("well.mp4", "state = 'succeeded'")
     fail(run)
     people(run, automation)
+    together(run, automation)
+    page(run)
     exception(run)
     malformed_start(run)
 
@@ -251,6 +255,54 @@ def people(run: Run, automation: str) -> None:
         answer = run.http.post(run.stack.functions[name].url, content=raw, headers=signed | JSON)
         run.answers.append(answer.text)
         assert answer.status_code == 401
+
+
+def together(run: Run, automation: str) -> None:
+    """Let all functions be one, in a process that has every key, and be asked for what works and what does not."""
+    stage("together")
+    process = FunctionProcess("together", run.stack.environment, log=run.stack.directory / "together.log")
+    try:
+        process.wait_until_ready()
+        file = {"bucket": BUCKET, "name": "well.mp4"}
+        for name, body, method in (
+            ("on-upload", file | {"automation_id": automation}, "POST"),
+            ("push-back", file | {"kind": "video", "destination": f"s3://{BUCKET}/processed/t.mp4"}, "POST"),
+            ("create-connection", {}, "GET"),
+        ):
+            url = f"{process.url}/{name}"
+            assert run.ask(name, body, url=url).is_success
+            with run.failing("ittybit", method, ".*", status=403, body=run.echo):
+                assert run.ask(name, body, url=url).status_code == 503
+            assert run.ask(name, run.echo, url=url).status_code == 422
+        assert run.ask("elsewhere", run.echo, url=f"{process.url}/elsewhere").status_code == 404
+    finally:
+        process.stop()
+
+
+def page(run: Run) -> None:
+    """Let a user see in the page, in the shared status and in the broadcast that a file of theirs has failed."""
+    set_up(run.stack)
+    with closing(Page(run.stack)) as page:
+        run.developer = page.address.partition("=")[2]
+        told = run.kept(run.http.get(f"{page.origin}/project.json")).json()
+        user = {"apikey": told["publishable_key"], "Authorization": f"Bearer {told['access_token']}"}
+        name = f"{page.user}/mine.mp4"
+        with run.failing("ittybit", "POST", r"/tasks|/automations/[^/]+/run", status=400, body=run.echo):
+            stored = run.http.post(
+                f"{run.stack.supabase_url}/storage/v1/object/{BUCKET}/{name}",
+                content=secrets.token_bytes(200),
+                headers=user | {"content-type": "video/mp4"},
+            )
+            assert run.kept(stored).status_code == 200
+            until(lambda: run.jobs(name, f"state = 'failed' and {STARRED}"), seconds=30)
+        shared = run.kept(run.http.get(f"{run.stack.supabase_url}/rest/v1/ittybit_files", headers=user))
+        assert shared.text.count("could not be processed") == 2
+        assert run.stack.sql("select 1 from realtime.messages where payload ->> 'state' = 'failed'")
+        developer = {"Authorization": f"Bearer {run.developer}"}
+        for path in ("rules", "doctor", f"explain?name={name}"):
+            assert run.kept(run.http.get(f"{page.origin}/developer/{path}", headers=developer)).status_code == 200
+        assert "***" in run.answers[-1]
+        assert run.kept(run.http.get(f"{page.origin}/developer/rules", headers=user)).status_code == 401
 
 
 def exception(run: Run) -> None:
