@@ -66,7 +66,7 @@ def _timed(target: Database, statement: LiteralString, objects: int) -> Callable
 
 
 def _peak(target: Database, statement: LiteralString) -> float:
-    """Bytes that a fresh database process has of its own at the most: without what all of them share."""
+    """Bytes that a fresh database process has of its own at most, without shared memory."""
     with target.another() as connection:
         process = psutil.Process(connection.info.backend_pid)
         ended, peak = threading.Event(), [0]

@@ -75,7 +75,7 @@ class Caller:
         return done / took
 
     def claim(self, batch: int) -> list[dict[str, Any]]:
-        """Claim jobs, start each in no time and keep that for the next claim; what was started has succeeded."""
+        """Claim jobs and keep the reports for the next claim: each start is instant, each started job has succeeded."""
         values = [self._function, self._project, batch, json.dumps(self._reports)]
         row = self.connection.execute(_CLAIM, values, prepare=True).fetchone()
         answer = json.loads(row[0]) if row else {}
@@ -93,7 +93,7 @@ class Caller:
 
 
 def measure(small: bool) -> list[Row]:
-    """Measure the row: what holds is that it goes on, slower, under a snapshot."""
+    """Measure the row; under a snapshot claims go on, slower."""
     open_rows, finished, jobs, rounds = (600, 100, 100, 1) if small else (100_000, 1_000_000, 5000, 5)
     with (
         database(durable=True, shared_buffers="512MB", max_wal_size="8GB") as target,

@@ -1,4 +1,4 @@
-"""More of everything: several functions and several callers at once, and no job claimed or started twice.
+"""Several functions and several callers at once, and no job claimed or started twice.
 
 The first two steps of docs/scale.md, tried with the database and the functions as deployed; commits wait for the disk,
 as hosted. Every wake-up is delivered twice, as pg_net does when it fails in the middle of a batch.

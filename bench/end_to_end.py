@@ -101,7 +101,7 @@ def _upload_to_start(small: bool) -> Row:
 
 
 def _unsent(one: Way, name: str) -> None:
-    """Store an object of which nobody is told."""
+    """Store an object without a wake-up."""
     one.target.admin.execute("update ittybit.functions set url = null")
     one.target.put(name)
     one.target.admin.execute("update ittybit.functions set url = %s where name = 'on-upload'", [one.function.url])

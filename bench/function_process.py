@@ -63,7 +63,7 @@ def deployed(*, small: bool) -> Path:
 
 
 def environment(upstream: str) -> dict[str, str]:
-    """Return what the functions are given, every address being the one upstream's."""
+    """Return the functions' environment, in which every address is the upstream's."""
     return {
         "ITTYBIT_API_KEY": "ittybit_key_of_the_benchmarks",
         "ITTYBIT_API_URL": upstream,

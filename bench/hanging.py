@@ -73,7 +73,7 @@ def measure(small: bool) -> list[Row]:
 
 @contextlib.contextmanager
 def _hanging() -> Iterator[str]:
-    """Give the address of what takes every call and answers none."""
+    """Give the address of a server that takes every call and answers none."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         taken: list[socket.socket] = []
 

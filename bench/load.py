@@ -1,4 +1,4 @@
-"""Calls in quantity: prebuilt requests on kept-alive connections, so that the calling costs next to nothing."""
+"""Many calls at little cost: prebuilt requests on kept-alive connections."""
 
 from __future__ import annotations
 

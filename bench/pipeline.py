@@ -1,4 +1,4 @@
-"""All that lies between an upload and ittybit, warm and ready.
+"""Every part between an upload and ittybit, warm and ready.
 
 The stand-in pg_net sends; a function in a process of its own claims, starts and reports; the RPCs are the database's.
 """
@@ -21,7 +21,7 @@ _POST = "select net.http_post(url := %s, body := '{}')"
 
 @dataclass(frozen=True)
 class Way:
-    """A database, a function, and what it calls."""
+    """A database, a function, and the server that it calls."""
 
     target: Database
     upstream: Upstream

@@ -1,4 +1,4 @@
-"""Measuring two or more things in turns, so that whatever else the machine does befalls all of them alike."""
+"""Measures two or more cases in turns, so that other work on the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def pin(core: int, process: int = 0) -> None:
-    """Keep a process (0: this thread) and whatever it starts from now on, to one core; does nothing but on Linux."""
+    """Keep a process (0: this thread), and the processes that it starts from now on, to one core; on Linux alone."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(process, {core})
 

@@ -1,4 +1,4 @@
-"""What the triggers add to an upload and a delete, in order and with each part of ours broken.
+"""The cost that the triggers add to an upload and a delete, in order and with each part of the project broken.
 
 Baseline: the same statements in the same run with the triggers disabled. Each case is a transaction of its own, as
 storage-api has it; rounds take turns, and the median of the rounds counts. Run: ``python -m bench.trigger_cost``.

@@ -1,4 +1,4 @@
-"""Rows 1 to 3: what the trigger adds to an upload alone, to one in a burst, and to one that no rule is for."""
+"""Rows 1 to 3: the cost that the trigger adds to a single upload, to one in a burst, and to one without a rule."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _prepare(target: Database, trigger: str | None) -> None:
 
 
 def _matching(target: Database, uploads: int, rounds: int) -> list[Row]:
-    """What each trigger adds: ours with a wake-up and without, beside the least that keeps the same promise."""
+    """The cost of each trigger: ours with a wake-up and without, beside the least that keeps the same promise."""
     target.rules(MATCHING)
     triggers = {"none": (None, True), "guide": (GUIDE, True), "least": (LEAST, True)}
     triggers |= {"alone": (OURS, True), "burst": (OURS, False)}

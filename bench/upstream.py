@@ -1,4 +1,4 @@
-"""What the functions call, as cheap as it can be: the two RPCs and ittybit; and a webhook's receiver.
+"""The servers that the functions call, made as cheap as possible: the two RPCs and ittybit; and a webhook's receiver.
 
 A process of its own (``python -m bench.upstream``), so that it has a core beside the functions'. The first line that it
 says is its address; from then on, with a database, it says when each start and each webhook arrived: what it is, Unix
@@ -199,7 +199,7 @@ class Upstream:
         return self._said["hook"].get(timeout=60)
 
     def calls(self) -> Counter[str]:
-        """How often the functions have called, by what for; with a database only."""
+        """How often the functions have called, by purpose; with a database only."""
         with urllib.request.urlopen(f"{self.origin}/calls") as answer:  # noqa: S310 - our own loopback address
             return Counter(json.load(answer))
 

@@ -33,7 +33,7 @@ class Vulnerability(BaseModel):
 
 
 class Dependency(BaseModel):
-    """What pip-audit says of one package; ``skip_reason`` is set when the database has no answer."""
+    """pip-audit's result for one package; ``skip_reason`` is set when the database has no answer."""
 
     name: str
     version: str = ""
@@ -42,7 +42,7 @@ class Dependency(BaseModel):
 
 
 class Audit(BaseModel):
-    """What pip-audit prints."""
+    """pip-audit's output."""
 
     dependencies: list[Dependency]
 
@@ -65,7 +65,7 @@ def main(pip_audit: Sequence[str] = PIP_AUDIT) -> int:
 
 
 def _ask(pip_audit: Sequence[str], database: str) -> list[Dependency]:
-    """What one database knows; nothing when it cannot be reached."""
+    """One database's vulnerabilities; none when it cannot be reached."""
     command = [*pip_audit, "--requirement", str(DEPLOYED), "--vulnerability-service", database, *OPTIONS]
     try:
         # Its exit status is 1 for a vulnerability and for a fault of its own: what it printed tells them apart.

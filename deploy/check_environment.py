@@ -13,7 +13,7 @@ from shared import settings
 
 
 def main(environment: Mapping[str, str] = os.environ) -> int:
-    """Say what no function would start with; return 1 if there is anything."""
+    """Print the settings that no function would start with; return 1 if there are any."""
     try:
         given = settings.load(environment)
     except SystemExit as stopped:

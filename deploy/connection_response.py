@@ -1,4 +1,4 @@
-"""What create-connection answered, in words: the answer on standard input, its HTTP status and the env file's name."""
+"""create-connection's answer in words. It takes the answer on standard input, its HTTP status, the env file's name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _at_the_host(status: str) -> str:
 
 
 def _problem(status: str, problem: dict[str, Any], env_file: str) -> tuple[str, str]:
-    """What is wrong, and what to do."""
+    """The problem and its remedy."""
     faults = [f"{fault.get('field')}: {fault.get('message')}" for fault in problem.get("errors") or []]
     what = "\n  ".join([str(problem.get("detail") or problem.get("title") or f"it answers {status}"), *faults])
     if status == "401":

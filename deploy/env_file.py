@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 class EnvFileError(Exception):
-    """The file cannot be read or written; the message says where, and never what stands there."""
+    """The file cannot be read or written; the message says where, without the text there."""
 
 
 def read(file: Path) -> dict[str, str]:
@@ -67,7 +67,7 @@ def keep(file: Path, name: str, value: str) -> None:
 
 
 def _bindings(file: Path) -> Iterator[Binding]:
-    """Give what the file says, in order, with its comments and blank lines."""
+    """Yield the file's lines, in order, with its comments and blank lines."""
     try:
         # Some editors begin a file with a byte-order mark.
         text = file.read_bytes().decode("utf-8-sig")

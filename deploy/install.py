@@ -23,7 +23,7 @@ OLDEST = (3, 11)
 
 
 def main(stamp: Path, requirements: Path) -> str | None:
-    """Install, unless another process has done so meanwhile; return what went wrong."""
+    """Install, unless another process has done so meanwhile; return the error, if any."""
     if sys.version_info < OLDEST:
         found = f"{sys.version_info[0]}.{sys.version_info[1]}"
         return f"Python 3.11 or newer is needed, this is {found}: make PYTHON=python3.12 …"

@@ -47,7 +47,7 @@ class JobStarted(Exact):
 
 
 class ServiceFault(Exact):
-    """What a service said, or what happened to the call."""
+    """A service's error, or the failure of the call."""
 
     service: Service
     status: int | None = Field(description="Its HTTP status; null when it gave no answer.")
@@ -56,7 +56,7 @@ class ServiceFault(Exact):
 
 
 class Drained(Exact):
-    """What a wake-up came to: how many jobs were claimed, and what their steps came to."""
+    """The answer to a wake-up: how many jobs were claimed, and how many steps had each outcome."""
 
     claimed: int = Field(description="0 when nothing was due.")
     started: int = 0
@@ -81,7 +81,7 @@ class Skipped(Exact):
 
 
 class FieldFault(Exact):
-    """What is wrong with one field of the request."""
+    """The error of one field of the request."""
 
     field: str
     message: str

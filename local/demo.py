@@ -122,7 +122,7 @@ def _check(file: Path) -> None:
 
 
 def _key(file: Path) -> str:
-    """The file's name, without what Supabase refuses in a key."""
+    """The file's name, without the characters that Supabase refuses in a key."""
     return re.sub(r"[^A-Za-z0-9_!.*'() &$@=;:+,?-]", "_", file.name)
 
 

@@ -1,4 +1,4 @@
-"""Whether the embedded stack can write where it must, asked before anything is started."""
+"""The check that the embedded stack can write its folders, made before anything starts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class DiskSpaceError(RuntimeError):
 
 
 def check_disk_space(*folders: Path, megabytes: int = NEEDED_MEGABYTES) -> None:
-    """Return when these folders, and the one for temporary files, can be written and have so much room.
+    """Return if these folders, and the one for temporary files, can be written and have this much space.
 
     Raises:
-        DiskSpaceError: one is not so.
+        DiskSpaceError: one cannot be written, or has less.
     """
     # Where Python finds it unusable it would take another folder, and what it starts would not.
     temporary = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())

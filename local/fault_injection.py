@@ -1,4 +1,4 @@
-"""Faults on demand for an HTTP stand-in: answers with an error, hangs, and dropped connections.
+"""Fault injection for an HTTP stand-in: errors, hangs and dropped connections, as a test orders them.
 
 ``Faults`` is WSGI middleware. It goes between a stand-in's application and ``local.server.Server``, whose
 werkzeug hands the connection over in ``environ['werkzeug.socket']``: dropping a connection needs that server
@@ -45,7 +45,7 @@ class Fault:
     seen: int = field(default=0, init=False)
 
     def wants(self, request: Request) -> bool:
-        """Whether it is to befall this request, which is counted if it matches."""
+        """Whether this request gets the fault; a request that matches is counted."""
         if self.method not in {None, request.method} or self.path.fullmatch(request.path) is None:
             return False
         self.met += 1

@@ -30,7 +30,7 @@ _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class FunctionError(RuntimeError):
-    """A function did not start; the message is what it said."""
+    """A function did not start; the message is its output."""
 
 
 def stage(*names: str) -> None:
@@ -119,7 +119,7 @@ class FunctionProcess:
         return self.log.read_text(errors="replace")[-4000:].strip() or "(it said nothing)"
 
     def stop(self) -> None:
-        """End it as a host does: SIGTERM, so that what is under way is answered; SIGKILL when it takes too long."""
+        """End it as a host does: SIGTERM, so that current calls are answered; SIGKILL when that takes too long."""
         if self._process.poll() is None:
             self._process.terminate()
             try:

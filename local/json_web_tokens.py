@@ -17,7 +17,7 @@ _EXPIRED: Final = '"exp" claim timestamp check failed'
 
 
 class InvalidToken(Exception):
-    """Why a token does not hold; the message is what a client reads."""
+    """A token is refused; the message is for the client."""
 
 
 def verify(token: str, secret: str, now: datetime) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Media files on this machine: make a clip, and tell what a file holds."""
+"""Media files on this machine: make a clip, and probe a file."""
 
 from __future__ import annotations
 

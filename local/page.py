@@ -119,7 +119,7 @@ class Page:
 
 
 def set_up(stack: Stack) -> None:
-    """Do what the page asks of a project: policies, the shared status, and a rule for pictures beside the demo's."""
+    """Set up a project for the page: policies, the shared status, and a rule for pictures beside the demo's."""
     # A hosted project lets `postgres` make policies on storage.objects; plain PostgreSQL wants their owner for that.
     with psycopg.connect(stack.postgres.dsn(SUPERUSER)) as connection:
         connection.execute((FOLDER / "policies.sql").read_bytes())

@@ -45,7 +45,7 @@ class _Job(NamedTuple):
 
 @dataclass
 class _Task:
-    """What the worker remembers of a job: when it last began, the minute it last looked at, runs owed, its run."""
+    """The worker's state of a job: when it last began, the minute it last looked at, runs owed, its current run."""
 
     begun: float
     minute: datetime
@@ -94,7 +94,7 @@ class PgCronWorker:
                 self._stopping.wait(1)
 
     def _look(self, jobs: list[_Job]) -> None:
-        """Start what is due and idle, and forget the jobs that are no more."""
+        """Start the idle jobs that are due, and forget the jobs that were removed."""
         now, minute = time.monotonic(), datetime.now(UTC).replace(second=0, microsecond=0)
         for job in jobs:
             task = self._tasks.setdefault(job.jobid, _Task(now, minute))
@@ -135,7 +135,7 @@ class PgCronWorker:
 
 
 def _execute(connection: psycopg.Connection, command: str) -> str:
-    """Run the command, of any number of statements, in one transaction; return what the last one came to."""
+    """Run the command, of any number of statements, in one transaction; return the last one's status."""
     cursor = connection.execute(command.encode())
     while cursor.nextset():
         pass

@@ -82,7 +82,7 @@ class PgNetWorker:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the worker; it first sends what is in the queue already."""
+        """Start the worker; it first sends the queue as it is."""
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
@@ -99,7 +99,7 @@ class PgNetWorker:
         self.stop()
 
     def resume(self) -> None:
-        """Bring the paused worker back; it first sends what has queued up."""
+        """Resume the paused worker; it first sends the requests that have queued up."""
         self.start()
 
     def fail_batches(self, count: int) -> None:

@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class _Exchange:
-    """One request and what came back."""
+    """One request and its outcome."""
 
     def __init__(self, queued: Queued) -> None:
         self.curl = pycurl.Curl()
@@ -83,7 +83,7 @@ class _Exchange:
             self._headers[name] = value.strip()
 
     def answer(self, error: int | None) -> Answer:
-        """What pg_net makes of it: the response, or the words for libcurl's error."""
+        """The outcome in pg_net's form: the response, or its text for libcurl's error."""
         queued, curl = self._queued, self.curl
         if error == pycurl.E_OPERATION_TIMEDOUT:
             return Answer(queued.id, timed_out=True, error_msg=_timed_out(curl, queued.timeout_milliseconds))

@@ -154,7 +154,7 @@ class Postgres:
         return str(self._binaries / name)
 
     def _as_user(self) -> dict[str, Any]:
-        """Return what makes a subprocess run as the server's user, with no setting from outside."""
+        """Return the arguments that make a subprocess run as the server's user, without settings from outside."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         common: dict[str, Any] = {"cwd": "/", "env": environment}
         if self._user is not None:

@@ -62,7 +62,7 @@ class _Function(NamedTuple):
 
 
 class PostgRest(Blueprint):
-    """What ``create_blueprint`` makes."""
+    """The blueprint that ``create_blueprint`` makes."""
 
     def __init__(self, connections: Connections) -> None:
         super().__init__("postgrest", __name__)

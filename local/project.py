@@ -31,7 +31,7 @@ KEPT = {"kind": "audio", "options": {"format": "mp3"}}
 
 
 class Project:
-    """What a developer does over HTTP and SQL, against the stack's addresses."""
+    """A developer's steps over HTTP and SQL, against the stack's addresses."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack

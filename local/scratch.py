@@ -1,4 +1,4 @@
-"""Temporary folders and processes that do not outlive this process, however it ends.
+"""Temporary folders and processes that end with this process, even if it is killed.
 
 A watchdog, which is a shell of its own, acts as soon as this process is gone. What is left all the same, when the
 machine stops or the watchdog is killed as well, is removed by the next process that makes such a folder.

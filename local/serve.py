@@ -188,7 +188,7 @@ def _place(url: str | None) -> tuple[str, int]:
 
 
 def environment_of(stack: Stack) -> dict[str, str]:
-    """Return what a developer has of such a project: the functions' variables, the database, and where things are."""
+    """Return the variables of such a project: the functions', and the addresses of the database and the rest."""
     socket = urlencode({"host": conninfo_to_dict(stack.postgres.dsn("postgres"))["host"]})
     return {
         **stack.environment,
@@ -223,7 +223,7 @@ def _left(environment: Mapping[str, str], directory: Path) -> Iterator[Path]:
 
 
 def _wait(*checks: Callable[[], None]) -> None:
-    """Wait to be interrupted, or for a check to raise what has ended."""
+    """Wait for an interrupt, or until a check raises the error of a part that has ended."""
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(0.5)

@@ -17,7 +17,7 @@ class _QuietHandler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's name for it
-        """Drop the line: each stand-in keeps its own journal of what matters."""
+        """Drop the line: each stand-in keeps its own journal."""
 
 
 class Server:

@@ -1,4 +1,4 @@
-"""Threads that end by an error, told to whoever waits for their work."""
+"""Reports the error that ended a thread to the thread that waits for its work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one writes by hand for a queued job: three calls on one shared client, and nothing around them."""
+"""A function written by hand for a queued job: three calls on one shared client."""
 
 import os
 from typing import Any

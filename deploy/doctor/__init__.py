@@ -1,4 +1,4 @@
-"""The doctor: looks at a project from outside and from its database, and says what is wrong and what to do about it.
+"""The doctor: checks a project from outside and in its database, and prints each problem with its remedy.
 
 ``python -m deploy.doctor`` prints one line for each check. Nothing is changed: the probe that tries the S3 keys is
 deleted again (a rule that it fits notes it as skipped), and the jobs that the functions are asked for do not exist.

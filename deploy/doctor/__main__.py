@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
 
 
 def _printed(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Print each as it comes, and what they come to at the end."""
+    """Print each finding as it comes, and the count at the end."""
     counts = dict.fromkeys(_COLOURS, 0)
     for finding in findings:
         counts[finding.verdict] += 1

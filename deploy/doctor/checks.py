@@ -62,7 +62,7 @@ def _secrets(environment: Mapping[str, str]) -> list[str]:
 
 
 class _Examination:
-    """One look at one project; what a check found out, the later ones use."""
+    """One examination of one project; later checks use what earlier ones found out."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -144,7 +144,7 @@ class _Examination:
             yield self._compare(finding, database, self._settings) if self._settings else finding
 
     def _compare(self, finding: Finding, database: Database, settings: Settings) -> Finding:
-        """Hold what is in order in the database against what is known here."""
+        """Compare a finding of the database with the settings here."""
         if finding.verdict == "ok" and finding.check == "secret":
             self._signing = database.signing_secret(settings.functions_secret)
             return agree(finding, self._signing, settings.functions_secret)
@@ -244,7 +244,7 @@ def _needs(check: str, other: str) -> Finding:
 
 
 def _attempt(check: str, look: Callable[[], Finding]) -> Finding:
-    """Make one check; what it meets on the way is its finding."""
+    """Make one check; an error becomes its finding."""
     try:
         return look()
     except ServiceError as error:

@@ -52,7 +52,7 @@ class Rule(BaseModel):
 
 
 class Setup(BaseModel):
-    """What the checks from outside need to know of the database."""
+    """The facts of the database that the checks from outside need."""
 
     project: str | None
     on_upload_url: str | None
@@ -106,15 +106,15 @@ class Database:
             return self._connection.execute(query.encode()).fetchall()
 
     def lacking(self) -> list[str]:
-        """What it lacks of a Supabase project's; nothing where it is one."""
+        """The parts of a Supabase project that it lacks; none if it is one."""
         return [str(row["lacking"]) for row in self._rows(NOT_SUPABASE.read_text())]
 
     def findings(self) -> list[Finding]:
-        """What the database finds itself."""
+        """The database's own findings."""
         return TypeAdapter(list[Finding]).validate_python(self._rows("select * from ittybit.doctor()"))
 
     def setup(self) -> Setup:
-        """What the checks from outside need to know."""
+        """The facts that the checks from outside need."""
         [row] = self._rows(
             """
             select

@@ -1,4 +1,4 @@
-"""What a check comes to."""
+"""A check's finding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The functions from outside: there, without a redirect, open to whoever holds the secret and to nobody else."""
+"""Checks of the functions from outside: each answers without a redirect, and to callers with the secret alone."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _OWN_FIELD = {"on-upload": "automation_id", "push-back": "destination"}
 
 
 class Fault(BaseModel):
-    """What is read of one field at fault."""
+    """The part of a field's error that is read."""
 
     field: str = ""
 
 
 class Told(BaseModel):
-    """What is read of an answer, a success or a problem."""
+    """The part of an answer that is read, of a success or a problem."""
 
     claimed: int | None = None
     detail: str = ""
@@ -44,7 +44,7 @@ class Told(BaseModel):
 
 @dataclass(frozen=True)
 class Visit:
-    """One function, looked at; ``ahead`` is its clock against this machine's, in seconds, where it told."""
+    """One function's finding; ``ahead``: how far its clock is ahead of this machine's, in seconds, if known."""
 
     finding: Finding
     ahead: float | None = None
@@ -99,7 +99,7 @@ def clocks(visits: dict[str, Visit], database_ahead: float | None) -> Finding:
 
 
 def _lets_strangers_in(name: str, answer: Answer) -> Finding | None:
-    """What is wrong with the answer to a signature that nobody's secret made, or None when it is our function's 401."""
+    """The fault in the answer to a signature by an unknown secret, or None when it is our function's 401."""
     if answer.status == 401 and answer.headers.get("content-type", "").startswith("application/problem+json"):
         return None
     if 300 <= answer.status < 400:
@@ -130,7 +130,7 @@ def _is_another(name: str, answer: Answer, variable: str) -> Finding | None:
 
 
 def _cannot_work(name: str, answer: Answer) -> Finding | None:
-    """What is wrong with the answer to a wake-up: it takes the ledger to give it."""
+    """The fault in the answer to a wake-up, which takes the ledger to give."""
     told = _told(answer)
     if answer.status == 200 and told.claimed is not None:
         return None
@@ -164,6 +164,6 @@ def _told(answer: Answer) -> Told:
 
 
 def _place(url: str) -> str:
-    """An address without what may be secret in it."""
+    """An address without the parts that may be secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"

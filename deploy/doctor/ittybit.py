@@ -21,7 +21,7 @@ JOB_KINDS = ("video", "audio", "image", "animation", "adaptive_video")
 
 
 class Automation(BaseModel):
-    """What is read of an automation; the documents agree on its status alone (``active`` or ``paused``)."""
+    """The part of an automation that is read; the documents agree only on its status (``active`` or ``paused``)."""
 
     status: str = ""
 

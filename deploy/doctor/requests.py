@@ -1,4 +1,4 @@
-"""One request as it comes back: with its status, headers and body, whatever they are, and within a time limit.
+"""One request and its answer, of any status, headers and body, within a time limit.
 
 ``shared.http`` is for calls that are to succeed; here a refusal is an answer, and so is a redirect.
 """

@@ -46,7 +46,7 @@ def key(settings: Settings) -> Finding:
 
 
 def _kind(settings: Settings) -> tuple[str, Finding | None]:
-    """What sort of key it is, and whether it is another project's."""
+    """The kind of key, and a failure if it is another project's."""
     given = settings.supabase_secret_key
     if given.startswith("sb_secret_"):
         return "a secret key", None

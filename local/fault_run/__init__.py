@@ -1,4 +1,4 @@
-"""The fault run: the embedded stack under load while everything fails that can, and a count of what came of it.
+"""The fault run: the embedded stack under load and faults, and a count of every broken promise.
 
 ``main`` is the command, ``run`` the run. ``plan`` says what happens when, ``chaos`` brings it about while ``uploads``
 goes on, ``settling`` lets it come to its end, and ``witness`` counts.

@@ -1,4 +1,4 @@
-"""The fourth scenario: each part of ours breaks for a moment while objects are stored, overwritten and deleted.
+"""The fourth scenario: each part of the project breaks for a moment while objects are stored, overwritten and deleted.
 
 Storage must not notice: what fails or takes over 2 s then is harm like any other. What the broken triggers could not
 record is the sweep's to find once the part is mended, and must be processed like everything else.
@@ -107,7 +107,7 @@ def _name(part: str, which: str) -> str:
 
 @contextlib.contextmanager
 def _broken(stack: Stack, part: str) -> Iterator[None]:
-    """Break a part, and mend it at the end, whatever was done meanwhile."""
+    """Break a part, and repair it at the end of the block."""
     broken, mended = BREAKAGES[part]
     with psycopg.connect(stack.postgres.dsn(SUPERUSER), autocommit=True) as admin:
         # Whoever alters a table waits for those who use it, and holds up all who come after.

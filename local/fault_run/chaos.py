@@ -1,4 +1,4 @@
-"""The faults of a plan, brought about while the load runs, and counted as they happen."""
+"""Makes the faults of a plan while the load runs, and counts them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Chaos:
         )
 
     def go_on(self, done: float) -> None:
-        """Do what is due when this part of the load, 0 to 1, is done."""
+        """Make the faults that are due when this part of the load, 0 to 1, is done."""
         if self._waiting and self._waiting[0][0] <= done:
             _, mishap = self._waiting.pop(0)
             if self._mishaps[mishap]():
@@ -84,7 +84,7 @@ class Chaos:
             self._is_held = self._holds()
 
     def finish(self) -> None:
-        """Do what is left when the load is done; what is idle is hurried, so that there is something to befall."""
+        """Make the remaining faults after the load; idle jobs are made due, so that each fault meets some work."""
         self._hurries = True
         self._hurry()
         self.go_on(1)
@@ -139,7 +139,7 @@ class Chaos:
         return came
 
     def _send_queue_twice(self) -> bool:
-        """Let pg_net's worker die once it has sent what is in its queue: it sends all of it again."""
+        """Kill pg_net's worker after it has sent its queue: it sends all of it again."""
         sent = self._wake_ups.sent
         self._host.pg_net.fail_batches(1)
         return self._comes(lambda: self._wake_ups.sent > sent)

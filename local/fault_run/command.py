@@ -17,7 +17,7 @@ from shared.ittybit import GENERATIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run once, print and write what came of it; return 0 if every promise was kept, else 1."""
+    """Run once, print and write the report; return 0 if every promise was kept, else 1."""
     parser = argparse.ArgumentParser(prog="python -m local faults", description="The stack under load and faults.")
     parser.add_argument("--uploads", type=int, default=300, help="how many objects (300)")
     parser.add_argument("--seed", type=int, default=1, help="plans the same load and faults each time (1)")

@@ -1,4 +1,4 @@
-"""When the database was down: what failed then is nobody's fault but ours who killed it."""
+"""The times when the run had killed the database: an upload that fails then does not count as harmed."""
 
 from __future__ import annotations
 

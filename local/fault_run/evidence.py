@@ -1,4 +1,4 @@
-"""Gathering the evidence, each piece from whom it concerns."""
+"""Collects the evidence of a run from each server that has a part of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold when all is done: an idle hour makes no call, and every object is explained."""
+"""The checks after a run: an idle hour makes no call, and every object is explained."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ order by o.name
 
 
 def idle_hour(stack: Stack) -> None:
-    """Do what pg_cron does in an hour, without waiting for it to pass."""
+    """Make an hour of pg_cron's ticks at once."""
     with psycopg.connect(stack.postgres.dsn("postgres"), autocommit=True) as connection:
         for statement, times in _HOUR:
             for _ in range(times):

@@ -1,4 +1,4 @@
-"""The second scenario: the function host is gone for four days, and comes back.
+"""The second scenario: the functions are gone for four days, and come back.
 
 The days are not waited for: with no function alive, all rows of the time are moved back, evenly over the four days.
 """
@@ -78,7 +78,7 @@ def go_away_for_days(
 
 
 def _knock(stack: Stack) -> int:
-    """Look as pg_cron does, and wait until pg_net has tried what it was given."""
+    """Make pg_cron's tick, and wait until pg_net has sent its queue."""
     [(sent,)] = stack.sql("select ittybit.wake_functions()")
     while stack.sql("select 1 from net.http_request_queue limit 1"):
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Where the run's functions and workers live: they can be killed, brought back, and all be brought to rest."""
+"""The host of the run's functions and workers: it kills them, starts them again, and brings all of them to rest."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Host:
         return host
 
     def kill(self, names: Iterable[str]) -> None:
-        """End functions with SIGKILL, whatever they are at."""
+        """End functions with SIGKILL, in the middle of their work."""
         for name in names:
             self._stack.functions[name].kill()
 
     def dismiss(self) -> None:
-        """End the working functions in order: each finishes what it is at."""
+        """End the working functions in order: each finishes its current calls."""
         for name in WORKING:
             self._stack.functions[name].stop()
 

@@ -1,4 +1,4 @@
-"""What happens when, by the seed alone: the load, and the faults beside it.
+"""The plan of a run, made from the seed alone: the load, and when each fault happens.
 
 A fault is planned as the place of what it befalls: the 17th start at ittybit, the 23rd claim, the moment when a third
 of the load is done. Which jobs that is depends on the threads, and so differs from run to run; how much of what happens
@@ -119,7 +119,7 @@ class Step:
 
 @dataclass(frozen=True)
 class HttpFault:
-    """What befalls the requests at these places among all that match; see ``local.fault_injection.Faults.add``."""
+    """A fault of the requests at these places among all that match; see ``local.fault_injection.Faults.add``."""
 
     kind: str
     origin: Origin
@@ -187,7 +187,7 @@ def _places(chance: random.Random, among: int, shares: Sequence[float]) -> list[
 
 
 def _steps(chance: random.Random, uploads: int) -> tuple[Step, ...]:
-    """Each object's upload, and after some of them at once or much later what else becomes of the object."""
+    """Each object's upload, and for some of them an overwrite, a rename or a deletion, at once or much later."""
     placed: list[tuple[float, Step]] = [(item, Step(item, "upload")) for item in range(uploads)]
     for change, share in _CHANGES:
         for item in chance.sample(range(uploads), max(1, round(share * uploads))):

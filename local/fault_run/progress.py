@@ -1,4 +1,4 @@
-"""A line every few seconds while a run lasts; and how many jobs are open, for the load to wait on."""
+"""Prints a line every few seconds of a run, and counts the open jobs, which the load waits for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run came to: as JSON, and as a table for a person."""
+"""The report of a run: as JSON, and as a table for a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run from its beginning to its report."""
+"""One run, from the start of the stack to the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settling: without faults, until no job has anything left to do. Waits are cut short, but only those that are idle.
+"""Settling: without faults, until no job has a next step. Idle waits are cut short.
 
 What a job waits for may be shifted into the past (``due_at``) without making anything possible that real time would
 not, as long as nobody can be about to start it:
@@ -117,7 +117,7 @@ def _finish(stack: Stack, host: Host, deadline: float, say: Callable[[str], None
 
 
 def _sweep(stack: Stack) -> int:
-    """Let the sweep go round once from the beginning; return what it found to do."""
+    """Run one round of the sweep from the beginning; return how many jobs it made."""
     [(rounds, healed)] = stack.sql("select rounds, healed from ittybit.sweep")
     while stack.sql("select rounds from ittybit.sweep") < [(rounds + 2,)]:
         stack.sql("select ittybit.sweep_page()")

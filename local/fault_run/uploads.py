@@ -1,4 +1,4 @@
-"""The load: small objects through the storage server's REST API, overwritten, renamed and deleted underneath.
+"""The load: small objects, stored, overwritten, renamed and deleted through the storage server's REST API.
 
 What a client would do is done: a request that fails is sent again. It counts as harm unless the database was down.
 """

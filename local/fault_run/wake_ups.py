@@ -1,4 +1,4 @@
-"""Wake-ups disturbed on their way through pg_net: dropped, sent twice, delayed, sent in another order.
+"""Disturbs wake-ups in pg_net: drops, doubles, delays and reorders them.
 
 A wake-up carries no job, so none of this may do more than cost time.
 """
@@ -48,7 +48,7 @@ class WakeUps:
         return not self._kept and all(self._met > place for places in self._places.values() for place in places)
 
     def disturb(self, batch: list[Queued]) -> list[Queued]:
-        """Return what is sent in place of the batch."""
+        """Return the batch to send in place of this one."""
         with self._lock:
             self._batches += 1
             sent = [message for until, message in self._kept if until <= self._batches]
@@ -62,7 +62,7 @@ class WakeUps:
             return sent
 
     def end(self) -> None:
-        """Disturb nothing any more; what is delayed goes with the next batch."""
+        """Stop disturbing; delayed wake-ups go with the next batch."""
         with self._lock:
             self._places = {}
             self._kept = [(0, message) for _, message in self._kept]

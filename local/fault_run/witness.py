@@ -1,4 +1,4 @@
-"""What really happened, by ittybit's own journal and the storage server's own answers.
+"""Counts broken promises from ittybit's own journal and the storage server's answers.
 
 The ledger is asked for two things only: which content a mark belongs to, and what it says of a content in the end. What
 was bought, and how often, is ittybit's to say.
@@ -34,7 +34,7 @@ _MARK: Final = re.compile(r"[?&]job=([0-9a-f-]{36}\.\d+)(?:&|$)")
 
 
 class Job(NamedTuple):
-    """A row of the ledger, as far as it is asked; ``whole`` is all of it, told with what is found."""
+    """The columns of a ledger row that are read here; ``whole`` is the entire row, which a finding prints."""
 
     id: str
     rule: str
@@ -71,11 +71,11 @@ class Evidence:
     renamed_results: Collection[str] = ()
 
     def row_of(self, mark: str) -> str:
-        """What the ledger says of a mark's job."""
+        """The ledger's row of a mark's job."""
         return _told([job for job in self.jobs if job.id == mark.partition(".")[0]])
 
     def rows_for(self, rule: str, etag: str) -> str:
-        """What it says of a content under a rule, whatever the keys."""
+        """The ledger's rows of one content under one rule, under any key."""
         return _told([job for job in self.jobs if (job.rule, job.etag) == (rule, etag)])
 
 
@@ -85,7 +85,7 @@ def _told(jobs: Sequence[Job]) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is counted, each with what it was found by."""
+    """The counts, each with the findings behind it."""
 
     lost: list[str]
     started_twice: list[str]

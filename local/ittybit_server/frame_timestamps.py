@@ -1,4 +1,4 @@
-"""Moments for the frames of a stream, always later than those before: some files give none, or imprecise ones."""
+"""Timestamps for the frames of a stream, each later than the one before: some files have none, or imprecise ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _JITTER = Fraction(1, 10)
 
 
 class Timing:
-    """The moments of one stream.
+    """The timestamps of one stream.
 
     Args:
         rate: Frames of the picture per second, where the file does not say when one is shown.
@@ -22,7 +22,7 @@ class Timing:
         self._due: Fraction | None = None
 
     def settle(self, frame: VideoFrame | AudioFrame) -> None:
-        """Correct the frame's moment, if need be."""
+        """Correct the frame's timestamp, if need be."""
         base = frame.time_base or self._step
         stamps = [stamp * base for stamp in (frame.pts, frame.dts) if stamp is not None]
         if isinstance(frame, AudioFrame):

@@ -73,7 +73,7 @@ def jobs(records: Records, renderer: JobRenderer, starting: Starting) -> Bluepri
 
 
 def _check(body: JobBody) -> None:
-    """Check what the body's model cannot."""
+    """Make the checks that the body's model cannot make."""
     if body.input.startswith("s3://"):
         check_destination(body.input, "input", "input")
     elif not is_http(body.input):

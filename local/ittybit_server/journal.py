@@ -1,4 +1,4 @@
-"""The journal of what was started from outside, as a witness: each start is what ittybit would charge for."""
+"""The journal of accepted starts: ittybit would charge for each."""
 
 from __future__ import annotations
 

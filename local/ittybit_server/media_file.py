@@ -203,7 +203,7 @@ class MediaFile:
 
 
 def probe(path: Path) -> Media:
-    """What the file holds; nothing, if it is no media that FFmpeg knows."""
+    """The file's streams; none, if FFmpeg does not know it as media."""
     with MediaFile(path) as file:
         return file.media
 

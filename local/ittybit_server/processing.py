@@ -1,4 +1,4 @@
-"""What is done with one task: fetch the source, look into it, encode it, deliver the result.
+"""The work of one task: fetch the source, probe it, encode it, deliver the result.
 
 Every file of a task lies in a folder of its own below the run's, and children read their parent's output
 there or where it was published. ``adaptive_video`` writes many files: with a ``destination`` that ends in
@@ -41,7 +41,7 @@ class Processing:
         self._transfer = Transfer()
 
     def stop(self) -> None:
-        """Break off encoding and transfers: what is under way ends with ``StoppedError``."""
+        """Stop encoding and transfers: running ones end with ``StoppedError``."""
         self._stopped.set()
         self._transfer.stop()
 
@@ -82,7 +82,7 @@ class Processing:
         self._deliver(task, output)
 
     def _source(self, task: Task, folder: Path) -> tuple[File, Path]:
-        """What the task works on, which becomes its input, and where it lies."""
+        """The task's source, which becomes its input, and where the file is."""
         if task.parent and task.parent.output and task.parent.output_path:
             source, path = replace(task.parent.output, kind="internal"), task.parent.output_path
         elif task.input:

@@ -1,4 +1,4 @@
-"""What the server knows, in memory and guarded by one lock. Moments are Unix seconds, but for connections'."""
+"""The server's records, in memory, guarded by one lock. Times are Unix seconds, except in connections."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Job(Run):
 
 
 class Records:
-    """All records, oldest first. Whoever reads or changes one holds ``lock``, which may be taken again."""
+    """All records, oldest first. A reader or writer holds ``lock``, which is reentrant."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()

@@ -115,7 +115,7 @@ class Renderer:
         return "ready" if self.shapes.legacy_status and status == "succeeded" else status
 
     def error(self, error: dict[str, str] | None) -> dict[str, str] | str | None:
-        """What a task failed with."""
+        """The error that a task failed with."""
         return error["message"] if error and self.shapes.text_error else error
 
     def url(self, file: File) -> str:

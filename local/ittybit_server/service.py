@@ -70,7 +70,7 @@ class Ittybit:
 
     @property
     def journal(self) -> list[Entry]:
-        """What was accepted so far, oldest first."""
+        """The accepted starts, oldest first."""
         with self._records.lock:
             return list(self._starting.journal)
 
@@ -92,5 +92,5 @@ class Ittybit:
         self._workers.start()
 
     def stop(self) -> None:
-        """Kill what runs, cancel its tasks and remove temporary files; returns when no thread is left."""
+        """Stop running work, cancel its tasks and remove temporary files; return when no thread is left."""
         self._workers.stop()

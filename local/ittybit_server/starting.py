@@ -1,4 +1,4 @@
-"""Starting what costs something: the POSTs that do, their replays and the journal."""
+"""The POSTs that start paid work, their replays and the journal."""
 
 from __future__ import annotations
 

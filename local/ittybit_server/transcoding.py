@@ -98,7 +98,7 @@ class _Track(Protocol):
         """Encode a frame of this kind, whose moment is that of the output."""
 
     def end(self) -> None:
-        """Encode what is left."""
+        """Encode the remaining frames."""
 
 
 class _Picture:

@@ -24,7 +24,7 @@ class Workers:
         self._threads = [threading.Thread(target=self._take, daemon=True) for _ in range(count)]
 
     def start(self) -> None:
-        """Begin with what was submitted so far."""
+        """Start the work that was submitted so far."""
         for thread in self._threads:
             thread.start()
 

@@ -1,4 +1,4 @@
-"""What a client sends with an upload: the bytes as they arrive, and what it says of them."""
+"""The body of an upload: the bytes as they arrive, and the client's own metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is asking: what the gateway has found out about the request, for one operation."""
+"""The caller of one operation, as the gateway has identified it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ TRIAL_VERSION: Final = "1"
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One row; ``metadata`` is what the server measured, ``user_metadata`` what the uploader said."""
+    """One row; the server measured ``metadata``, the uploader sent ``user_metadata``."""
 
     id: UUID
     bucket_id: str
@@ -44,7 +44,7 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Target:
-    """Where an object goes, and whether it may replace what is there."""
+    """An object's destination, and whether it may replace the object there."""
 
     bucket: str
     key: str
@@ -53,7 +53,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Content:
-    """What a row says of the bytes: their version (a uuid), what was measured, and what the uploader said, or None."""
+    """A row's content: its version (a uuid), the measured metadata, and the uploader's metadata or None."""
 
     version: str
     metadata: Mapping[str, Any]
@@ -159,13 +159,13 @@ def lock_key(cursor: Cursor, bucket: str, name: str) -> None:
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row as it stands in an answer: what the API documents, times in UTC to the millisecond."""
+    """Return the row as an answer has it: the documented fields, times in UTC to the millisecond."""
     hidden = {"path_tokens", "archived_at", "is_delete_marker", "is_versioned"}
     return {name: to_json(value) for name, value in row.items() if name not in hidden}
 
 
 def described(stored: StoredObject) -> dict[str, Any]:
-    """Return what the info route says of an object; ``metadata`` in it is the uploader's."""
+    """Return the answer of the info route; its ``metadata`` is the uploader's."""
     return {
         "id": str(stored.id),
         "name": stored.name,

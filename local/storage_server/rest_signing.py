@@ -33,7 +33,7 @@ class BulkSigning(Signing):
 
 
 def add_routes(blueprint: Blueprint, store: Store, signer: UrlSigner) -> None:
-    """Add the routes to sign one key, to sign many, and to read what was signed."""
+    """Add the routes that sign one key, sign many keys, and read a signed object."""
 
     @blueprint.post("/object/sign/<bucket>/<key:key>")
     def sign(bucket: str, key: str) -> Response:

@@ -1,4 +1,4 @@
-"""What a project's settings say of the S3 protocol: Dashboard > Storage > S3."""
+"""A project's settings of the S3 protocol: Dashboard > Storage > S3."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from local.storage_server.store import Store
 
 @dataclass(frozen=True)
 class _Upload:
-    """What was said when the upload was created; ``mimetype`` None if nothing."""
+    """The metadata with which the upload was created; ``mimetype`` is None if none was given."""
 
     bucket: str
     key: str

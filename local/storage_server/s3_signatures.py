@@ -28,7 +28,7 @@ _TIMESTAMP: Final = "%Y%m%dT%H%M%SZ"
 
 @dataclass(frozen=True)
 class _Claim:
-    """What the client says it has signed, and its signature."""
+    """The parts that the client says it has signed, and its signature."""
 
     access_key_id: str
     scope: str

@@ -129,7 +129,7 @@ class Store:
             raise no_such_key()
 
     def delete_many(self, caller: Caller, bucket: str, keys: Sequence[str]) -> list[dict[str, Any]]:
-        """Remove what is there and the caller may remove, and return the rows."""
+        """Remove the objects that exist and that the caller may remove, and return their rows."""
         with self.database.transaction(caller) as cursor:
             rows = objects.delete(cursor, bucket, keys)
         for row in rows:

@@ -13,7 +13,7 @@ def iso_milliseconds(moment: datetime) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """Return a database value as it stands in JSON; what needs no change is returned as it is."""
+    """Return a database value as JSON has it; other values are returned unchanged."""
     if isinstance(value, datetime):
         return iso_milliseconds(value)
     return str(value) if isinstance(value, UUID) else value

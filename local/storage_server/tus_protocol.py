@@ -1,4 +1,4 @@
-"""What the tus protocol (tus.io, version 1.0.0) says in headers, read and refused as @tus/server 2.4 does."""
+"""The headers of the tus protocol (tus.io, version 1.0.0), read and refused as @tus/server 2.4 does."""
 
 from __future__ import annotations
 

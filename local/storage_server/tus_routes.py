@@ -154,7 +154,7 @@ class _Resumable:
         return reply(200, headers | {"Upload-Metadata": format_metadata(upload.metadata)})
 
     def _admit(self, caller: Caller, upload_id: UploadId) -> tuple[Caller, Target]:
-        """Return who the caller is, and what the upload may replace, by a signed request's token."""
+        """Return the caller and whether the upload may replace an object, from a signed request's token."""
         if self._signer is None:
             upsert = request.headers.get("x-upsert") == "true"
             return caller, Target(upload_id.bucket, upload_id.key, upsert)
@@ -171,7 +171,7 @@ class _Resumable:
         return caller, target, upload
 
     def _try(self, caller: Caller, target: Target, upload: Upload) -> None:
-        """Let row-level security decide; a token has been allowed what it is for when it was signed."""
+        """Let row-level security decide; a token was checked when it was signed."""
         if self._signer is None:
             self._store.try_write(caller, target, upload.trial_metadata, upload.user_metadata)
 

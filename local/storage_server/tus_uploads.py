@@ -1,4 +1,4 @@
-"""Resumable uploads on disk: what has arrived of each, and what was said of it when it was created."""
+"""Resumable uploads on disk: the bytes that have arrived, and the metadata from the creation."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class UploadId(BaseModel, frozen=True):
 
 
 class Upload(BaseModel):
-    """What is known of an upload besides its bytes; ``length`` is None until the client tells it."""
+    """An upload's metadata; ``length`` is None until the client sends it."""
 
     id: UploadId
     length: int | None
@@ -74,7 +74,7 @@ class Upload(BaseModel):
 
     @property
     def trial_metadata(self) -> dict[str, str | int]:
-        """What a row says of the upload when it is only tried."""
+        """The row that is written when an upload is only tried."""
         said = {"mimetype": self.mimetype, "contentLength": self.length}
         return {name: value for name, value in said.items() if value is not None}
 
@@ -104,7 +104,7 @@ class Uploads:
         self.save(upload)
 
     def save(self, upload: Upload) -> None:
-        """Keep what is known of the upload."""
+        """Store the upload's metadata."""
         self._info(upload.id).write_text(upload.model_dump_json())
 
     def get(self, upload_id: UploadId) -> Upload:
@@ -164,7 +164,7 @@ class Uploads:
         return self._files.take((upload_id.bucket, upload_id.key, upload_id.version), self._part(upload_id))
 
     def drop_bytes(self, upload_id: UploadId) -> None:
-        """Forget the bytes and whoever writes them."""
+        """Forget the bytes and their writer."""
         with self._lock:
             self._writing.pop(upload_id, None)
             self._part(upload_id).unlink(missing_ok=True)
