@@ -72,7 +72,7 @@ def test_the_plan_is_answered_and_nothing_is_done(older: Project) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 500])
-def test_what_is_recorded_is_exactly_the_plan(older: Project, size: int) -> None:
+def test_exactly_the_planned_objects_are_recorded(older: Project, size: int) -> None:
     plan = backfill(older)
     assert backfill(older, run=True) == plan | {"state": "running"}
     assert walk(older, size) == plan["files"]
@@ -97,7 +97,7 @@ def test_a_cap_is_the_first_of_the_plan_and_no_more(older: Project, size: int) -
     assert len(set(names(older))) == 6
 
 
-def test_what_goes_meanwhile_is_not_made_up_for_by_what_was_not_in_the_plan(older: Project) -> None:
+def test_objects_deleted_meanwhile_are_not_replaced_by_others_outside_the_plan(older: Project) -> None:
     backfill(older, run=True, cap=3)
     older.delete("1.mp4")
     assert walk(older) == 2
@@ -106,7 +106,7 @@ def test_what_goes_meanwhile_is_not_made_up_for_by_what_was_not_in_the_plan(olde
 
 
 @pytest.mark.parametrize("seen", [True, False])
-def test_what_is_stored_after_it_began_is_not_part_of_it(older: Project, seen: bool) -> None:
+def test_objects_stored_after_the_beginning_are_not_part_of_it(older: Project, seen: bool) -> None:
     backfill(older, run=True)
     if seen:
         older.put("0.mp4", "00.mp4", "9.mp4")
@@ -143,7 +143,7 @@ def test_an_object_without_an_owner_is_part_of_it_because_a_person_asked(older: 
     assert older.job("nobodys.mp4")["reason"] is None
 
 
-def test_what_starts_nothing_is_neither_planned_nor_recorded(database: Project) -> None:
+def test_objects_that_never_start_are_neither_planned_nor_recorded(database: Project) -> None:
     store(database, "processed/a.mp4", "reserved.mp4", ".ittybit/a.mp4", "hls/a/0.ts", age=OLD)
     store(database, "empty.mp4", "new/.emptyFolderPlaceholder", age=OLD, size=0)
     store(database, "a.mov", age=OLD)
@@ -234,7 +234,7 @@ def test_live_uploads_are_claimed_first(older: Project) -> None:
     assert (sorted(claimed[:2]), claimed[2][:-4].isdigit()) == (["live/1.mp4", "live/2.mp4"], True)
 
 
-def test_a_stop_skips_what_waits_and_nothing_that_was_or_may_have_been_started(older: Project) -> None:
+def test_a_stop_skips_waiting_jobs_and_none_that_may_have_started(older: Project) -> None:
     backfill(older, run=True)
     page(older)
     started, succeeded, _in_doubt = older.claim(jobs=3)
@@ -251,7 +251,7 @@ def test_a_stop_skips_what_waits_and_nothing_that_was_or_may_have_been_started(o
     assert older.value("select ittybit.stop_backfill('clips')") == 0
 
 
-def test_a_stopped_backfill_can_be_asked_for_again_and_takes_up_what_it_left(older: Project) -> None:
+def test_a_stopped_backfill_continues_when_it_is_asked_for_again(older: Project) -> None:
     backfill(older, run=True)
     page(older, 4)
     older.sql("update ittybit.jobs set state = 'succeeded', due_at = null where name = '0.mp4'")
@@ -301,7 +301,7 @@ def test_backfills_of_two_rules_run_side_by_side(older: Project) -> None:
         ({"cap": -1}, psycopg.errors.InvalidParameterValue),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused(
+def test_a_backfill_that_cannot_be_made_is_refused(
     older: Project, arguments: dict[str, Any], error: type[psycopg.Error]
 ) -> None:
     older.rule("off", enabled=False)

@@ -100,7 +100,7 @@ def test_no_name_makes_a_glob_slow(database: Project, glob: str) -> None:
     assert database.warnings == []
 
 
-def test_what_is_claimed_of_an_object_is_not_copied(database: Project) -> None:
+def test_claimed_metadata_of_an_object_is_not_copied(database: Project) -> None:
     database.rule(mimetype="video/*")
     claims = {"size": 1, "mimetype": "video/" + "x" * 500_000, "mine": "y" * 500_000, "eTag": "e"}
     with limited(database), database.writing("storage.object.upload") as connection:

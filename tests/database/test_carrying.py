@@ -16,7 +16,7 @@ def started_doubtful_and_waiting(database: Project) -> None:
     database.put("waiting.mp4")
 
 
-def test_an_overwrite_supersedes_what_waits_and_lets_run_what_started(database: Project) -> None:
+def test_an_overwrite_supersedes_waiting_jobs_and_leaves_started_ones(database: Project) -> None:
     database.rule()
     database.put("started.mp4")
     database.started("started.mp4", "runs/1")
@@ -53,7 +53,7 @@ def test_the_same_bytes_in_another_size_or_after_a_failure_are_bought(database: 
     assert [job["state"] for job in database.jobs("failed.mp4")] == ["failed", "queued"]
 
 
-def test_a_rename_carries_what_was_or_may_have_been_bought(database: Project) -> None:
+def test_a_rename_carries_jobs_that_started_or_may_have(database: Project) -> None:
     database.rule()
     started_doubtful_and_waiting(database)
     before = {job["name"]: job["id"] for job in database.jobs()}
@@ -82,7 +82,7 @@ def test_a_file_moved_into_reach_is_bought(database: Project) -> None:
     assert database.states() == [("clips/a.mp4", "queued", None)]
 
 
-def test_a_deleted_source_skips_what_waits_and_keeps_what_started_or_may_have(database: Project) -> None:
+def test_a_deleted_source_skips_waiting_jobs_and_keeps_those_that_may_have_started(database: Project) -> None:
     database.rule()
     started_doubtful_and_waiting(database)
     database.delete("waiting.mp4", "started.mp4", "doubtful.mp4")

@@ -8,7 +8,7 @@ from tests.database.project import Project, claim
 from tests.waiting import until
 
 
-def test_a_rename_during_a_claim_carries_what_the_claim_is_about_to_start(database: Project) -> None:
+def test_a_rename_during_a_claim_carries_the_job_that_is_about_to_start(database: Project) -> None:
     database.rule()
     database.put("a.mp4")
     renaming = threading.Thread(target=database.move, args=("a.mp4", "b.mp4"))

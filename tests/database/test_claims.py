@@ -58,7 +58,7 @@ def overlapping_claims(database: Project, function: str, jobs: int) -> tuple[lis
         return first, second.result()
 
 
-def test_a_start_is_told_everything_it_needs(lease: Row, database: Project) -> None:
+def test_the_claim_of_a_start_has_everything_it_needs(lease: Row, database: Project) -> None:
     job = database.job()
     assert database.value("select %s::timestamptz between now() - interval '5 s' and clock_timestamp()", lease["now"])
     assert lease | {"now": None} == {
@@ -78,7 +78,7 @@ def test_a_start_is_told_everything_it_needs(lease: Row, database: Project) -> N
     }
 
 
-def test_a_task_is_told_with_its_destination_filled_in_and_reserves_it(database: Project) -> None:
+def test_the_claim_of_a_task_has_its_destination_filled_in_and_reserves_it(database: Project) -> None:
     database.rule(bucket_id="published", task=TASK)
     database.put("clips/a.mov", bucket="published")
     assert (database.claim(), database.outputs()) == ([], [])
@@ -88,7 +88,7 @@ def test_a_task_is_told_with_its_destination_filled_in_and_reserves_it(database:
     assert database.outputs() == [("results", "clips/a.mp4")]
 
 
-def test_a_started_job_is_checked_whatever_keeps_starts_back(lease: Row, database: Project) -> None:
+def test_a_started_job_is_checked_while_starts_are_kept_back(lease: Row, database: Project) -> None:
     database.report(lease, "started", ittybit_id="runs/1")
     database.settings(paused=True)
     database.make_due()
@@ -229,7 +229,7 @@ def test_a_claim_waits_for_nobody(waiting: Project) -> None:
         ("update storage.objects set version = 'newer'", "superseded"),
     ],
 )
-def test_what_ends_a_waiting_job_is_seen_by_the_claim_as_well(database: Project, happened: str, reason: str) -> None:
+def test_a_claim_ends_the_waiting_jobs_that_must_not_start(database: Project, happened: str, reason: str) -> None:
     database.rule()
     database.put("a.mp4")
     with triggers_off(database):
@@ -287,7 +287,7 @@ def test_a_claim_that_finds_nothing_costs_the_same_however_many_jobs_are_open(da
         assert database.work() == 2
 
 
-def test_what_waits_in_a_closed_scope_does_not_keep_others_back(database: Project) -> None:
+def test_jobs_of_a_closed_scope_do_not_keep_others_back(database: Project) -> None:
     database.rule("first")
     database.rule("second", automation_id="auto_2")
     database.put(*(f"{number}.mp4" for number in range(5)))

@@ -107,7 +107,7 @@ def test_a_finished_job_can_be_asked_for_again(database: Project, state: str) ->
 
 
 @pytest.mark.parametrize("state", ["queued", "started"])
-def test_what_waits_or_runs_is_left_alone(database: Project, lease: Row, state: str) -> None:
+def test_a_retry_leaves_waiting_and_running_jobs_alone(database: Project, lease: Row, state: str) -> None:
     if state == "started":
         database.report(lease, "started", ittybit_id="runs/1")
     before = database.job()
@@ -132,7 +132,7 @@ def test_a_result_that_would_be_the_object_itself_is_refused_again(database: Pro
         retry(database, database.job()["id"])
 
 
-def test_asking_again_for_what_is_gone_ends_as_gone(database: Project, lease: Row) -> None:
+def test_a_retry_of_a_deleted_object_ends_as_gone(database: Project, lease: Row) -> None:
     database.report(lease, "failed", error=BUSY)
     database.delete("a.mp4")
     assert retry(database, database.job()["id"])
@@ -153,7 +153,7 @@ def test_all_failed_jobs_of_a_rule_can_be_asked_for_again(database: Project) -> 
     ]
 
 
-def test_asking_again_for_many_leaves_what_somebody_else_holds(database: Project) -> None:
+def test_a_retry_of_many_leaves_jobs_that_somebody_else_holds(database: Project) -> None:
     database.rule()
     database.put("1.mp4", "2.mp4")
     database.sql("update ittybit.jobs set state = 'failed', due_at = null, finished_at = now()")

@@ -107,7 +107,7 @@ def test_a_copy_of_the_files_is_claimed_by_the_project_that_it_was_made_from_alo
     assert steps == {"a check": False, "claimed.mp4": True, "queued.mp4": False}
 
 
-def test_what_had_started_since_it_was_saved_is_not_started_again(database: Project) -> None:
+def test_a_job_that_started_after_the_backup_is_not_started_again(database: Project) -> None:
     play = Play(database)
     # After the backup was made.
     mark = f"{play.job}.1"

@@ -143,7 +143,7 @@ def test_a_declared_result_that_another_rule_takes_for_an_upload(
     assert found(database) == ({"results": "warning"} if is_fed else {})
 
 
-def test_what_is_kept_back_by_intention_is_not_late(database: Project) -> None:
+def test_jobs_that_are_kept_back_on_purpose_are_not_late(database: Project) -> None:
     database.rule()
     database.put("a.mp4")
     database.sql("update ittybit.jobs set due_at = now() - interval '5 minutes'")

@@ -71,7 +71,7 @@ def restart(database: Project) -> None:
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "missed"])
 @pytest.mark.parametrize(("reason", "statement"), ENDS.items(), ids=ENDS)
-def test_what_would_end_a_start_does_not_end_one_in_doubt_until_it_was_looked_for(
+def test_a_start_in_doubt_does_not_end_before_it_was_looked_for(
     doubtful: Project, reason: str, statement: str, seen: bool
 ) -> None:
     since = first(doubtful)["in_doubt_since"]
@@ -89,7 +89,7 @@ def test_what_would_end_a_start_does_not_end_one_in_doubt_until_it_was_looked_fo
 
 
 @pytest.mark.parametrize(("reason", "statement"), WAITS.items(), ids=WAITS)
-def test_what_holds_a_start_back_does_not_keep_one_in_doubt_from_being_looked_for(
+def test_a_start_in_doubt_is_looked_for_while_starts_are_kept_back(
     doubtful: Project, reason: str, statement: str
 ) -> None:
     do(doubtful, statement)
@@ -107,7 +107,7 @@ def test_what_holds_a_start_back_does_not_keep_one_in_doubt_from_being_looked_fo
 
 
 @pytest.mark.parametrize("statement", [*ENDS.values(), *WAITS.values()], ids=[*ENDS, *WAITS])
-def test_what_was_started_all_the_same_is_followed(doubtful: Project, statement: str) -> None:
+def test_a_start_that_is_found_is_followed(doubtful: Project, statement: str) -> None:
     do(doubtful, statement)
     assert "refused" not in doubtful.report(look(doubtful), "started", ittybit_id="tasks/1")
     started = first(doubtful)
@@ -132,7 +132,7 @@ def test_a_start_in_doubt_counts_towards_the_ceiling_once_however_often_it_is_lo
 
 
 @pytest.mark.parametrize(("in_doubt", "least", "most"), [(True, 290, 300), (False, -10, 0)])
-def test_what_ittybit_refuses_to_say_is_not_asked_at_every_tick(
+def test_a_search_that_ittybit_refuses_is_not_repeated_at_every_tick(
     doubtful: Project, in_doubt: bool, least: int, most: int
 ) -> None:
     doubtful.report(look(doubtful), "hold", error={"status": 401}, in_doubt=in_doubt)
@@ -142,13 +142,15 @@ def test_what_ittybit_refuses_to_say_is_not_asked_at_every_tick(
 
 
 @pytest.mark.parametrize("in_doubt", [True, False])
-def test_what_may_still_take_effect_is_looked_for_after_a_minute(database: Project, lease: Row, in_doubt: bool) -> None:
+def test_a_start_that_may_still_take_effect_is_looked_for_after_a_minute(
+    database: Project, lease: Row, in_doubt: bool
+) -> None:
     database.report(lease, "retry", in_doubt=in_doubt)
     assert (database.seconds_left() > 59) == in_doubt
     assert (database.next_lease()["look_since"] is not None) == in_doubt
 
 
-def test_what_certainly_did_not_start_writes_nothing(doubtful: Project) -> None:
+def test_a_start_that_certainly_failed_reserves_no_output(doubtful: Project) -> None:
     assert doubtful.outputs() == OUTPUT
     doubtful.report(look(doubtful), "retry", error=BUSY)
     assert doubtful.outputs() == []
@@ -158,7 +160,7 @@ def test_what_certainly_did_not_start_writes_nothing(doubtful: Project) -> None:
     assert [job["state"] for job in doubtful.jobs()] == ["queued", "queued"]
 
 
-def test_what_cannot_be_found_out_is_started_once_more_and_never_twice(doubtful: Project) -> None:
+def test_a_start_that_stays_in_doubt_is_repeated_once_and_never_twice(doubtful: Project) -> None:
     doubtful.report(look(doubtful), "undecided", error={"message": "too many"})
     job = doubtful.job()
     assert (job["state"], job["undecided"], job["error"]) == ("queued", True, {"message": "too many"})
@@ -211,7 +213,7 @@ def test_a_rename_within_reach_carries_a_start_in_doubt(doubtful: Project, is_re
     assert (lease["name"], lease["otherwise"], lease["look_since"] is None) == ("clips/b.mp4", None, is_restart)
 
 
-def test_what_is_gone_under_a_former_name_is_not_gone(doubtful: Project) -> None:
+def test_an_object_that_is_gone_under_its_former_name_is_not_gone(doubtful: Project) -> None:
     lease = look(doubtful)
     doubtful.move(NAME, "clips/b.mp4")
     doubtful.report(lease, "skipped", reason="gone")
@@ -269,7 +271,7 @@ SAID: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("said", SAID, ids=lambda said: " ".join(str(value) for value in said.values()))
-def test_what_a_former_generation_says_is_not_of_this_one(doubtful: Project, said: dict[str, Any]) -> None:
+def test_a_report_of_a_former_generation_does_not_count(doubtful: Project, said: dict[str, Any]) -> None:
     old = look(doubtful)
     doubtful.report(old, "failed", ittybit_id="tasks/0")
     assert doubtful.value("select ittybit.retry(%s)", old["job"])

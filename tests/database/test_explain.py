@@ -57,13 +57,13 @@ def test_a_type_that_nobody_told_does_not_match(database: Project) -> None:
     assert (row["matches"], row["because"]) == (False, "its type is unknown, not video/*")
 
 
-def test_an_object_that_does_not_exist_is_said_not_to(database: Project) -> None:
+def test_an_object_that_does_not_exist_is_explained_so(database: Project) -> None:
     database.rule(mimetype="video/*", min_size=5)
     row = explain(database)
     assert (row["matches"], row["because"], row["job"]) == (False, "there is no such object", None)
 
 
-def test_an_object_whose_upload_is_not_over_is_said_to_be_so(database: Project) -> None:
+def test_an_object_whose_upload_is_not_over_is_explained_so(database: Project) -> None:
     database.rule()
     with database.writing("storage.object.upload") as connection:
         connection.execute("insert into storage.objects (bucket_id, name) values ('uploads', 'a.mp4')")

@@ -35,7 +35,7 @@ def names(leases: list[Row]) -> list[str]:
 
 
 @pytest.mark.parametrize(("shut", "opened"), GATES.values(), ids=GATES)
-def test_what_keeps_starts_back_uses_up_nothing_and_they_go_on_by_themselves(
+def test_starts_that_are_kept_back_use_up_nothing_and_continue_by_themselves(
     waiting: Project, shut: str, opened: str
 ) -> None:
     before = waiting.jobs()
@@ -58,7 +58,7 @@ def test_checks_are_not_kept_back(waiting: Project, shut: str) -> None:
     assert [lease["step"] for lease in waiting.claim()] == ["check"]
 
 
-def test_what_is_left_of_a_ceiling_is_claimed(waiting: Project) -> None:
+def test_a_claim_gives_as_many_starts_as_the_ceiling_leaves(waiting: Project) -> None:
     waiting.settings(starts_per_hour=2)
     assert names(waiting.claim()) == ["1.mp4", "2.mp4"]
     assert waiting.claim() == []
@@ -84,7 +84,7 @@ def test_a_hold_concerns_its_scope(database: Project, scope: str, rules: list[st
     assert [row["rule"] for row in of_rules] == sorted(rules)
 
 
-def test_of_what_is_held_one_probes_at_a_time(waiting: Project) -> None:
+def test_one_held_job_probes_at_a_time(waiting: Project) -> None:
     waiting.sql(HELD, "all")
     assert waiting.claim() == []
     waiting.sql("update ittybit.holds set probe_at = now()")

@@ -137,7 +137,7 @@ def test_a_reservation_outlives_source_and_row_while_the_result_is_there(made: P
     assert made.outputs() == []
 
 
-def test_a_reservation_goes_with_the_row_when_the_result_is_gone_as_well(made: Project) -> None:
+def test_a_reservation_goes_with_its_row_when_the_result_is_gone(made: Project) -> None:
     with triggers_off(made):
         made.superuser.execute("delete from storage.objects where name = 'clips/a-720p.mp4'")
     made.delete("clips/a.mp4")
@@ -157,7 +157,7 @@ def test_a_reservation_goes_with_the_row_when_the_result_is_gone_as_well(made: P
     ],
 )
 @pytest.mark.parametrize("task", [TASK, ADAPTIVE], ids=["key", "folder"])
-def test_what_may_still_be_written_stays_reserved(
+def test_an_output_that_may_still_be_written_stays_reserved(
     database: Project, task: dict[str, str], outcome: str, reason: str, kept: bool
 ) -> None:
     database.rule(task=task)
@@ -219,7 +219,7 @@ def test_every_folder_has_its_turn(database: Project) -> None:
     assert len(database.outputs()) == 150
 
 
-def test_no_more_goes_at_once_than_is_said(database: Project) -> None:
+def test_one_round_deletes_at_most_as_many_rows_as_it_is_given(database: Project) -> None:
     database.rule()
     database.put(*(f"{number}.mp4" for number in range(10)))
     database.delete(*(f"{number}.mp4" for number in range(10)))
@@ -250,7 +250,7 @@ def ran(database: Project, job: str, age: str, *, ended: bool = True, command: s
     assert database.superuser.execute(RUN, parameters).rowcount == 1
 
 
-def test_of_what_pg_cron_notes_only_our_own_old_runs_go(database: Project) -> None:
+def test_only_the_projects_own_old_runs_are_deleted_from_pg_crons_notes(database: Project) -> None:
     database.sql("select cron.schedule('nightly', '0 3 * * *', 'select ittybit.retry_failed(''clips'')')")
     try:
         for job in ("ittybit-wake-up", "ittybit-sweep", "ittybit-tidy"):

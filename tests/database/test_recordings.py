@@ -33,7 +33,7 @@ EXPECTED: Mapping[str, tuple[tuple[str, str | None] | None, tuple[str, str | Non
 }
 
 
-def test_every_recording_is_expected_to_come_to_something() -> None:
+def test_every_recording_has_an_expected_outcome() -> None:
     assert {path.stem for path in RECORDED} == set(EXPECTED)
 
 
@@ -90,7 +90,7 @@ def adapted(value: object) -> object:
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
-def test_a_recorded_write_comes_to_what_it_should(database: Project, path: Path) -> None:
+def test_a_recorded_write_has_its_expected_outcome(database: Project, path: Path) -> None:
     recording = json.loads(path.read_text())
     database.rule()
     replay(database, recording)

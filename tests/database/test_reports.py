@@ -129,7 +129,7 @@ def test_what_a_late_start_leaves_to_the_attempt_that_holds_the_job(database: Pr
     assert (after["due_at"], after["claimed_at"]) == (before["due_at"], before["claimed_at"])
 
 
-def test_what_is_not_leased_or_not_there_or_of_a_former_generation_is_refused_each_by_itself(waiting: Project) -> None:
+def test_reports_without_a_lease_or_a_job_or_of_a_former_generation_are_refused_one_by_one(waiting: Project) -> None:
     ended, former, good = waiting.claim()
     waiting.report(ended, "retry")
     waiting.report(former, "failed")
@@ -206,7 +206,7 @@ def test_reports_on_jobs_that_others_hold_lose_no_other(waiting: Project) -> Non
 
 
 @pytest.mark.parametrize("reports", ["null", "{}", "5", None])
-def test_what_is_no_array_of_reports_is_an_error_that_says_so(database: Project, reports: str | None) -> None:
+def test_reports_that_are_no_array_are_an_error(database: Project, reports: str | None) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="reports must be an array"):
         rows(database.service, "select public.ittybit_report(%s::jsonb)", reports)
 
@@ -237,7 +237,7 @@ def test_a_late_start_brings_a_skipped_job_back(database: Project, lease: Row) -
 
 
 @pytest.mark.parametrize("reason", ["gone", "superseded", "rule_deleted"])
-def test_what_the_ledger_sees_otherwise_is_tried_again(database: Project, lease: Row, reason: str) -> None:
+def test_an_object_that_the_ledger_still_sees_is_tried_again(database: Project, lease: Row, reason: str) -> None:
     assert "refused" not in database.report(lease, "skipped", reason=reason)
     assert (database.states(), database.job()["failures"]) == ([("a.mp4", "queued", None)], 1)
     assert 11 < database.seconds_left() <= 18

@@ -34,7 +34,7 @@ def because(database: Project, name: str) -> str:
         ("marker.mp4", {}, "it is a delete marker"),
     ],
 )
-def test_what_needs_no_row_leaves_none_and_explain_says_why(
+def test_an_object_that_needs_no_row_leaves_none_and_explain_says_why(
     database: Project, name: str, content: dict[str, Any], says: str, seen: bool
 ) -> None:
     if name == "marker.mp4":
@@ -130,7 +130,7 @@ def test_an_automations_result_that_leaves_its_output_prefix_stays_a_result(data
     assert database.states() == [("clips/a.mp4", "queued", None)]
 
 
-def test_what_certainly_never_started_reserves_nothing(database: Project) -> None:
+def test_a_job_that_never_started_reserves_nothing(database: Project) -> None:
     database.rule(task=BESIDE)
     database.put("a.mp4")
     [lease] = database.claim("push-back")

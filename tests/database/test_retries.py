@@ -48,7 +48,7 @@ def test_a_retry_is_never_earlier_than_the_service_said(
     ],
     ids=lambda value: str(value.get("status")) if isinstance(value, dict) else None,
 )
-def test_only_answered_failures_of_its_own_end_a_job_after_three_days(
+def test_only_a_jobs_own_answered_failures_end_it_after_three_days(
     database: Project, lease: Row, error: Row, state: str, reason: str | None
 ) -> None:
     database.report(lease, "retry", error=BUSY)
@@ -73,7 +73,7 @@ def test_silence_does_not_begin_the_three_days(database: Project, lease: Row) ->
         ({}, None, "rule:clips"),
     ],
 )
-def test_a_hold_concerns_what_the_refusal_concerns(
+def test_a_hold_has_the_scope_of_the_refusal(
     database: Project, action: dict[str, Any], status: int | None, scope: str
 ) -> None:
     database.rule(**action)

@@ -178,7 +178,7 @@ def test_renaming_a_rule_takes_its_jobs_along(database: Project) -> None:
     assert [job["rule"] for job in database.jobs()] == ["new", "other"]
 
 
-def test_deleting_a_rule_skips_what_waits_and_keeps_what_started_or_may_have(database: Project) -> None:
+def test_deleting_a_rule_skips_waiting_jobs_and_keeps_those_that_may_have_started(database: Project) -> None:
     database.rule()
     database.put("waiting.mp4", "started.mp4", "claimed.mp4")
     leases = {one["name"]: one for one in database.claim()}

@@ -23,7 +23,7 @@ NAMED = sorted(set(re.findall(r"`([\w/.]+\.py)::(\w+)`", DOCUMENT)))
 
 
 @pytest.mark.parametrize(("event", "state", "ends", "starts"), ROWS)
-def test_what_is_written_happens(database: Project, event: str, state: str, ends: str, starts: int) -> None:
+def test_each_row_of_the_document_happens(database: Project, event: str, state: str, ends: str, starts: int) -> None:
     play = Play(database)
     STATES[state](play)
     EVENTS[event](play)

@@ -37,7 +37,7 @@ def place(database: Project) -> Row:
     return row
 
 
-def test_what_the_triggers_missed_is_found_once(database: Project) -> None:
+def test_an_object_that_the_triggers_missed_is_found_once(database: Project) -> None:
     database.rule()
     store(database, "a.mp4", "b/c.mp4")
     assert sweep_round(database) == 2
@@ -49,7 +49,7 @@ def test_what_the_triggers_missed_is_found_once(database: Project) -> None:
     assert (database.messages(), database.wake()) == ([], 1)
 
 
-def test_what_the_triggers_saw_is_left_alone(database: Project) -> None:
+def test_an_object_that_the_triggers_saw_is_left_alone(database: Project) -> None:
     database.rule()
     store(database, "a.mp4", "failed.mp4", "skipped.mp4")
     assert sweep_round(database) == 3
@@ -79,7 +79,7 @@ def test_only_content_newer_than_the_rule_is_bought_unasked(database: Project) -
     assert names(database) == ["newer.mp4"]
 
 
-def test_content_that_nobody_noted_the_time_of_is_not_bought_unasked(database: Project) -> None:
+def test_content_without_a_known_time_is_not_started_unasked(database: Project) -> None:
     database.rule()
     store(database, "a.mp4", "b.mp4", "c.mp4")
     with triggers_off(database):
@@ -105,7 +105,7 @@ def test_a_rule_that_reaches_more_does_not_reach_back(database: Project, change:
     assert names(database) == ["after.mp4"]
 
 
-def test_what_no_rule_fits_is_passed_over(database: Project) -> None:
+def test_an_object_without_a_rule_is_skipped(database: Project) -> None:
     database.rule(path="clips/*", mimetype="video/*", max_size=2000)
     store(database, "a.mp4", "clips/b/c.mp4")
     store(database, "clips/big.mp4", size=2001)
@@ -185,7 +185,7 @@ def test_objects_come_and_go_behind_and_before_the_cursor(database: Project) -> 
     assert "01.mp4" in names(database)
 
 
-def test_without_rules_there_is_nothing_to_look_through(database: Project) -> None:
+def test_without_rules_the_sweep_reads_nothing(database: Project) -> None:
     store(database, "a.mp4")
     assert sweep_round(database) == 0
     assert place(database) == {"bucket_id": "", "name": ""}

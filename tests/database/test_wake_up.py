@@ -219,7 +219,7 @@ def test_one_whose_wake_up_by_an_upload_still_waits_for_its_answer_is_down_and_i
     assert (call["timeout_milliseconds"], knock["timeout_milliseconds"]) == (5000, 2000)
 
 
-def test_a_scheduler_of_ones_own_drives_a_function_whatever_pg_cron_and_uploads_do(waiting: Project) -> None:
+def test_your_own_scheduler_drives_a_function_beside_pg_cron_and_uploads(waiting: Project) -> None:
     """Any claim counts, whoever woke for it."""
     waiting.wake()
     waiting.pass_time(3600)

@@ -62,7 +62,7 @@ def test_run_again_it_changes_nothing_and_applies_nothing(developer: Developer) 
         "delete from cron.job where jobname = 'ittybit-sweep'",
     ],
 )
-def test_what_was_lost_is_put_back(developer: Developer, lost: str) -> None:
+def test_lost_parts_are_put_back(developer: Developer, lost: str) -> None:
     developer.deploy("database")
     before = schema(developer.project)
     developer.project.superuser.execute(lost.encode())

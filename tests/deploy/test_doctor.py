@@ -75,7 +75,7 @@ def test_every_check_has_a_fault() -> None:
     assert {check for fault in FAULTS for check in fault.expected} == ALL
 
 
-def test_what_a_developer_may_choose_is_no_fault(examined: Examined) -> None:
+def test_a_developers_choices_are_no_faults(examined: Examined) -> None:
     examined.sql("update ittybit.rules set enabled = false where task is not null")
     address = "update ittybit.functions set url = %s where name = 'push-back'"
     [(former,)] = examined.sql("select url from ittybit.functions where name = 'push-back'")
@@ -129,7 +129,7 @@ def test_a_legacy_key_s_project_is_compared_with_a_ref_alone(url: str, kind: str
         ({}, {"video": ["rule new"]}, "ok", "its API of jobs, as it answers"),
     ],
 )
-def test_what_the_api_cannot_do_for_the_rules_is_told(
+def test_work_that_the_api_cannot_do_for_the_rules_is_reported(
     tmp_path: Path, users: dict[str, list[str]], kinds: dict[str, list[str]], verdict: str, saw: str
 ) -> None:
     with alone(tmp_path, "jobs") as one:

@@ -121,7 +121,7 @@ def test_every_reader_takes_a_line_for_the_same(
         "KEY=s3cret\0",
     ],
 )
-def test_of_a_malformed_line_the_number_alone_is_said(
+def test_the_error_of_a_malformed_line_has_its_number_alone(
     clone: Clone, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], reader: Reader, lines: str
 ) -> None:
     clone.env_file().write_bytes(b"# mine\r\n\r\nA=1\n\n" + lines.encode("latin-1") + b"\n")

@@ -106,7 +106,7 @@ def test_at_a_terminal_it_goes_on_at_a_y_alone(developer: Developer) -> None:
     assert (result.returncode, "Nothing is left in the database." in result.stderr) == (0, True)
 
 
-def test_what_is_missing_for_the_functions_is_missed_before_anything_is_gone(developer: Developer) -> None:
+def test_missing_settings_are_reported_before_anything_is_removed(developer: Developer) -> None:
     developer.install()
     developer.clone.write_env(developer.env | {"DEPLOY_TO": "cloud-run"})
     said = developer.refused("--yes", "remove")
@@ -175,7 +175,7 @@ def test_removing_the_triggers_locks_nothing_but_their_table(developer: Develope
 
 
 @pytest.mark.parametrize("statement", ["lock table ittybit.jobs", "select ittybit.wake_functions()"])
-def test_it_waits_for_whoever_is_at_work_in_the_schema(developer: Developer, statement: str) -> None:
+def test_it_waits_for_other_transactions_in_the_schema(developer: Developer, statement: str) -> None:
     developer.install()
     with developer.project.connect("postgres") as busy, busy.transaction():
         busy.execute(statement.encode())

@@ -251,7 +251,7 @@ def test_a_host_of_ones_own_is_restarted_by_the_person(clone: Clone, cloud: Clou
         ({"DEPLOY_TO": ""}, "where to?"),
     ],
 )
-def test_what_is_missing_is_said_before_anything_is_changed(
+def test_missing_settings_are_reported_before_anything_is_changed(
     clone: Clone, cloud: Cloud, vault: Vault, changes: dict[str, str], said: str
 ) -> None:
     clone.write_env(clone.read_env() | changes)

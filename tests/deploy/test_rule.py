@@ -124,7 +124,7 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
 ]
 
 
-def test_what_cannot_be_is_refused_and_changes_nothing(developer: Developer) -> None:
+def test_an_impossible_rule_is_refused_and_changes_nothing(developer: Developer) -> None:
     for arguments, said in REFUSED:
         refusal = developer.refused("--yes", *arguments)
         assert said in refusal
@@ -164,7 +164,7 @@ def test_a_sample_without_an_owner_has_no_place_in_an_owners_folder(developer: D
     ]
 
 
-def test_rules_are_listed_with_what_became_of_them(developer: Developer) -> None:
+def test_rules_are_listed_with_the_counts_of_their_jobs(developer: Developer) -> None:
     assert developer.deploy("rule", "list").stdout == "there are no rules yet: ./deploy.sh rule add\n"
     developer.deploy(*CLIPS)
     developer.deploy("rule", "add", "all", "--bucket", "media", "--automation", "auto_1", "--max-size", "1kB")
@@ -204,7 +204,7 @@ def test_a_rule_that_can_write_what_another_writes_is_refused_with_both_named(de
     assert len(rules(developer)) == 1
 
 
-def test_a_rule_is_removed_after_saying_what_waits(developer: Developer) -> None:
+def test_a_rule_is_removed_after_naming_its_waiting_jobs(developer: Developer) -> None:
     developer.deploy(*CLIPS)
     developer.project.put("clips/a.mp4", "clips/b.mp4", bucket="media")
     developer.project.started("clips/a.mp4", "task_1")

@@ -28,7 +28,7 @@ def test_it_goes_with_everything_else_and_is_called_ours(developer: Developer) -
     assert dump(developer) == before
 
 
-def test_it_is_not_shared_unasked_nor_with_something_else(developer: Developer) -> None:
+def test_the_status_is_not_shared_unasked_nor_together_with_another_verb(developer: Developer) -> None:
     assert "not installed" in developer.refused("database", "--share-status")
     developer.deploy("database")
     assert "ittybit_files" not in dump(developer)

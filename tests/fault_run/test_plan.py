@@ -29,7 +29,7 @@ def test_every_kind_of_fault_is_planned_and_all_of_them_are_about_a_tenth(upload
     assert planned < 0.1 * uploads * 3 * 6
 
 
-def test_no_request_is_befallen_twice() -> None:
+def test_no_request_gets_two_faults() -> None:
     plan = make_plan(1000, 1)
     for group in {(fault.origin, fault.method, fault.path) for fault in plan.http}:
         places = [fault.at for fault in plan.http if (fault.origin, fault.method, fault.path) == group]

@@ -32,7 +32,7 @@ def load(stack: Stack, outages: Outages) -> Iterator[Uploads]:
     load.stop()
 
 
-def test_what_fails_or_is_slow_is_harmed_and_sent_again(stack: Stack, load: Uploads) -> None:
+def test_a_request_that_fails_or_is_slow_counts_as_harmed_and_is_sent_again(stack: Stack, load: Uploads) -> None:
     stack.supabase.add("POST", f"/storage/v1/object/{BUCKET}/a", status=500)
     load.upload("a", b"1")
     assert len(load.harmed) == 1
@@ -60,7 +60,7 @@ def test_with_the_database_down_it_is_only_sent_again(stack: Stack, load: Upload
     assert load.names == {}
 
 
-def test_an_outage_excuses_what_it_touches_and_nothing_else() -> None:
+def test_an_outage_excuses_the_requests_during_it_and_no_others() -> None:
     outages = Outages()
     assert not outages.touch(0, float("inf"))
     with outages.one():

@@ -82,7 +82,7 @@ def test_a_lost_one_is_found(wrong: dict[str, Any]) -> None:
     assert counts(examine(replace(GOOD, **wrong))) == {"lost": 1}
 
 
-def test_what_is_found_is_told_with_the_ledgers_row() -> None:
+def test_each_finding_has_the_ledgers_row() -> None:
     row = job("skipped", reason="gone", whole='{"attempt": 3}')
     [lost] = examine(replace(GOOD, jobs=[row])).lost
     assert lost == f'copied: in/a b?.mp4 {TAG}; in the ledger: {{"attempt": 3}}'
@@ -109,7 +109,7 @@ def test_what_is_found_is_told_with_the_ledgers_row() -> None:
         job("failed", error={"service": "ittybit", "status": 400, "message": "no"}),
     ],
 )
-def test_what_ittybit_refuses_in_its_own_words_is_not_lost(row: Job) -> None:
+def test_a_file_that_ittybit_refuses_is_not_lost(row: Job) -> None:
     assert counts(examine(replace(GOOD, journal=[], jobs=[row]))) == {}
 
 
@@ -117,7 +117,7 @@ def test_each_rule_has_to_have_had_it() -> None:
     assert counts(examine(replace(GOOD, rules=["copied", "automated"]))) == {"lost": 1}
 
 
-def test_what_is_not_there_any_more_is_not_lost() -> None:
+def test_a_deleted_file_is_not_lost() -> None:
     assert counts(examine(replace(GOOD, journal=[], jobs=[job("skipped", reason="gone")], stored={}))) == {}
 
 
@@ -152,7 +152,7 @@ def test_a_second_generation_that_nobody_asked_for_is_a_double() -> None:
         ),
     ],
 )
-def test_an_ambiguous_one_is_told_apart(requests: list[Request], found: str) -> None:
+def test_an_ambiguous_start_is_counted_apart(requests: list[Request], found: str) -> None:
     journal = [entry(time=200.001), entry(time=205.001)]
     assert counts(examine(replace(GOOD, journal=journal, requests=requests))) == {found: 1}
 

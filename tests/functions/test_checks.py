@@ -64,14 +64,14 @@ def test_a_check_reports_failure_in_ittybit_s_words_without_a_token(worker: Func
     assert "token=***" in started["error"]["message"]
 
 
-def test_what_ittybit_no_longer_knows_has_failed(worker: Function, started: Job) -> None:
+def test_a_run_that_ittybit_no_longer_knows_has_failed(worker: Function, started: Job) -> None:
     started.project.stack.ittybit_api.add("GET", ".*/(run|task|job)_.*", status=404, body=GONE)
     assert worker.drain() == FAILED
     assert (started["state"], started["error"]["kind"]) == ("failed", "run_not_found")
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_what_a_gateway_says_of_a_check_is_no_word_of_ittybit_s(worker: Function, started: Job, status: int) -> None:
+def test_a_gateways_answer_to_a_check_does_not_count_as_ittybits(worker: Function, started: Job, status: int) -> None:
     refusals = started.project.stack.ittybit_api.add("GET", ".*", times=3, status=status, body={})
     assert worker.drain() == RETRY
     assert (started["state"], refusals.seen) == ("started", 3)

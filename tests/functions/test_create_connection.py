@@ -262,7 +262,7 @@ def test_a_connection_that_exists_is_tried_as_well(create_connection: Function, 
     )
 
 
-def test_what_may_pass_by_itself_is_to_be_tried_again(none_yet: Project, create_connection: Function) -> None:
+def test_a_temporary_failure_is_to_be_tried_again(none_yet: Project, create_connection: Function) -> None:
     none_yet.stack.supabase.add("PUT", f"{S3}.*", status=503, body={})
     answer = create_connection.ask({"buckets": ["open"]})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "15")

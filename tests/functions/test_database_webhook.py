@@ -69,7 +69,7 @@ def watching(uploads: Project, project: Project) -> Function:
         ("rest_zero_bytes", [("skipped", "empty")]),
     ],
 )
-def test_each_recorded_delivery_starts_what_it_should(
+def test_each_recorded_delivery_has_its_expected_outcome(
     project: Project, watching: Function, scenario: str, expected: list[tuple[str, str | None]]
 ) -> None:
     before = len(project.stack.ittybit.journal)
@@ -130,7 +130,7 @@ METADATA = {"eTag": '"1"', "size": 7, "mimetype": "video/mp4"}
         (deliveries("database_webhook_http_request")[2], "deleted"),
     ],
 )
-def test_what_is_not_to_be_processed_is_skipped_with_the_reason(
+def test_an_object_that_must_not_start_is_skipped_with_the_reason(
     project: Project, body: dict[str, Any], reason: str
 ) -> None:
     changes = {
@@ -168,7 +168,7 @@ def test_a_row_with_metadata_of_up_to_2_mib_is_taken_and_goes_nowhere(project: P
 
 
 @pytest.mark.usefixtures("nobody_called")
-def test_what_else_is_too_large_is_still_refused(project: Project, watching: Function) -> None:
+def test_another_body_that_is_too_large_is_still_refused(project: Project, watching: Function) -> None:
     assert watching.ask(event(user_metadata={"note": "n" * 2 * 1024 * 1024})).status_code == 413
     large = event(user_metadata={"note": "n" * 65536})
     raw = json.dumps(large).encode()

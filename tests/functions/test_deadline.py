@@ -23,7 +23,7 @@ def test_silence_ends_at_the_deadline_in_doubt(ittybit: Alone, action: Action) -
     assert 0.8 <= time.monotonic() - began < 1.6
 
 
-def test_without_time_left_nobody_is_asked(ittybit: Alone, action: Action) -> None:
+def test_without_time_left_no_request_is_sent(ittybit: Alone, action: Action) -> None:
     fault = ittybit.faults.add(None, ".*", times=9, status=500)
     error = fails(lambda: start(ittybit.within(0), action))
     assert (fault.seen, error.in_doubt, error.effect) == (0, False, "retry")

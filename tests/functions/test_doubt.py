@@ -62,7 +62,7 @@ def test_a_search_that_fails_says_nothing_about_the_job(worker: Function, in_dou
 
 
 @pytest.mark.generations("automations")
-def test_what_cannot_be_found_out_is_started_once_more_and_never_again(
+def test_a_start_that_stays_in_doubt_is_repeated_once_and_never_again(
     worker: Function, in_doubt: Job, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ittybit_requests, "MAX_PAGES", 0)  # any task at all is one too many to look through
@@ -109,7 +109,7 @@ def test_where_nothing_is_found_the_same_key_tells(worker: Function, unseen: Job
 
 
 @pytest.mark.generations("jobs")
-def test_what_only_is_looked_for_is_not_started_to_find_it_out(worker: Function, unseen: Job) -> None:
+def test_a_start_that_is_only_looked_for_is_not_repeated(worker: Function, unseen: Job) -> None:
     known = len(unseen.starts)
     unseen.project.stack.sql("select ittybit.pause()")
     assert worker.drain() == RETRY

@@ -222,7 +222,7 @@ def test_each_request_is_one_line_of_the_log_without_body_token_and_key(function
     assert not [value for value in [*told, "business", "some-wrong-token"] if value in text]
 
 
-def test_a_key_in_what_is_noted_does_not_reach_the_log(project: Project, logged: Logged) -> None:
+def test_a_key_in_a_note_does_not_reach_the_log(project: Project, logged: Logged) -> None:
     name = f"a/{project.stack.token}.mp4"
     project.upload("private", name)
     function = Function.make("on-upload", project.stack.environment)

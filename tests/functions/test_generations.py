@@ -57,7 +57,7 @@ def test_it_is_asked_once_for_a_process_by_questions_alone(other: Alone) -> None
         ([Said({"kind": "k", "message": "m"}, 410), THERE], "jobs"),
     ],
 )
-def test_what_answers_is_spoken(scripted: Scripted, answers: list[Said], spoken: str) -> None:
+def test_the_api_that_answers_is_used(scripted: Scripted, answers: list[Said], spoken: str) -> None:
     scripted.script(ittybit=answers)
     assert client(ORIGIN, ITTYBIT_API="auto").generation == spoken
 
@@ -74,7 +74,7 @@ def test_what_answers_is_spoken(scripted: Scripted, answers: list[Said], spoken:
     ],
     ids=lambda said: str(said.status),
 )
-def test_what_decides_nothing_is_asked_again(scripted: Scripted, said: Said, at: int) -> None:
+def test_an_answer_that_decides_nothing_is_asked_for_again(scripted: Scripted, said: Said, at: int) -> None:
     before = [GONE] * at
     scripted.script(ittybit=[*before, said])
     auto = client(ORIGIN, seconds=2, ITTYBIT_API="auto")
@@ -165,7 +165,7 @@ def test_where_a_list_says_nothing_of_more_a_full_page_is_not_the_last(scripted:
             client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now)
 
 
-def test_what_was_started_is_followed_from_one_generation_to_the_other(tmp_path: Path) -> None:
+def test_a_started_job_is_followed_in_the_other_generation(tmp_path: Path) -> None:
     with alone(tmp_path, "both") as both:
         speaking = [client(both.origin, ITTYBIT_API=api) for api in GENERATIONS]
         refs = [one.start(COPY, both.source, "a.1").ref for one in speaking]

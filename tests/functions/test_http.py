@@ -37,7 +37,7 @@ RUN_1 = json.dumps({"id": "run_1"}).encode()
     ("status", "effect"),
     [(400, "fail"), (401, "hold"), (402, "hold"), (403, "hold"), (404, "fail"), (405, "fail"), (410, "fail")],
 )
-def test_a_refusal_is_told_in_ittybit_s_words_and_not_asked_again(
+def test_a_refusal_has_ittybits_words_and_is_not_retried(
     ittybit: Alone, action: Action, status: int, effect: str
 ) -> None:
     fault = ittybit.faults.add(None, ".*", times=9, status=status, body={"kind": "some_kind", "message": "No."})
@@ -156,7 +156,7 @@ def test_a_question_that_is_cut_off_is_asked_again(ittybit: Alone, drop: Any) ->
     assert fault.seen == 2
 
 
-def test_nobody_listening_is_no_doubt(action: Action) -> None:
+def test_a_refused_connection_leaves_no_doubt(action: Action) -> None:
     error = fails(lambda: start(client("http://127.0.0.1:9", seconds=1), action))
     assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
     assert isinstance(error, Unanswered)
@@ -178,7 +178,7 @@ def test_a_success_that_cannot_be_read_leaves_a_start_in_doubt(content: bytes) -
         assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
 
 
-def test_what_is_compressed_although_it_should_not_be_is_not_unpacked() -> None:
+def test_an_answer_that_is_compressed_unasked_is_not_unpacked() -> None:
     small = gzip.compress(json.dumps({"id": "run_1"}).encode())
     bomb = gzip.compress(bytes(60_000_000), compresslevel=1)
     twice = gzip.compress(bomb)
@@ -338,7 +338,7 @@ def test_as_many_connections_are_made_as_calls_go_at_once_and_they_are_kept(monk
         serving.result()
 
 
-def test_what_is_sent_says_who_we_are_and_goes_uncompressed() -> None:
+def test_a_request_has_our_user_agent_and_is_not_compressed() -> None:
     seen: list[dict[str, str]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
@@ -356,7 +356,7 @@ def test_what_is_sent_says_who_we_are_and_goes_uncompressed() -> None:
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-def test_what_only_python_takes_for_json_is_no_answer(constant: str) -> None:
+def test_an_answer_that_only_python_takes_for_json_does_not_count(constant: str) -> None:
     with Server(Response(f'{{"id": "run_1", "progress": {constant}}}')) as server:
         error = fails(lambda: client(server.origin).work("runs/run_1"))
     assert isinstance(error, Unanswered)

@@ -182,7 +182,7 @@ def test_every_word_for_success_is_understood(status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["waiting", "validating", "queued", "processing", "finishing", "", "new-word", None])
-def test_every_other_word_means_that_it_goes_on(status: object) -> None:
+def test_any_other_status_means_that_the_run_goes_on(status: object) -> None:
     assert Work.model_validate(TASK | {"status": status}).state == "ongoing"
 
 
@@ -204,7 +204,7 @@ def test_every_form_of_an_error_is_understood(error: object, kind: str | None, m
 
 
 @pytest.mark.parametrize("error", [None, "", {}, [], 0, {"kind": None, "message": None}, {"message": ["It broke."]}])
-def test_an_error_that_says_nothing_is_none(error: object) -> None:
+def test_an_empty_error_does_not_count(error: object) -> None:
     assert Work.model_validate(TASK | {"status": "failed", "error": error}).error is None
 
 

@@ -53,7 +53,7 @@ def test_a_start_that_was_made_but_not_reported_is_adopted(worker: Function, job
 
 
 @pytest.mark.parametrize(("status", "scope"), [(402, "all"), (401, "function:"), (403, "rule:")])
-def test_what_only_a_person_can_mend_holds_the_job(
+def test_a_failure_that_only_a_person_can_mend_holds_the_job(
     worker: Function, job: Job, start: str, status: int, scope: str
 ) -> None:
     said = {"kind": "some_kind", "message": "Pay first."}
@@ -65,7 +65,7 @@ def test_what_only_a_person_can_mend_holds_the_job(
     assert error == {"service": "ittybit", "status": status, **said}
 
 
-def test_what_can_never_work_fails_with_ittybit_s_words(worker: Function, job: Job, start: str) -> None:
+def test_a_request_that_can_never_work_fails_with_ittybits_words(worker: Function, job: Job, start: str) -> None:
     # A database stores neither half a character nor a NUL.
     body = {"kind": "format\ud83d", "message": "Not\0this one."}
     job.project.stack.ittybit_api.add("POST", start, status=400, body=body)
@@ -76,7 +76,7 @@ def test_what_can_never_work_fails_with_ittybit_s_words(worker: Function, job: J
     }  # fmt: skip
 
 
-def test_what_may_pass_is_tried_again_not_before_it_was_asked_to(worker: Function, job: Job, start: str) -> None:
+def test_a_temporary_failure_is_retried_after_the_time_that_it_asks_for(worker: Function, job: Job, start: str) -> None:
     job.project.stack.ittybit_api.add("POST", start, times=9, status=503, headers={"Retry-After": "600"})
     assert worker.drain() == RETRY
     assert (job["state"], job["failures"], job["in_doubt_since"]) == ("queued", 1, None)

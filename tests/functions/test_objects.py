@@ -105,7 +105,7 @@ def test_a_not_found_in_storage_s_own_way_is_skipped_as_well(project: Project, s
         objects.signed_address(supabase, "private", "a.mp4", MARK, Deadline(5))
 
 
-def test_what_storage_says_in_the_body_is_the_status_and_not_http_400(project: Project, supabase: Settings) -> None:
+def test_storages_status_is_the_one_in_the_body_and_not_http_400(project: Project, supabase: Settings) -> None:
     body = {"statusCode": "500", "error": "Internal", "message": "Database timed out"}
     project.stack.supabase.add("POST", "/storage/.*", status=400, body=body, times=3)
     with pytest.raises(Answered) as caught:
@@ -169,7 +169,7 @@ def test_a_key_that_supabase_refuses_or_that_climbs_is_refused(key: str) -> None
 
 
 @pytest.mark.parametrize(("bucket", "name"), [("..", "a"), (".", "a"), ("a", "../b"), ("a", "b/."), ("a", "b/../../c")])
-def test_what_would_lead_to_another_object_has_no_address(supabase: Settings, bucket: str, name: str) -> None:
+def test_a_name_that_leads_to_another_object_has_no_address(supabase: Settings, bucket: str, name: str) -> None:
     with pytest.raises(Skipped, match="part"):
         objects.public_address(supabase.supabase_url, bucket, name, MARK)
     with pytest.raises(Skipped, match="part"):

@@ -14,7 +14,7 @@ from shared.ledger import Report
 DOCUMENT: dict[str, Any] = json.loads(openapi.DOCUMENT.read_text())
 
 
-def test_it_is_that_of_the_models() -> None:
+def test_the_document_is_that_of_the_models() -> None:
     assert openapi.DOCUMENT.read_text() == openapi.text(), "make openapi"
 
 

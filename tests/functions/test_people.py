@@ -210,7 +210,7 @@ def test_a_result_goes_where_the_environment_lets_it(project: Project) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_ittybit_s_no_is_told_with_its_kind_and_a_remedy(project: Project, on_upload: Function, status: int) -> None:
+def test_a_refusal_by_ittybit_has_its_kind_and_a_remedy(project: Project, on_upload: Function, status: int) -> None:
     project.upload("private", "people/refused.mp4")
     body = {"kind": "some_kind", "message": "Not this one."}
     project.stack.ittybit_api.add("POST", RUN, status=status, body=body)
@@ -223,7 +223,7 @@ def test_ittybit_s_no_is_told_with_its_kind_and_a_remedy(project: Project, on_up
     assert len(remedy) > 20
 
 
-def test_an_automation_that_is_not_there_is_told(project: Project, on_upload: Function) -> None:
+def test_an_unknown_automation_is_reported(project: Project, on_upload: Function) -> None:
     project.upload("private", "people/no automation.mp4")
     answer = on_upload.ask({"bucket": "private", "name": "people/no automation.mp4", "automation_id": "auto_none"})
     assert answer.status_code == 422
@@ -235,7 +235,7 @@ def test_an_automation_that_is_not_there_is_told(project: Project, on_upload: Fu
 
 
 @pytest.mark.parametrize(("status", "wait"), [(402, "300"), (401, "300"), (503, "60"), (500, "60")])
-def test_what_may_pass_is_503_with_the_time_to_wait(
+def test_a_temporary_failure_is_503_with_the_time_to_wait(
     project: Project, on_upload: Function, status: int, wait: str
 ) -> None:
     project.upload("private", "people/later.mp4")

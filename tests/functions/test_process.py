@@ -132,7 +132,7 @@ def test_without_its_settings_it_does_not_start_and_says_why(
     assert process._process.returncode == 1
 
 
-def test_what_is_under_way_is_answered_before_the_end(
+def test_current_calls_are_answered_before_the_end(
     processes: dict[str, FunctionProcess], project: Project, person: httpx.Client, tmp_path: Path
 ) -> None:
     assert processes  # staged

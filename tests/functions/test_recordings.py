@@ -38,7 +38,7 @@ def database(project: Project) -> Iterator[Database]:
 
 @pytest.mark.generations("automations", "jobs")
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
-def test_a_recorded_write_comes_to_one_start_or_to_its_reason(
+def test_a_recorded_write_has_one_start_or_its_reason(
     database: Database, project: Project, on_upload: Function, path: Path
 ) -> None:
     before = len(project.stack.ittybit.journal)

@@ -54,7 +54,7 @@ def left(stack: Stack) -> list[str]:
         (540, "endpoint", "is paused"),
     ],
 )
-def test_what_a_person_must_mend(tried: Any, stack: Stack, status: int, field: str, words: str) -> None:
+def test_failures_that_a_person_must_mend(tried: Any, stack: Stack, status: int, field: str, words: str) -> None:
     for method in ("GET", "PUT"):
         stack.supabase.add(method, f"{S3}/.*", times=9, status=status, body={})
         [finding] = tried()
@@ -93,7 +93,7 @@ def test_a_hosted_project_refuses_an_unknown_key_in_its_own_words(tried: Any, st
     ("answer", "words"),
     [({"status": 429}, "HTTP 429"), ({"status": 500}, "HTTP 500"), ({"drop": "before"}, "the answer broke off")],
 )
-def test_what_may_pass_by_itself(tried: Any, stack: Stack, answer: dict[str, Any], words: str) -> None:
+def test_temporary_failures(tried: Any, stack: Stack, answer: dict[str, Any], words: str) -> None:
     fault = stack.supabase.add("GET", f"{S3}/open", times=9, **answer)
     [finding] = tried()
     assert (fault.seen, finding.field, finding.passing) == (1, "endpoint", True)
@@ -122,7 +122,7 @@ def test_an_endpoint_that_speaks_no_tls(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"{}", b"\xff"])
-def test_an_endpoint_that_is_something_else(content: bytes) -> None:
+def test_an_endpoint_that_is_another_service(content: bytes) -> None:
     with Server(Response(content)) as server:
         for buckets in ((), ("open",)):
             [finding] = ask(server.origin, *buckets)

@@ -50,7 +50,7 @@ def test_each_is_at_its_path_and_checks_its_callers(together: FunctionProcess, n
 
 
 @pytest.mark.parametrize("path", ["/", "/on-uploads", "/on-upload/", "/on_upload", "/x/push-back"])
-def test_elsewhere_is_nobody(together: FunctionProcess, path: str) -> None:
+def test_any_other_path_is_404(together: FunctionProcess, path: str) -> None:
     bearer = {"Authorization": f"Bearer {NOWHERE['FUNCTIONS_TOKEN']}"}
     for answer in (post(together, path, b"{}", bearer), post(together, path, b"x" * 3_000_000, {})):
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")

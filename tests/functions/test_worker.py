@@ -52,7 +52,7 @@ def draining(function: Function) -> Iterator[Callable[[], Any]]:
 
 
 @pytest.mark.parametrize("proof", ["signature", "bearer"])
-def test_a_wake_up_drains_what_is_due_and_answers_in_counts(on_upload: Function, project: Project, proof: str) -> None:
+def test_a_wake_up_drains_due_jobs_and_answers_in_counts(on_upload: Function, project: Project, proof: str) -> None:
     due = many(project, 3)
     project.stack.ittybit_api.add("POST", RUN, status=400, body={"kind": "unreadable", "message": "No."})
     answer = on_upload.tell(WAKE_UP) if proof == "signature" else on_upload.ask(WAKE_UP)

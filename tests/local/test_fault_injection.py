@@ -54,7 +54,7 @@ def test_a_status_is_answered_as_often_as_told_and_the_application_sees_nothing(
     assert site.carried_out == ["GET a"]
 
 
-def test_only_the_method_and_the_whole_path_are_befallen(site: Site, http: httpx.Client) -> None:
+def test_a_fault_needs_the_method_and_the_whole_path(site: Site, http: httpx.Client) -> None:
     fault = site.faults.add("POST", "/a/[0-9]+", status=500, times=9)
     assert http.get("/a/1").status_code == 200
     assert http.post("/a/1/run").status_code == 200
@@ -103,7 +103,7 @@ def test_a_caller_gives_up_on_a_hang(site: Site, http: httpx.Client) -> None:
     assert http.get("/a").text == "fine"
 
 
-def test_close_drops_what_hangs(site: Site, http: httpx.Client) -> None:
+def test_close_drops_hanging_requests(site: Site, http: httpx.Client) -> None:
     fault = site.faults.add("GET", "/a", hang=60)
     errors: list[Exception] = []
 
@@ -121,7 +121,7 @@ def test_close_drops_what_hangs(site: Site, http: httpx.Client) -> None:
     assert [type(error) for error in errors] == [httpx.RemoteProtocolError]
 
 
-def test_clear_forgets_what_is_left(site: Site, http: httpx.Client) -> None:
+def test_clear_forgets_the_remaining_faults(site: Site, http: httpx.Client) -> None:
     fault = site.faults.add("GET", "/a", status=500, times=5)
     assert http.get("/a").status_code == 500
     site.faults.clear()
@@ -136,7 +136,7 @@ def test_a_fault_that_says_nothing_or_too_much_is_refused(site: Site) -> None:
         site.faults.add("GET", "/a", status=500, drop="after")
 
 
-def test_certain_places_among_all_that_match_are_befallen(site: Site, http: httpx.Client) -> None:
+def test_a_fault_may_name_places_among_the_requests_that_match(site: Site, http: httpx.Client) -> None:
     first = site.faults.add("GET", "/a", at={1, 3}, status=500)
     second = site.faults.add("GET", "/a|/b", at={1, 4}, status=503)
     answers = [http.get(path).status_code for path in ("/a", "/a", "/b", "/a", "/b", "/a", "/a")]

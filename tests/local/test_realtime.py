@@ -74,7 +74,7 @@ def test_a_private_channel_is_for_whom_the_policies_let_read(
     assert may or answer["payload"]["response"]["reason"].startswith(("Unauthorized: ", "InvalidJWTToken: "))
 
 
-def test_a_channel_hears_what_is_sent_to_it_until_it_is_left(
+def test_a_channel_receives_messages_until_it_is_left(
     say: Callable[..., dict[str, Any]], database: psycopg.Connection
 ) -> None:
     def send(topic: str, word: str, *, private: bool) -> None:

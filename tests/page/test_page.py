@@ -125,7 +125,7 @@ def test_the_whole_way_of_files(browser: Chromium, media: dict[str, Path]) -> No
     assert browser.run("document.documentElement.scrollWidth") == 360
 
 
-def test_a_download_is_what_was_made(browser: Chromium, media: dict[str, Path]) -> None:
+def test_a_download_is_the_result(browser: Chromium, media: dict[str, Path]) -> None:
     browser.choose("#choose", [media["lake.png"]])
     browser.wait_for(f"{card('lake.png')}?.querySelectorAll('a[download]').length === 2")
     answer = httpx.get(

@@ -384,7 +384,7 @@ def test_no_secret_is_anywhere_but_where_it_belongs(run: Run) -> None:
 
 
 @pytest.mark.parametrize("place", ["public.planted", "files of the stack", "functions' output", "answers"])
-def test_the_search_finds_what_is_planted(run: Run, place: str) -> None:
+def test_the_search_finds_planted_secrets(run: Run, place: str) -> None:
     secret = run.secrets["the S3 secret"][5:25]
     with superuser(run) as connection:
         try:

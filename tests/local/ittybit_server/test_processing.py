@@ -235,7 +235,7 @@ def test_progress_moves(stack: Stack) -> None:
     assert any(status == "processing" and 0 < value < 100 for status, value in seen)
 
 
-def test_stop_ends_what_runs_and_leaves_no_temporary_file(media: Path, tmp_path: Path) -> None:
+def test_stop_ends_running_work_and_leaves_no_temporary_file(media: Path, tmp_path: Path) -> None:
     ittybit = Ittybit(api_key=KEY, directory=tmp_path, workers=1)
     with Stack(media, ittybit) as stack:
         options = {"width": 1920, "fps": 60, "quality": "very_high", "format": "webm"}

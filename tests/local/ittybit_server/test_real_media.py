@@ -109,7 +109,7 @@ def test_hdr_becomes_sdr(stack: Stack, tmp_path: Path) -> None:
     assert "bt709" in ffmpeg("-i", path, "-f", "null", "-")
 
 
-def test_what_is_transparent_stays_so_or_lies_on_the_background(stack: Stack, tmp_path: Path) -> None:
+def test_transparency_is_kept_or_laid_over_the_background(stack: Stack, tmp_path: Path) -> None:
     kept = stack.output(stack.task("image", "clear.png", options={"format": "png"}), tmp_path)
     with Image.open(kept) as image:
         assert image.getpixel((10, 10)) == (255, 0, 0, 0)

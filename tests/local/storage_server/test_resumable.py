@@ -69,7 +69,7 @@ def test_tuspy_resumes_where_it_was_interrupted(site: Site, client: httpx.Client
     assert client.get(f"/object/{bucket}/a").content == BYTES
 
 
-def test_what_has_arrived_stays_when_the_client_goes(client: httpx.Client, bucket: str) -> None:
+def test_bytes_that_have_arrived_stay_when_the_client_goes(client: httpx.Client, bucket: str) -> None:
     address = create(client, bucket, "a", len(BYTES))
 
     def broken() -> Iterator[bytes]:
