@@ -23,6 +23,8 @@ What becomes of them
     --destination s3://BUCKET/KEY     where the result goes, with {dir} {stem} {ext} {name} {version} {owner_id}, such
                         as 's3://media/processed/{dir}{stem}-720p.mp4' (default: it stays at ittybit)
 
+    --delete-results    delete the result, through the Storage API, when its object is deleted
+
   --sample OBJECT     say whether an object of this name would match, and where its result would go
     --sample-type TYPE, --sample-size SIZE, --sample-owner ID    (default: a type that its ending suggests)
 
@@ -53,12 +55,13 @@ check_arguments() {
 
 # Read the flags into psql's variables, and add the rule.
 rule_add() {
-  local name='' bucket='' path='**' type='' min_size='' max_size='' accept_s3=false output_prefix=''
+  local name='' bucket='' path='**' type='' min_size='' max_size='' accept_s3=false output_prefix='' delete_results=false
   local automation='' task='' options='' destination='' replace=false
   local sample='' sample_type='' sample_size='' sample_owner='' outcome variable
   while (($#)); do
     case "$1" in
       --accept-s3) accept_s3=true && shift && continue ;;
+      --delete-results) delete_results=true && shift && continue ;;
       --replace) replace=true && shift && continue ;;
       --bucket | --path | --type | --min-size | --max-size | --output-prefix | --automation | --task | --options | \
         --destination | --sample | --sample-type | --sample-size | --sample-owner)
@@ -88,7 +91,7 @@ rule_add() {
 
   set -- "name=$name" "bucket=$bucket" "path=$path" "type=$type" "min_size=$min_size" "max_size=$max_size" \
     "accept_s3=$accept_s3" "output_prefix=$output_prefix" "automation=$automation" "task=$task" "options=$options" \
-    "destination=$destination" "sample=$sample" "sample_type=$sample_type" "sample_size=$sample_size" \
+    "destination=$destination" "delete_results=$delete_results" "sample=$sample" "sample_type=$sample_type" "sample_size=$sample_size" \
     "sample_owner=$sample_owner"
   if $DRY_RUN; then
     sql deploy/rule_add.sql "$@" "replace=$replace"

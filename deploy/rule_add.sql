@@ -14,7 +14,8 @@ select
   case when :'task' <> '' then
     jsonb_build_object('kind', :'task', 'options', coalesce(nullif(:'options', ''), '{}')::jsonb)
     || case when :'destination' = '' then '{}' else jsonb_build_object('destination', :'destination') end
-  end as task;
+  end as task,
+  :'delete_results'::boolean as delete_results;
 
 create temporary table difference on commit drop as
 select field.name, field.was, field.becomes
@@ -32,7 +33,8 @@ cross join lateral (
     ('automation', r.automation_id, g.automation_id),
     ('task', r.task ->> 'kind', g.task ->> 'kind'),
     ('options', nullif(coalesce(r.task ->> 'options', '{}'), '{}'), nullif(g.task ->> 'options', '{}')),
-    ('destination', r.task ->> 'destination', g.task ->> 'destination')
+    ('destination', r.task ->> 'destination', g.task ->> 'destination'),
+    ('delete-results', r.delete_results::text, g.delete_results::text)
 ) as field (name, was, becomes)
 where field.was is distinct from field.becomes;
 
@@ -44,10 +46,12 @@ select
 
 \if :is_new
   insert into ittybit.rules (
-    name, bucket_id, path, mimetype, min_size, max_size, accept_s3, output_prefix, automation_id, task
+    name, bucket_id, path, mimetype, min_size, max_size, accept_s3, output_prefix, automation_id, task,
+    delete_results
   )
   select
-    g.name, g.bucket_id, g.path, g.mimetype, g.min_size, g.max_size, g.accept_s3, g.output_prefix, g.automation_id, g.task
+    g.name, g.bucket_id, g.path, g.mimetype, g.min_size, g.max_size, g.accept_s3, g.output_prefix, g.automation_id, g.task,
+    g.delete_results
   from pg_temp.given as g;
   \echo added
 \elif :is_other
@@ -62,7 +66,8 @@ select
       accept_s3 = g.accept_s3,
       output_prefix = g.output_prefix,
       automation_id = g.automation_id,
-      task = g.task
+      task = g.task,
+      delete_results = g.delete_results
     from pg_temp.given as g
     where r.name = g.name;
     \echo replaced

@@ -18,7 +18,8 @@ select exists (select from ittybit.rules) as has_rules
       'from ' || r.min_size || ' bytes',
       'to ' || r.max_size || ' bytes',
       case when r.accept_s3 then 'also through S3' end,
-      'writes under ' || r.output_prefix
+      'writes under ' || r.output_prefix,
+      case when r.delete_results then 'deletes results with their objects' end
     ) as and,
     count(j.id) filter (where j.state = 'queued') as waiting,
     count(j.id) filter (where j.state = 'started') as started,

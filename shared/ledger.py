@@ -19,7 +19,7 @@ FunctionName = Literal["on-upload", "push-back"]
 class Outcome(BaseModel):
     """What an attempt came to."""
 
-    outcome: Literal["started", "succeeded", "failed", "skipped", "retry", "hold", "undecided"]
+    outcome: Literal["started", "succeeded", "failed", "skipped", "retry", "hold", "undecided", "deleted"]
     ittybit_id: str | None = None
     progress: float | None = None
     outputs: list[str] | None = None
@@ -77,6 +77,27 @@ class Check(Lease):
     ittybit_id: str
 
 
+class Result(BaseModel):
+    """A stored result."""
+
+    bucket: str = Field(validation_alias="bucket_id")
+    name: str
+
+
+class Delete(Lease):
+    """Delete results of the job: its object was deleted, and its rule says ``delete_results``.
+
+    Attributes:
+        results: as many as one lease is for. Each was what ittybit wrote when they were claimed.
+    """
+
+    step: Literal["delete"]
+    results: list[Result]
+
+
+Step = Start | Check | Delete
+
+
 class Report(Outcome, Lease):
     """An outcome, and the attempt that it is of."""
 
@@ -87,12 +108,12 @@ class Report(Outcome, Lease):
 
 
 class _Claimed(BaseModel):
-    jobs: list[Annotated[Start | Check, Field(discriminator="step")]]
+    jobs: list[Annotated[Step, Field(discriminator="step")]]
 
 
 def claim(
     settings: Settings, function: FunctionName, jobs: int, reports: Sequence[Report], deadline: Deadline
-) -> list[Start | Check]:
+) -> list[Step]:
     """Lease up to ``jobs`` due jobs of a function, 1 to 100, once the reports are applied.
 
     Not repeated when the answer is lost: jobs may have been leased. Their leases end, and the next attempts look.

@@ -156,6 +156,23 @@ class Sources:
         return {name: _token(bucket, name, answer) for name, answer in zip(names, answers, strict=True)}
 
 
+def delete(settings: Settings, bucket: str, names: list[str], deadline: Deadline) -> None:
+    """Delete objects of a bucket, 1,000 at most. One that is not there is none to delete.
+
+    Not repeated when the answer is lost: under a name that was deleted there may be another object by then.
+
+    Raises:
+        ServiceError: Storage did not do it, or none of it.
+    """
+    url = f"{settings.supabase_url}/storage/v1/object/{quote(bucket, safe='')}"
+    body = {"prefixes": names}  # whole keys, whatever the field is called
+    answer = send(
+        "storage", "DELETE", url, deadline=deadline, headers=settings.supabase_headers, body=body, repeatable=False
+    )
+    if not isinstance(answer.data, list) or not answer.data:
+        raise Unanswered("storage", "the answer to a deletion does not list what was deleted")
+
+
 def _token(bucket: str, name: str, answer: Any) -> str | Error:
     match answer:
         case {"signedURL": str(url)} if "?token=" in url:

@@ -23,7 +23,7 @@ from shared.errors import ServiceError, Skipped, Undecided
 from shared.http import Deadline
 from shared.ittybit import Ittybit
 from shared.ittybit_models import Work
-from shared.ledger import Check, FunctionName, Outcome, Report, Start
+from shared.ledger import Check, Delete, FunctionName, Outcome, Report, Start, Step
 
 # Drains of a process at a time. Several, so that one whose ittybit is slow holds up no other.
 DRAINS = 4
@@ -33,6 +33,8 @@ THREADS = 64
 BATCH = 32
 # Kept back from the deadline, so that whatever the services do there is time to report it.
 REPORTING_SECONDS = 2.0
+# So long after its claim a deletion may still be sent. Later, somebody may have stored another object under the name.
+DELETING_SECONDS = 3.0
 # A report waits so long for the others of its batch, when the next claim has nothing else to wait for.
 GATHERING_SECONDS = 0.02
 # A report waits so long for a claim to travel with.
@@ -86,7 +88,7 @@ class _Drain:
         self._working = call.deadline.reserving(REPORTING_SECONDS)
         self._ittybit = Ittybit(call.settings, self._working)
         self._in_flight = 0
-        self._done: queue.SimpleQueue[Report | tuple[Start | Check, Exception]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Report | tuple[Step, Exception]] = queue.SimpleQueue()
         self._known: list[Report] = []
         self._counts: Counter[str] = Counter(claimed=0)
 
@@ -170,10 +172,16 @@ class _Drain:
                 self._counts["lost"] += 1
                 self._call.note(job=str(job.job), **fault(error))
 
-    def _step(self, job: Start | Check, sources: objects.Sources) -> None:
+    def _step(self, job: Step, sources: objects.Sources) -> None:
         """Do a job's next step."""
         try:
-            outcome = self._start(job, sources) if isinstance(job, Start) else self._check(job)
+            match job:
+                case Start():
+                    outcome = self._start(job, sources)
+                case Check():
+                    outcome = self._check(job)
+                case Delete():
+                    outcome = self._delete(job)
             self._done.put(Report.of(job, outcome))
         except Exception as error:  # noqa: BLE001 - whatever happens, the drain hears of it
             self._done.put((job, error))
@@ -219,6 +227,20 @@ class _Drain:
                 return self._failure("failed", error, ittybit_id=check.ittybit_id)
             return self._failure("retry", error)
         return self._progress(work)
+
+    def _delete(self, delete: Delete) -> Outcome:
+        """Delete what the ledger has just seen to be ittybit's: soon, or not at all."""
+        buckets: dict[str, list[str]] = {}
+        for result in delete.results:
+            buckets.setdefault(result.bucket, []).append(result.name)
+        deadline = Deadline(min(DELETING_SECONDS, self._working.left()))
+        try:
+            for bucket, names in buckets.items():
+                objects.delete(self._call.settings, bucket, names, deadline)
+        except ServiceError as error:
+            # Whatever it says: only the ledger's own look at what is left ends this.
+            return self._failure("retry", error)
+        return Outcome(outcome="deleted")
 
     def _progress(self, work: Work) -> Outcome:
         """What a run, task or job that exists comes to."""

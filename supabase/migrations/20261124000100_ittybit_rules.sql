@@ -92,6 +92,7 @@ create table if not exists ittybit.rules (
   mimetype text check (mimetype ~ '^[^/ ]+/[^/ ]+$'),
   min_size bigint check (min_size >= 0), max_size bigint check (max_size >= coalesce(min_size, 0)),
   accept_s3 boolean not null default false, enabled boolean not null default true,
+  delete_results boolean not null default false,
   active_since timestamptz not null default now(),
   output_prefix text check (output_prefix ~ '^[^/].*/$'),
   automation_id text check (automation_id ~ '^[A-Za-z0-9_-]{1,128}$'),
@@ -107,6 +108,7 @@ comment on table ittybit.rules is 'Which object starts what. An edit concerns la
 comment on column ittybit.rules.path is 'Glob over the whole key: * stops at /, ** does not, nothing else is special.';
 comment on column ittybit.rules.mimetype is 'Such as video/* or image/png; null for any. The uploader claims the type.';
 comment on column ittybit.rules.accept_s3 is 'Whether uploads through the S3 protocol count: ittybit writes that way.';
+comment on column ittybit.rules.delete_results is 'Whether what ittybit wrote is deleted when its source is deleted.';
 comment on column ittybit.rules.active_since is 'Only content newer than this is bought without being asked.';
 comment on column ittybit.rules.output_prefix is 'Where an automation that uploads by itself writes. Starts nothing.';
 comment on column ittybit.rules.task is
@@ -173,6 +175,10 @@ begin
   perform '' ~ ittybit.glob_pattern(new.path);
 
   fault := case
+    when new.delete_results and destination is null then array[
+      'delete_results is for results in the project, and this rule writes none there',
+      'Give the task a destination, or leave delete_results out.'
+    ]
     when new.task is null then null
     when task is null
       then array['task must be an object {"kind", "options", "destination"}', 'Write JSON, not text in JSON.']

@@ -31,7 +31,8 @@ create table if not exists ittybit.jobs (
   ittybit_id text, progress real, outputs text[], reason text, error jsonb,
   failures integer not null default 0, failing_since timestamptz,
   created_at timestamptz not null default now(), started_at timestamptz, progressed_at timestamptz,
-  finished_at timestamptz, orphaned_at timestamptz -- since when the content is gone: only then the row may go
+  finished_at timestamptz, orphaned_at timestamptz, -- since when the content is no more: only then the row may go
+  orphaned_by text, results_deleted_at timestamptz
 );
 comment on table ittybit.jobs is 'What became of each object that a rule matched. Deleted rules leave their jobs.';
 comment on column ittybit.jobs.owner_id is 'Whose the content is; see deploy/share_status.sql.';
@@ -39,6 +40,8 @@ comment on column ittybit.jobs.action is 'The rule''s action as it was at the up
 comment on column ittybit.jobs.due_at is 'When the job needs a step, or its lease ends; null when nothing is left.';
 comment on column ittybit.jobs.in_doubt_since is 'Since when a start may have happened unknown to us; null when sure.';
 comment on column ittybit.jobs.undecided is 'Nobody could tell whether it was started, so it was started once more.';
+comment on column ittybit.jobs.orphaned_by is 'How it went: superseded, moved or gone. Gone, its results may go too.';
+comment on column ittybit.jobs.results_deleted_at is 'When none was left to delete: see ittybit.results_of.';
 comment on column ittybit.jobs.reason is 'Why it was skipped or failed, in one word.';
 comment on column ittybit.jobs.error is 'The last error: {"status", "kind", "message"} as the service gave it.';
 
@@ -46,6 +49,7 @@ create table if not exists ittybit.outputs (
   bucket_id text not null,
   name text not null, -- a key, or a folder ending in / for kinds that write many files
   job uuid not null,
+  version text, -- the content that ittybit wrote for a rule with delete_results; then each file of a folder has a row
   primary key (bucket_id, name, job)
 );
 comment on table ittybit.outputs is 'What started jobs may write: an object there is a result and starts nothing.';
@@ -99,8 +103,7 @@ insert into ittybit.functions (name) values ('on-upload'), ('push-back') on conf
 -- The order in which open jobs are claimed. 0 and 1 buy nothing: they are claimed whatever keeps starts back.
 create or replace function ittybit.priority(state text, in_doubt_since timestamptz, backfill boolean)
 returns integer language sql immutable parallel safe
-return case when state = 'started' then 1 when state = 'queued' and in_doubt_since is not null then 0
-  when backfill then 3 else 2 end;
+return case when state <> 'queued' then 1 when in_doubt_since is not null then 0 when backfill then 3 else 2 end;
 
 -- Making an index locks its table against uploads, so that is done once.
 do $$
@@ -115,6 +118,7 @@ begin
       ('jobs_due',
         'create index jobs_due on ittybit.jobs'
         ' (function, ittybit.priority(state, in_doubt_since, backfill), due_at) where due_at is not null'),
+      ('outputs_written', 'create index outputs_written on ittybit.outputs (job) where version is not null'),
       -- These three hold no job that runs its course.
       ('jobs_failed', 'create index jobs_failed on ittybit.jobs (rule) where state = ''failed'''),
       ('jobs_lost', 'create index jobs_lost on ittybit.jobs (function) where lost > 1'),

@@ -118,19 +118,21 @@ end $$;
 -- What becomes of results and of former contents ----------------------------------------------------------------------
 -- An object under an output was stored: a result, whose job is checked at once. A folder's job is checked when no file
 -- has come for two seconds, and is written once a second at the most.
-create or replace function ittybit.result_stored(bucket_id text, name text)
+create or replace function ittybit.result_stored(object jsonb)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
   -- Worked out once: in the query it would be for each output that is looked at.
-  places constant pg_catalog.text[] := ittybit.places(name);
+  places constant pg_catalog.text[] := ittybit.places(object ->> 'name');
   worker pg_catalog.text;
 begin
+  perform ittybit.record_result(object, places);
   with checked as (
     update ittybit.jobs as j
     set due_at = clock_timestamp() + case when w.is_folder then interval '2 seconds' else interval '0' end
     from (
-      select o.job, o.name like '%/' as is_folder
-      from ittybit.outputs as o where o.bucket_id = result_stored.bucket_id and o.name = any (places)
+      select o.job, bool_or(o.name like '%/') as is_folder
+      from ittybit.outputs as o
+      where o.bucket_id = object ->> 'bucket_id' and o.name = any (places) group by o.job
     ) as w
     where j.id = w.job and j.state = 'started' and j.claimed_at is null and j.due_at > clock_timestamp()
       and (not w.is_folder
@@ -139,25 +141,63 @@ begin
   )
   select c.function into worker from checked as c where not c.is_folder limit 1;
   if worker is not null and not ittybit.is_just_woken(worker) then
-    perform ittybit.wake_from_upload(worker, result_stored.bucket_id, result_stored.name);
+    perform ittybit.wake_from_upload(worker, object ->> 'bucket_id', object ->> 'name');
   end if;
 end $$;
 
--- A result that is renamed stays a result, whether a job wrote it or it lay under an output prefix.
-create or replace function ittybit.result_moved(bucket_id text, name text, to_bucket text, to_name text, metadata jsonb)
+-- Note which content ittybit wrote, where a rule deletes results with their source: what came through the project's S3
+-- keys while a job that writes there was under way. Any other content is somebody's own, and nobody deletes it.
+create or replace function ittybit.record_result(object jsonb, places text[])
 returns void language plpgsql security definer set search_path = '' as $$ begin
-  insert into ittybit.outputs (bucket_id, name, job)
-  select to_bucket, to_name, o.job
+  update ittybit.outputs as o set version = null
+  where o.bucket_id = object ->> 'bucket_id' and o.name = object ->> 'name' and o.version <> object ->> 'version';
+  if object ->> 'owner_id' is null and current_setting('storage.operation', true) like 'storage.s3.upload%' then
+    insert into ittybit.outputs (bucket_id, name, job, version)
+    select distinct object ->> 'bucket_id', object ->> 'name', j.id, object ->> 'version'
+    from ittybit.outputs as o
+    join ittybit.jobs as j on j.id = o.job
+      and (j.state = 'started' or (j.state = 'queued' and j.in_doubt_since is not null))
+    join ittybit.rules as r on r.name = j.rule and r.delete_results
+    where o.bucket_id = object ->> 'bucket_id' and o.name = any (places)
+    on conflict on constraint outputs_pkey do update set version = excluded.version;
+  end if;
+end $$;
+
+-- The results of a job that go with its source: what ittybit wrote and nobody has replaced, which no other source's job
+-- wrote as well, while the rule says so.
+create or replace function ittybit.results_to_delete(job uuid)
+returns table (bucket_id text, name text) language sql stable
+begin atomic
+  select o.bucket_id, o.name
+  from ittybit.jobs as j
+  join ittybit.rules as r on r.name = j.rule and r.delete_results
+  join ittybit.outputs as o on o.job = j.id and o.version is not null
+  join storage.objects as s on (s.bucket_id, s.name, s.version) = (o.bucket_id, o.name, o.version)
+  where j.id = results_to_delete.job and not exists (
+    select from ittybit.outputs as p join ittybit.jobs as k on k.id = p.job
+    where (p.bucket_id, p.name, p.version) = (o.bucket_id, o.name, o.version)
+      and (k.bucket_id, k.name) <> (j.bucket_id, j.name) and k.orphaned_by is distinct from 'gone'
+  );
+end;
+
+-- A result that is renamed stays a result, whether a job wrote it or it lay under an output prefix.
+create or replace function ittybit.result_moved(former jsonb, object jsonb)
+returns void language plpgsql security definer set search_path = '' as $$ begin
+  insert into ittybit.outputs (bucket_id, name, job, version)
+  select
+    object ->> 'bucket_id', object ->> 'name', o.job,
+    max(object ->> 'version') filter (where o.version = former ->> 'version')
   from ittybit.outputs as o
-  where o.bucket_id = result_moved.bucket_id
-    and o.name = any ((select ittybit.places(result_moved.name))::pg_catalog.text[])
+  where o.bucket_id = former ->> 'bucket_id'
+    and o.name = any ((select ittybit.places(former ->> 'name'))::pg_catalog.text[])
+  group by o.job
   union
   -- Which job wrote it, nobody knows.
-  select to_bucket, to_name, '00000000-0000-0000-0000-000000000000'
-  from ittybit.reasons_to_skip(result_moved.bucket_id, result_moved.name, metadata, false) as r
+  select object ->> 'bucket_id', object ->> 'name', '00000000-0000-0000-0000-000000000000', null
+  from ittybit.reasons_to_skip(former ->> 'bucket_id', former ->> 'name', object -> 'metadata', false) as r
   where r = 'output_prefix'
-  on conflict do nothing;
-  perform ittybit.release_output(result_moved.bucket_id, result_moved.name);
+  on conflict on constraint outputs_pkey do update set version = excluded.version;
+  perform ittybit.release_output(former ->> 'bucket_id', former ->> 'name');
 end $$;
 
 -- Forget that a key is an output when no object is there any more, unless an open job may still write it.
@@ -168,20 +208,27 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
     and not exists (select from ittybit.jobs as j where j.id = o.job and j.state in ('queued', 'started'));
 end $$;
 
--- A stored content is no more: what waits for it never starts. A start in doubt is left to be looked for.
+-- A stored content is no more: what waits for it never starts. A start in doubt is left to be looked for. What has ended
+-- is due again when results go with the source, which takes those of its earlier contents along. A move keeps all.
 create or replace function ittybit.end_content(bucket_id text, name text, version text, reason text)
 returns void language plpgsql security definer set search_path = '' as $$ begin
   update ittybit.jobs as j
   set
     state = case when content.waits then 'skipped' else j.state end,
     reason = case when content.waits then end_content.reason else j.reason end,
-    due_at = case when not content.waits then j.due_at end,
+    due_at = case
+      when (content.waits or j.finished_at is not null) and end_content.reason = 'gone'
+        and exists (select from ittybit.results_to_delete(j.id)) then clock_timestamp()
+      when not content.waits then j.due_at
+    end,
     finished_at = case when content.waits then clock_timestamp() else j.finished_at end,
-    orphaned_at = clock_timestamp()
+    orphaned_at = coalesce(j.orphaned_at, clock_timestamp()), orphaned_by = end_content.reason
   from (
     select k.id, k.state = 'queued' and k.in_doubt_since is null as waits from ittybit.jobs as k
-    where k.bucket_id = end_content.bucket_id and k.name = end_content.name
-      and coalesce(k.version, '') = coalesce(end_content.version, '')
+    where k.bucket_id = end_content.bucket_id and k.name = end_content.name and (
+      coalesce(k.version, '') = coalesce(end_content.version, '')
+      or (k.orphaned_by = 'superseded' and end_content.reason <> 'superseded')
+    )
     for update
   ) as content
   where j.id = content.id;
@@ -207,13 +254,13 @@ begin
         = (object -> 'metadata' ->> 'eTag', object -> 'metadata' ->> 'size');
     end if;
     if moved then
-      perform ittybit.result_moved(old.bucket_id, old.name, new.bucket_id, new.name, new.metadata);
+      perform ittybit.result_moved(former, object);
     end if;
     select r into skipped
     from ittybit.reasons_to_skip(
       new.bucket_id, new.name, new.metadata, coalesce((object ->> 'is_delete_marker')::boolean, false)
     ) as r;
-    if skipped = 'output' then perform ittybit.result_stored(new.bucket_id, new.name); end if;
+    if skipped = 'output' then perform ittybit.result_stored(object); end if;
 
     for rule in
       select r.name, r.function, r.automation_id, r.task, r.accept_s3 from ittybit.rules as r

@@ -73,10 +73,11 @@ end;
 -- `project` is the SUPABASE_URL of the function that asks. A ledger that was set up for another project refuses:
 -- functions of the original never do the work of a copy, nor a copy's functions the original's.
 --
--- Answers {"jobs": […], "reports": […]}. A job is {"job", "generation", "attempt", "step": "check", "ittybit_id"}, or
--- one with "step": "start", its object, its action, and the mark that its source address carries. `look_since` is set
--- when an earlier attempt may have started it: then it is looked for first, and `otherwise` is what to report when
--- nothing is found, if the job is not to be started any more, or not now.
+-- Answers {"jobs": […], "reports": […]}. A job is {"job", "generation", "attempt", "step": "check", "ittybit_id"}; one
+-- with "step": "delete" and the results to delete at once; or one with "step": "start", its object, its action, and the
+-- mark that its source address carries. `look_since` is set when an earlier attempt may have started it: then it is
+-- looked for first, and `otherwise` is what to report when nothing is found, if the job is not to be started any more,
+-- or not now.
 --
 -- A session keeps its plans, also those of empty tables: without `enable_seqscan` they go by the indexes. Where there is
 -- no index, that makes a look into a small table seem dear enough for parallel workers and JIT, which cost milliseconds.
@@ -147,24 +148,29 @@ begin
   ),
   candidate as materialized (
     select
-      j.id, g.place, g.lost, j.in_doubt_since, j.state = 'queued' as is_start,
+      j.id, g.place, g.lost, j.in_doubt_since, j.state = 'queued' as is_start, j.finished_at is not null as is_deletion,
       case when j.state = 'queued' then ittybit.reason_to_end(j) end as ends,
       ittybit.scopes(j.rule, j.function) as scopes,
       d.bucket_id as output_bucket, d.name as output
     from due as g join ittybit.jobs as j on j.id = g.id
-    left join lateral ittybit.destinations(j.action) as d on j.state = 'queued'
+    left join lateral ittybit.destinations(j.action) as d on j.state <> 'started'
     where g.is_suspect = g.first_is_suspect
       and g.turn <= (array[100, 100, 8, 2, 1])[least(g.most_lost, 4) + 1]
   ),
   -- Whether another job writes the same place: one that has started or may have, or one that comes before it in here.
+  -- What is written and what is deleted wait for each other: nobody deletes what has just been written over.
   judged as (
     select c.*, c.output is not null and c.ends is null and (
-      row_number() over (partition by c.output_bucket, c.output, c.ends is null order by c.place) > 1
+      case
+        when c.is_deletion then bool_or(c.is_start) over (partition by c.output_bucket, c.output)
+        else row_number() over (partition by c.output_bucket, c.output, c.ends is null, c.is_start order by c.place) > 1
+      end
       or exists (
         select from ittybit.outputs as o
         join ittybit.jobs as other on other.id = o.job
         where o.bucket_id = c.output_bucket and o.name = c.output and o.job <> c.id
-          and (other.state = 'started' or (other.state = 'queued' and other.in_doubt_since is not null))
+          and (other.state = 'started' or other.claimed_at is not null
+            or (other.state = 'queued' and other.in_doubt_since is not null))
       )
     ) as is_busy
     from candidate as c
@@ -188,9 +194,10 @@ begin
     where h.scope = probed.scope
   ),
   verdict as (
-    select w.*, not w.is_start or w.in_doubt_since is not null or coalesce(w.ends, w.waits) is null as is_leased
+    select w.*, coalesce(w.ends, w.waits) is null or (w.is_start and w.in_doubt_since is not null) as is_leased
     from (
       select c.*, case
+        when c.is_deletion and c.is_busy then 'output_busy'
         when not c.is_start or c.ends is not null then null
         when exists (select from held as h where h.scope = any (c.scopes) and h.probe is distinct from c.id) then 'held'
         when c.is_busy then 'output_busy'
@@ -206,14 +213,14 @@ begin
   reserved as (
     insert into ittybit.outputs (bucket_id, name, job)
     select v.output_bucket, v.output, v.id
-    from verdict as v where v.output is not null and v.ends is null and v.waits is null
+    from verdict as v where v.is_start and v.output is not null and v.ends is null and v.waits is null
     on conflict do nothing
   ),
   put_off as (
     update ittybit.jobs as j
     set
       state = case when v.ends is null then j.state else 'skipped' end, reason = coalesce(v.ends, j.reason),
-      finished_at = case when v.ends is not null then now() end, claimed_at = null,
+      finished_at = case when v.ends is null then j.finished_at else now() end, claimed_at = null,
       -- Held: work() keeps it back until the scope's next probe.
       due_at = case when v.ends is null then now() end
         + case v.waits when 'output_busy' then interval '15 seconds' else interval '0' end
@@ -230,10 +237,13 @@ begin
       former_name = case when not v.is_start or v.in_doubt_since is not null then j.former_name end
     from verdict as v
     where j.id = v.id and v.is_leased
-    returning j.*, v.place, v.is_start, v.in_doubt_since as look_since, v.ends, v.waits
+    returning j.*, v.place, v.is_start, v.is_deletion, v.in_doubt_since as look_since, v.ends, v.waits
   )
   select coalesce(jsonb_agg(
     jsonb_build_object('job', l.id, 'generation', l.generation, 'attempt', l.attempt) || case
+      when l.is_deletion then jsonb_build_object('step', 'delete', 'results', (
+        select coalesce(jsonb_agg(r), '[]') from (select d.* from ittybit.results_to_delete(l.id) as d limit 250) as r
+      ))
       when not l.is_start then jsonb_build_object('step', 'check', 'ittybit_id', l.ittybit_id)
       else jsonb_build_object(
         'step', 'start', 'mark', l.id || '.' || l.generation, 'look_since', l.look_since, 'now', clock_timestamp(),
@@ -317,9 +327,18 @@ begin
   return to_jsonb(answers);
 end $$;
 
+-- How long to wait after so many failures: 15 s doubling to 1 h, +-20 %, and not before the service said.
+create or replace function ittybit.backoff(failures integer, retry_after integer)
+returns interval language sql volatile parallel safe
+return greatest(
+  least(interval '15 seconds' * 2 ^ least(failures, 10), interval '1 hour') * (0.8 + 0.4 * random()),
+  interval '1 second' * least(coalesce(retry_after, 0), 86400)
+);
+
 -- Apply one report. `refused` says why it changed nothing, `is_new_start` that a start counts that did not before.
 -- `outcome` is started, succeeded or failed with the id of what runs at ittybit; or failed, skipped, retry, hold or
--- undecided of a start (undecided: whether an earlier attempt started it cannot be found out). A report with an id is a
+-- undecided of a start (undecided: whether an earlier attempt started it cannot be found out); or deleted or retry of a
+-- deletion, which goes on until the ledger itself sees nothing left. A report with an id is a
 -- fact about what ittybit does and moves the state forward, however late it comes; one without speaks for its attempt
 -- alone, while that holds the job.
 create or replace function ittybit.apply_report(report jsonb, out refused text, out is_new_start boolean)
@@ -341,7 +360,7 @@ begin
   is_new_start := false;
   select j.* into mine from ittybit.jobs as j where j.id = (report ->> 'job')::pg_catalog.uuid for update;
   is_holder := mine.claimed_at is not null and mine.attempt is not distinct from (report ->> 'attempt')::integer;
-  if coalesce(outcome, '') not in ('started', 'succeeded', 'failed', 'skipped', 'retry', 'hold', 'undecided') then
+  if coalesce(outcome, '') <> all ('{started,succeeded,failed,skipped,retry,hold,undecided,deleted}') then
     refused := format('unknown outcome "%s"', outcome);
   elsif outcome in ('started', 'succeeded') and started_as is null then
     refused := format('outcome "%s" without its ittybit_id', outcome);
@@ -364,8 +383,27 @@ begin
     refused := case when mine.claimed_at is null then 'not leased' else 'claimed again since' end;
   elsif mine.state = 'started' and outcome <> 'retry' then
     refused := 'started as ' || mine.ittybit_id;
+  elsif (mine.finished_at is null and outcome = 'deleted')
+    or (mine.finished_at is not null and outcome not in ('deleted', 'retry'))
+  then
+    refused := mine.state;
   end if;
   if refused is not null then return; end if;
+
+  if mine.finished_at is not null and not is_fact then
+    waits := exists (select from ittybit.results_to_delete(mine.id));
+    fails := waits and outcome = 'retry';
+    update ittybit.jobs as j
+    set
+      lost = 0, claimed_at = null, failures = case when fails then j.failures + 1 else 0 end,
+      error = case when j.state = 'succeeded' then case when fails then said end else j.error end,
+      due_at = case
+        when fails then now() + ittybit.backoff(j.failures, (report ->> 'retry_after')::integer) when waits then now()
+      end,
+      results_deleted_at = case when not waits then now() end
+    where j.id = mine.id;
+    return;
+  end if;
 
   if is_fact then
     -- Something was started: whatever held it back no longer does, and it writes where it was told to.
@@ -430,11 +468,10 @@ begin
           (now() - coalesce(mine.started_at, now())) / 10,
           interval '1 second' * case when ittybit.has_result(mine.action, mine.started_at) then 1 else 5 end
         ))
-        -- 15 s doubling to 1 h, +-20 %, not before the service said; in doubt a minute: a call may still take effect.
+        -- In doubt a minute: a call may still take effect.
         when fails then greatest(
           case when in_doubt then interval '1 minute' end,
-          least(interval '15 seconds' * 2 ^ least(mine.failures, 10), interval '1 hour') * (0.8 + 0.4 * random()),
-          interval '1 second' * least(coalesce((report ->> 'retry_after')::integer, 0), 86400)
+          ittybit.backoff(mine.failures, (report ->> 'retry_after')::integer)
         )
         -- work() keeps a start until the scope's next probe; it does not keep what is to be looked for.
         when outcome = 'hold' and in_doubt then interval '5 minutes'
@@ -446,6 +483,11 @@ begin
   end if;
   mine.claimed_at := case when outcome = 'started' and not is_holder then mine.claimed_at end;
   mine.finished_at := case when outcome in ('succeeded', 'failed', 'skipped') then now() end;
+  if mine.finished_at is not null and mine.orphaned_by = 'gone'
+    and exists (select from ittybit.results_to_delete(mine.id))
+  then
+    mine.due_at := now();
+  end if;
   mine.in_doubt_since := case when waits and in_doubt then mine.in_doubt_since end;
   mine.failures := case when waits then mine.failures + fails::integer else 0 end;
   mine.failing_since := case

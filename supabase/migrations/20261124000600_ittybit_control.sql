@@ -15,7 +15,7 @@ returns void language sql security definer set search_path = '' as $$
 $$;
 
 -- Do a job's work again: a new generation, which never takes a former one's run for its own. Answers whether there was
--- anything to do: a job that waits or runs is left alone.
+-- anything to do: a job that waits or runs, or whose results are being deleted, is left alone.
 create or replace function ittybit.retry(job uuid)
 returns boolean language plpgsql security definer set search_path = '' as $$
 declare mine record;
@@ -26,7 +26,7 @@ begin
   elsif ittybit.reason_against_action(mine.action, to_jsonb(mine)) is not null then
     raise exception 'job % has no place for its result: the rule''s destination does not fit this object', retry.job
       using errcode = 'invalid_parameter_value', hint = 'Change the rule and upload the object again.';
-  elsif mine.state in ('queued', 'started') then
+  elsif mine.state in ('queued', 'started') or mine.due_at is not null then
     return false;
   end if;
   update ittybit.jobs as j
@@ -65,6 +65,7 @@ begin
       state = 'skipped', reason = 'copied', finished_at = now(), due_at = null, claimed_at = null, in_doubt_since = null
     where j.state in ('queued', 'started');
     get diagnostics changed = row_count;
+    update ittybit.jobs as j set due_at = null, claimed_at = null where j.due_at is not null;
     update ittybit.backfills as b set state = 'stopped', ended_at = now() where b.state = 'running';
     delete from ittybit.holds as h where h.scope is not null;
     delete from ittybit.starts as c where c.hour is not null;
@@ -161,6 +162,8 @@ language sql stable security definer set search_path = '' as $$
     coalesce(v.rule, j.rule), v.rule is not null and v.misses is null,
     case
       when j.rule not in (select r.name from ittybit.rules as r) then 'the rule is deleted'
+      when j.finished_at is not null and j.due_at is not null then 'it was deleted, and its results are being deleted'
+      when j.results_deleted_at is not null then 'it was deleted with its results'
       when v.rule is null then 'an earlier content of this key'
       when v.misses is not null then v.misses
       when j.id is null then case v.skipped
@@ -201,6 +204,43 @@ language sql stable security definer set search_path = '' as $$
   order by 1, j.created_at desc;
 $$;
 
+-- What is deleted with an object, or was to be, and why a result stays: a dry run of `delete_results`.
+create or replace function ittybit.results_of(bucket_id text, name text)
+returns table (result text, is_deleted boolean, because text, rule text, job uuid)
+language sql stable security definer set search_path = '' as $$
+  with known as (
+    select j.id, j.rule, j.orphaned_by, o.bucket_id, o.name, o.version
+    from ittybit.jobs as j
+    cross join lateral (
+      select w.bucket_id, w.name, w.version from ittybit.outputs as w where w.job = j.id and w.version is not null
+      union
+      select w.bucket_id, w.name, w.version from ittybit.destinations(j.action) as d
+      join ittybit.outputs as w on (w.bucket_id, w.name, w.job) = (d.bucket_id, d.name, j.id)
+    ) as o
+    where j.bucket_id = results_of.bucket_id and j.name = results_of.name
+  )
+  select 's3://' || k.bucket_id || '/' || k.name, v.stays is null, coalesce(v.stays, 'goes with the object'), k.rule, k.id
+  from known as k
+  left join ittybit.rules as r on r.name = k.rule
+  left join storage.objects as s on (s.bucket_id, s.name) = (k.bucket_id, k.name)
+  cross join lateral (
+    select case
+      when r.name is null then 'the rule is deleted'
+      when not r.delete_results then 'the rule is without delete_results'
+      when k.orphaned_by = 'moved' then 'the object was renamed or moved'
+      when k.version is null or k.version <> s.version then 'it is not, or not any more, what ittybit wrote for this rule'
+      when not exists (
+        select from ittybit.results_to_delete(k.id) as d where (d.bucket_id, d.name) = (k.bucket_id, k.name)
+      ) then 'it is a result of another object as well'
+    end as stays
+  ) as v
+  -- A folder stands for files that nobody has noted.
+  where s.name is not null or (k.name like '%/' and not exists (
+    select from known as f where f.id = k.id and f.version is not null
+  ))
+  order by 1;
+$$;
+
 -- How things stand, a line each, for a person.
 create or replace view ittybit.status as
 select line.what, line.value
@@ -209,7 +249,8 @@ cross join lateral (
   select
     count(*) filter (where j.priority = 2) as queued,
     count(*) filter (where j.priority = 3) as backfill,
-    count(*) filter (where j.priority = 1) as started,
+    count(*) filter (where j.state = 'started') as started,
+    count(*) filter (where j.finished_at is not null) as deleting,
     count(*) filter (where j.priority = 0 and j.claimed_at is null) as in_doubt,
     count(*) filter (where j.claimed_at is not null and j.due_at > now()) as leased,
     count(*) filter (where j.lost > 1) as lost,
@@ -255,7 +296,8 @@ cross join lateral (
     (6, 'waiting from a backfill', open.backfill::text), (7, 'at ittybit', open.started::text),
     (8, 'claimed by a function', open.leased::text), (9, 'starts in doubt', open.in_doubt::text),
     (10, 'lost more than once', open.lost::text),
-    (11, 'failed', (select count(*) from ittybit.jobs as j where j.state = 'failed')::text)
+    (11, 'results to delete', open.deleting::text),
+    (12, 'failed', (select count(*) from ittybit.jobs as j where j.state = 'failed')::text)
 ) as line (place, what, value)
 order by line.place;
 

@@ -13,10 +13,12 @@ begin
     delete from ittybit.jobs as j
     where j.id in (
       select k.id from ittybit.jobs as k
-      where k.orphaned_at < now() - keep and k.finished_at is not null and not exists (
+      where k.orphaned_at < now() - keep and k.finished_at is not null and k.due_at is null and not exists (
         select from storage.objects as o
         where o.bucket_id = k.bucket_id and o.name = k.name and coalesce(o.version, '') = coalesce(k.version, '')
       )
+      -- What an overwritten content has left goes with the object, however late.
+      and not (k.orphaned_by = 'superseded' and exists (select from ittybit.results_to_delete(k.id)))
       limit most
     )
     returning j.id, j.action

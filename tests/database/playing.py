@@ -11,7 +11,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from tests.database.project import ON_UPLOAD, PROJECT, Project, report
+from tests.database.project import PROJECT, PUSH_BACK, TASK, Project, report
 from tests.database.rows import Row
 
 NAME = "clips/a.mp4"
@@ -39,7 +39,7 @@ class Play:
         self.finds_objects = True
         self.project = PROJECT
         if not database.sql("select from ittybit.rules"):
-            database.rule(path="clips/*")
+            database.rule(path="clips/*", task=TASK, delete_results=True)
         database.put(name, etag="same")
         self.job: uuid.UUID = database.job(name)["id"]
 
@@ -51,17 +51,29 @@ class Play:
         return len(self.database.messages())
 
     def claim(self, *reports: Row) -> list[Row]:
-        return self.database.claim("on-upload", 100, *reports, project=self.project)
+        return self.database.claim("push-back", 100, *reports, project=self.project)
 
     def begin(self, mark: str) -> str:
         """Start a run at ittybit and return its id."""
         self.journal.append(mark)
         return f"runs/{mark}"
 
+    def write(self, lease: Row) -> None:
+        """Let ittybit write the result of a job that is being checked."""
+        address = "select action -> 'task' ->> 'destination' from ittybit.jobs where id = %s"
+        _, _, bucket, name = self.database.value(address, lease["job"]).split("/", 3)
+        self.database.put(name, bucket=bucket, operation="storage.s3.upload")
+
     def step(self, lease: Row) -> Row:
         """Do what a claimed job needs, and return the report of it."""
+        if lease["step"] == "delete":
+            for result in lease["results"]:
+                self.database.delete(result["name"], bucket=result["bucket_id"])
+            return report(lease, "deleted")
         if lease["step"] == "check":
             was_fetched = lease["ittybit_id"].removeprefix("runs/") not in self.renamed
+            if was_fetched:
+                self.write(lease)
             return report(lease, "succeeded" if was_fetched else "failed", ittybit_id=lease["ittybit_id"])
         if lease["look_since"] and lease["mark"] in self.journal:
             return report(lease, "started", ittybit_id=f"runs/{lease['mark']}")
@@ -230,7 +242,7 @@ def _copied(play: Play) -> None:
         play.claim()
     assert play.database.jobs() == before
     play.database.sql("select ittybit.adopt(%s, open_jobs => 'skip')", ANOTHER)
-    play.database.sql("update ittybit.functions set url = %s where name = 'on-upload'", ON_UPLOAD)
+    play.database.sql("update ittybit.functions set url = %s where name = 'push-back'", PUSH_BACK)
 
 
 def _moved(play: Play) -> None:
@@ -257,7 +269,7 @@ EVENTS: dict[str, Callable[[Play], object]] = {
     "object deleted": lambda play: play.database.delete(NAME),
     "object deleted and uploaded again": _uploaded_again,
     "Storage says that the object is gone, and it is not": _gone_is_not_so,
-    "rule edited": lambda play: play.database.sql("update ittybit.rules set automation_id = 'other'"),
+    "rule edited": lambda play: play.database.sql("update ittybit.rules set task = task || '{\"options\": {}}'"),
     "rule disabled, and enabled again": _gate(
         "update ittybit.rules set enabled = false", "update ittybit.rules set enabled = true"
     ),

@@ -224,6 +224,7 @@ def test_the_status_counts_what_there_is(database: Project) -> None:
         "claimed by a function": "0",
         "starts in doubt": "0",
         "lost more than once": "0",
+        "results to delete": "0",
         "failed": "0",
     }
     assert status(database) == at_rest

@@ -33,6 +33,9 @@ def test_each_row_of_the_document_happens(database: Project, event: str, state: 
     # Nothing is left to do, and every job has come to its end.
     assert {job["due_at"] for job in database.jobs()} == {None}
     assert {job["state"] for job in database.jobs()} <= {"succeeded", "failed", "skipped"}
+    # With a source that is gone, and with no other, go its results.
+    kept = database.value("select count(*) from storage.objects where bucket_id = 'results'")
+    assert bool(kept) == any(job["orphaned_by"] != "gone" for job in database.jobs() if job["state"] == "succeeded")
 
 
 def test_every_state_is_there_for_every_event() -> None:

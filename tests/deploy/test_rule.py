@@ -102,6 +102,20 @@ def test_again_it_is_unchanged_and_other_values_are_asked_about(developer: Devel
     assert developer.project.value("select active_since from ittybit.rules") == before[0]["active_since"]
 
 
+def test_a_rule_deletes_results_with_their_objects_only_where_that_is_said(developer: Developer) -> None:
+    flag = "select delete_results from ittybit.rules"
+    developer.deploy(*CLIPS)
+    assert developer.project.value(flag) is False
+    assert "  delete-results: false -> true" in developer.refused(*CLIPS, "--delete-results")
+    assert developer.project.value(flag) is False
+    developer.deploy("--yes", *CLIPS, "--delete-results")
+    assert developer.project.value(flag) is True
+    assert developer.deploy(*CLIPS, "--delete-results").stdout == "unchanged\n"
+    assert "deletes results with their objects" in developer.deploy("rule", "list").stdout
+    assert developer.deploy(*CLIPS, "--replace").stdout == "replaced\n  delete-results: true -> false\n"
+    assert developer.project.value(flag) is False
+
+
 REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("rule",), "rule takes add, list, explain, enable, disable or remove"),
     (("rule", "add"), "rule add takes a name and --bucket"),
@@ -111,6 +125,10 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("rule", "add", "a", "--bucket", "media", "--automation", "x", *TASK), "do not go together"),
     (("rule", "add", "a", "--bucket", "media", "--colour", "red"), "rule add does not take '--colour'"),
     ((*CLIPS, "--sample-type", "video/mp4"), "--sample-… says more about --sample"),
+    (
+        ("rule", "add", "a", "--bucket", "media", "--automation", "x", "--delete-results"),
+        'rule "a": delete_results is for results in the project',
+    ),
     (("rule", "list", "all"), "that takes 0 arguments, and there are 1"),
     (("rule", "explain", "media"), "that takes 2 arguments, and there are 1"),
     # What the database refuses, in its words and without psql's.
