@@ -34,8 +34,8 @@ help: ## List the commands
 demo: $(VENV)/local ## The whole way once: a clip in, results out (FILE=path for one of yours; OPEN=1; API=jobs)
 	@$(BIN)/python -m local demo --api $(API) $(if $(OPEN),--open) $(if $(FILE),"$(FILE)")
 
-serve: $(VENV)/local ## The embedded stack, staying up (ENV=.env: the functions alone; with ITTYBIT=local beside `supabase start`)
-	@$(BIN)/python -m local serve $(if $(ENV),--env "$(ENV)") $(if $(ITTYBIT),--ittybit "$(ITTYBIT)")
+serve: $(VENV)/local ## The embedded stack, staying up (API=jobs; ENV=.env: the functions alone; ITTYBIT=local, too)
+	@$(BIN)/python -m local serve --api $(API) $(if $(ENV),--env "$(ENV)") $(if $(ITTYBIT),--ittybit "$(ITTYBIT)")
 
 sql: $(VENV)/local ## psql, to the database of what make serve runs (SQL='select …')
 	@$(BIN)/python -m local sql $${SQL:+"$$SQL"}

@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     once.add_argument("--api", choices=GENERATIONS, default="automations", help="the API that ittybit speaks")
     once.add_argument("--open", action="store_true", help="show the results in a browser")
     stay = commands.add_parser("serve", help="the stack, staying up")
+    stay.add_argument("--api", choices=GENERATIONS, default="automations", help="the API that the local ittybit speaks")
     stay.add_argument("--env", type=Path, help="run the functions alone, against the services this file names")
     stay.add_argument("--ittybit", choices=["local"], help="with --env: the stand-in ittybit as well")
     ask = commands.add_parser("sql", help="psql, to the database of what `serve` runs")
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.env:
             (serve.serve_beside if options.ittybit else serve.serve_functions)(options.env)
         else:
-            serve.serve()
+            serve.serve(options.api)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

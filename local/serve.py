@@ -35,13 +35,16 @@ ENVIRONMENT = ROOT / "build" / "serve.env"
 _HOST = "host.docker.internal"
 
 
-def serve() -> None:
+def serve(api: str = "automations") -> None:
     """Run the embedded stack with the demo's bucket, connection and rules, and its page, until interrupted.
+
+    Args:
+        api: the generation of its API that the stand-in ittybit speaks.
 
     Raises:
         local.threads.ThreadDiedError, local.functions.FunctionError: a part of the stack has ended.
     """
-    with ThreadWatch() as threads, Stack.start(say=lambda line: print(line, flush=True)) as stack:
+    with ThreadWatch() as threads, Stack.start(say=lambda line: print(line, flush=True), api=api) as stack:
         with contextlib.closing(Project(stack)) as project:
             project.set_up()
         set_up(stack)

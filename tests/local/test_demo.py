@@ -17,6 +17,7 @@ import imageio_ffmpeg
 import psutil
 import pytest
 
+from deploy.env_file import read
 from local import demo
 from local.demo import RESULTS
 from local.functions import ROOT
@@ -24,6 +25,7 @@ from local.ittybit_server.media_file import Media
 from local.media import make_clip, probe
 from local.page import PORT
 from local.serve import ENVIRONMENT
+from shared.ittybit import GENERATIONS
 
 COMMAND = [sys.executable, "-m", "local"]
 
@@ -109,13 +111,13 @@ def test_the_demo_says_what_is_wrong_with_a_file_before_it_starts_anything(
     assert message in done.stderr
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signals) -> None:
+@pytest.mark.parametrize(("end", "api"), [(signal.SIGINT, "automations"), (signal.SIGTERM, "jobs")])
+def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signals, api: str) -> None:
     # Where the tests run in the background of a shell it is ignored, and what they start would ignore it too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         subprocess.Popen(
-            [*COMMAND, "serve"],
+            [*COMMAND, "serve", "--api", api],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -136,6 +138,14 @@ def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signa
         assert opened
         assert "main.js" in httpx.get(opened[1], trust_env=False).text
         assert ENVIRONMENT.stat().st_mode & 0o777 == 0o600
+        told = read(ENVIRONMENT)
+        key = {"Authorization": f"Bearer {told['ITTYBIT_API_KEY']}"}
+        spoken = [
+            generation
+            for generation in GENERATIONS
+            if httpx.get(f"{told['ITTYBIT_API_URL']}/{generation}", headers=key, trust_env=False).is_success
+        ]
+        assert spoken == [api]
         command = [sys.executable, "-m", "deploy.doctor", "--env-file", str(ENVIRONMENT)]
         looked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         serving.send_signal(end)
