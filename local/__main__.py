@@ -57,8 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
             return fault_run.main(rest)
         elif options.command == "sql":
             sql.run(options.statement)
+        elif options.env and options.ittybit:
+            serve.serve_beside(options.env, options.api)
         elif options.env:
-            (serve.serve_beside if options.ittybit else serve.serve_functions)(options.env)
+            serve.serve_functions(options.env)
         else:
             serve.serve(options.api)
     except KeyboardInterrupt:

@@ -70,11 +70,15 @@ def serve_functions(env: Path) -> None:
         _wait(*(function.check for function in functions.values()))
 
 
-def serve_beside(env: Path) -> None:
+def serve_beside(env: Path, api: str = "automations") -> None:
     """Run the functions and the stand-in ittybit beside a project of this machine, until interrupted.
 
     The env file names the project, such as one that ``supabase start`` runs. It is given what the file lacks: keys that
     are made up, and the addresses. Ports stay the same from one time to the next, so that the database is told once.
+
+    Args:
+        env: the file.
+        api: the generation of its API that the stand-in ittybit speaks, where the file does not say ``jobs`` itself.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -94,7 +98,7 @@ def serve_beside(env: Path) -> None:
         ittybit = Ittybit(
             api_key=ours["ITTYBIT_API_KEY"],
             directory=scratch.path / "ittybit",
-            api="jobs" if ours.get("ITTYBIT_API") == "jobs" else "automations",
+            api="jobs" if ours.get("ITTYBIT_API") == "jobs" else api,
         )
         server = ending.enter_context(
             Server(ittybit.app, port=free_port(wanted=_place(ours.get("ITTYBIT_API_URL"))[1]))
