@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
 import httpx
@@ -70,7 +71,7 @@ def serve_functions(env: Path) -> None:
         _wait(*(function.check for function in functions.values()))
 
 
-def serve_beside(env: Path, api: str = "automations") -> None:
+def serve_beside(env: Path, api: Literal["automations", "jobs"] = "automations") -> None:
     """Run the functions and the stand-in ittybit beside a project of this machine, until interrupted.
 
     The env file names the project, such as one that ``supabase start`` runs. It is given what the file lacks: keys that
