@@ -6,13 +6,13 @@
 doctor() {
   local venv="${VENV:-.venv}"
   if $DRY_RUN; then
-    run make --quiet "$venv/installed" "VENV=$venv"
+    run make --quiet "$venv/deploy" "VENV=$venv"
     run "$venv/bin/python" -m deploy.doctor "$@"
     return
   fi
   command -v make >/dev/null || fail 'make is not installed' 'Install make; or see what README.md says under Try it.'
   # What it installs is no finding: --json is read by programs.
-  make --quiet "$venv/installed" "VENV=$venv" >&2 || fail 'the doctor could not be installed' 'Mend what it says above.'
+  make --quiet "$venv/deploy" "VENV=$venv" >&2 || fail 'the doctor could not be installed' 'Mend what it says above.'
   VENV_PYTHON="$venv/bin/python"
   load_environment
   "$VENV_PYTHON" -m deploy.doctor "$@"
