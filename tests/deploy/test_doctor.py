@@ -194,7 +194,7 @@ def test_without_make_serve_one_sentence_says_so(tmp_path: Path, capsys: pytest.
 
 # Its python is the virtual environment that `make` would have made.
 VENV = {"VENV": sys.prefix}
-INSTALL = f"make --quiet {sys.prefix}/installed VENV={sys.prefix}"
+INSTALL = f"make --quiet {sys.prefix}/deploy VENV={sys.prefix}"
 
 
 def test_deploy_sh_doctor_examines_the_project_that_env_describes(clone: Clone, examined: Examined) -> None:

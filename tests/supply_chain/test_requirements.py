@@ -101,8 +101,9 @@ def test_what_is_tested_with_is_what_is_deployed_and_what_deploys() -> None:
             assert (tested[name][0].specifier, tested[name][1]) == (one.specifier, hashes)
 
 
-def test_what_deploys_is_what_is_deployed_and_the_parser_of_env_files() -> None:
-    assert pinned("requirements-deploy.txt").keys() - pinned("requirements.txt").keys() == {"python-dotenv"}
+def test_deploy_sh_needs_what_is_deployed_the_parser_of_env_files_and_what_the_doctor_looks_with() -> None:
+    more = pinned("requirements-deploy.txt").keys() - pinned("requirements.txt").keys()
+    assert more == {"python-dotenv", "psycopg", "psycopg-binary", "tzdata", "pyjwt"}
 
 
 def test_what_is_deployed_imports_what_is_asked_for_and_nothing_else() -> None:
