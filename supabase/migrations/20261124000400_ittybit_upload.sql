@@ -208,8 +208,8 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
     and not exists (select from ittybit.jobs as j where j.id = o.job and j.state in ('queued', 'started'));
 end $$;
 
--- A stored content is no more: what waits for it never starts. A start in doubt is left to be looked for. What has ended
--- is due again when results go with the source, which takes those of its earlier contents along. A move keeps all.
+-- A stored content is no more: what waits for it never starts. A start in doubt is left to be looked for. With a deleted
+-- source go the results that its rule deletes, of its earlier contents as well: their jobs are due again.
 create or replace function ittybit.end_content(bucket_id text, name text, version text, reason text)
 returns void language plpgsql security definer set search_path = '' as $$ begin
   update ittybit.jobs as j

@@ -219,7 +219,8 @@ language sql stable security definer set search_path = '' as $$
     ) as o
     where j.bucket_id = results_of.bucket_id and j.name = results_of.name
   )
-  select 's3://' || k.bucket_id || '/' || k.name, v.stays is null, coalesce(v.stays, 'goes with the object'), k.rule, k.id
+  select
+    's3://' || k.bucket_id || '/' || k.name, v.stays is null, coalesce(v.stays, 'goes with the object'), k.rule, k.id
   from known as k
   left join ittybit.rules as r on r.name = k.rule
   left join storage.objects as s on (s.bucket_id, s.name) = (k.bucket_id, k.name)
@@ -228,7 +229,7 @@ language sql stable security definer set search_path = '' as $$
       when r.name is null then 'the rule is deleted'
       when not r.delete_results then 'the rule is without delete_results'
       when k.orphaned_by = 'moved' then 'the object was renamed or moved'
-      when k.version is null or k.version <> s.version then 'it is not, or not any more, what ittybit wrote for this rule'
+      when k.version is null or k.version <> s.version then 'it is not what ittybit wrote for this rule'
       when not exists (
         select from ittybit.results_to_delete(k.id) as d where (d.bucket_id, d.name) = (k.bucket_id, k.name)
       ) then 'it is a result of another object as well'

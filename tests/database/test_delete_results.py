@@ -76,7 +76,7 @@ class Storage:
 
 
 GOES = (True, "goes with the object")
-NOT_OURS = (False, "it is not, or not any more, what ittybit wrote for this rule")
+NOT_OURS = (False, "it is not what ittybit wrote for this rule")
 
 
 @pytest.fixture
