@@ -137,7 +137,10 @@ def _admit(request: flask.Request, call: Call, adapter: TypeAdapter[Any], max_bo
     bearer = authentication.has_bearer(request.headers, call.settings)
     limit = max_body if bearer else MAX_BODY_BYTES
     # The one way that is right for a body with and without Content-Length: read one byte more than is allowed.
-    raw = request.stream.read(limit + 1)
+    try:
+        raw = request.stream.read(limit + 1)
+    except Exception:  # noqa: BLE001 - the server's own: the caller has hung up, or sends chunks that are none
+        raise Refused(400, "The request could not be read.") from None
     if len(raw) > limit:
         raise Refused(413, f"The body is over {limit} bytes.")
     if not bearer:
@@ -170,7 +173,7 @@ def _without_the_rest(request: flask.Request, response: flask.Response) -> flask
         for _ in range(MAX_DISCARDED_BYTES // MAX_BODY_BYTES):
             if not request.stream.read(MAX_BODY_BYTES):
                 return response
-    except HTTPException:  # the caller has hung up
+    except Exception:  # noqa: BLE001, S110 - as where it is read: the answer is the refusal's
         pass
     said = response.get_data()
     response.content_length = len(said)
