@@ -22,6 +22,8 @@ What becomes of them
     --options JSON      such as '{"height": 720}'
     --destination s3://BUCKET/KEY     where the result goes, with {dir} {stem} {ext} {name} {version} {owner_id}, such
                         as 's3://media/processed/{dir}{stem}-720p.mp4' (default: it stays at ittybit)
+  --run JSON          or make this run: '{"tasks": [{"kind": "video", "next": [{"kind": "upload", "options": {"url":
+                        "s3://BUCKET/KEY"}}]}]}', where the uploads' keys may use the same placeholders
 
     --delete-results    delete the result, through the Storage API, when its object is deleted
 
@@ -56,7 +58,7 @@ check_arguments() {
 # Read the flags into psql's variables, and add the rule.
 rule_add() {
   local name='' bucket='' path='**' type='' min_size='' max_size='' accept_s3=false output_prefix='' delete_results=false
-  local automation='' task='' options='' destination='' replace=false
+  local automation='' task='' options='' destination='' run='' replace=false
   local sample='' sample_type='' sample_size='' sample_owner='' outcome variable
   while (($#)); do
     case "$1" in
@@ -64,7 +66,7 @@ rule_add() {
       --delete-results) delete_results=true && shift && continue ;;
       --replace) replace=true && shift && continue ;;
       --bucket | --path | --type | --min-size | --max-size | --output-prefix | --automation | --task | --options | \
-        --destination | --sample | --sample-type | --sample-size | --sample-owner)
+        --destination | --run | --sample | --sample-type | --sample-size | --sample-owner)
         [[ -n "${2:-}" ]] || fail "$1 takes a value" 'See ./deploy.sh rule --help'
         variable="${1#--}"
         printf -v "${variable//-/_}" '%s' "$2"
@@ -79,10 +81,12 @@ rule_add() {
     esac
   done
   [[ -n "$name" && -n "$bucket" ]] || fail 'rule add takes a name and --bucket' 'See ./deploy.sh rule --help'
-  [[ -n "$automation" || -n "$task" ]] ||
-    fail "nothing is said to become of the objects" 'Say --automation ID, or --task KIND --destination s3://…'
+  [[ -n "$automation$task$run" ]] ||
+    fail "nothing is said to become of the objects" 'Say --automation ID, --task KIND --destination s3://…, or --run JSON.'
   [[ -z "$automation" || -z "$task$options$destination" ]] ||
     fail '--automation and --task do not go together' 'An automation has its own tasks: make two rules for both.'
+  [[ -z "$run" || -z "$automation$task$options$destination" ]] ||
+    fail '--run goes with no --automation and no --task' 'A run has its own tasks: make two rules for both.'
   [[ -n "$sample" || -z "$sample_type$sample_size$sample_owner" ]] ||
     fail "--sample-… says more about --sample" 'Say --sample OBJECT as well.'
   [[ -n "$sample_type" ]] || sample_type="$(type_of "$sample")"
@@ -91,7 +95,8 @@ rule_add() {
 
   set -- "name=$name" "bucket=$bucket" "path=$path" "type=$type" "min_size=$min_size" "max_size=$max_size" \
     "accept_s3=$accept_s3" "output_prefix=$output_prefix" "automation=$automation" "task=$task" "options=$options" \
-    "destination=$destination" "delete_results=$delete_results" "sample=$sample" "sample_type=$sample_type" "sample_size=$sample_size" \
+    "destination=$destination" "run=$run" "delete_results=$delete_results" "sample=$sample" \
+    "sample_type=$sample_type" "sample_size=$sample_size" \
     "sample_owner=$sample_owner"
   if $DRY_RUN; then
     sql deploy/rule_add.sql "$@" "replace=$replace"

@@ -15,6 +15,7 @@ select
     jsonb_build_object('kind', :'task', 'options', coalesce(nullif(:'options', ''), '{}')::jsonb)
     || case when :'destination' = '' then '{}' else jsonb_build_object('destination', :'destination') end
   end as task,
+  nullif(:'run', '')::jsonb as run,
   :'delete_results'::boolean as delete_results;
 
 create temporary table difference on commit drop as
@@ -34,6 +35,7 @@ cross join lateral (
     ('task', r.task ->> 'kind', g.task ->> 'kind'),
     ('options', nullif(coalesce(r.task ->> 'options', '{}'), '{}'), nullif(g.task ->> 'options', '{}')),
     ('destination', r.task ->> 'destination', g.task ->> 'destination'),
+    ('run', r.run::text, g.run::text),
     ('delete-results', r.delete_results::text, g.delete_results::text)
 ) as field (name, was, becomes)
 where field.was is distinct from field.becomes;
@@ -46,12 +48,12 @@ select
 
 \if :is_new
   insert into ittybit.rules (
-    name, bucket_id, path, mimetype, min_size, max_size, accept_s3, output_prefix, automation_id, task,
+    name, bucket_id, path, mimetype, min_size, max_size, accept_s3, output_prefix, automation_id, task, run,
     delete_results
   )
   select
-    g.name, g.bucket_id, g.path, g.mimetype, g.min_size, g.max_size, g.accept_s3, g.output_prefix, g.automation_id, g.task,
-    g.delete_results
+    g.name, g.bucket_id, g.path, g.mimetype, g.min_size, g.max_size, g.accept_s3, g.output_prefix, g.automation_id,
+    g.task, g.run, g.delete_results
   from pg_temp.given as g;
   \echo added
 \elif :is_other
@@ -67,6 +69,7 @@ select
       output_prefix = g.output_prefix,
       automation_id = g.automation_id,
       task = g.task,
+      run = g.run,
       delete_results = g.delete_results
     from pg_temp.given as g
     where r.name = g.name;
@@ -129,11 +132,13 @@ where :'is_new' and g.automation_id is not null and g.output_prefix is null;
       when 'empty' then 'it is empty'
       when 'no_destination' then 'the destination has no place for it; {owner_id} needs an owner (--sample-owner)'
       when 'destination_is_source' then 'its result would be written over it'
+      when 'destinations_meet' then 'two uploads of its run would write one key'
       else v.skipped
     end
     when v.action ? 'automation_id' then ' matches, and runs ' || (v.action ->> 'automation_id')
-    when v.action -> 'task' ? 'destination' then ' matches, and its result goes to ' || (v.action -> 'task' ->> 'destination')
-    else ' matches, and its result stays at ittybit'
+    else ' matches, and its result ' || coalesce('goes to ' || (
+      select string_agg(s.address, ', ') from ittybit.steps(v.action -> 'task', v.action -> 'run') as s
+    ), 'stays at ittybit')
   end
   from verdict as v;
 \endif

@@ -11,7 +11,11 @@ select exists (select from ittybit.rules) as has_rules
     r.bucket_id as bucket,
     r.path,
     coalesce(r.mimetype, 'any') as type,
-    coalesce(r.automation_id, concat_ws(' -> ', r.task ->> 'kind', r.task ->> 'destination')) as does,
+    coalesce(r.automation_id, concat_ws(
+      ' -> ',
+      coalesce(r.task ->> 'kind', 'run'),
+      (select string_agg(s.address, ', ') from ittybit.steps(r.task, r.run) as s)
+    )) as does,
     concat_ws(
       ', ',
       case when not r.enabled then 'DISABLED' end,

@@ -38,6 +38,7 @@ select
       when 's3_write' then 'Files that are uploaded in this way are not processed.'
       when 'no_destination' then 'There is no place for the result under this name. Give the file another name, and upload it again.'
       when 'destination_is_source' then 'The result would overwrite the file. Upload it to another folder.'
+      when 'destinations_meet' then 'There would be two results of one name. Give the file another name, and upload it again.'
       when 'not_addressable' then 'This name cannot be processed. Give the file another name, and upload it again.'
       when 'rule_deleted' then 'Files like this one are no longer processed.'
       else 'This file was not processed. Upload it again.'
@@ -60,7 +61,7 @@ from ittybit.shared_files as f
 where f.owner_id = (select auth.uid())::text;
 
 comment on view public.ittybit_files is 'How far the work on the signed-in user''s own files is (supabase-ittybit).';
-comment on column public.ittybit_files.kind is 'video, image, audio, … or automation.';
+comment on column public.ittybit_files.kind is 'video, image, audio, …, automation or run.';
 comment on column public.ittybit_files.progress is 'In percent; null before the start.';
 comment on column public.ittybit_files.reason is 'Why it failed or was skipped, in words for the user; else null.';
 comment on column public.ittybit_files.results is 'Addresses: s3://bucket/key, to be signed by the Storage API, or https.';

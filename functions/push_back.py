@@ -24,7 +24,7 @@ from shared import objects, settings, worker
 from shared.edge import Answer, Call, endpoint
 from shared.errors import Refused
 from shared.ittybit import Ittybit
-from shared.ittybit_models import Action, Step, Task
+from shared.ittybit_models import Action, Run, Task
 
 SETTINGS = settings.load()
 MAX_STEPS = 64
@@ -121,7 +121,7 @@ def push_back(body: worker.WakeUp | RunRequest | PushBackRequest, call: Call) ->
     if isinstance(body, worker.WakeUp):
         return worker.drain("push-back", call)
     if isinstance(body, RunRequest):
-        action = Action(run=[Step.model_validate(step.model_dump(exclude_none=True)) for step in body.tasks])
+        action = Action(run=Run.model_validate(body.model_dump(include={"tasks"}, exclude_none=True)))
         destinations = list(_uploads("tasks", body.tasks))
     else:
         action = Action(task=Task(kind=body.kind, options=body.options, destination=body.destination))

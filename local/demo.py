@@ -93,7 +93,7 @@ def run(file: Path | None, api: str = "automations", *, opens: bool = False) -> 
         connection = project.set_up()
         say(f"bucket {BUCKET!r} (private); create-connection registered its keys at ittybit: {connection}")
         kept = "a task whose result stays at ittybit" if api == "jobs" else "an automation"
-        say(f"rules: soundtrack ({kept}, by on-upload); video-720p and still (tasks, by push-back)")
+        say(f"rules: soundtrack ({kept}, by on-upload); video-720p (a task) and still (a run), by push-back")
         name = f"clips/{_key(file)}"
         mimetype = mimetypes.guess_type(file.name)[0] or "video/mp4"
         project.upload(BUCKET, name, file, mimetype, lambda sent: screen.bar("uploading", sent))

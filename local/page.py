@@ -36,7 +36,8 @@ _PICTURE: Final = {
 _RULES: Final = """
 select
   r.name, r.enabled, r.path, r.mimetype,
-  coalesce(r.task ->> 'kind', 'automation ' || r.automation_id) as kind, r.task ->> 'destination' as destination
+  coalesce(r.task ->> 'kind', 'automation ' || r.automation_id, 'run') as kind,
+  (select string_agg(s.address, ', ') from ittybit.steps(r.task, r.run) as s) as destination
 from ittybit.rules as r
 order by r.name
 """
@@ -49,7 +50,9 @@ select
     when not e.matches or j.skipped is not null then e.because
     when j.misplaced is not null then 'its result has no place'
   end as why_not,
-  j.action -> 'task' ->> 'destination' as destination
+  (
+    select string_agg(s.address, ', ') from ittybit.steps(j.action -> 'task', j.action -> 'run') as s
+  ) as destination
 from storage.objects as o
 join ittybit.rules as r on r.name = %s
 cross join lateral ittybit.explain(o.bucket_id, o.name) as e

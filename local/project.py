@@ -13,19 +13,21 @@ from psycopg.types.json import Jsonb
 from local.stack import Stack
 
 BUCKET = "media"
-# What becomes of every video in the bucket: two tasks whose output comes back, and one whose output stays at ittybit,
-# as the only task of an automation where ittybit has automations.
-TASKS = {
-    "video-720p": {
-        "kind": "video",
-        "options": {"height": 720, "format": "mp4", "quality": "medium"},
-        "destination": f"s3://{BUCKET}/processed/{{dir}}{{stem}}-720p.mp4",
-    },
-    "still": {
-        "kind": "image",
-        "options": {"width": 640, "format": "jpeg"},
-        "destination": f"s3://{BUCKET}/processed/{{dir}}{{stem}}.jpeg",
-    },
+# What becomes of every video in the bucket: a task whose output comes back, a run with a step that uploads what comes
+# back, and a task whose output stays at ittybit, as the only one of an automation where ittybit has automations.
+TASK = {
+    "kind": "video",
+    "options": {"height": 720, "format": "mp4", "quality": "medium"},
+    "destination": f"s3://{BUCKET}/processed/{{dir}}{{stem}}-720p.mp4",
+}
+RUN = {
+    "tasks": [
+        {
+            "kind": "image",
+            "options": {"width": 640, "format": "jpeg"},
+            "next": [{"kind": "upload", "options": {"url": f"s3://{BUCKET}/processed/{{dir}}{{stem}}.jpeg"}}],
+        }
+    ]
 }
 KEPT = {"kind": "audio", "options": {"format": "mp3"}}
 
@@ -97,12 +99,19 @@ class Project:
         answer.raise_for_status()
         return str(answer.json()["id"])
 
-    def add_rule(self, name: str, *, automation_id: str | None = None, task: dict[str, Any] | None = None) -> None:
+    def add_rule(
+        self,
+        name: str,
+        *,
+        automation_id: str | None = None,
+        task: dict[str, Any] | None = None,
+        run: dict[str, Any] | None = None,
+    ) -> None:
         """Have every video in the bucket processed."""
         self._stack.sql(
-            "insert into ittybit.rules (name, bucket_id, mimetype, automation_id, task)"
-            " values (%s, %s, 'video/*', %s, %s)",
-            (name, BUCKET, automation_id, task and Jsonb(task)),
+            "insert into ittybit.rules (name, bucket_id, mimetype, automation_id, task, run)"
+            " values (%s, %s, 'video/*', %s, %s, %s)",
+            (name, BUCKET, automation_id, task and Jsonb(task), run and Jsonb(run)),
         )
 
     def set_up(self) -> str:
@@ -110,6 +119,6 @@ class Project:
         self.create_bucket(BUCKET)
         connection = self.create_connection()["connection"]["id"]
         self.add_rule("soundtrack", **self.action(KEPT))
-        for name, task in TASKS.items():
-            self.add_rule(name, task=task)
+        self.add_rule("video-720p", task=TASK)
+        self.add_rule("still", run=RUN)
         return str(connection)

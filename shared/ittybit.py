@@ -1,7 +1,7 @@
 """The client of ittybit's API: one interface, whichever generation answers.
 
 A generation has one adapter, which knows its paths and bodies: ``ittybit_automations`` and ``ittybit_jobs``. What is
-read of any answer is in ``ittybit_shapes``.
+read of any answer is in ``ittybit_models``.
 """
 
 from __future__ import annotations

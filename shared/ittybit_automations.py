@@ -36,7 +36,7 @@ class Automations:
             run = self._api.work("POST", path, {"url": source}, mark=mark)
             return run.model_copy(update={"ref": f"runs/{run.id}"})
         if action.run is not None:
-            ingest = {"kind": "ingest", "options": {"url": source}, "next": list(map(self._step, action.run))}
+            ingest = {"kind": "ingest", "options": {"url": source}, "next": list(map(self._step, action.run.tasks))}
             body = {"tasks": [ingest], "metadata": {**metadata, "job": mark}, "idempotency_key": mark}
             return self._api.work("POST", "runs", body, mark=mark)
         if action.task is None:
@@ -55,9 +55,14 @@ class Automations:
         return {"kind": step.kind, "options": options, **following}
 
     def with_outputs(self, run: Work, id_: str) -> Work:
-        """A run that has succeeded, which shows its tasks in short: their outputs are with the tasks themselves."""
-        tasks = self._api.pages("tasks", Work, run_id=id_, order="asc")
-        outputs = dict.fromkeys([*run.outputs, *(address for task in tasks for address in task.outputs)])
+        """A run that has succeeded, which shows its tasks in short: their outputs are with the tasks themselves.
+
+        Its results are not the source that was fetched for it, nor a second time what an upload wrote elsewhere.
+        """
+        tasks = list(self._api.pages("tasks", Work, run_id=id_, order="asc"))
+        uploaded = {task.parent_id for task in tasks if task.kind == "upload"}
+        results = [task for task in tasks if task.kind != "ingest" and task.id not in uploaded]
+        outputs = dict.fromkeys([*run.outputs, *(address for task in results for address in task.outputs)])
         return run.model_copy(update={"outputs": tuple(outputs)})
 
     def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:

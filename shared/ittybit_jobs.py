@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
-from shared.ittybit_models import Action, Step, Task, Work
+from shared.ittybit_models import Action, Run, Step, Task, Work
 from shared.ittybit_requests import Api, Once
 
 
@@ -32,12 +32,7 @@ class Jobs:
 
     def start(self, action: Action, source: str, mark: str, metadata: Mapping[str, str]) -> Work:
         """Make a job of the task. The key may meet its first start under way: then nothing is known yet."""
-        if action.automation_id is not None:
-            raise Unsupported("ittybit", "this ittybit has no automations; write a task")
-        task = action.task if action.run is None else _only_task(action.run)
-        if task is None:
-            raise ServiceError("ledger", "the job has no action", effect="fail")
-        body = {"input": source, "metadata": {**metadata, "job": mark}, **self._pipeline(task)}
+        body = {"input": source, "metadata": {**metadata, "job": mark}, **self._pipeline(only_task(action))}
         try:
             return self._api.work("POST", "jobs", body, mark=mark)
         except Answered as error:
@@ -68,14 +63,27 @@ class Jobs:
         return None if job is None else f"jobs/{job.id}"
 
 
-def _only_task(steps: list[Step]) -> Task:
-    """The task that a run comes to: what a job does is encode once, and upload the result."""
-    match steps:
-        case [Step(kind=kind, options=options, next=[])] if kind != "upload":
+def only_task(action: Action) -> Task:
+    """The task that an action comes to: what a job does is encode once, and upload the result.
+
+    Raises:
+        Unsupported: it comes to more, or to an automation.
+    """
+    match action:
+        case Action(automation_id=str()):
+            raise Unsupported("ittybit", "this ittybit has no automations; write a task")
+        case Action(task=Task() as task):
+            return task
+        case Action(run=Run(tasks=[Step(kind=kind, options=options, next=[])])) if kind != "upload":
             return Task(kind=kind, options=options)
-        case [Step(kind=kind, options=options, next=[Step(kind="upload", options={"url": str(url), **rest}, next=[])])]:
-            if kind != "upload" and not rest:
-                return Task(kind=kind, options=options, destination=url)
+        case Action(run=Run(tasks=[Step(kind=kind, options=options, next=[Step(kind="upload") as upload])])):
+            match upload.options:
+                case {"url": str(url), **rest} if not rest and kind != "upload" and not upload.next:
+                    return Task(kind=kind, options=options, destination=url)
+        case Action(run=None):
+            raise ServiceError("ledger", "the job has no action", effect="fail")
     raise Unsupported(
-        "ittybit", "a job of this ittybit is one task and one upload of its result; ask for each by itself"
+        "ittybit",
+        "a job of this ittybit is one task and one upload of its result, through the project's connection; ask for each"
+        " result by itself",
     )

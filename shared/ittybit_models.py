@@ -55,12 +55,18 @@ class Step(BaseModel):
     next: list[Step] = []
 
 
+class Run(BaseModel):
+    """A workflow of one's own: what is done with the object, step by step."""
+
+    tasks: list[Step]
+
+
 class Action(BaseModel):
     """What to do with an object: run an automation, make a task, or run a workflow of one's own."""
 
     automation_id: str | None = None
     task: Task | None = None
-    run: list[Step] | None = None
+    run: Run | None = None
 
 
 class Work(BaseModel):
@@ -70,7 +76,8 @@ class Work(BaseModel):
         ref: its resource and id, such as ``tasks/task_1``: what the ledger keeps, and ``Ittybit.work`` takes.
         state: ``ongoing`` until it succeeded or failed.
         progress: 0 to 100, where given; else the mean of its tasks'.
-        run_id: the run that a task belongs to.
+        kind: what a task does, where given.
+        run_id, parent_id: the run that a task belongs to, and the task on whose output it works.
         sources: the addresses it reads from.
         outputs: the addresses of its results.
         metadata: what was sent along.
@@ -83,7 +90,9 @@ class Work(BaseModel):
     state: Literal["ongoing", "succeeded", "failed"]
     status: str
     progress: float | None = None
+    kind: str | None = None
     run_id: str | None = None
+    parent_id: str | None = None
     sources: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     metadata: dict[str, Any] = {}
@@ -114,6 +123,7 @@ class Work(BaseModel):
             "state": "succeeded" if status in _SUCCEEDED else "failed" if status in _FAILED else "ongoing",
             "progress": data.get("progress"),
             "run_id": data.get("run_id"),
+            **{name: said for name in ("kind", "parent_id") if isinstance(said := data.get(name), str)},
             "sources": _addresses(data, "url", "input", "inputs", "options"),
             "outputs": _addresses(data, "output", "outputs", "output_url"),
             "metadata": data["metadata"] if isinstance(data.get("metadata"), dict) else {},

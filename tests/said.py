@@ -105,7 +105,7 @@ def raised(level: str) -> set[str]:
         texts.remove('rule "%": %')
         check = MIGRATIONS.partition("function ittybit.check_rule()")[2].partition("$$;")[0]
         found = re.findall(r"then\s+array\[\s*'((?:[^']|'')*)'( \|\|)?", check)
-        texts += [f'rule "%": {text}' + "%" * bool(more) for text, more in found]
+        texts += [f'rule "%": %{text}' + "%" * bool(more) for text, more in found]
     return {text.replace("''", "'").replace("%", "…") for text in texts}
 
 

@@ -157,7 +157,13 @@ def test_what_is_stored_becomes_what_the_table_says(cookbook: Project, heading: 
 def came_of(job: Row) -> str:
     if job["state"] == "skipped":
         return f"skipped {job['reason']}"
-    return str(job["action"]["task"].get("destination", "a result at ittybit"))
+    match job["action"]:
+        case {"run": run}:
+            addresses = re.findall(r'"url": "([^"]+)"', json.dumps(run))
+            return " and ".join(addresses)
+        case {"task": task}:
+            return str(task.get("destination", "a result at ittybit"))
+    raise AssertionError(job)
 
 
 def expected(becomes: str, version: str) -> list[str]:
@@ -167,10 +173,13 @@ def expected(becomes: str, version: str) -> list[str]:
 
 
 def test_ittybit_takes_the_options(cookbook: Project) -> None:
-    tasks = [row["task"] for row in cookbook.sql("select task from ittybit.rules")]
-    assert len(tasks) >= 10
-    for task in tasks:
-        read_options(task["kind"], task["options"])
+    steps = [
+        row["step"]
+        for row in cookbook.sql("select s.step from ittybit.rules as r cross join ittybit.steps(r.task, r.run) as s")
+    ]
+    assert len(steps) >= 14
+    for step in steps:
+        read_options(step["kind"], step["options"])
 
 
 def as_user(project: Project, role: str, user: str | None, statement: str) -> list[Row]:

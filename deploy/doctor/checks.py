@@ -13,7 +13,7 @@ from deploy.doctor.finding import Finding, failure, ok, skipped, warning
 from deploy.doctor.requests import NoAnswerError
 from shared import settings as environment_settings
 from shared.errors import ServiceError
-from shared.ittybit_models import Connection
+from shared.ittybit_models import Action, Connection
 from shared.redaction import Redactor
 from shared.settings import OUT_OF_REACH, Settings
 
@@ -195,48 +195,37 @@ class _Examination:
                 _needs(check, "ittybit key") for check in ("ittybit api", "automations", "connection", "s3 keys")
             )
             return
-        users, kinds = self._automations(settings), self._kinds()
-        api = _attempt("ittybit api", lambda: ittybit.api(settings, users or {}, kinds))
+        asked = self._asked(settings)
+        api = _attempt("ittybit api", lambda: ittybit.api(settings, asked or {}))
         yield api
         if api.verdict == "failure":
             yield _needs("automations", "ittybit api")
-        elif users is None:
+        elif asked is None:
             yield skipped("automations", "without the database the rules are not known")
         else:
-            yield _attempt("automations", lambda: ittybit.automations(settings, users))
+            yield _attempt("automations", lambda: ittybit.automations(settings, asked))
 
         rules = self._setup.rules if self._setup else ()
-        is_needed = any(rule.automation_id is None for rule in rules) if self._setup else None
+        is_needed = any(rule.action.automation_id is None for rule in rules) if self._setup else None
         connection = ittybit.find(settings, self._connections)
         finding = ittybit.connection(settings, connection, is_needed=is_needed)
         yield finding
         if connection is None or finding.verdict != "ok":
             yield _needs("s3 keys", "connection")
         else:
-            buckets = sorted({rule.bucket for rule in rules if rule.bucket})
+            buckets = sorted({bucket for rule in rules for bucket in rule.buckets})
             yield _attempt("s3 keys", lambda: s3.keys(settings, connection, buckets))
 
     def _look_at_key(self, settings: Settings) -> Finding:
         self._connections = ittybit.connections(settings)
         return ok("ittybit key", f"{settings.ittybit_api_url} takes it")
 
-    def _automations(self, settings: Settings) -> dict[str, list[str]] | None:
-        """The automations in use, each with its rules; None where that is not known."""
-        if self._setup is None:
-            return {settings.ittybit_automation_id: ["plain mode"]} if settings.ittybit_automation_id else None
-        users: dict[str, list[str]] = {}
-        for rule in self._setup.rules:
-            if rule.automation_id:
-                users.setdefault(rule.automation_id, []).append(f"rule {rule.name}")
-        return users
-
-    def _kinds(self) -> dict[str, list[str]]:
-        """The kinds of task in use, as far as is known, each with its rules."""
-        kinds: dict[str, list[str]] = {}
-        for rule in self._setup.rules if self._setup else ():
-            if rule.kind:
-                kinds.setdefault(rule.kind, []).append(f"rule {rule.name}")
-        return kinds
+    def _asked(self, settings: Settings) -> dict[str, Action] | None:
+        """What each rule asks of ittybit, or plain mode; None where that is not known."""
+        if self._setup is not None:
+            return {f"rule {rule.name}": rule.action for rule in self._setup.rules}
+        automation_id = settings.ittybit_automation_id
+        return {"plain mode": Action(automation_id=automation_id)} if automation_id else None
 
 
 def _needs(check: str, other: str) -> Finding:

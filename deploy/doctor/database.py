@@ -19,6 +19,7 @@ from pydantic import BaseModel, TypeAdapter
 from standardwebhooks import Webhook
 
 from deploy.doctor.finding import Finding, failure, ok, warning
+from shared.ittybit_models import Action
 from shared.settings import is_near
 
 # The checks of ittybit.doctor(), in its order.
@@ -43,12 +44,11 @@ class AddressError(Exception):
 
 
 class Rule(BaseModel):
-    """An enabled rule's action; ``bucket`` is where its task writes, if there is such a bucket."""
+    """An enabled rule's action, and those of the buckets it writes to that are there."""
 
     name: str
-    automation_id: str | None
-    kind: str | None
-    bucket: str | None
+    action: Action
+    buckets: tuple[str, ...]
 
 
 class Setup(BaseModel):
@@ -125,12 +125,16 @@ class Database:
                 (
                   select jsonb_agg(
                     jsonb_build_object(
-                      'name', r.name, 'automation_id', r.automation_id, 'kind', r.task ->> 'kind', 'bucket', b.id
+                      'name', r.name,
+                      'action', jsonb_build_object('automation_id', r.automation_id, 'task', r.task, 'run', r.run),
+                      'buckets', array(
+                        select b.id from ittybit.steps(r.task, r.run) as s
+                        join storage.buckets as b on b.id = substring(s.address from '^s3://([^/]+)/')
+                      )
                     )
                     order by r.name
                   )
                   from ittybit.rules as r
-                  left join storage.buckets as b on b.id = substring(r.task ->> 'destination' from '^s3://([^/]+)/')
                   where r.enabled
                 ),
                 '[]'

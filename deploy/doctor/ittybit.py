@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
@@ -9,10 +10,11 @@ from pydantic import BaseModel, ValidationError
 
 from deploy.doctor.finding import Finding, failure, ok, warning
 from deploy.doctor.requests import LIMIT_SECONDS
-from shared.errors import Answered
+from shared.errors import Answered, Unsupported
 from shared.http import Deadline
 from shared.ittybit import Ittybit
-from shared.ittybit_models import Connection, bare
+from shared.ittybit_jobs import only_task
+from shared.ittybit_models import Action, Connection, bare
 from shared.ittybit_requests import Api
 from shared.settings import Settings
 
@@ -35,13 +37,12 @@ def connections(settings: Settings) -> list[Connection]:
     return Ittybit(settings, Deadline(LIMIT_SECONDS)).connections()
 
 
-def api(settings: Settings, users: Mapping[str, Sequence[str]], kinds: Mapping[str, Sequence[str]]) -> Finding:
-    """Say which generation of its API starts what is due, and what the rules ask of it that it cannot do.
+def api(settings: Settings, asked: Mapping[str, Action]) -> Finding:
+    """Say which generation of its API starts what is due, what the rules ask of it, and what of that it cannot do.
 
     Args:
         settings: the key's.
-        users: the automations in use, each with the rules that run it.
-        kinds: the kinds of task in use, each with the rules that make it.
+        asked: the action of each rule.
 
     Raises:
         ServiceError: which one answers could not be found out.
@@ -51,28 +52,44 @@ def api(settings: Settings, users: Mapping[str, Sequence[str]], kinds: Mapping[s
     if settings.ittybit_api != "auto" and not client.speaks(generation):
         saw = f"ITTYBIT_API is {generation}, but {settings.ittybit_api_url} has no /{generation}"
         return failure("ittybit api", saw, "Leave ITTYBIT_API out, or set it to auto.")
-    if generation == "jobs" and users:
-        saw = f"it speaks jobs and has no automations: {', '.join(one for rules in users.values() for one in rules)}"
-        return failure("ittybit api", saw, "Give the rule a task in place of its automation_id: docs/ittybit.md.")
-    strange = {kind: rules for kind, rules in kinds.items() if generation == "jobs" and kind not in JOB_KINDS}
+    refused, strange = [], []
+    for rule, action in asked.items() if generation == "jobs" else ():
+        try:
+            kind = only_task(action).kind
+            if kind not in JOB_KINDS:
+                strange.append(f"a {kind} ({rule})")
+        except Unsupported as error:
+            refused.append(f"{rule}: {error.message}")
+    if refused:
+        saw = f"it speaks jobs, and cannot do what rules ask for: {'. '.join(refused)}"
+        return failure("ittybit api", saw, "Change the rule: docs/ittybit.md says what each API can do.")
     if strange:
-        saw = "; ".join(f"a {kind} ({', '.join(rules)})" for kind, rules in strange.items())
         remedy = f"Documented are {', '.join(JOB_KINDS)}: change the rule, or look at what ittybit says of its jobs."
-        return warning("ittybit api", f"it speaks jobs, and no document has {saw}", remedy)
+        return warning("ittybit api", f"it speaks jobs, and no document has {'; '.join(strange)}", remedy)
     chosen = "as ITTYBIT_API says" if settings.ittybit_api != "auto" else "as it answers"
-    return ok("ittybit api", f"starts go to its API of {generation}, {chosen}")
+    return ok("ittybit api", f"starts go to its API of {generation}, {chosen}; rules ask for {_counts(asked)}")
 
 
-def automations(settings: Settings, users: Mapping[str, Sequence[str]]) -> Finding:
+def _counts(asked: Mapping[str, Action]) -> str:
+    """How many actions of each sort there are."""
+    sorts = Counter("automation" if one.automation_id else "task" if one.task else "run" for one in asked.values())
+    return ", ".join(f"{count} {sort}{'s' * (count > 1)}" for sort, count in sorted(sorts.items())) or "nothing"
+
+
+def automations(settings: Settings, asked: Mapping[str, Action]) -> Finding:
     """Look at each automation.
 
     Args:
         settings: the key's.
-        users: the automations' ids, each with the rules that run it.
+        asked: the action of each rule.
 
     Raises:
         ServiceError: ittybit does not answer.
     """
+    users: dict[str, list[str]] = {}
+    for rule, action in asked.items():
+        if action.automation_id:
+            users.setdefault(action.automation_id, []).append(rule)
     if not users:
         return ok("automations", "no rule runs one")
     faults = []

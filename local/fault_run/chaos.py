@@ -113,8 +113,8 @@ class Chaos:
             # host.
             "claim": (supabase, "POST", "/rest/v1/rpc/ittybit_claim", WORKING),
             "sign": (supabase, "POST", "/storage/v1/object/sign/[^/]+", WORKING),
-            "start": (ittybit, "POST", "/tasks|/jobs", WORKING if speaks_jobs else ("push-back",)),
-            "check": (ittybit, "GET", "/(runs|jobs)/[^/]+", WORKING if speaks_jobs else ("on-upload",)),
+            "start": (ittybit, "POST", "/tasks|/runs|/jobs", WORKING if speaks_jobs else ("push-back",)),
+            "check": (ittybit, "GET", "/(tasks|jobs)/[^/]+", WORKING if speaks_jobs else ("push-back",)),
             "report": (supabase, "POST", "/rest/v1/rpc/ittybit_report", WORKING),
         }
         origin, method, path, names = where[place]

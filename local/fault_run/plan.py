@@ -47,7 +47,7 @@ _HTTP: Final[_Groups] = (
     (
         "ittybit",
         "POST",
-        "/tasks|/automations/[^/]+/run|/jobs",
+        "/tasks|/runs|/automations/[^/]+/run|/jobs",
         "upload",
         2.4,
         (

@@ -29,19 +29,21 @@ from local.fault_run.wake_ups import WakeUps
 from local.project import Project
 from local.stack import Stack
 
-# All rules are for the whole bucket, in which the results of the second one lie: without a guard they would go round.
-# Two of them are on-upload's, so that one batch has several jobs of one object.
+# A rule of each sort, for the whole bucket, in which the results of two lie: without a guard they would go round.
+# These two are push-back's, so that one batch has several jobs of one object.
 AUTOMATED: Final = "automated"
 COPIED: Final = "copied"
-SHOWN: Final = "shown"
+WORKED: Final = "worked"
 _RULES: Final = """
-insert into ittybit.rules (name, bucket_id, automation_id, task, output_prefix) values
-  (%s, %s, %s, %s, 'made/'),
-  (%s, %s, null, %s, null),
-  (%s, %s, null, %s, null)
+insert into ittybit.rules (name, bucket_id, automation_id, task, run, output_prefix) values
+  (%s, %s, %s, %s, null, 'made/'),
+  (%s, %s, null, %s, null, null),
+  (%s, %s, null, null, %s, null)
 """
 _KEPT: Final = {"kind": "video", "options": {}}
 _TASK: Final = _KEPT | {"destination": f"s3://{BUCKET}/{RESULTS}{{name}}"}
+_UPLOAD: Final = {"kind": "upload", "options": {"url": f"s3://{BUCKET}/{RESULTS}{{name}}.copy"}}
+_RUN: Final = {"tasks": [_KEPT | {"next": [_UPLOAD]}]}
 _CEILINGS: Final = "update ittybit.settings set starts_per_hour = 1000000, starts_per_day = 1000000"
 _ENDS: Final = """
 select etag, extract(epoch from max(finished_at))::float
@@ -153,10 +155,9 @@ def _set_up(stack: Stack) -> list[str]:
     finally:
         project.close()
     stack.sql(_CEILINGS)
-    kept, copied = Jsonb(_KEPT), Jsonb(_TASK)
-    automated = [action.get("automation_id"), None if "automation_id" in action else kept]
-    stack.sql(_RULES, [AUTOMATED, BUCKET, *automated, COPIED, BUCKET, copied, SHOWN, BUCKET, kept])
-    return [AUTOMATED, COPIED, SHOWN]
+    automated = [action.get("automation_id"), None if "automation_id" in action else Jsonb(_KEPT)]
+    stack.sql(_RULES, [AUTOMATED, BUCKET, *automated, COPIED, BUCKET, Jsonb(_TASK), WORKED, BUCKET, Jsonb(_RUN)])
+    return [AUTOMATED, COPIED, WORKED]
 
 
 def _carry_out(load: Uploads, chaos: Chaos) -> float:

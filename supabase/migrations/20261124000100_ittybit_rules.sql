@@ -84,6 +84,34 @@ begin
   return case when ittybit.is_safe_key(substring(address from '^s3://[^/]+/(.*[^/])$')) then address end;
 end $$;
 
+-- The steps of an action, of which a task is the only one: where each stands, what it is and, when it writes a result,
+-- the field with the result's address, the address, and the step that makes it (none: an upload of the object itself).
+create or replace function ittybit.steps(task jsonb, run jsonb)
+returns table (place text[], step jsonb, field text[], address text, maker jsonb)
+language plpgsql immutable parallel safe rows 3 set search_path = '' as $$ begin
+  if task is not null then
+    place := '{task}'; step := task; maker := task; address := task ->> 'destination';
+    field := case when task ? 'destination' then '{task,destination}'::pg_catalog.text[] end;
+    return next;
+    return;
+  end if;
+  return query
+  with recursive walk (place, step, maker) as (
+    select array['run', 'tasks', (t.number - 1)::pg_catalog.text], t.step, null::pg_catalog.jsonb
+    from jsonb_array_elements(case jsonb_typeof(run -> 'tasks') when 'array' then run -> 'tasks' else '[]' end)
+      with ordinality as t (step, number)
+    union all
+    select w.place || array['next', (t.number - 1)::pg_catalog.text], t.step, w.step
+    from walk as w
+    cross join jsonb_array_elements(
+      case jsonb_typeof(w.step -> 'next') when 'array' then w.step -> 'next' else '[]' end
+    ) with ordinality as t (step, number)
+  )
+  select w.place, w.step, case when u.field is not null then w.place || u.field end, w.step #>> u.field, w.maker
+  from walk as w
+  left join (values ('{options,url}'::pg_catalog.text[])) as u (field) on w.step ->> 'kind' = 'upload';
+end $$;
+
 -- Rules ---------------------------------------------------------------------------------------------------------------
 create table if not exists ittybit.rules (
   name text primary key check (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
@@ -96,13 +124,15 @@ create table if not exists ittybit.rules (
   active_since timestamptz not null default now(),
   output_prefix text check (output_prefix ~ '^[^/].*/$'),
   automation_id text check (automation_id ~ '^[A-Za-z0-9_-]{1,128}$'),
-  task jsonb,
-  function text not null generated always as (case when task ? 'destination' then 'push-back' else 'on-upload' end) stored,
+  task jsonb, run jsonb,
+  function text not null generated always as (
+    case when run is not null or task ? 'destination' then 'push-back' else 'on-upload' end
+  ) stored,
   path_pattern text not null generated always as (ittybit.glob_pattern(path)) stored,
   path_like text not null generated always as (ittybit.glob_like(path)) stored,
   mimetype_pattern text generated always as (ittybit.mimetype_pattern(mimetype)) stored,
   mimetype_like text generated always as (ittybit.glob_like(lower(mimetype collate "C")) || '%') stored,
-  constraint one_action check (num_nonnulls(automation_id, task) = 1)
+  constraint one_action check (num_nonnulls(automation_id, task, run) = 1)
 );
 comment on table ittybit.rules is 'Which object starts what. An edit concerns later uploads: a job keeps its own copy.';
 comment on column ittybit.rules.path is 'Glob over the whole key: * stops at /, ** does not, nothing else is special.';
@@ -114,6 +144,9 @@ comment on column ittybit.rules.output_prefix is 'Where an automation that uploa
 comment on column ittybit.rules.task is
   'The ittybit task to make: {"kind", "options"} by on-upload, its result staying at ittybit; or with "destination": '
   '"s3://bucket/key" by push-back, where the key may use {dir} {stem} {ext} {name} {version} {owner_id}.';
+comment on column ittybit.rules.run is
+  'The ittybit run to make by push-back: {"tasks": [{"kind", "options", "next": [steps that work on its output]}]}, at '
+  'most 64 steps. A step of kind upload writes to options.url, an address as a task''s destination.';
 
 -- Whether an object of the rule's bucket is one that the rule is for. It is bound to its operators as it is made
 -- instead of by a search_path of its own, so that it is inlined where it is asked of many. No key is longer than S3
@@ -155,69 +188,107 @@ returns boolean language sql immutable set search_path = '' as $$
   );
 $$;
 
--- Refuse a task that could never work, and let active_since follow what the rule newly reaches.
+-- Refuse an action that could never work, and let active_since follow what the rule newly reaches.
 create or replace function ittybit.check_rule()
 returns trigger language plpgsql security definer set search_path = '' as $$
 declare
-  task constant pg_catalog.jsonb := case when jsonb_typeof(new.task) = 'object' then new.task end;
-  destination constant pg_catalog.text := task ->> 'destination';
-  unknown_fields constant pg_catalog.text := (
-    select string_agg(f, ', ') from jsonb_object_keys(task) as f where f not in ('kind', 'options', 'destination')
-  );
-  unknown_placeholders constant pg_catalog.text := (
-    select string_agg(p.m[1], ', ') from regexp_matches(destination, '\{[^}]*\}?', 'g') as p (m)
-    where p.m[1] not in ('{dir}', '{stem}', '{ext}', '{name}', '{version}', '{owner_id}')
-  );
-  -- What is wrong, and a hint.
+  part record; written pg_catalog.text[] := '{}';
+  -- Where something is wrong, what it is with a hint, and the rule that can write the same key.
+  at pg_catalog.text := case
+    when new.delete_results and not exists (
+      select from ittybit.steps(new.task, new.run) as s where s.address is not null
+    ) then 'delete_results' else 'run'
+  end;
   fault pg_catalog.text[]; rival pg_catalog.text;
 begin
   -- A glob too complex for a pattern must not be found out by an upload.
   perform '' ~ ittybit.glob_pattern(new.path);
 
   fault := case
-    when new.delete_results and destination is null then array[
-      'delete_results is for results in the project, and this rule writes none there',
-      'Give the task a destination, or leave delete_results out.'
+    when at = 'delete_results' then array[
+      ' is for results in the project, and this rule writes none there',
+      'Write a task with a destination or a run with an upload, or leave delete_results out.'
     ]
-    when new.task is null then null
-    when task is null
-      then array['task must be an object {"kind", "options", "destination"}', 'Write JSON, not text in JSON.']
-    when unknown_fields is not null
-      then array['task has unknown fields: ' || unknown_fields, 'A task has kind, options and destination.']
-    when jsonb_typeof(task -> 'kind') is distinct from 'string' or task ->> 'kind' !~ '^[a-z_]{1,40}$'
-      then array['task.kind must be a kind of ittybit task, such as "video"', 'Others are image and audio.']
-    when jsonb_typeof(task -> 'options') <> 'object' then array['task.options must be an object', 'Write {} for none.']
-    when unknown_placeholders is not null then array[
-      'task.destination has unknown placeholders: ' || unknown_placeholders,
-      'Known are {dir} {stem} {ext} {name} {version} {owner_id}.'
-    ]
-    when task ? 'destination' and (
-      destination is null
-      or destination !~ '^s3://[A-Za-z0-9][A-Za-z0-9._-]{0,99}/.+'
-      or ittybit.render_destination(destination, 'dir/stem.ext', 'version', 'owner') is null
-    ) then array[
-      'task.destination must be s3://bucket/key with a bucket that S3 has a name for and a key that Supabase accepts',
-      'For example s3://results/{dir}{stem}.mp4. A bucket has letters, digits, dots, hyphens and underscores.'
-    ]
-    when replace(destination, '{dir}{stem}.{ext}', '{name}') = 's3://' || new.bucket_id || '/{name}'
-      then array['task.destination is the object itself', 'Write under another key, such as processed/{name}.']
-    -- The whole folder is reserved, so it must be the object's own.
-    when task ->> 'kind' = 'adaptive_video'
-      and coalesce(substring(destination from '^s3://[^/]+/(.*)/'), '') !~ '\{(stem|name|version)\}'
-    then array[
-      'adaptive_video writes many files and needs a folder for each object',
-      'For example s3://results/{dir}{stem}/master.m3u8.'
-    ]
+    when new.run is null then null
+    when jsonb_typeof(new.run -> 'tasks') is distinct from 'array'
+      or new.run <> jsonb_build_object('tasks', new.run -> 'tasks')
+    then array[' must be {"tasks": [{"kind", "options", "next"}]}', 'Write JSON, not text in JSON.']
+    when (select count(*) from ittybit.steps(null, new.run)) not between 1 and 64
+      then array['.tasks must be 1 to 64 steps', 'Those in next count as well.']
   end;
+
+  for part in
+    select s.*, s.place[1] = 'run' and s.field is not null as is_upload, (case
+      when s.place[1] = 'task' then '{kind,options,destination}'
+      when s.field is not null then '{kind,options}' else '{kind,options,next}'
+    end)::pg_catalog.text[] as known, (
+      select string_agg(p.m[1], ', ') from regexp_matches(s.address, '\{[^}]*\}?', 'g') as p (m)
+      where p.m[1] not in ('{dir}', '{stem}', '{ext}', '{name}', '{version}', '{owner_id}')
+    ) as unknown_placeholders
+    from ittybit.steps(new.task, new.run) as s
+  loop
+    exit when fault is not null;
+    at := array_to_string(part.place, '.');
+    fault := case
+      when jsonb_typeof(part.step) <> 'object'
+        then array[' must be an object', 'It has ' || array_to_string(part.known, ', ') || '.']
+      when part.step - part.known <> '{}' then array[
+        ' has unknown fields: ' || (select string_agg(f, ', ') from jsonb_object_keys(part.step - part.known) as f),
+        'It has ' || array_to_string(part.known, ', ') || '.'
+      ]
+      when jsonb_typeof(part.step -> 'kind') is distinct from 'string' or part.step ->> 'kind' !~ '^[a-z_]{1,40}$'
+        then array['.kind must be a kind of ittybit task, such as "video"', 'Others are image and audio.']
+      when jsonb_typeof(part.step -> 'options') <> 'object'
+        then array['.options must be an object', 'Write {} for none.']
+      when jsonb_typeof(part.step -> 'next') <> 'array'
+        then array['.next must be an array of steps', 'They work on this step''s output.']
+      when part.is_upload and (
+        (part.step -> 'options') - array['url', 'connection_id'] <> '{}'
+        or jsonb_typeof(part.step #> '{options,connection_id}') <> 'string'
+        or part.step #>> '{options,connection_id}' !~ '^[A-Za-z0-9_-]{1,128}$'
+      ) then array['.options of an upload must be url, and connection_id for another connection', 'Leave out the rest.']
+    end;
+    continue when fault is not null or part.field is null;
+
+    at := array_to_string(part.field, '.');
+    fault := case
+      when part.unknown_placeholders is not null then array[
+        ' has unknown placeholders: ' || part.unknown_placeholders,
+        'Known are {dir} {stem} {ext} {name} {version} {owner_id}.'
+      ]
+      when part.address is null
+        or part.address !~ '^s3://[A-Za-z0-9][A-Za-z0-9._-]{0,99}/.+'
+        or ittybit.render_destination(part.address, 'dir/stem.ext', 'version', 'owner') is null
+      then array[
+        ' must be s3://bucket/key with a bucket that S3 has a name for and a key that Supabase accepts',
+        'For example s3://results/{dir}{stem}.mp4. A bucket has letters, digits, dots, hyphens and underscores.'
+      ]
+      when replace(part.address, '{dir}{stem}.{ext}', '{name}') = 's3://' || new.bucket_id || '/{name}'
+        then array[' is the object itself', 'Write under another key, such as processed/{name}.']
+      when replace(part.address, '{dir}{stem}.{ext}', '{name}') = any (written)
+        then array[' is what another upload of the run writes', 'Name the results differently.']
+      -- The whole folder is reserved, so it must be the object's own.
+      when part.maker ->> 'kind' = 'adaptive_video'
+        and coalesce(substring(part.address from '^s3://[^/]+/(.*)/'), '') !~ '\{(stem|name|version)\}'
+      then array[
+        ' needs a folder for each object: adaptive_video writes many files',
+        'For example s3://results/{dir}{stem}/master.m3u8.'
+      ]
+    end;
+    written := written || replace(part.address, '{dir}{stem}.{ext}', '{name}');
+  end loop;
   if fault is not null then
-    raise exception 'rule "%": %', new.name, fault[1] using errcode = 'invalid_parameter_value', hint = fault[2];
+    raise exception 'rule "%": %', new.name, at || fault[1]
+      using errcode = 'invalid_parameter_value', hint = fault[2];
   end if;
 
   select min(r.name) into rival
   from ittybit.rules as r
+  cross join ittybit.steps(r.task, r.run) as theirs
+  join ittybit.steps(new.task, new.run) as mine
+    on substring(mine.address from '^s3://[^/]+/') = substring(theirs.address from '^s3://[^/]+/')
   where new.enabled and r.enabled and r.name <> new.name
-    and substring(r.task ->> 'destination' from '^s3://[^/]+/') = substring(destination from '^s3://[^/]+/')
-    and ittybit.can_meet(new.path, destination, r.path, r.task ->> 'destination');
+    and ittybit.can_meet(new.path, mine.address, r.path, theirs.address);
   if rival is not null then
     raise exception 'rules "%" and "%" can write one key: both would be paid for, and one result lost', new.name, rival
       using errcode = 'invalid_parameter_value', hint = 'Name the results differently, such as {dir}{stem}-720p.mp4.';

@@ -59,9 +59,19 @@ end $$;
 -- Recording a job -----------------------------------------------------------------------------------------------------
 -- What a rule does with one object, its placeholders filled in: without a place for the object a destination is null.
 create or replace function ittybit.fill_action(rule record, object jsonb)
-returns jsonb language plpgsql immutable set search_path = '' as $$ begin
+returns jsonb language plpgsql immutable set search_path = '' as $$
+declare action pg_catalog.jsonb; written record;
+begin
   if rule.automation_id is not null then
     return jsonb_build_object('automation_id', rule.automation_id);
+  elsif rule.run is not null then
+    action := jsonb_build_object('run', rule.run);
+    for written in select s.field, s.address from ittybit.steps(null, rule.run) as s where s.field is not null loop
+      action := jsonb_set(action, written.field, coalesce(to_jsonb(ittybit.render_destination(
+        written.address, object ->> 'name', object ->> 'version', object ->> 'owner_id'
+      )), 'null'));
+    end loop;
+    return action;
   elsif not rule.task ? 'destination' then
     return jsonb_build_object('task', rule.task);
   end if;
@@ -73,6 +83,17 @@ end $$;
 -- Why an action cannot be done with its object, or null when it can.
 create or replace function ittybit.reason_against_action(action jsonb, object jsonb)
 returns text language plpgsql immutable strict set search_path = '' as $$ begin
+  if action ? 'run' then
+    return (
+      select case
+        when bool_or(s.address is null) then 'no_destination'
+        when bool_or(s.address = 's3://' || (object ->> 'bucket_id') || '/' || (object ->> 'name'))
+          then 'destination_is_source'
+        when count(*) > count(distinct s.address) then 'destinations_meet'
+      end
+      from ittybit.steps(null, action -> 'run') as s where s.field is not null
+    );
+  end if;
   return case
     when (action -> 'task' ? 'destination') is not true then null
     when action -> 'task' ->> 'destination' is null then 'no_destination'
@@ -81,14 +102,14 @@ returns text language plpgsql immutable strict set search_path = '' as $$ begin
   end;
 end $$;
 
--- The place that an action writes to: the key, or the whole folder for kinds that write many files.
+-- The places that an action writes to: keys, or the whole folder for kinds that write many files.
 create or replace function ittybit.destinations(action jsonb)
 returns table (bucket_id text, name text) language sql immutable
 begin atomic
   select
-    place.part[1],
-    substring(place.part[2] from case action -> 'task' ->> 'kind' when 'adaptive_video' then '^.*/' else '.*' end)
-  from regexp_match(action -> 'task' ->> 'destination', '^s3://([^/]+)/(.*)$') as place (part)
+    place.part[1], substring(place.part[2] from case s.maker ->> 'kind' when 'adaptive_video' then '^.*/' else '.*' end)
+  from ittybit.steps(action -> 'task', action -> 'run') as s
+  cross join lateral regexp_match(s.address, '^s3://([^/]+)/(.*)$') as place (part)
   where place.part is not null;
 end;
 
@@ -263,7 +284,7 @@ begin
     if skipped = 'output' then perform ittybit.result_stored(object); end if;
 
     for rule in
-      select r.name, r.function, r.automation_id, r.task, r.accept_s3 from ittybit.rules as r
+      select r.name, r.function, r.automation_id, r.task, r.run, r.accept_s3 from ittybit.rules as r
       where r.bucket_id = new.bucket_id and r.enabled and ittybit.fits(r, new.name, new.metadata)
     loop
       begin

@@ -150,25 +150,28 @@ begin
     select
       j.id, g.place, g.lost, j.in_doubt_since, j.state = 'queued' as is_start, j.finished_at is not null as is_deletion,
       case when j.state = 'queued' then ittybit.reason_to_end(j) end as ends,
-      ittybit.scopes(j.rule, j.function) as scopes,
-      d.bucket_id as output_bucket, d.name as output
+      ittybit.scopes(j.rule, j.function) as scopes, j.action
     from due as g join ittybit.jobs as j on j.id = g.id
-    left join lateral ittybit.destinations(j.action) as d on j.state <> 'started'
     where g.is_suspect = g.first_is_suspect
       and g.turn <= (array[100, 100, 8, 2, 1])[least(g.most_lost, 4) + 1]
+  ),
+  written as materialized (
+    select
+      c.id, c.is_start, d.bucket_id, d.name,
+      rank() over (partition by d.bucket_id, d.name, c.is_start order by c.place) as turn,
+      bool_or(c.is_start) over (partition by d.bucket_id, d.name) as is_written
+    from candidate as c cross join lateral ittybit.destinations(c.action) as d
+    where (c.is_start and c.ends is null) or c.is_deletion
   ),
   -- Whether another job writes the same place: one that has started or may have, or one that comes before it in here.
   -- What is written and what is deleted wait for each other: nobody deletes what has just been written over.
   judged as (
-    select c.*, c.output is not null and c.ends is null and (
-      case
-        when c.is_deletion then bool_or(c.is_start) over (partition by c.output_bucket, c.output)
-        else row_number() over (partition by c.output_bucket, c.output, c.ends is null, c.is_start order by c.place) > 1
-      end
-      or exists (
+    select c.*, c.id in (
+      select w.id from written as w
+      where case when w.is_start then w.turn > 1 else w.is_written end or exists (
         select from ittybit.outputs as o
         join ittybit.jobs as other on other.id = o.job
-        where o.bucket_id = c.output_bucket and o.name = c.output and o.job <> c.id
+        where o.bucket_id = w.bucket_id and o.name = w.name and o.job <> w.id
           and (other.state = 'started' or other.claimed_at is not null
             or (other.state = 'queued' and other.in_doubt_since is not null))
       )
@@ -212,8 +215,9 @@ begin
   ),
   reserved as (
     insert into ittybit.outputs (bucket_id, name, job)
-    select v.output_bucket, v.output, v.id
-    from verdict as v where v.is_start and v.output is not null and v.ends is null and v.waits is null
+    select w.bucket_id, w.name, w.id
+    from written as w join verdict as v on v.id = w.id
+    where w.is_start and v.waits is null
     on conflict do nothing
   ),
   put_off as (
@@ -466,7 +470,7 @@ begin
         -- A tenth of the run's age until the next check, sooner when a result is there.
         when outcome = 'started' then least(interval '1 minute', greatest(
           (now() - coalesce(mine.started_at, now())) / 10,
-          interval '1 second' * case when ittybit.has_result(mine.action, mine.started_at) then 1 else 5 end
+          interval '1 second' * case when ittybit.has_results(mine.action, mine.started_at) then 1 else 5 end
         ))
         -- In doubt a minute: a call may still take effect.
         when fails then greatest(
@@ -531,14 +535,17 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
     and not exists (select from storage.objects as s where s.bucket_id = o.bucket_id and s.name = o.name);
 end $$;
 
--- Whether something lies where an action writes, stored since it was started.
-create or replace function ittybit.has_result(action jsonb, since timestamptz)
+-- Whether all that an action writes is there, stored since it was started. Of a folder nobody can tell.
+create or replace function ittybit.has_results(action jsonb, since timestamptz)
 returns boolean language plpgsql stable security definer set search_path = '' as $$ begin
-  return exists (
-    select from ittybit.destinations(has_result.action) as d
-    join storage.objects as o on o.bucket_id = d.bucket_id and o.name = d.name
-    where o.updated_at >= coalesce(since, now() - interval '1 minute')
-  );
+  return coalesce((
+    select bool_and(exists (
+      select from storage.objects as o
+      where o.bucket_id = d.bucket_id and o.name = d.name
+        and o.updated_at >= coalesce(since, now() - interval '1 minute')
+    ))
+    from ittybit.destinations(has_results.action) as d
+  ), false);
 end $$;
 select ittybit.close_schema();
 -- Hosted projects grant new functions in public to anon and authenticated by default: each is revoked by name.

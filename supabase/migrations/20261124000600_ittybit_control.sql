@@ -24,7 +24,7 @@ begin
   if not found then
     raise exception 'there is no job %', retry.job using errcode = 'no_data_found';
   elsif ittybit.reason_against_action(mine.action, to_jsonb(mine)) is not null then
-    raise exception 'job % has no place for its result: the rule''s destination does not fit this object', retry.job
+    raise exception 'job % has no place for its results: the rule''s destinations do not fit this object', retry.job
       using errcode = 'invalid_parameter_value', hint = 'Change the rule and upload the object again.';
   elsif mine.state in ('queued', 'started') or mine.due_at is not null then
     return false;

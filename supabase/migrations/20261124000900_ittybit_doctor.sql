@@ -12,9 +12,9 @@ returns text language sql stable security definer set search_path = '' as $$
   from vault.decrypted_secrets as s where s.name = 'ittybit_functions_secret';
 $$;
 
--- The media types that a task's result may have by its format, its destination's ending or its kind; null where none is
+-- The media types that a task's result may have by its format, its address's ending or its kind; null where none is
 -- known. Any of them will do: who uploads it names the type.
-create or replace function ittybit.result_types(task jsonb)
+create or replace function ittybit.result_types(task jsonb, address text)
 returns text[] language sql immutable strict parallel safe set search_path = '' as $$
   select string_to_array(coalesce(
     '{
@@ -25,7 +25,7 @@ returns text[] language sql immutable strict parallel safe set search_path = '' 
       "hls": "application/vnd.apple.mpegurl application/x-mpegurl audio/mpegurl",
       "m3u8": "application/vnd.apple.mpegurl application/x-mpegurl audio/mpegurl"
     }'::pg_catalog.jsonb
-      ->> lower(coalesce(task -> 'options' ->> 'format', substring(task ->> 'destination' from '\.([A-Za-z0-9]+)$'))),
+      ->> lower(coalesce(task -> 'options' ->> 'format', substring(address from '\.([A-Za-z0-9]+)$'))),
     case task ->> 'kind' when 'video' then 'video/mp4' end
   ), ' ');
 $$;
@@ -156,7 +156,9 @@ begin
       format('%s in use, all there', count(distinct u.bucket_id))
     into fault, fine
     from ittybit.rules as r
-    cross join unnest(array[r.bucket_id, substring(r.task ->> 'destination' from '^s3://([^/]+)/')]) as u (bucket_id)
+    cross join lateral (
+      select r.bucket_id union select substring(s.address from '^s3://([^/]+)/') from ittybit.steps(r.task, r.run) as s
+    ) as u
     left join storage.buckets as b on b.id = u.bucket_id
     where r.enabled and u.bucket_id is not null;
   -- Whether the destinations' buckets accept what the rules declare: its type, and files as large as it may become.
@@ -164,9 +166,10 @@ begin
     fine := 'the buckets accept the types and sizes that rules declare';
     select string_agg(f.fault, '; ' order by r.name, f.fault) into fault
     from ittybit.rules as r
-    join storage.buckets as b on b.id = substring(r.task ->> 'destination' from '^s3://([^/]+)/')
+    cross join ittybit.steps(r.task, r.run) as s
+    join storage.buckets as b on b.id = substring(s.address from '^s3://([^/]+)/')
     left join storage.buckets as source on source.id = r.bucket_id
-    cross join lateral ittybit.result_types(r.task) as types
+    cross join ittybit.result_types(s.maker, s.address) as types
     cross join lateral (
       values
         (case when not (
@@ -175,7 +178,7 @@ begin
         ) then format('bucket %s does not accept %s (rule %s)', b.id, types[1], r.name) end),
         -- A picture or a text is small; all else may become as large as its source, which has its own limits.
         (case when b.file_size_limit between 1 and case
-          when r.task ->> 'kind' not in ('video', 'audio', 'adaptive_video', 'animation') then 999999
+          when s.maker ->> 'kind' not in ('video', 'audio', 'adaptive_video', 'animation') then 999999
           else coalesce(least(r.max_size, source.file_size_limit) - 1, b.file_size_limit)
         end then
           format('bucket %s takes %s bytes a file, results may be larger (rule %s)', b.id, b.file_size_limit, r.name)
@@ -202,12 +205,13 @@ begin
       'name', regexp_replace(regexp_replace(maker.path, '\*$', '*.mp4'), '\*+', 'sample', 'g'),
       'version', 'version', 'owner_id', 'owner'
     )) as action
-    cross join lateral regexp_match(action -> 'task' ->> 'destination', '^s3://([^/]+)/(.*)$') as m (part)
+    cross join ittybit.steps(action -> 'task', action -> 'run') as step
+    cross join regexp_match(step.address, '^s3://([^/]+)/(.*)$') as m (part)
     cross join lateral (select m.part[1] as bucket_id, m.part[2] as name) as d
     join ittybit.rules as taker
       on taker.bucket_id = d.bucket_id
       and ittybit.fits(taker, d.name, jsonb_build_object(
-        'mimetype', coalesce((ittybit.result_types(maker.task))[1], replace(taker.mimetype, '*', 'any')),
+        'mimetype', coalesce((ittybit.result_types(step.maker, step.address))[1], replace(taker.mimetype, '*', 'any')),
         'size', coalesce(taker.min_size, taker.max_size, 1)
       ))
     cross join lateral ittybit.reasons_to_skip(d.bucket_id, d.name, '{"size": 1}', false) as s (reason)

@@ -27,6 +27,26 @@ AUTOMATION = "auto_1"
 API_ROLES = ("anon", "authenticated", "service_role")
 TASK = {"kind": "video", "options": {"height": 720}, "destination": "s3://results/{dir}{stem}.mp4"}
 
+
+def upload(url: str, **options: Any) -> Row:
+    """A step of a run that writes the output of the one before it."""
+    return {"kind": "upload", "options": {"url": url, **options}}
+
+
+# Two results of one video: itself, and a still of it.
+RUN = {
+    "tasks": [
+        {
+            "kind": "video",
+            "options": {"height": 720},
+            "next": [
+                upload("s3://results/{dir}{stem}.mp4"),
+                {"kind": "image", "next": [upload("s3://results/{dir}{stem}.jpeg")]},
+            ],
+        }
+    ]
+}
+
 # Without triggers: nothing is recorded of it, and nothing refuses it.
 _RESET = f"""
 set session_replication_role = replica;
@@ -119,10 +139,9 @@ class Project:
     def rule(self, name: str = "clips", **columns: Any) -> None:
         """Make a rule for bucket ``uploads``, an automation where no action is given."""
         columns = {"name": name, "bucket_id": "uploads"} | columns
-        if not columns.keys() & {"automation_id", "task"}:
+        if not columns.keys() & {"automation_id", "task", "run"}:
             columns["automation_id"] = AUTOMATION
-        if "task" in columns:
-            columns["task"] = Jsonb(columns["task"])
+        columns |= {name: Jsonb(columns[name]) for name in ("task", "run") if name in columns}
         names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
         self.sql(f"insert into ittybit.rules ({names}) values ({places})", *columns.values())  # noqa: S608 - column names
 

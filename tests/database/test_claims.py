@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.database.cost import pages
-from tests.database.project import PROJECT, TASK, Project, claim, report
+from tests.database.project import PROJECT, RUN, TASK, Project, claim, report, upload
 from tests.database.rows import Row, rows
 from tests.database.unseen import triggers_off
 from tests.waiting import until
@@ -86,6 +87,15 @@ def test_the_claim_of_a_task_has_its_destination_filled_in_and_reserves_it(datab
     assert lease["action"] == {"task": TASK | {"destination": "s3://results/clips/a.mp4"}}
     assert lease["public"]
     assert database.outputs() == [("results", "clips/a.mp4")]
+
+
+def test_a_run_is_told_with_its_destinations_filled_in_and_reserves_each(database: Project) -> None:
+    database.rule(run=RUN)
+    database.put("clips/a.mov")
+    [lease] = database.claim("push-back")
+    filled = json.dumps(RUN).replace("{dir}{stem}", "clips/a")
+    assert lease["action"] == {"run": json.loads(filled)}
+    assert database.outputs() == [("results", "clips/a.jpeg"), ("results", "clips/a.mp4")]
 
 
 def test_a_started_job_is_checked_while_starts_are_kept_back(lease: Row, database: Project) -> None:
@@ -257,6 +267,23 @@ def test_of_two_tasks_for_one_output_the_second_waits_for_the_first(database: Pr
     database.report(check, "succeeded", ittybit_id="tasks/1")
     database.make_due()
     assert [one["step"] for one in database.claim("push-back")] == ["start"]
+
+
+def test_a_run_waits_while_another_job_may_write_one_of_its_results(database: Project) -> None:
+    fixed = upload("s3://results/one.jpeg")
+    database.rule(run={"tasks": [{"kind": "video", "next": [upload("s3://results/{stem}.mp4"), fixed]}]})
+    database.put("a.mov")
+    [first] = database.claim("push-back")
+    # One that waits beside it, and within one claim the later one.
+    database.put("b.mov", "c.mov")
+    assert database.claim("push-back") == []
+    assert database.outputs() == [("results", "a.mp4"), ("results", "one.jpeg")]
+    database.report(first, "failed", ittybit_id="runs/1")
+    assert database.outputs() == []
+    [second] = claim_when_due(database)
+    assert database.outputs() == [("results", f"{second['name'][0]}.mp4"), ("results", "one.jpeg")]
+    database.report(second, "retry")
+    assert database.outputs() == []
 
 
 def claim_when_due(database: Project) -> list[Row]:

@@ -196,6 +196,10 @@ STARTING = {
         "update ittybit.functions set url = null where name = 'push-back'",
         """update ittybit.rules set automation_id = null, task = '{"kind": "video", "destination": "s3://results/{name}"}'""",
     ],
+    "NOT SET UP: on-upload has no address, push-back has no address": [
+        "update ittybit.functions set url = null",
+        """insert into ittybit.rules (name, bucket_id, run) values ('r', 'b', '{"tasks": [{"kind": "video"}]}')""",
+    ],
     "on-upload was woken at 2026-01-02 03:04:05+00 and has claimed nothing since; the last answer: none": [
         "update ittybit.functions set knocked_at = '2026-01-02 03:04:05Z' where name = 'on-upload'"
     ],

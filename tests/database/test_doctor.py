@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from psycopg.types.json import Jsonb
 from standardwebhooks import Webhook
 
 from deploy.doctor.database import CHECKS, MIGRATIONS, defined
-from tests.database.project import SECRET, TASK, Project
+from tests.database.project import SECRET, TASK, Project, upload
 from tests.database.rows import Row
 
 
@@ -89,10 +90,17 @@ def test_the_functions_of_the_migrations_are_those_that_are_there(database: Proj
 def test_the_type_of_a_result_is_known_by_its_format_its_ending_or_its_kind(
     database: Project, kind: str, options: dict[str, str], ending: str, types: list[str] | None
 ) -> None:
-    task = {"kind": kind, "options": options, "destination": f"s3://results/{ending}"}
-    assert database.value("select ittybit.result_types(%s)", Jsonb(task)) == types
+    task = {"kind": kind, "options": options}
+    assert database.value("select ittybit.result_types(%s, %s)", Jsonb(task), f"s3://results/{ending}") == types
 
 
+def as_columns(task: Row, *, is_run: bool) -> dict[str, Any]:
+    """A rule's task, or the same as a run that uploads what it makes."""
+    step = {name: task[name] for name in ("kind", "options")} | {"next": [upload(task["destination"])]}
+    return {"run": {"tasks": [{"kind": "speech"}, step]}} if is_run else {"task": task}
+
+
+@pytest.mark.parametrize("is_run", [False, True], ids=["task", "run"])
 @pytest.mark.parametrize(
     ("allowed", "limit", "verdict"),
     [
@@ -109,9 +117,9 @@ def test_the_type_of_a_result_is_known_by_its_format_its_ending_or_its_kind(
     ],
 )
 def test_a_bucket_must_accept_what_a_rule_declares(
-    database: Project, allowed: list[str] | None, limit: int | None, verdict: str | None
+    database: Project, allowed: list[str] | None, limit: int | None, verdict: str | None, is_run: bool
 ) -> None:
-    database.rule(task=TASK, max_size=1000)
+    database.rule(**as_columns(TASK, is_run=is_run), max_size=1000)
     change = "update storage.buckets set allowed_mime_types = %s, file_size_limit = %s where id = 'results'"
     database.superuser.execute(change, [allowed, limit])
     try:
@@ -120,6 +128,14 @@ def test_a_bucket_must_accept_what_a_rule_declares(
         database.superuser.execute(change, [None, None])
 
 
+def test_every_bucket_that_a_run_writes_to_must_be_there(database: Project) -> None:
+    uploads = [upload("s3://results/{name}"), {"kind": "image", "next": [upload("s3://nowhere/{name}")]}]
+    database.rule(run={"tasks": [{"kind": "video", "next": uploads}]})
+    assert found(database) == {"buckets": "failure"}
+    assert examine(database)["buckets"]["saw"] == "there is no bucket nowhere (rule clips)"
+
+
+@pytest.mark.parametrize("is_run", [False, True], ids=["task", "run"])
 @pytest.mark.parametrize(
     ("destination", "other", "is_fed"),
     [
@@ -135,9 +151,9 @@ def test_a_bucket_must_accept_what_a_rule_declares(
     ],
 )
 def test_a_declared_result_that_another_rule_takes_for_an_upload(
-    database: Project, destination: str, other: dict[str, object], is_fed: bool
+    database: Project, destination: str, other: dict[str, object], is_fed: bool, is_run: bool
 ) -> None:
-    database.rule("maker", path="clips/**", task=TASK | {"destination": destination})
+    database.rule("maker", path="clips/**", **as_columns(TASK | {"destination": destination}, is_run=is_run))
     database.rule("taker", **other)
     database.rule("declared", path="nothing/*", output_prefix="made/")
     assert found(database) == ({"results": "warning"} if is_fed else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.database.project import TASK, Project
+from tests.database.project import RUN, TASK, Project
 from tests.database.rows import Connection, Row, put, rows
 from tests.database.test_closed import install, rolled_back
 from tests.database.unseen import store, triggers_off
@@ -243,6 +244,7 @@ def test_whatever_is_stored_comes_back_as_it_is(database: Project, text: str) ->
     try:
         database.rule("automation", bucket_id=text)
         database.rule("task", bucket_id=text, task=TASK | {"options": {text: text}})
+        database.rule("run", bucket_id=text, run=json.loads(json.dumps(RUN).replace("{stem}", "{stem}-run")))
         database.rule("glob", bucket_id=text, path=text.replace("*", ""))
         for name in (text, f"{text}/{text}", f"{text}.mp4"):
             with database.writing("storage.object.upload", "supabase_storage_admin") as connection:
@@ -254,11 +256,13 @@ def test_whatever_is_stored_comes_back_as_it_is(database: Project, text: str) ->
                     [version, Jsonb({"eTag": text + "2", "lastModified": text}), name],
                 )
             jobs = database.sql("select * from ittybit.jobs where name = %s and version = %s", name, version)
-            assert {job["rule"] for job in jobs} >= {"automation", "task"}
+            assert {job["rule"] for job in jobs} >= {"automation", "task", "run"}
             assert {(job["bucket_id"], job["name"], job["etag"]) for job in jobs} == {(text, name, text + "2")}
             tasks = [(job["state"], job["action"]["task"]) for job in jobs if "task" in job["action"]]
             assert {task["options"] == {text: text} for _, task in tasks} == {True}
             places = [task["destination"] for state, task in tasks if state != "skipped"]
+            runs = [job["action"]["run"] for job in jobs if "run" in job["action"] and job["state"] != "skipped"]
+            places += re.findall(r'"url": "([^"]*)"', json.dumps(runs))
             assert all(re.fullmatch(r"s3://results/[A-Za-z0-9_!.*'() &$@=;:+,?-][^%<>|{}\n]*", one) for one in places)
             assert not [one for one in places if {"", ".", ".."} & set(one.removeprefix("s3://").split("/"))]
             assert len(database.sql("select * from ittybit.explain(%s, %s)", text, name)) >= 3
@@ -291,7 +295,13 @@ def test_whatever_is_reported_is_kept_as_it_is(database: Project, lease: Row, te
 @pytest.mark.usefixtures("canary")
 @pytest.mark.parametrize("text", HOSTILE)
 def test_whatever_a_rule_is_called_or_told_is_refused_or_kept(database: Project, text: str) -> None:
-    refused: list[dict[str, Any]] = [{"automation_id": text}, {"task": TASK | {"kind": text}}, {"mimetype": text}]
+    refused: list[dict[str, Any]] = [
+        {"automation_id": text},
+        {"task": TASK | {"kind": text}},
+        {"run": {"tasks": [{"kind": text}]}},
+        {"run": {"tasks": [{"kind": "video", text: []}]}},
+        {"mimetype": text},
+    ]
     for columns in refused:
         with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InvalidParameterValue)):
             database.rule(**{"name": "a", **columns})

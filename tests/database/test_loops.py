@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.database.project import TASK, Project
+from tests.database.project import upload as upload_step
 from tests.database.rows import Row
 from tests.database.unseen import store
 
@@ -25,8 +26,19 @@ def split(destination: str) -> tuple[str, str]:
 
 
 def as_declared(job: Row) -> list[tuple[str, str]]:
-    """The one file of a task, at its destination."""
-    return [split(job["action"]["task"]["destination"])]
+    """The one file of a task, at its destination, or those of a run, each where its upload says."""
+
+    def uploads(steps: list[Row]) -> list[str]:
+        return [
+            url for step in steps for url in [step.get("options", {}).get("url"), *uploads(step.get("next", []))] if url
+        ]
+
+    match job["action"]:
+        case {"task": {"destination": destination}}:
+            return [split(destination)]
+        case {"run": {"tasks": steps}}:
+            return list(map(split, uploads(steps)))
+    return []
 
 
 def adaptive(job: Row) -> list[tuple[str, str]]:
@@ -99,6 +111,18 @@ def test_a_whole_bucket_whose_results_land_in_it(ittybit: Ittybit, key: str, acc
     ittybit.database.rule(task=to_uploads(key), accept_s3=accept_s3)
     upload(ittybit, "a.mov")
     assert only_uploads_started(ittybit, "a.mov")
+
+
+@pytest.mark.parametrize("accept_s3", [False, True])
+def test_a_whole_bucket_into_which_a_run_writes_several_results(ittybit: Ittybit, accept_s3: bool) -> None:
+    next_to_it = [
+        upload_step("s3://uploads/{dir}{stem}-720p.mp4"),
+        {"kind": "image", "next": [upload_step("s3://uploads/{name}.jpeg")]},
+    ]
+    ittybit.database.rule(run={"tasks": [{"kind": "video", "next": next_to_it}]}, accept_s3=accept_s3)
+    upload(ittybit, "a.mov")
+    assert only_uploads_started(ittybit, "a.mov")
+    assert len(ittybit.written) == 2
 
 
 @pytest.mark.parametrize("accept_s3", [False, True])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.database.project import PUSH_BACK, TASK, Project
+from tests.database.project import PUSH_BACK, RUN, TASK, Project, upload
 from tests.database.unseen import store, triggers_off
 
 ADAPTIVE = {"kind": "adaptive_video", "destination": "s3://uploads/hls/{dir}{stem}/master.m3u8"}
@@ -78,6 +78,40 @@ def test_a_result_that_arrives_makes_its_jobs_check_due_and_wakes_the_function(
     assert database.seconds_left() > 50
     assert database.messages() == []
     assert database.states() == [("clips/a.mp4", "started", None)]
+
+
+def test_each_result_of_a_run_makes_its_check_due_and_soon_only_when_all_are_there(database: Project) -> None:
+    database.rule(run=RUN, accept_s3=True)
+    database.rule("everything", bucket_id="results", accept_s3=True)
+    database.put("clips/a.mov")
+    database.started("clips/a.mov", "runs/1")
+    for result, seconds in (("clips/a.mp4", 5), ("clips/a.jpeg", 1)):
+        database.sql("update ittybit.jobs set due_at = now() + interval '1 minute'")
+        database.put(result, bucket="results", operation="storage.s3.upload")
+        assert database.seconds_left() <= 0
+        [check] = database.claim("push-back")
+        database.report(check, "started", ittybit_id="runs/1")
+        assert database.seconds_left() == pytest.approx(seconds, abs=0.5)
+    # What ittybit says, and nothing else, ends it; its row has all results, and they start nothing.
+    places = ["s3://results/clips/a.mp4", "s3://results/clips/a.jpeg"]
+    database.report(database.next_lease(), "succeeded", ittybit_id="runs/1", outputs=places)
+    assert database.states() == [("clips/a.mov", "succeeded", None)]
+    assert (
+        database.value("select outputs from ittybit.explain('uploads', 'clips/a.mov') where state is not null")
+        == places
+    )
+    assert database.value("select ittybit.sweep_page()") == 0
+
+
+def test_the_folder_of_a_run_s_adaptive_video_is_reserved_as_a_task_s_is(database: Project) -> None:
+    hls = {"kind": "adaptive_video", "next": [upload("s3://uploads/hls/{dir}{stem}/master.m3u8")]}
+    still = {"kind": "image", "next": [upload("s3://uploads/hls/{dir}{stem}.jpeg")]}
+    database.rule(run={"tasks": [hls, still]}, accept_s3=True)
+    database.put("clips/a.mp4")
+    database.started("clips/a.mp4", "runs/1")
+    assert database.outputs() == [("uploads", "hls/clips/a.jpeg"), ("uploads", "hls/clips/a/")]
+    database.put("hls/clips/a/720p/0.ts", "hls/clips/a.jpeg", operation="storage.s3.upload")
+    assert [job["name"] for job in database.jobs()] == ["clips/a.mp4"]
 
 
 def test_a_folders_job_is_checked_two_seconds_after_its_last_file(database: Project) -> None:

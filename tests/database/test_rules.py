@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.database.project import TASK, Project
+from tests.database.project import RUN, TASK, Project, upload
 
 LONG_AGO = "2020-01-01T00:00:00Z"
 
@@ -15,7 +15,7 @@ LONG_AGO = "2020-01-01T00:00:00Z"
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ([TASK], r'rule "clips": task must be an object \{"kind", "options", "destination"\}'),
+        ([TASK], r'rule "clips": task must be an object'),
         (None, 'rule "clips": task must be an object'),
         (TASK | {"option": {}, "priority": 1}, 'rule "clips": task has unknown fields: option, priority'),
         (TASK | {"kind": None}, 'rule "clips": task.kind must be a kind of ittybit task, such as "video"'),
@@ -48,7 +48,7 @@ LONG_AGO = "2020-01-01T00:00:00Z"
         (TASK | {"destination": "s3://r/{stem"}, r"task.destination has unknown placeholders: \{stem"),
         (
             TASK | {"kind": "adaptive_video", "destination": "s3://r/{dir}master.m3u8"},
-            'rule "clips": adaptive_video writes many files and needs a folder for each object',
+            'rule "clips": task.destination needs a folder for each object: adaptive_video writes many files',
         ),
         (TASK | {"kind": "adaptive_video", "destination": "s3://r/{stem}.m3u8"}, "needs a folder for each object"),
     ],
@@ -58,11 +58,97 @@ def test_a_task_that_could_never_work_is_refused(database: Project, task: Any, m
         database.rule(task=task)
 
 
+def steps(*tasks: Any) -> dict[str, Any]:
+    return {"tasks": list(tasks)}
+
+
+def encode(*following: Any, kind: str = "video", **fields: Any) -> dict[str, Any]:
+    return {"kind": kind, "next": list(following)} | fields
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (None, r'run must be \{"tasks": \['),
+        ([encode()], r'run must be \{"tasks": \['),
+        (7, r'run must be \{"tasks": \['),
+        ({}, r'run must be \{"tasks": \['),
+        ({"tasks": {}}, r'run must be \{"tasks": \['),
+        (steps(encode()) | {"metadata": {}}, r'run must be \{"tasks": \['),
+        (steps(), "run.tasks must be 1 to 64 steps"),
+        (steps(*[encode()] * 65), "run.tasks must be 1 to 64 steps"),
+        (steps(encode(*[encode()] * 64)), "run.tasks must be 1 to 64 steps"),
+        (steps("video"), "run.tasks.0 must be an object"),
+        (steps(encode(), encode([])), "run.tasks.1.next.0 must be an object"),
+        (steps(encode(url="s3://a/b", colour=1)), "run.tasks.0 has unknown fields: url, colour"),
+        (steps({"next": []}), "run.tasks.0.kind must be a kind"),
+        (steps(encode(encode(kind="Video"))), "run.tasks.0.next.0.kind must be a kind"),
+        (steps(encode(options=[])), "run.tasks.0.options must be an object"),
+        (steps(encode(next={})), "run.tasks.0.next must be an array of steps"),
+        (steps(encode(next="run.tasks.0")), "run.tasks.0.next must be an array of steps"),
+        (steps(encode(upload("s3://r/{stem}") | {"next": []})), "run.tasks.0.next.0 has unknown fields: next"),
+        (
+            steps(encode(upload("s3://r/{stem}", folder="a"))),
+            "run.tasks.0.next.0.options of an upload must be url, and",
+        ),
+        (steps(encode(upload("s3://r/{stem}", connection_id="a/b"))), "run.tasks.0.next.0.options of an upload"),
+        (steps(encode(upload("s3://r/{stem}", connection_id=1))), "run.tasks.0.next.0.options of an upload"),
+        (steps({"kind": "upload"}), "run.tasks.0.options.url must be s3://bucket/key"),
+        (steps({"kind": "upload", "options": {"url": 7}}), "run.tasks.0.options.url must be s3://bucket/key"),
+        (steps(encode(upload("https://a/b"))), "run.tasks.0.next.0.options.url must be s3://bucket/key"),
+        (steps(encode(upload("s3://r/../{stem}"))), "run.tasks.0.next.0.options.url must be s3://bucket/key"),
+        (steps(encode(upload("s3://r/{dir}"))), "run.tasks.0.next.0.options.url must be s3://bucket/key"),
+        (steps(encode(upload("s3://r/{filename}"))), r"options.url has unknown placeholders: \{filename\}"),
+        (steps(encode(upload("s3://uploads/{name}"))), "run.tasks.0.next.0.options.url is the object itself"),
+        (
+            steps(encode(upload("s3://r/{dir}{stem}.{ext}")), encode(encode(upload("s3://r/{name}")))),
+            "run.tasks.1.next.0.next.0.options.url is what another upload of the run writes",
+        ),
+        (
+            steps(encode(upload("s3://r/{dir}master.m3u8"), kind="adaptive_video")),
+            "run.tasks.0.next.0.options.url needs a folder for each object: adaptive_video writes many files",
+        ),
+    ],
+)
+def test_a_run_that_could_never_work_is_refused_by_its_field(database: Project, run: Any, message: str) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=f'rule "clips": .*{message}'):
+        database.rule(run=run)
+    assert database.sql("select * from ittybit.rules") == []
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        RUN,
+        steps(encode()),
+        steps({"kind": "image", "options": {}}, upload("s3://results/{name}", connection_id="con_1")),
+        steps(*[encode(upload(f"s3://results/{{stem}}-{number}.mp4")) for number in range(32)]),
+        steps(encode(upload("s3://results/{dir}{stem}/master.m3u8"), kind="adaptive_video")),
+    ],
+)
+def test_a_run_that_can_work_is_taken(database: Project, run: Any) -> None:
+    database.rule(run=run)
+    assert database.value("select run from ittybit.rules") == run
+
+
+def test_rules_of_which_one_result_of_several_can_be_one_key_are_refused(database: Project) -> None:
+    database.rule("first", run=RUN)
+    for action in (
+        {"task": TASK},
+        {"run": steps(encode(upload("s3://results/own"), upload("s3://results/{dir}{stem}.jpeg")))},
+    ):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match='rules "second" and "first" can write one key'):
+            database.rule("second", **action)
+    database.rule("third", run=steps(encode(upload("s3://results/{dir}{stem}.webm"), upload("s3://uploads/a.jpeg"))))
+
+
 @pytest.mark.parametrize(
     ("columns", "constraint"),
     [
         ({"automation_id": None}, "one_action"),
         ({"automation_id": "a", "task": TASK}, "one_action"),
+        ({"task": TASK, "run": RUN}, "one_action"),
+        ({"automation_id": "a", "run": RUN}, "one_action"),
         ({"automation_id": "a/b"}, "automation_id"),
         ({"name": "two words"}, "name"),
         ({"bucket_id": ""}, "bucket_id"),

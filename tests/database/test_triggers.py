@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.database.project import ON_UPLOAD, PUSH_BACK, TASK, Project
+from tests.database.project import ON_UPLOAD, PUSH_BACK, TASK, Project, upload
 from tests.database.rows import put
 
 
@@ -59,15 +59,40 @@ def test_a_write_through_s3_starts_only_the_rule_that_accepts_it(database: Proje
     }
 
 
+SOUND = "s3://results/{dir}{stem}.mp3"
+
+
 def test_several_rules_on_one_object_make_as_many_jobs(database: Project) -> None:
     database.rule("first", automation_id="one")
     database.rule("second", task=TASK)
     database.rule("third", task={"kind": "image", "options": {"width": 64}})
+    database.rule(
+        "zone",
+        run={
+            "tasks": [
+                {"kind": "audio", "options": {"format": "{stem}"}, "next": [upload(SOUND, connection_id="con_1")]}
+            ]
+        },
+    )
     database.put("clips/a.mp4")
     assert [(job["function"], job["action"]) for job in database.jobs()] == [
         ("on-upload", {"automation_id": "one"}),
         ("push-back", {"task": TASK | {"destination": "s3://results/clips/a.mp4"}}),
         ("on-upload", {"task": {"kind": "image", "options": {"width": 64}}}),
+        (
+            "push-back",
+            {
+                "run": {
+                    "tasks": [
+                        {
+                            "kind": "audio",
+                            "options": {"format": "{stem}"},
+                            "next": [upload("s3://results/clips/a.mp3", connection_id="con_1")],
+                        }
+                    ]
+                }
+            },
+        ),
     ]
     assert {message["url"] for message in database.messages()} == {ON_UPLOAD, PUSH_BACK}
 
@@ -83,6 +108,38 @@ def test_a_task_without_a_place_for_its_output_says_so(database: Project, destin
     database.rule(task=TASK | {"destination": destination})
     database.put("clips/a.mp4")
     assert database.states() == [("clips/a.mp4", "skipped", reason)]
+
+
+BRACES = "a{filename}.mp4"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name", "reason"),
+    [
+        ("s3://results/{owner_id}/{stem}.mp4", "s3://results/{stem}.jpeg", "a.mp4", "no_destination"),
+        # Only SQL can store such a name, and ittybit would take it for a template of its own.
+        ("s3://results/one.mp4", "s3://results/{name}.jpeg", BRACES, "no_destination"),
+        ("s3://results/{stem}.mp4", "s3://uploads/{dir}{stem}.mp4", "a.mp4", "destination_is_source"),
+        ("s3://results/{dir}{stem}.mp4", "s3://results/{name}", "a.mp4", "destinations_meet"),
+        ("s3://results/{dir}{stem}.mp4", "s3://results/{name}", "a.mov", None),
+    ],
+)
+def test_a_run_one_of_whose_results_has_no_place_is_not_started(
+    database: Project, first: str, second: str, name: str, reason: str | None
+) -> None:
+    database.rule(
+        run={"tasks": [{"kind": "video", "next": [upload(first), {"kind": "image", "next": [upload(second)]}]}]}
+    )
+    database.put(name)
+    assert database.states() == [(name, "skipped" if reason else "queued", reason)]
+    assert database.value("select files from ittybit.backfill('clips')") == 0
+    assert (len(database.claim("push-back")), len(database.outputs())) == ((0, 0) if reason else (1, 2))
+
+
+def test_a_task_writes_nothing_under_a_name_that_is_a_template(database: Project) -> None:
+    database.rule(task=TASK)
+    database.put(BRACES)
+    assert database.states() == [(BRACES, "skipped", "no_destination")]
 
 
 def test_a_write_that_is_rolled_back_leaves_nothing(database: Project) -> None:

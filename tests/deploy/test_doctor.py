@@ -15,6 +15,8 @@ from deploy.doctor import ittybit, supabase
 from deploy.doctor.__main__ import main
 from deploy.doctor.checks import examine
 from deploy.doctor.finding import exit_status
+from shared.ittybit import Generation
+from shared.ittybit_models import Action, Run, Step, Task
 from shared.settings import load
 from tests.deploy.clone import Clone
 from tests.deploy.examined import Examined
@@ -76,7 +78,7 @@ def test_every_check_has_a_fault() -> None:
 
 
 def test_a_developers_choices_are_no_faults(examined: Examined) -> None:
-    examined.sql("update ittybit.rules set enabled = false where task is not null")
+    examined.sql("update ittybit.rules set enabled = false where automation_id is null")
     address = "update ittybit.functions set url = %s where name = 'push-back'"
     [(former,)] = examined.sql("select url from ittybit.functions where name = 'push-back'")
     examined.sql(address, None)
@@ -121,19 +123,34 @@ def test_a_legacy_key_s_project_is_compared_with_a_ref_alone(url: str, kind: str
     assert (found, fault and fault.saw) == (kind, saw)
 
 
+OLD, NEW = Action(automation_id="auto_1"), Action(task=Task(kind="video"))
+WORDS = Action(task=Task(kind="speech"))
+UPLOAD = Step(kind="upload", options={"url": "s3://media/processed/{stem}"})
+SIMPLE = Action(run=Run(tasks=[Step(kind="video", next=[UPLOAD])]))
+RICH = Action(run=Run(tasks=[Step(kind="video", next=[UPLOAD, Step(kind="image")])]))
+
+
 @pytest.mark.parametrize(
-    ("users", "kinds", "verdict", "saw"),
+    ("generation", "asked", "verdict", "saw"),
     [
-        ({"auto_1": ["rule old"]}, {"video": ["rule new"]}, "failure", "has no automations: rule old"),
-        ({}, {"video": ["rule new"], "speech": ["rule words"]}, "warning", "no document has a speech (rule words)"),
-        ({}, {"video": ["rule new"]}, "ok", "its API of jobs, as it answers"),
+        ("jobs", {"rule old": OLD, "rule new": NEW}, "failure", "rule old: this ittybit has no automations"),
+        ("jobs", {"rule new": NEW, "rule rich": RICH}, "failure", "rule rich: a job of this ittybit is one task"),
+        ("jobs", {"rule new": NEW, "rule words": WORDS}, "warning", "no document has a speech (rule words)"),
+        ("jobs", {"rule new": NEW, "rule run": SIMPLE}, "ok", "of jobs, as it answers; rules ask for 1 run, 1 task"),
+        ("jobs", {}, "ok", "rules ask for nothing"),
+        (
+            "automations",
+            {"rule old": OLD, "rule rich": RICH, "rule run": SIMPLE},
+            "ok",
+            "of automations, as it answers; rules ask for 1 automation, 2 runs",
+        ),
     ],
 )
 def test_work_that_the_api_cannot_do_for_the_rules_is_reported(
-    tmp_path: Path, users: dict[str, list[str]], kinds: dict[str, list[str]], verdict: str, saw: str
+    tmp_path: Path, generation: Generation, asked: dict[str, Action], verdict: str, saw: str
 ) -> None:
-    with alone(tmp_path, "jobs") as one:
-        found = ittybit.api(load(NOWHERE | {"ITTYBIT_API_URL": one.origin}), users, kinds)
+    with alone(tmp_path, generation) as one:
+        found = ittybit.api(load(NOWHERE | {"ITTYBIT_API_URL": one.origin}), asked)
     assert (found.verdict, saw in found.saw) == (verdict, True), found
     assert (found.remedy is None) == (verdict == "ok")
 

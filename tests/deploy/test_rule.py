@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -54,6 +55,32 @@ def test_a_task_becomes_a_rule_and_a_sample_says_where_its_result_goes(developer
             "destination": "s3://media/processed/{dir}{stem}-720p.mp4",
         },
     }
+
+
+SOUND = {"kind": "audio", "next": [{"kind": "upload", "options": {"url": "s3://media/processed/{name}.mp3"}}]}
+COPY = {"kind": "upload", "options": {"url": "s3://media/made/{stem}"}}
+RUN = {"tasks": [{"kind": "video", "next": [SOUND, COPY]}]}
+
+
+def test_a_run_becomes_a_rule_and_a_sample_says_where_its_results_go(developer: Developer) -> None:
+    arguments = ("rule", "add", "several", "--bucket", "media", "--run")
+    said = developer.deploy(*arguments, json.dumps(RUN), "--sample", "clips/a.mp4").stdout.splitlines()
+    places = "s3://media/made/a, s3://media/processed/clips/a.mp4.mp3"
+    assert said == ["added", f"clips/a.mp4 (video/mp4) matches, and its result goes to {places}"]
+    [rule] = developer.project.sql("select task, automation_id, run from ittybit.rules")
+    assert rule == {"task": None, "automation_id": None, "run": RUN}
+    listed = developer.deploy("rule", "list").stdout
+    assert "| run -> s3://media/made/{stem}, s3://media/processed/{name}.mp3 |" in listed
+    assert developer.deploy(*arguments, json.dumps(RUN)).stdout == "unchanged\n"
+
+    kept = '{"tasks": [{"kind": "video"}]}'
+    said = developer.deploy("--yes", *arguments, kept, "--sample", "clips/a.mp4").stdout.splitlines()
+    assert said == ["replaced", said[1], "clips/a.mp4 (video/mp4) matches, and its result stays at ittybit"]
+    assert said[1].startswith("  run: {")
+    assert said[1].endswith(f" -> {kept}")
+    meet = json.dumps({"tasks": [*RUN["tasks"], {"kind": "upload", "options": {"url": "s3://media/made/{name}"}}]})
+    said = developer.deploy("--yes", *arguments, meet, "--sample", "a").stdout.splitlines()
+    assert said[-1].endswith("starts nothing: two uploads of its run would write one key")
 
 
 def test_an_automation_becomes_a_rule(developer: Developer) -> None:
@@ -123,6 +150,10 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("rule", "add", "a", "b", "--bucket", "media"), "a rule has one name, and this is another: b"),
     (("rule", "add", "a", "--bucket", "media"), "nothing is said to become of the objects"),
     (("rule", "add", "a", "--bucket", "media", "--automation", "x", *TASK), "do not go together"),
+    (("rule", "add", "a", "--bucket", "media", "--automation", "x", "--run", "{}"), "--run goes with no"),
+    ((*CLIPS, "--run", "{}"), "--run goes with no --automation and no --task"),
+    (("rule", "add", "a", "--bucket", "media", "--run", '{"tasks": []}'), 'rule "a": run.tasks must be 1 to 64 steps'),
+    (("rule", "add", "a", "--bucket", "media", "--run", "tasks"), "invalid input syntax for type json"),
     (("rule", "add", "a", "--bucket", "media", "--colour", "red"), "rule add does not take '--colour'"),
     ((*CLIPS, "--sample-type", "video/mp4"), "--sample-… says more about --sample"),
     (

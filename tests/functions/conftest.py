@@ -80,24 +80,30 @@ def function(request: pytest.FixtureRequest, stack: Stack) -> Function:
     return Function.make(request.param, stack.environment)
 
 
-@pytest.fixture(params=["on-upload", "push-back"])
-def worker(request: pytest.FixtureRequest, stack: Stack) -> Function:
-    """Each of the two that work for the ledger."""
-    return Function.make(request.param, stack.environment)
+@pytest.fixture(params=["automation", "task", "run"])
+def sort(request: pytest.FixtureRequest) -> str:
+    """Each sort of action that a rule can have."""
+    return str(request.param)
 
 
 @pytest.fixture
-def start(worker: Function, generation: Generation) -> str:
+def worker(sort: str, stack: Stack) -> Function:
+    """The function that does such an action: on-upload or push-back."""
+    return Function.make("on-upload" if sort == "automation" else "push-back", stack.environment)
+
+
+@pytest.fixture
+def start(sort: str, generation: Generation) -> str:
     """The path of the worker's start at ittybit."""
     if generation == "jobs":
         return "/jobs"
-    return "/tasks" if worker.name == "push-back" else r"/automations/[^/]+/run"
+    return {"automation": r"/automations/[^/]+/run", "task": "/tasks", "run": "/runs"}[sort]
 
 
 @pytest.fixture
-def job(worker: Function, project: Project, request: pytest.FixtureRequest) -> Job:
-    """A job for the worker, of an object of its own."""
-    make = Job.of_task if worker.name == "push-back" else Job.of_automation
+def job(sort: str, project: Project, request: pytest.FixtureRequest) -> Job:
+    """A job of that sort, of an object of its own."""
+    make = {"automation": Job.of_automation, "task": Job.of_task, "run": Job.of_run}[sort]
     return make(project, re.sub(r"[^a-z0-9]+", "-", request.node.name) + "/a clip+1.mp4")
 
 

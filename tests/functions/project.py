@@ -117,14 +117,21 @@ class Job:
     def of_task(cls, project: Project, name: str, *, bucket: str = "private") -> Self:
         """A job for push-back, whose result goes under ``processed/`` in the bucket ``private``."""
         task = {"kind": "video", "options": {"height": 240}, "destination": "s3://private/processed/{name}"}
-        return cls._make(project, bucket, name, f"{bucket}-task", {"automation_id": None, "task": Jsonb(task)})
+        return cls._make(project, bucket, name, f"{bucket}-task", {"task": Jsonb(task)})
+
+    @classmethod
+    def of_run(cls, project: Project, name: str, *following: dict[str, Any], bucket: str = "private") -> Self:
+        """The same by a run with an upload, after which other steps may follow."""
+        upload = {"kind": "upload", "options": {"url": "s3://private/processed/{name}"}}
+        run = {"tasks": [{"kind": "video", "options": {"height": 240}, "next": [upload, *following]}]}
+        return cls._make(project, bucket, name, f"{bucket}-run", {"run": Jsonb(run)})
 
     @classmethod
     def _make(cls, project: Project, bucket: str, name: str, rule: str, action: dict[str, Any]) -> Self:
         project.stack.sql(
-            "insert into ittybit.rules (name, bucket_id, automation_id, task)"
-            " values (%(rule)s, %(bucket)s, %(automation_id)s, %(task)s) on conflict do nothing",
-            {"rule": rule, "bucket": bucket, **action},
+            "insert into ittybit.rules (name, bucket_id, automation_id, task, run) values"
+            " (%(rule)s, %(bucket)s, %(automation_id)s, %(task)s, %(run)s) on conflict do nothing",
+            {"rule": rule, "bucket": bucket, "automation_id": None, "task": None, "run": None, **action},
         )
         project.upload(bucket, name)
         [(job,)] = project.stack.sql("select id from ittybit.jobs where name = %s and rule = %s", (name, rule))

@@ -180,7 +180,7 @@ def test_a_started_job_is_followed_in_the_other_generation(tmp_path: Path) -> No
 def test_an_automation_is_refused_in_words_where_there_is_none(project: Project, on_upload: Function) -> None:
     with pytest.raises(Unsupported):
         client(ORIGIN, ITTYBIT_API="jobs").start(RUN, SOURCE, "a.1")
-    job = Job._make(project, "private", "an automation.mp4", "old", {"automation_id": "auto_1", "task": None})
+    job = Job._make(project, "private", "an automation.mp4", "old", {"automation_id": "auto_1"})
     assert on_upload.drain() == FAILED
     assert (job["state"], job["reason"]) == ("failed", "unsupported")
     assert job["error"]["message"] == "this ittybit has no automations; write a task"

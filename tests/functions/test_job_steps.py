@@ -41,6 +41,34 @@ def test_a_task_without_a_destination_is_made_by_on_upload(project: Project, on_
     assert project.stack.sql("select ittybit_id from ittybit.jobs") == [(f"{resource}/{entry.id}",)]
 
 
+STILL = {"kind": "image", "next": [{"kind": "upload", "options": {"url": "s3://private/processed/{name}.jpeg"}}]}
+
+
+def test_a_run_of_several_results_has_all_in_its_row_or_is_refused_in_words(
+    project: Project, push_back: Function
+) -> None:
+    job = Job.of_run(project, "jobs/several.mp4", STILL, {"kind": "audio"})
+    if project.speaks_jobs:
+        assert push_back.drain() == FAILED
+        assert (job["state"], job["reason"], job.starts) == ("failed", "unsupported", [])
+        assert job["error"]["message"].startswith("a job of this ittybit is one task and one upload of its result")
+        return
+    assert push_back.drain() == STARTED
+    entry = job.start
+    assert entry.metadata == {"bucket": "private", "name": job.name, "version": job["version"], "job": job.mark}
+    tasks = project.ittybit("GET", f"tasks?run_id={entry.id}&order=asc")
+    assert [task["kind"] for task in tasks] == ["ingest", "video", "upload", "image", "upload", "audio"]
+    assert {task["options"]["connection_id"] for task in tasks if task["kind"] == "upload"} == {project.connection}
+    job.ended_at_ittybit()
+    job.now()
+    assert push_back.drain() == {"claimed": 1, "succeeded": 1}
+    # What was uploaded is told once, and what was fetched is no result.
+    *uploaded, kept = job["outputs"]
+    assert uploaded == [f"s3://private/processed/{job.name}", f"s3://private/processed/{job.name}.jpeg"]
+    assert kept.startswith(f"{project.stack.ittybit_url}/results/")
+    assert project.stack.sql("select count(*) from ittybit.jobs") == [(1,)]
+
+
 def test_a_start_that_was_made_but_not_reported_is_adopted(worker: Function, job: Job) -> None:
     for path in (CLAIM, REPORT):
         job.project.stack.supabase.add("POST", path, times=9, at=range(path == CLAIM, 9), drop="before")

@@ -50,6 +50,9 @@ def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack
     # Each change in the ledger is printed. The 720p video is a video in the watched bucket, and has no job.
     assert re.search(r" s    clips/h_liday \(1\) & more\.mp4 +video-720p +succeeded", done.stdout)
     assert " s    processed/" not in done.stdout
+    # The still is what a run with an upload writes, which is one job where ittybit has no runs.
+    assert re.search(rf"still +succeeded +{'jobs' if api == 'jobs' else 'runs'}/", done.stdout)
+    assert re.search(r"still +s3://media/processed/clips/h_liday \(1\) & more\.jpeg", done.stdout)
 
 
 class Terminal(io.StringIO):
