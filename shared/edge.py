@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import flask
 from flask.typing import ResponseReturnValue
 from pydantic import TypeAdapter, ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from shared import __version__, authentication
 from shared.errors import Refused, ServiceError, Skipped
@@ -140,7 +140,7 @@ def _admit(request: flask.Request, call: Call, adapter: TypeAdapter[Any], max_bo
     try:
         raw = request.stream.read(limit + 1)
     except Exception:  # noqa: BLE001 - the server's own: the caller has hung up, or sends chunks that are none
-        raise Refused(400, "The request could not be read.") from None
+        raise BadRequest from None
     if len(raw) > limit:
         raise Refused(413, f"The body is over {limit} bytes.")
     if not bearer:

@@ -92,8 +92,7 @@ def waits() -> set[str]:
 
 def states() -> set[str]:
     """The states that a job can have."""
-    table = MIGRATIONS.partition("create table if not exists ittybit.jobs (")[2]
-    [allowed] = re.findall(r"check \(state in \((.*?)\)\)", table.partition(");")[0])
+    [allowed] = re.findall(r"create domain ittybit\.job_state as text\s+check \(value in \((.*?)\)\)", MIGRATIONS)
     return set(re.findall(r"'(\w+)'", allowed))
 
 
