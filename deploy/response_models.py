@@ -66,6 +66,7 @@ class Drained(Exact):
     retry: int = 0
     hold: int = 0
     undecided: int = 0
+    deleted: int = 0
     lost: int = Field(
         default=0, description="Nobody knows what they came to: they are due again when their leases end."
     )
