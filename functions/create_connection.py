@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import functions_framework
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from shared import objects, settings
 from shared.edge import Answer, Call, endpoint
@@ -36,10 +36,10 @@ REGISTERING_SECONDS = 3.0
 Key = Annotated[str, Field(pattern=r"^[!-~]{1,512}$")]
 
 
-class ConnectionRequest(BaseModel):
+class ConnectionRequest(objects.Request):
     """The keys to register, and where to try them; what is left out comes from the environment."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     access_key_id: Key | None = None
     secret_access_key: Key | None = Field(default=None, repr=False)
@@ -89,8 +89,7 @@ def _try_keys(wanted: dict[str, Any], buckets: Sequence[str], call: Call) -> Non
     """Refuse keys that do not work, with all that is wrong; raise ServiceError for what may pass by itself."""
     keys = Keys(**{name: wanted[name] for name in ("endpoint", "region", "access_key_id", "secret_access_key")})
     findings = probe(keys, tuple(dict.fromkeys(buckets)), call.deadline.reserving(REGISTERING_SECONDS))
-    lasting = [finding for finding in findings if not finding.passing]
-    if lasting:
+    if lasting := [finding for finding in findings if not finding.passing]:
         # A code of S3's own is in there.
         detail = call.redact(" ".join(f"{one.field} ({one.variable}): {one.detail}" for one in lasting))
         raise Refused(422, detail, fields=tuple((one.field, call.redact(one.detail)) for one in lasting))

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import functions_framework
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
 from shared import database_webhook, objects, settings, worker
 from shared.edge import MAX_BODY_BYTES, Answer, Call, endpoint
@@ -26,25 +26,17 @@ from shared.ittybit_models import Action, Task
 SETTINGS = settings.load()
 
 
-class RunRequest(BaseModel):
+class RunRequest(objects.ObjectRequest):
     """A person's own request: run an automation on one object now."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    bucket: objects.Bucket
-    name: objects.ObjectKey
     automation_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
-class TaskRequest(BaseModel):
+class TaskRequest(objects.ObjectRequest):
     """A person's own request: make one task of one object now; its result stays at ittybit."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    bucket: objects.Bucket
-    name: objects.ObjectKey
     kind: objects.Kind
-    options: objects.Options = {}
+    options: objects.Options = Field({})
 
 
 def _kind(body: Any) -> str:

@@ -14,91 +14,33 @@ Deployed    ./deploy.sh stage push-back; target push_back
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import functions_framework
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
-from shared import objects, settings, worker
+from shared import objects, settings, steps, worker
 from shared.edge import Answer, Call, endpoint
 from shared.errors import Refused
 from shared.ittybit import Ittybit
 from shared.ittybit_models import Action, Run, Task
 
 SETTINGS = settings.load()
-MAX_STEPS = 64
 
 
-class PushBackRequest(BaseModel):
+class PushBackRequest(objects.ObjectRequest):
     """A person's own request: make one task of one object, its output written to the destination."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    bucket: objects.Bucket
-    name: objects.ObjectKey
     kind: objects.Kind
-    options: objects.Options = {}
+    options: objects.Options = Field({})
     destination: objects.Destination
 
 
-class UploadOptions(BaseModel):
-    """Where an upload goes, through the project's connection where none is named."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    url: objects.Destination
-    connection_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")] | None = None
-
-
-class Upload(BaseModel):
-    """Write the output of the task before it into a bucket."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    kind: Literal["upload"]
-    options: UploadOptions
-
-
-class Encode(BaseModel):
-    """A task of any other kind, and those that work on its output."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    kind: Annotated[objects.Kind, Field(json_schema_extra={"not": {"const": "upload"}})]
-    options: objects.Options = {}
-    next: list[AnyStep] = []
-
-
-def _step(step: Any) -> str:
-    kind = step.get("kind") if isinstance(step, dict) else getattr(step, "kind", None)
-    return "<upload>" if kind == "upload" else "<encode>"
-
-
-AnyStep = Annotated[
-    Annotated[Upload, Tag("<upload>")] | Annotated[Encode, Tag("<encode>")],
-    Discriminator(_step),
-]
-Encode.model_rebuild()
-
-
-def _not_too_many(steps: list[Upload | Encode]) -> list[Upload | Encode]:
-    def count(steps: list[Upload | Encode]) -> int:
-        return sum(1 + count(step.next) if isinstance(step, Encode) else 1 for step in steps)
-
-    if count(steps) > MAX_STEPS:
-        raise ValueError(f"a run has at most {MAX_STEPS} steps")
-    return steps
-
-
-class RunRequest(BaseModel):
+class RunRequest(objects.ObjectRequest):
     """A person's own request: run tasks on one object, their output written where their uploads say."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    bucket: objects.Bucket
-    name: objects.ObjectKey
-    tasks: Annotated[list[AnyStep], Field(min_length=1), AfterValidator(_not_too_many)]
+    tasks: steps.Steps
 
 
 def _kind(body: Any) -> str:
@@ -122,7 +64,7 @@ def push_back(body: worker.WakeUp | RunRequest | PushBackRequest, call: Call) ->
         return worker.drain("push-back", call)
     if isinstance(body, RunRequest):
         action = Action(run=Run.model_validate(body.model_dump(include={"tasks"}, exclude_none=True)))
-        destinations = list(_uploads("tasks", body.tasks))
+        destinations = list(steps.uploads("tasks", body.tasks))
     else:
         action = Action(task=Task(kind=body.kind, options=body.options, destination=body.destination))
         destinations = [("destination", body.destination)]
@@ -131,15 +73,6 @@ def push_back(body: worker.WakeUp | RunRequest | PushBackRequest, call: Call) ->
     source = objects.signed_address(call.settings, body.bucket, body.name, call.id, call.deadline)
     work = Ittybit(call.settings, call.deadline).start(action, source, call.id, bucket=body.bucket, name=body.name)
     return Answer(202, {"outcome": "started", **work.shown})
-
-
-def _uploads(place: str, steps: Sequence[Upload | Encode]) -> Iterator[tuple[str, str]]:
-    """Each upload's field and destination."""
-    for number, step in enumerate(steps):
-        if isinstance(step, Upload):
-            yield f"{place}.{number}.options.url", step.options.url
-        else:
-            yield from _uploads(f"{place}.{number}.next", step.next)
 
 
 def _check(destinations: Sequence[tuple[str, str]], source_bucket: str, source_name: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.errors import Error, ServiceError, Skipped, Unanswered
 from shared.http import Deadline, send
@@ -75,6 +75,19 @@ def _finite(options: dict[str, Any]) -> dict[str, Any]:
 
 Kind = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
 Options = Annotated[dict[str, Any], AfterValidator(_finite)]
+
+
+class Request(BaseModel):
+    """A person's own request, or a part of one: exactly these fields, of exactly these types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ObjectRequest(Request):
+    """A request that is about one object."""
+
+    bucket: Bucket
+    name: ObjectKey
 
 
 def split_destination(destination: str) -> tuple[str, str]:

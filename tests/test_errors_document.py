@@ -53,7 +53,7 @@ def test_every_proof_that_fails() -> None:
 
 
 def test_every_field_that_is_wrong() -> None:
-    invalid = {call.arguments[0] for call in said.calls("ValueError") if call.file in ("objects.py", "push_back.py")}
+    invalid = {call.arguments[0] for call in said.calls("ValueError") if call.file in ("objects.py", "steps.py")}
     destinations = said.assigned(ROOT / "functions" / "push_back.py", "reason")
     [missing] = re.findall(r'\(name, "(missing.*?)"\)', (ROOT / "functions" / "create_connection.py").read_text())
     assert set(messages("Fields that are wrong")) == invalid | destinations | {missing}
