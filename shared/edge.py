@@ -121,11 +121,12 @@ def _answered(name: str, request: flask.Request, call: Call, work: Callable[[], 
     try:
         answer = work()
         response = _json(answer.status, answer.body)
-        response.headers["X-Version"] = __version__
         call.note(**{key: answer.body[key] for key in ("outcome", "reason") if key in answer.body})
     except Exception as error:  # noqa: BLE001 - the edge: whatever happens becomes an answer
         response = _without_the_rest(request, _problem(error, call))
     response.headers["X-Correlation-Id"] = call.id
+    if response.status_code < 400:
+        response.headers["X-Version"] = __version__
     _log(name, response.status_code, call, time.monotonic() - began)
     return response
 
