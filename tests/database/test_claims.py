@@ -51,7 +51,7 @@ def overlapping_claims(database: Project, function: str, jobs: int) -> tuple[lis
     """Claim twice, the second time before the first claim is committed."""
     with database.connect("authenticator") as other:
         other.execute("set role service_role")
-        waits = "select from pg_locks where locktype = 'advisory' and not granted"
+        waits = "select from pg_locks where not granted"
         with ThreadPoolExecutor(1) as threads, other.transaction():
             first = claim(other, function, jobs)
             second = threads.submit(database.claim, function, jobs)
@@ -152,6 +152,13 @@ def test_of_functions_that_claim_at_once_each_job_has_one(database: Project) -> 
         job["name"] for job in database.jobs()
     )
     assert {job["attempt"] for job in database.jobs()} == {1}
+
+
+def test_of_two_claims_that_overlap_each_job_has_one(database: Project) -> None:
+    database.rule()
+    database.put(*(f"{number}.mp4" for number in range(5)))
+    first, second = overlapping_claims(database, "on-upload", 3)
+    assert sorted(names(first + second)) == [f"{number}.mp4" for number in range(5)]
 
 
 def test_claims_at_once_do_not_pass_a_ceiling(database: Project) -> None:
