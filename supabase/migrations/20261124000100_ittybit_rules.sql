@@ -93,8 +93,8 @@ language plpgsql immutable parallel safe rows 3 set search_path = '' as $$ begin
     place := '{task}'; step := task; maker := task; address := task ->> 'destination';
     field := case when task ? 'destination' then '{task,destination}'::pg_catalog.text[] end;
     return next;
-    return;
   end if;
+  if task is not null or run is null then return; end if;
   return query
   with recursive walk (place, step, maker) as (
     select array['run', 'tasks', (t.number - 1)::pg_catalog.text], t.step, null::pg_catalog.jsonb

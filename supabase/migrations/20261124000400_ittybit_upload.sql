@@ -64,42 +64,29 @@ declare action pg_catalog.jsonb; written record;
 begin
   if rule.automation_id is not null then
     return jsonb_build_object('automation_id', rule.automation_id);
-  elsif rule.run is not null then
-    action := jsonb_build_object('run', rule.run);
-    for written in select s.field, s.address from ittybit.steps(null, rule.run) as s where s.field is not null loop
-      action := jsonb_set(action, written.field, coalesce(to_jsonb(ittybit.render_destination(
-        written.address, object ->> 'name', object ->> 'version', object ->> 'owner_id'
-      )), 'null'));
-    end loop;
-    return action;
-  elsif not rule.task ? 'destination' then
-    return jsonb_build_object('task', rule.task);
   end if;
-  return jsonb_build_object('task', rule.task || jsonb_build_object('destination', ittybit.render_destination(
-    rule.task ->> 'destination', object ->> 'name', object ->> 'version', object ->> 'owner_id'
-  )));
+  action := case when rule.run is null then jsonb_build_object('task', rule.task)
+    else jsonb_build_object('run', rule.run) end;
+  for written in select s.field, s.address from ittybit.steps(rule.task, rule.run) as s where s.field is not null loop
+    action := jsonb_set(action, written.field, coalesce(to_jsonb(ittybit.render_destination(
+      written.address, object ->> 'name', object ->> 'version', object ->> 'owner_id'
+    )), 'null'));
+  end loop;
+  return action;
 end $$;
 
 -- Why an action cannot be done with its object, or null when it can.
 create or replace function ittybit.reason_against_action(action jsonb, object jsonb)
 returns text language plpgsql immutable strict set search_path = '' as $$ begin
-  if action ? 'run' then
-    return (
-      select case
-        when bool_or(s.address is null) then 'no_destination'
-        when bool_or(s.address = 's3://' || (object ->> 'bucket_id') || '/' || (object ->> 'name'))
-          then 'destination_is_source'
-        when count(*) > count(distinct s.address) then 'destinations_meet'
-      end
-      from ittybit.steps(null, action -> 'run') as s where s.field is not null
-    );
-  end if;
-  return case
-    when (action -> 'task' ? 'destination') is not true then null
-    when action -> 'task' ->> 'destination' is null then 'no_destination'
-    when action -> 'task' ->> 'destination' = 's3://' || (object ->> 'bucket_id') || '/' || (object ->> 'name')
-      then 'destination_is_source'
-  end;
+  return (
+    select case
+      when bool_or(s.address is null) then 'no_destination'
+      when bool_or(s.address = 's3://' || (object ->> 'bucket_id') || '/' || (object ->> 'name'))
+        then 'destination_is_source'
+      when count(*) > count(distinct s.address) then 'destinations_meet'
+    end
+    from ittybit.steps(action -> 'task', action -> 'run') as s where s.field is not null
+  );
 end $$;
 
 -- The places that an action writes to: keys, or the whole folder for kinds that write many files.
@@ -117,22 +104,21 @@ end;
 -- Answers the function that has a new job to do, or null.
 create or replace function ittybit.record_job(rule record, object jsonb, skipped text, backfill boolean default false)
 returns text language plpgsql security definer set search_path = '' as $$
-declare
-  action constant pg_catalog.jsonb := ittybit.fill_action(rule, object);
+declare action constant pg_catalog.jsonb := ittybit.fill_action(rule, object);
 begin
-  skipped := coalesce(skipped, ittybit.reason_against_action(action, object));
+  if rule.function = 'push-back' then
+    skipped := coalesce(skipped, ittybit.reason_against_action(action, object));
+  end if;
   insert into ittybit.jobs (
-    rule, bucket_id, name, version, owner_id, etag, size, action, function, backfill, reason, state, due_at,
-    finished_at
+    rule, bucket_id, name, version, owner_id, etag, size, action, function, backfill, reason,
+    state, due_at, finished_at
   ) values (
     rule.name, object ->> 'bucket_id', object ->> 'name', object ->> 'version', object ->> 'owner_id',
-    object -> 'metadata' ->> 'eTag', (object -> 'metadata' ->> 'size')::bigint, action, rule.function,
-    backfill, skipped,
+    object -> 'metadata' ->> 'eTag', (object -> 'metadata' ->> 'size')::bigint, action, rule.function, backfill, skipped,
     case when skipped is null then 'queued' else 'skipped' end,
     case when skipped is null then clock_timestamp() end,
     case when skipped is not null then clock_timestamp() end
-  )
-  on conflict do nothing;
+  ) on conflict do nothing;
   return case when found and skipped is null then rule.function end;
 end $$;
 
