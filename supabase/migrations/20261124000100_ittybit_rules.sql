@@ -98,14 +98,11 @@ language plpgsql immutable parallel safe rows 3 set search_path = '' as $$ begin
   return query
   with recursive walk (place, step, maker) as (
     select array['run', 'tasks', (t.number - 1)::pg_catalog.text], t.step, null::pg_catalog.jsonb
-    from jsonb_array_elements(case jsonb_typeof(run -> 'tasks') when 'array' then run -> 'tasks' else '[]' end)
-      with ordinality as t (step, number)
+    from jsonb_array_elements(jsonb_path_query_array(run, '$.tasks[*]')) with ordinality as t (step, number)
     union all
     select w.place || array['next', (t.number - 1)::pg_catalog.text], t.step, w.step
     from walk as w
-    cross join jsonb_array_elements(
-      case jsonb_typeof(w.step -> 'next') when 'array' then w.step -> 'next' else '[]' end
-    ) with ordinality as t (step, number)
+    cross join jsonb_array_elements(jsonb_path_query_array(w.step, '$.next[*]')) with ordinality as t (step, number)
   )
   select w.place, w.step, case when u.field is not null then w.place || u.field end, w.step #>> u.field, w.maker
   from walk as w
@@ -145,8 +142,7 @@ comment on column ittybit.rules.task is
   'The ittybit task to make: {"kind", "options"} by on-upload, its result staying at ittybit; or with "destination": '
   '"s3://bucket/key" by push-back, where the key may use {dir} {stem} {ext} {name} {version} {owner_id}.';
 comment on column ittybit.rules.run is
-  'The ittybit run to make by push-back: {"tasks": [{"kind", "options", "next": [steps that work on its output]}]}, at '
-  'most 64 steps. A step of kind upload writes to options.url, an address as a task''s destination.';
+  'The ittybit run to make by push-back: {"tasks": [{"kind", "options", "next": [...]}]}. Uploads write to options.url.';
 
 -- Whether an object of the rule's bucket is one that the rule is for. It is bound to its operators as it is made
 -- instead of by a search_path of its own, so that it is inlined where it is asked of many. No key is longer than S3
@@ -221,7 +217,7 @@ begin
     select s.*, s.place[1] = 'run' and s.field is not null as is_upload, (case
       when s.place[1] = 'task' then '{kind,options,destination}'
       when s.field is not null then '{kind,options}' else '{kind,options,next}'
-    end)::pg_catalog.text[] as known, (
+    end)::pg_catalog.text[] as known, replace(s.address, '{dir}{stem}.{ext}', '{name}') as plain, (
       select string_agg(p.m[1], ', ') from regexp_matches(s.address, '\{[^}]*\}?', 'g') as p (m)
       where p.m[1] not in ('{dir}', '{stem}', '{ext}', '{name}', '{version}', '{owner_id}')
     ) as unknown_placeholders
@@ -230,56 +226,40 @@ begin
     exit when fault is not null;
     at := array_to_string(part.place, '.');
     fault := case
-      when jsonb_typeof(part.step) <> 'object'
-        then array[' must be an object', 'It has ' || array_to_string(part.known, ', ') || '.']
-      when part.step - part.known <> '{}' then array[
-        ' has unknown fields: ' || (select string_agg(f, ', ') from jsonb_object_keys(part.step - part.known) as f),
-        'It has ' || array_to_string(part.known, ', ') || '.'
-      ]
+      when jsonb_typeof(part.step) <> 'object' then array[' must be an object', 'Write JSON, not text in JSON.']
+      when part.step - part.known <> '{}' then array[' has unknown fields: ' || (
+        select string_agg(f, ', ') from jsonb_object_keys(part.step - part.known) as f
+      ), 'It has ' || array_to_string(part.known, ', ') || '.']
       when jsonb_typeof(part.step -> 'kind') is distinct from 'string' or part.step ->> 'kind' !~ '^[a-z_]{1,40}$'
         then array['.kind must be a kind of ittybit task, such as "video"', 'Others are image and audio.']
-      when jsonb_typeof(part.step -> 'options') <> 'object'
-        then array['.options must be an object', 'Write {} for none.']
-      when jsonb_typeof(part.step -> 'next') <> 'array'
-        then array['.next must be an array of steps', 'They work on this step''s output.']
-      when part.is_upload and (
-        (part.step -> 'options') - array['url', 'connection_id'] <> '{}'
-        or jsonb_typeof(part.step #> '{options,connection_id}') <> 'string'
-        or part.step #>> '{options,connection_id}' !~ '^[A-Za-z0-9_-]{1,128}$'
-      ) then array['.options of an upload must be url, and connection_id for another connection', 'Leave out the rest.']
+      when jsonb_typeof(part.step -> 'options') <> 'object' then array['.options must be an object', '{} for none.']
+      when jsonb_typeof(part.step -> 'next') <> 'array' then array['.next must be an array of steps', 'Such as [].']
+      when part.is_upload and ((part.step -> 'options') - '{url,connection_id}'::pg_catalog.text[] <> '{}'
+        or (part.step -> 'options' -> 'connection_id')::pg_catalog.text !~ '^"[A-Za-z0-9_-]{1,128}"$')
+        then array['.options of an upload must be url, and connection_id for another connection', 'Leave out the rest.']
     end;
     continue when fault is not null or part.field is null;
-
     at := array_to_string(part.field, '.');
     fault := case
-      when part.unknown_placeholders is not null then array[
-        ' has unknown placeholders: ' || part.unknown_placeholders,
-        'Known are {dir} {stem} {ext} {name} {version} {owner_id}.'
-      ]
-      when part.address is null
-        or part.address !~ '^s3://[A-Za-z0-9][A-Za-z0-9._-]{0,99}/.+'
-        or ittybit.render_destination(part.address, 'dir/stem.ext', 'version', 'owner') is null
-      then array[
+      when part.unknown_placeholders is not null then array[' has unknown placeholders: ' || part.unknown_placeholders,
+        'Known are {dir} {stem} {ext} {name} {version} {owner_id}.']
+      when ittybit.render_destination(coalesce(part.address, ''), 'dir/stem.ext', 'version', 'owner') is null
+        or part.address !~ '^s3://[A-Za-z0-9][A-Za-z0-9._-]{0,99}/.+' then array[
         ' must be s3://bucket/key with a bucket that S3 has a name for and a key that Supabase accepts',
         'For example s3://results/{dir}{stem}.mp4. A bucket has letters, digits, dots, hyphens and underscores.'
       ]
-      when replace(part.address, '{dir}{stem}.{ext}', '{name}') = 's3://' || new.bucket_id || '/{name}'
+      when part.plain = 's3://' || new.bucket_id || '/{name}'
         then array[' is the object itself', 'Write under another key, such as processed/{name}.']
-      when replace(part.address, '{dir}{stem}.{ext}', '{name}') = any (written)
-        then array[' is what another upload of the run writes', 'Name the results differently.']
+      when part.plain = any (written) then array[' is what another upload of the run writes', 'Name them differently.']
       -- The whole folder is reserved, so it must be the object's own.
       when part.maker ->> 'kind' = 'adaptive_video'
         and coalesce(substring(part.address from '^s3://[^/]+/(.*)/'), '') !~ '\{(stem|name|version)\}'
-      then array[
-        ' needs a folder for each object: adaptive_video writes many files',
-        'For example s3://results/{dir}{stem}/master.m3u8.'
-      ]
+        then array[' needs a folder for each object: adaptive_video writes many files', 'Such as {dir}{stem}/hls.m3u8.']
     end;
-    written := written || replace(part.address, '{dir}{stem}.{ext}', '{name}');
+    written := written || part.plain;
   end loop;
   if fault is not null then
-    raise exception 'rule "%": %', new.name, at || fault[1]
-      using errcode = 'invalid_parameter_value', hint = fault[2];
+    raise exception 'rule "%": %', new.name, at || fault[1] using errcode = 'invalid_parameter_value', hint = fault[2];
   end if;
 
   select min(r.name) into rival

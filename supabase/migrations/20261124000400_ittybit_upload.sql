@@ -81,8 +81,7 @@ returns text language plpgsql immutable strict set search_path = '' as $$ begin
   return (
     select case
       when bool_or(s.address is null) then 'no_destination'
-      when bool_or(s.address = 's3://' || (object ->> 'bucket_id') || '/' || (object ->> 'name'))
-        then 'destination_is_source'
+      when bool_or(s.address = format('s3://%s/%s', object ->> 'bucket_id', object ->> 'name')) then 'destination_is_source'
       when count(*) > count(distinct s.address) then 'destinations_meet'
     end
     from ittybit.steps(action -> 'task', action -> 'run') as s where s.field is not null

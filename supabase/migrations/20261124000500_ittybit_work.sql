@@ -538,14 +538,11 @@ end $$;
 -- Whether all that an action writes is there, stored since it was started. Of a folder nobody can tell.
 create or replace function ittybit.has_results(action jsonb, since timestamptz)
 returns boolean language plpgsql stable security definer set search_path = '' as $$ begin
-  return coalesce((
-    select bool_and(exists (
-      select from storage.objects as o
-      where o.bucket_id = d.bucket_id and o.name = d.name
-        and o.updated_at >= coalesce(since, now() - interval '1 minute')
-    ))
+  return (
+    select bool_and(coalesce(o.updated_at >= coalesce(since, now() - interval '1 minute'), false))
     from ittybit.destinations(has_results.action) as d
-  ), false);
+    left join storage.objects as o on o.bucket_id = d.bucket_id and o.name = d.name
+  );
 end $$;
 select ittybit.close_schema();
 -- Hosted projects grant new functions in public to anon and authenticated by default: each is revoked by name.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.database.project import TASK, Project
+from tests.database.project import RUN, TASK, Project
 from tests.database.rows import Row
 from tests.database.unseen import triggers_off
 
@@ -526,3 +526,20 @@ def test_nothing_but_results_goes_and_only_with_their_source(database: Project, 
     # What is there and was ittybit's belongs to a source that is there, was moved away, or was overwritten.
     for row in database.sql("select j.orphaned_by from ittybit.jobs as j, ittybit.results_to_delete(j.id)"):
         assert row["orphaned_by"] != "gone"
+
+
+def test_all_results_of_a_run_go_with_its_source(database: Project) -> None:
+    database.rule(run=RUN, delete_results=True)
+    database.put("a.mov")
+    database.started("a.mov", "runs/1")
+    for result in ("a.mp4", "a.jpeg"):
+        database.put(result, bucket="results", operation="storage.s3.upload", owner_id=None)
+    database.report(database.next_lease(), "succeeded", ittybit_id="runs/1")
+    database.delete("a.mov")
+    [lease] = database.claim("push-back")
+    assert (lease["step"], sorted(one["name"] for one in lease["results"])) == ("delete", ["a.jpeg", "a.mp4"])
+
+
+def test_a_run_without_an_upload_has_no_results_to_delete(database: Project) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="delete_results is for results in the project"):
+        database.rule(run={"tasks": [{"kind": "video"}]}, delete_results=True)
