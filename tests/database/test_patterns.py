@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
@@ -188,6 +188,7 @@ PLACEHOLDERS = st.sampled_from(["{dir}", "{stem}", "{ext}", "{name}", "{version}
 @given(
     tail=st.lists(PLACEHOLDERS, min_size=1, max_size=4).map("".join), name=HOSTILE, version=HOSTILE, owner_id=HOSTILE
 )
+@example(tail="{dir}{stem}", name="../../a", version="v", owner_id="o")
 def test_no_name_leads_a_template_out_of_its_folder(
     database: Project, tail: str, name: str, version: str, owner_id: str
 ) -> None:
@@ -198,7 +199,7 @@ def test_no_name_leads_a_template_out_of_its_folder(
         assert len(address) > len(head)
         key = address.removeprefix("s3://results/")
         assert is_safe_key(database, key)
-        assert not key.endswith("/")
+        assert not {"", ".", ".."} & set(key.split("/"))
         # What the name brought was not replaced in its turn.
         assert "{" not in address
 
