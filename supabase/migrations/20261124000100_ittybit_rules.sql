@@ -142,7 +142,7 @@ comment on column ittybit.rules.task is
   'The ittybit task to make: {"kind", "options"} by on-upload, its result staying at ittybit; or with "destination": '
   '"s3://bucket/key" by push-back, where the key may use {dir} {stem} {ext} {name} {version} {owner_id}.';
 comment on column ittybit.rules.run is
-  'The ittybit run to make by push-back: {"tasks": [{"kind", "options", "next": [...]}]}. Uploads write to options.url.';
+  'The ittybit run for push-back to make: {"tasks": [{"kind", "options", "next": […]}]}. Uploads write to options.url.';
 
 -- Whether an object of the rule's bucket is one that the rule is for. It is bound to its operators as it is made
 -- instead of by a search_path of its own, so that it is inlined where it is asked of many. No key is longer than S3

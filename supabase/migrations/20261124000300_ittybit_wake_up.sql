@@ -69,8 +69,7 @@ return extract(epoch from clock_timestamp()) * 1000 - ittybit.last_woken(functio
 -- Note that a function is woken now, or at another moment.
 create or replace function ittybit.set_last_woken(
   function text, moment bigint default extract(epoch from clock_timestamp()) * 1000
-)
-returns void language plpgsql security definer set search_path = '' as $$ begin
+) returns void language plpgsql security definer set search_path = '' as $$ begin
   perform setval(('ittybit.' || replace(function, '-', '_') || '_woken')::pg_catalog.regclass, moment);
 end $$;
 
@@ -79,8 +78,9 @@ end $$;
 -- the function within seconds of the cause being mended. The warning names the object.
 --
 -- However many uploads commit, each function is woken twenty times a second at the most: whoever calls this has asked
--- ittybit.is_just_woken, and the claims that follow find the others' jobs as well. A wake-up that no claim has followed silences uploads while pg_net waits for its answer. If
--- it was rolled back, pg_cron wakes. A claim that empties the ledger lets the next upload wake at once.
+-- ittybit.is_just_woken, and the claims that follow find the others' jobs as well. A wake-up that no claim has followed
+-- silences uploads while pg_net waits for its answer; if it was rolled back, pg_cron wakes. A claim that empties the
+-- ledger lets the next upload wake at once.
 create or replace function ittybit.wake_from_upload(function text, bucket_id text, name text, rule text default null)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
@@ -96,9 +96,7 @@ begin
     or (to_timestamp(woken / 1000.0) > target.claimed_at and moment - woken between 0 and 4999)
     or (rule is not null
       and exists (select from ittybit.gates() as g where g.scope = any (ittybit.scopes(rule, function))))
-  then
-    return;
-  end if;
+  then return; end if;
   perform ittybit.post_wake_up(target.url);
   perform ittybit.set_last_woken(function, moment);
 exception when others then

@@ -81,7 +81,8 @@ returns text language plpgsql immutable strict set search_path = '' as $$ begin
   return (
     select case
       when bool_or(s.address is null) then 'no_destination'
-      when bool_or(s.address = format('s3://%s/%s', object ->> 'bucket_id', object ->> 'name')) then 'destination_is_source'
+      when bool_or(s.address = concat('s3://', object ->> 'bucket_id', '/', object ->> 'name'))
+        then 'destination_is_source'
       when count(*) > count(distinct s.address) then 'destinations_meet'
     end
     from ittybit.steps(action -> 'task', action -> 'run') as s where s.field is not null
@@ -109,12 +110,11 @@ begin
     skipped := coalesce(skipped, ittybit.reason_against_action(action, object));
   end if;
   insert into ittybit.jobs (
-    rule, bucket_id, name, version, owner_id, etag, size, action, function, backfill, reason,
-    state, due_at, finished_at
+    rule, bucket_id, name, version, owner_id, etag, size, action, function, backfill, reason, state, due_at, finished_at
   ) values (
     rule.name, object ->> 'bucket_id', object ->> 'name', object ->> 'version', object ->> 'owner_id',
-    object -> 'metadata' ->> 'eTag', (object -> 'metadata' ->> 'size')::bigint, action, rule.function, backfill, skipped,
-    case when skipped is null then 'queued' else 'skipped' end,
+    object -> 'metadata' ->> 'eTag', (object -> 'metadata' ->> 'size')::bigint, action, rule.function, backfill,
+    skipped, case when skipped is null then 'queued' else 'skipped' end,
     case when skipped is null then clock_timestamp() end,
     case when skipped is not null then clock_timestamp() end
   ) on conflict do nothing;

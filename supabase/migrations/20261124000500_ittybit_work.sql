@@ -76,8 +76,7 @@ end;
 -- Answers {"jobs": […], "reports": […]}. A job is {"job", "generation", "attempt", "step": "check", "ittybit_id"}; one
 -- with "step": "delete" and the results to delete at once; or one with "step": "start", its object, its action, and the
 -- mark that its source address carries. `look_since` is set when an earlier attempt may have started it: then it is
--- looked for first, and `otherwise` is what to report when nothing is found, if the job is not to be started any more,
--- or not now.
+-- looked for first, and `otherwise` is what to report when nothing is found, if it is not to start any more or now.
 --
 -- A session keeps its plans, also those of empty tables: without `enable_seqscan` they go by the indexes. Where there is
 -- no index, that makes a look into a small table seem dear enough for parallel workers and JIT, which cost milliseconds.

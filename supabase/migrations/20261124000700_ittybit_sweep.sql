@@ -75,8 +75,7 @@ $$;
 -- The next page of a bucket: its keys are (after, last_name], null when there are none. `is_last`: nothing follows.
 create or replace function ittybit.next_page(
   bucket_id text, after text, page integer, out last_name text, out is_last boolean
-)
-language sql stable security definer set search_path = '' as $$
+) language sql stable security definer set search_path = '' as $$
   select max(o.name), count(*) < page
   from (
     select p.name from storage.objects as p

@@ -33,8 +33,7 @@ $$;
 -- Make one check. `fault` is what is wrong, or null; `fine` is what there is to say without a fault.
 create or replace function ittybit.examine(
   "check" text, out verdict text, out fault text, out fine text, out remedy text
-)
-language plpgsql stable security definer set search_path = '' as $$
+) language plpgsql stable security definer set search_path = '' as $$
 declare amount bigint; since pg_catalog.timestamptz;
 begin
   verdict := 'failure';
