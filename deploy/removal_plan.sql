@@ -31,7 +31,7 @@ select to_regclass('ittybit.settings') is not null as is_installed
   from ours as o
   cross join lateral pg_identify_object(o.classid, o.objid, o.objsubid) as thing
   left join pg_trigger as t on o.classid = 'pg_trigger'::regclass and t.oid = o.objid
-  where thing.type not in ('type', 'toast table')
+  where thing.type not in ('type', 'toast table', 'view column') -- a view is named as a whole
     and not coalesce(t.tgisinternal, false)
     and coalesce(thing.schema, '') <> 'pg_toast'
     and thing.identity !~ '(^| on |for )ittybit\.'

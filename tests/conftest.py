@@ -21,6 +21,11 @@ settings.register_profile(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what ``make test`` may be told."""
+    parser.addoption("--every-postgres", action="store_true", help="run each test of the database on each PostgreSQL")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker is left with it at the end."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)

@@ -1,4 +1,4 @@
-"""The database side on real servers: the wheel's PostgreSQL 18 and, where the machine has one, 15."""
+"""The database side on a real server: PostgreSQL 15, or the wheel's 18 where the machine has none; some on both."""
 
 from __future__ import annotations
 
@@ -12,9 +12,24 @@ from tests.database.project import SECRET, Project
 from tests.database.rows import Row
 
 BINARIES = [path for path in installed_binaries() if path == installed_binaries()[0] or path.parent.name == "15"]
+# Where versions differ: what is installed, who may do what, plans, locks. `make test POSTGRES=every` runs all so.
+ON_EVERY_POSTGRES = {
+    *("test_bounds", "test_claims", "test_closed", "test_copies", "test_doctor", "test_harmless", "test_held_up"),
+    *("test_hostile", "test_install", "test_outage", "test_sweep", "test_triggers"),
+}
 
 
-@pytest.fixture(scope="session", params=BINARIES, ids=lambda path: path.parent.name.removeprefix("pginstall"))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose the servers of a file's tests."""
+    if "postgres" in metafunc.fixturenames:
+        name = metafunc.module.__name__.rpartition(".")[2]
+        on_every = name in ON_EVERY_POSTGRES or metafunc.config.getoption("every_postgres")
+        servers = BINARIES if on_every else BINARIES[-1:]
+        names = [path.parent.name.removeprefix("pginstall") for path in servers]
+        metafunc.parametrize("postgres", servers, ids=names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     """A server with the roles and schemas of a hosted project, without the migrations."""
     with Postgres.start(binaries=request.param) as server:
