@@ -11,7 +11,7 @@ ARGS ?=
 ROWS ?=
 DOCS ?=
 UPLOADS ?= 10000
-POSTGRES ?=
+EVERY ?=
 SEED ?= 1
 KEY ?= honoured
 ifeq ($(filter honoured ignored,$(KEY)),)
@@ -44,9 +44,9 @@ sql: $(VENV)/local ## psql, to the database of what make serve runs (SQL='select
 doctor: $(VENV)/local ## What is wrong with the stack that make serve runs (ARGS=--json)
 	@$(BIN)/python -m deploy.doctor --env-file build/serve.env $(ARGS)
 
-test: $(VENV)/installed ## All tests, several files at a time (POSTGRES=every: those of the database on 15 and on 18)
+test: $(VENV)/installed ## All tests, several files at a time (EVERY=yes: all variations, and PostgreSQL 15 and 18)
 	@./deploy.sh stage >/dev/null
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(filter every,$(POSTGRES)),--every-postgres)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(EVERY),--every)
 
 faults: $(VENV)/local ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored API=jobs)
 	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) --api $(API) $(if $(filter ignored,$(KEY)),--ignore-idempotency)

@@ -115,8 +115,32 @@ end
 $$;
 create or replace trigger least after insert on storage.objects for each row execute function public.least();
 """
-OURS, GUIDE, LEAST = "ittybit_object_stored", "guide", "least"
-TRIGGERS = (OURS, GUIDE, LEAST)
+# What no trigger with rules and our ledger can do without: a handler, a look for rules, and the row.
+_BOUND = """
+create or replace function public.bound() returns trigger language plpgsql security definer set search_path = ''
+set lock_timeout = '200ms' as $$
+declare
+  rule record;
+begin
+  for rule in
+    select r.name, r.function, r.automation_id from ittybit.rules as r
+    where r.bucket_id = new.bucket_id and r.enabled and ittybit.fits(r, new.name, new.metadata)
+  loop
+    insert into ittybit.jobs (rule, bucket_id, name, version, action, function, due_at) values (
+      rule.name, new.bucket_id, new.name, new.version, jsonb_build_object('automation_id', rule.automation_id),
+      rule.function, clock_timestamp()
+    ) on conflict do nothing;
+  end loop;
+  return null;
+exception when others then
+  raise warning '%', sqlerrm;
+  return null;
+end
+$$;
+create or replace trigger bound after insert on storage.objects for each row execute function public.bound();
+"""
+OURS, GUIDE, LEAST, BOUND = "ittybit_object_stored", "guide", "least", "bound"
+TRIGGERS = (OURS, GUIDE, LEAST, BOUND)
 
 _AS_STORAGE = """
 select
@@ -228,8 +252,11 @@ def database(*, durable: bool = False, cheap_net: bool = False, **settings: str)
         ):
             if cheap_net:
                 admin.execute(_CHEAP_NET)
-            admin.execute(_GUIDE)
-            admin.execute(_LEAST)
+            # As their users would: what a superuser owns asks for no rights.
+            admin.execute("set role postgres")
+            for trigger in (_GUIDE, _LEAST, _BOUND):
+                admin.execute(trigger)
+            admin.execute("reset role")
             admin.execute("insert into storage.buckets (id, name, public) values (%s, %s, true)", [BUCKET, BUCKET])
             admin.execute("select vault.create_secret(%s, 'ittybit_functions_secret')", ["whsec_" + "A" * 44])
             admin.execute("update ittybit.functions set url = 'https://a.test/'")

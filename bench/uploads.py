@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from bench.database import BUCKET, GUIDE, LEAST, OURS, Database, database
+from bench.database import BOUND, BUCKET, GUIDE, LEAST, OURS, Database, database
 from bench.side_by_side import cpu_seconds, in_turns, ratio, seconds
 from bench.table import Row
 
@@ -75,7 +75,7 @@ def _prepare(target: Database, trigger: str | None) -> None:
 def _matching(target: Database, uploads: int, rounds: int) -> list[Row]:
     """The cost of each trigger: ours with a wake-up and without, beside the least that keeps the same promise."""
     target.rules(MATCHING)
-    triggers = {"none": (None, True), "guide": (GUIDE, True), "least": (LEAST, True)}
+    triggers = {"none": (None, True), "guide": (GUIDE, True), "least": (LEAST, True), "bound": (BOUND, True)}
     triggers |= {"alone": (OURS, True), "burst": (OURS, False)}
     times = in_turns(
         {case: _processor_time(target, trigger, uploads, alone=alone) for case, (trigger, alone) in triggers.items()},
@@ -85,6 +85,7 @@ def _matching(target: Database, uploads: int, rounds: int) -> list[Row]:
     added = {case: statistics.median(measured) - none for case, measured in times.items()}
     more = {
         "the guide's trigger, which promises nothing (µs)": added["guide"] * 1e6,
+        "a handler, a look for rules and the ledger's row, in any trigger (µs)": added["bound"] * 1e6,
         "the whole upload without a trigger (µs)": none * 1e6,
     }
     name = "processor time that the trigger adds to an upload {}, beside the least that keeps the same promise (µs)"

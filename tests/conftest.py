@@ -23,9 +23,12 @@ settings.register_profile(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what ``make test`` may be told."""
-    parser.addoption("--every-postgres", action="store_true", help="run each test of the database on each PostgreSQL")
+    parser.addoption("--every", action="store_true", help="run all variations, those of PostgreSQL included")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no worker is left with it at the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave variations to ``--every``; begin with what takes longest, so that no worker is left with it at the end."""
+    if not config.getoption("every"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("variation")])
+        items[:] = [item for item in items if not item.get_closest_marker("variation")]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)

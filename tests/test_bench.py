@@ -12,8 +12,13 @@ import pytest
 from bench import concurrency, table, trigger_cost
 from bench.__main__ import PROGRAMS, main
 
+# Those whose rows other tests hold as well, the slow ones.
+VARIATIONS = {"burst", "end_to_end", "hanging", "warm"}
 
-@pytest.mark.parametrize("name", PROGRAMS)
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.variation] * (name in VARIATIONS)) for name in PROGRAMS]
+)
 def test_a_program_measures_its_rows(name: str, tmp_path: Path) -> None:
     program = importlib.import_module(f"bench.{name}")
 

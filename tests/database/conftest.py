@@ -12,7 +12,7 @@ from tests.database.project import SECRET, Project
 from tests.database.rows import Row
 
 BINARIES = [path for path in installed_binaries() if path == installed_binaries()[0] or path.parent.name == "15"]
-# Where versions differ: what is installed, who may do what, plans, locks. `make test POSTGRES=every` runs all so.
+# Where versions differ: what is installed, who may do what, plans, locks. `make test EVERY=yes` runs all so.
 ON_EVERY_POSTGRES = {
     *("test_bounds", "test_claims", "test_closed", "test_copies", "test_doctor", "test_harmless", "test_held_up"),
     *("test_hostile", "test_install", "test_outage", "test_sweep", "test_triggers"),
@@ -23,7 +23,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Choose the servers of a file's tests."""
     if "postgres" in metafunc.fixturenames:
         name = metafunc.module.__name__.rpartition(".")[2]
-        on_every = name in ON_EVERY_POSTGRES or metafunc.config.getoption("every_postgres")
+        on_every = name in ON_EVERY_POSTGRES or metafunc.config.getoption("every")
         servers = BINARIES if on_every else BINARIES[-1:]
         names = [path.parent.name.removeprefix("pginstall") for path in servers]
         metafunc.parametrize("postgres", servers, ids=names, indirect=True, scope="session")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.fault_run.small_run import nothing_is_lost
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.variation]
 
 
 @pytest.mark.timeout(600)

@@ -80,7 +80,7 @@ def function(request: pytest.FixtureRequest, stack: Stack) -> Function:
     return Function.make(request.param, stack.environment)
 
 
-@pytest.fixture(params=["automation", "task", "run"])
+@pytest.fixture(params=["automation", "task", pytest.param("run", marks=pytest.mark.variation)])
 def sort(request: pytest.FixtureRequest) -> str:
     """Each sort of action that a rule can have."""
     return str(request.param)

@@ -30,7 +30,7 @@ from shared.ittybit import GENERATIONS
 COMMAND = [sys.executable, "-m", "local"]
 
 
-@pytest.mark.parametrize("api", ["automations", "jobs"])
+@pytest.mark.parametrize("api", ["automations", pytest.param("jobs", marks=pytest.mark.variation)])
 def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack(tmp_path: Path, api: str) -> None:
     clip = tmp_path / "höliday (1) & more.mp4"  # what Supabase refuses in a key is replaced
     make_clip(clip, seconds=3, size="1280x960")
@@ -114,7 +114,9 @@ def test_the_demo_says_what_is_wrong_with_a_file_before_it_starts_anything(
     assert message in done.stderr
 
 
-@pytest.mark.parametrize(("end", "api"), [(signal.SIGINT, "automations"), (signal.SIGTERM, "jobs")])
+@pytest.mark.parametrize(
+    ("end", "api"), [pytest.param(signal.SIGINT, "automations", marks=pytest.mark.variation), (signal.SIGTERM, "jobs")]
+)
 def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signals, api: str) -> None:
     # Where the tests run in the background of a shell it is ignored, and what they start would ignore it too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
