@@ -97,8 +97,11 @@ class Ittybit:
         is_done = resource == "runs" and work.state == "succeeded"
         return self._automations.with_outputs(work, id_) if is_done else work
 
-    def find(self, action: Action, mark: str, since: datetime, now: datetime, *, may_start: bool = False) -> str | None:
+    def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
         """The ``ref`` of what an attempt started; None if it certainly started nothing.
+
+        The Idempotency-Key alone never decides: an ittybit that passes it over would start anew, and a source is signed
+        anew for each attempt, so that the key comes with another body, of which no document speaks.
 
         Whoever looks walks through the same pages, fetched once from the first look on: what was started before this
         was made is among them.
@@ -108,24 +111,12 @@ class Ittybit:
             mark: the job's.
             since: when the attempt began, by the ledger's clock.
             now: a moment of this invocation by the same clock, to compare ittybit's with.
-            may_start: whether a start with the same mark follows if there is none. Then None may also mean that this
-                start will tell: a replay of its Idempotency-Key returns the original.
 
         Raises:
             Undecided: there is more since then than can be looked through, and nothing of what was seen is ours.
             Unanswered: among others, when it takes too long and may be quicker a little later.
         """
-        adapter = self._adapters[self.generation]
-        try:
-            # Before the key is sent again: a source is signed anew for each attempt, and what the same key with another
-            # body comes to is documented nowhere.
-            return adapter.find(action, mark, since, now)
-        except ServiceError as error:
-            if not error.in_doubt or now - since >= adapter.key_holds:
-                raise
-            if may_start:
-                return None
-            raise Unanswered("ittybit", "whether it started is found out when it may start", in_doubt=True) from None
+        return self._adapters[self.generation].find(action, mark, since, now)
 
     @property
     def generation(self) -> Generation:

@@ -6,7 +6,7 @@ As documented from 2025-12 (``/connections``) to 2026-01 (errors as ``{kind, mes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -16,13 +16,7 @@ from shared.ittybit_requests import Api, Once
 
 
 class Automations:
-    """Starts runs and tasks. ``Ittybit`` says what each method is for.
-
-    Attributes:
-        key_holds: how long a start with the same Idempotency-Key surely returns the original: no document says so.
-    """
-
-    key_holds = timedelta(0)
+    """Starts runs and tasks. ``Ittybit`` says what each method is for."""
 
     def __init__(self, api: Api, connection_id: Callable[[], str]) -> None:
         self._api = api

@@ -6,7 +6,7 @@ As documented in 2026, https://ittybit.com/api. docs/ittybit.md says what is gue
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
@@ -15,14 +15,7 @@ from shared.ittybit_requests import Api, Once
 
 
 class Jobs:
-    """Starts jobs. ``Ittybit`` says what each method is for.
-
-    Attributes:
-        key_holds: how long a start with the same Idempotency-Key surely returns the original: a day, less what two
-            clocks differ by.
-    """
-
-    key_holds = timedelta(hours=23)
+    """Starts jobs. ``Ittybit`` says what each method is for."""
 
     def __init__(self, api: Api, connection_id: Callable[[], str], spelling: str) -> None:
         self._api = api

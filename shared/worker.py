@@ -210,8 +210,7 @@ class _Drain:
     def _look_for(self, start: Start, since: datetime) -> Outcome | None:
         """Find what an earlier attempt may have started; None when it certainly started nothing."""
         try:
-            may_start = start.otherwise is None
-            found = self._ittybit.find(start.action, start.mark, since, start.now, may_start=may_start)
+            found = self._ittybit.find(start.action, start.mark, since, start.now)
         except Undecided as error:
             return self._failure("undecided", error, in_doubt=True)
         except ServiceError as error:
