@@ -126,8 +126,7 @@ def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, mon
     action = ittybit.action("video")
     for _ in range(4):
         ittybit.client.start(action, ittybit.source, "other.1")
-    # Of jobs the key yet tells.
-    with pytest.raises(Unanswered if ittybit.generation == "jobs" else Undecided) as caught:
+    with pytest.raises(Undecided) as caught:
         ittybit.client.find(action, "e.1", datetime.now(UTC), datetime.now(UTC))
     assert caught.value.in_doubt
 
@@ -137,9 +136,6 @@ def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, mon
 def test_a_search_without_time_is_done_again_until_the_doubt_is_old(
     ittybit: Alone, minutes: int, said: type[ServiceError]
 ) -> None:
-    if ittybit.generation == "jobs":
-        # The key tells for a day.
-        minutes += 23 * 60 if said is Undecided else 0
     action = ittybit.action("video")
     for _ in range(4):
         ittybit.client.start(action, ittybit.source, "other.1")
