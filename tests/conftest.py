@@ -14,7 +14,7 @@ for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
 # No deadline: on a busy machine an example may take longer than the last one did.
 settings.register_profile(
     "tests",
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -12,8 +12,8 @@ import pytest
 from bench import concurrency, table, trigger_cost
 from bench.__main__ import PROGRAMS, main
 
-# Those whose rows other tests hold as well, the slow ones.
-VARIATIONS = {"burst", "end_to_end", "hanging", "warm"}
+# The slow ones. `make bench` runs all.
+VARIATIONS = {"backfill", "burst", "cold_start", "end_to_end", "hanging", "serving", "warm"}
 
 
 @pytest.mark.parametrize(
