@@ -13,7 +13,7 @@ from bench import concurrency, table, trigger_cost
 from bench.__main__ import PROGRAMS, main
 
 # The slow ones. `make bench` runs all.
-VARIATIONS = {"backfill", "burst", "cold_start", "end_to_end", "hanging", "serving", "warm"}
+VARIATIONS = {"backfill", "burst", "cold_start", "end_to_end", "hanging", "warm"}
 
 
 @pytest.mark.parametrize(
