@@ -33,7 +33,8 @@ THREADS = 64
 BATCH = 32
 # Kept back from the deadline, so that whatever the services do there is time to report it.
 REPORTING_SECONDS = 2.0
-# So long after its claim a deletion may still be sent. Later, somebody may have stored another object under the name.
+# So long after a claim was asked for, its deletions may still be sent. Later, somebody may have stored another object
+# under the name.
 DELETING_SECONDS = 3.0
 # A report waits so long for the others of its batch, when the next claim has nothing else to wait for.
 GATHERING_SECONDS = 0.02
@@ -138,6 +139,7 @@ class _Drain:
 
     def _claim(self) -> bool:
         """Claim a batch and begin its steps; whether more may be due."""
+        deleting = Deadline(min(DELETING_SECONDS, self._working.left()))
         jobs = ledger.claim(self._call.settings, self._function, BATCH, self._known, self._working)
         self._known = []
         self._counts["claimed"] += len(jobs)
@@ -145,7 +147,7 @@ class _Drain:
         private = [(job.bucket, job.name) for job in jobs if isinstance(job, Start) and not job.public]
         sources = objects.Sources(self._call.settings, private, self._working)
         for job in jobs:
-            self._pool.submit(self._step, job, sources)
+            self._pool.submit(self._step, job, sources, deleting)
         return len(jobs) >= BATCH
 
     def _report(self) -> None:
@@ -172,7 +174,7 @@ class _Drain:
                 self._counts["lost"] += 1
                 self._call.note(job=str(job.job), **fault(error))
 
-    def _step(self, job: Step, sources: objects.Sources) -> None:
+    def _step(self, job: Step, sources: objects.Sources, deleting: Deadline) -> None:
         """Do a job's next step."""
         try:
             match job:
@@ -181,7 +183,7 @@ class _Drain:
                 case Check():
                     outcome = self._check(job)
                 case Delete():
-                    outcome = self._delete(job)
+                    outcome = self._delete(job, deleting)
             self._done.put(Report.of(job, outcome))
         except Exception as error:  # noqa: BLE001 - whatever happens, the drain hears of it
             self._done.put((job, error))
@@ -227,12 +229,11 @@ class _Drain:
             return self._failure("retry", error)
         return self._progress(work)
 
-    def _delete(self, delete: Delete) -> Outcome:
+    def _delete(self, delete: Delete, deadline: Deadline) -> Outcome:
         """Delete what the ledger has just seen to be ittybit's: soon, or not at all."""
         buckets: dict[str, list[str]] = {}
         for result in delete.results:
             buckets.setdefault(result.bucket, []).append(result.name)
-        deadline = Deadline(min(DELETING_SECONDS, self._working.left()))
         try:
             for bucket, names in buckets.items():
                 objects.delete(self._call.settings, bucket, names, deadline)

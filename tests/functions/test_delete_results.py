@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import objects
+from shared import ledger, objects
 from shared.http import Deadline
 from shared.settings import load
+from shared.worker import DELETING_SECONDS
 from tests.functions.calling import NOWHERE, Function
 from tests.functions.project import Job, Project
 from tests.functions.scripted import ORIGIN, Said, Scripted
@@ -94,6 +98,27 @@ def test_a_deletion_that_comes_too_late_is_not_sent(job: Job, push_back: Functio
     turned_away = job.project.stack.supabase.add("DELETE", DELETION, times=9, status=503, headers={"Retry-After": "4"})
     assert push_back.drain() == {"claimed": 1, "retry": 1}
     assert turned_away.seen == 1
+
+
+def test_a_claim_that_is_answered_late_has_nothing_deleted(
+    job: Job, push_back: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Somebody may have stored another object under the name since the ledger looked.
+    answered = 0.0
+
+    def claim(*arguments: Any) -> list[Any]:
+        nonlocal answered
+        claimed = ledger_claim(*arguments)
+        answered = DELETING_SECONDS + 0.1
+        return claimed
+
+    ledger_claim = ledger.claim
+    monkeypatch.setattr(ledger, "claim", claim)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + answered, sleep=time.sleep)
+    monkeypatch.setattr("shared.http.time", clock)
+    sent = job.project.stack.supabase.add("DELETE", DELETION, status=500, body=SAID)
+    assert push_back.drain()["retry"] == 1
+    assert (sent.seen, results(job)) == (0, [f"processed/{job.name}"])
 
 
 def test_a_result_that_was_overwritten_is_left(job: Job, push_back: Function) -> None:
