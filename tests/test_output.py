@@ -7,7 +7,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ from local.functions import ROOT
 
 # pip as far as its output goes: what it fetches has a line each, what it installs is a folder each.
 PIP = """#!{python}
-import pathlib, sys, time
+import pathlib, sys
+seen = pathlib.Path("{seen}")  # a pipe, which says that the bar was shown
 if sys.argv[1:3] == ["-m", "venv"]:
     (pathlib.Path(sys.argv[3]) / "bin").mkdir(parents=True)
     (pathlib.Path(sys.argv[3]) / "bin" / "python").symlink_to(sys.argv[0])
@@ -28,10 +29,10 @@ else:
     site = pathlib.Path(sys.argv[0]).parent.parent / "lib" / "python3" / "site-packages"
     for line in (1, 2):
         print(f"Collecting p{{line}}==1 (from -r requirements.txt (line {{line}}))", flush=True)
-        time.sleep(0.3)
+        seen.read_text()
     (site / "p1.dist-info").mkdir(parents=True)
     print("Installing collected packages: p1, p2", flush=True)
-    time.sleep(0.3)
+    seen.read_text()
 """
 
 
@@ -84,15 +85,24 @@ def test_a_bar_is_not_wider_than_its_terminal(monkeypatch: pytest.MonkeyPatch) -
     assert len(stream.getvalue()) == 19
 
 
-def in_terminal(command: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run a command whose output is a terminal; return its exit status and what it said."""
+def in_terminal(
+    command: list[str], environment: Mapping[str, str], seen: Path, waits_for: Sequence[str]
+) -> tuple[int, str]:
+    """Run a command whose output is a terminal; return its exit status and what it said.
+
+    It reads from ``seen`` to wait until each of ``waits_for`` was shown.
+    """
     ours, its = pty.openpty()
+    waiting = [shown.encode() for shown in waits_for]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=its, stdout=its, stderr=its) as process:
         os.close(its)
         told = b""
         try:
             while piece := os.read(ours, 65536):
                 told += piece
+                while waiting and waiting[0] in told:
+                    seen.write_text("")
+                    waiting.pop(0)
         except OSError:  # it has ended
             pass
         os.close(ours)
@@ -102,14 +112,15 @@ def in_terminal(command: list[str], environment: Mapping[str, str]) -> tuple[int
 @pytest.mark.parametrize("fails", ["", "yes"])
 def test_the_installation_has_a_bar(tmp_path: Path, fails: str) -> None:
     python = tmp_path / "python3"
-    python.write_text(PIP.format(python=sys.executable, fails=fails))
+    seen = tmp_path / "seen"
+    os.mkfifo(seen)
+    python.write_text(PIP.format(python=sys.executable, fails=fails, seen=seen))
     python.chmod(0o755)
     (tmp_path / "requirements.txt").write_text("p1==1\np2==1\n")
     script = f"import sys; sys.executable = {str(python)!r}; from deploy.install import main; from pathlib import Path;"
     script += f"sys.exit(main(Path({str(tmp_path / 'venv' / 'made')!r}), Path({str(tmp_path / 'requirements.txt')!r})))"
-    status, told = in_terminal(
-        [sys.executable, "-c", script], {"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "80"}
-    )
+    environment = {"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "80"}
+    status, told = in_terminal([sys.executable, "-c", script], environment, seen, ("20%", "40%", "73%"))
     last = told.replace("\r\n", "\n").rpartition("\033[K")[2]
     if fails:
         assert (status, "ERROR: no such package\n" in last) == (1, True), told
