@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave variations to ``--every``; begin with what takes longest, so that no worker is left with it at the end."""
     if not config.getoption("every"):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("variation")])
-        items[:] = [item for item in items if not item.get_closest_marker("variation")]
+        variations = [item for item in items if item.get_closest_marker("variation")]
+        config.hook.pytest_deselected(items=variations)
+        items[:] = [item for item in items if item not in set(variations)]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)

@@ -1,5 +1,3 @@
-"""A small fault run, whole, in one generation of ittybit's API."""
-
 from __future__ import annotations
 
 import json
@@ -14,8 +12,12 @@ from local.fault_run.plan import make_plan
 LOAD = {"object_overwritten", "object_renamed", "object_deleted"}
 
 
-def nothing_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str], api: str) -> None:
-    """Run it, and assert that nothing was harmed, lost, bought twice or started by itself."""
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("api", ["automations", pytest.param("jobs", marks=pytest.mark.variation)])
+def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], api: str
+) -> None:
     file = tmp_path / "faults.json"
 
     # The mark alone has to do: the key would hide a second start.
