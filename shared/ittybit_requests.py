@@ -82,15 +82,7 @@ class Api:
     def oldest(self, newest_first: Iterable[Work], mark: str, since: datetime, now: datetime) -> Work | None:
         """What an attempt started: the oldest that carries the mark and was made since; None if certainly nothing.
 
-        Args:
-            newest_first: all work, from a list that ``Once`` keeps.
-            mark: the job's.
-            since: when the attempt began, by the ledger's clock.
-            now: a moment of this invocation by the same clock, to compare ittybit's with.
-
-        Raises:
-            Undecided: there is more since then than can be looked through, and nothing of what was seen is ours.
-            Unanswered: among others, when it takes too long and may be quicker a little later.
+        ``newest_first`` is all work, from a list that ``Once`` keeps; ``Ittybit.find`` says the rest.
         """
         found = None
         for seen, work in enumerate(newest_first):

@@ -341,9 +341,9 @@ return greatest(
 -- Apply one report. `refused` says why it changed nothing, `is_new_start` that a start counts that did not before.
 -- `outcome` is started, succeeded or failed with the id of what runs at ittybit; or failed, skipped, retry, hold or
 -- undecided of a start (undecided: whether an earlier attempt started it cannot be found out); or deleted or retry of a
--- deletion, which goes on until the ledger itself sees nothing left. A report with an id is a
--- fact about what ittybit does and moves the state forward, however late it comes; one without speaks for its attempt
--- alone, while that holds the job.
+-- deletion, which goes on until the ledger itself sees nothing left. A report with an id is a fact about what ittybit
+-- does and moves the state forward, however late it comes; one without speaks for its attempt alone, while that holds
+-- the job.
 create or replace function ittybit.apply_report(report jsonb, out refused text, out is_new_start boolean)
 language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
