@@ -124,7 +124,7 @@ def test_a_search_goes_back_to_the_attempt_whatever_the_ledger_s_clock_says(itty
 def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ittybit_requests, "MAX_PAGES", 2)
     action = ittybit.action("video")
-    for _ in range(4):
+    for _ in range(5):  # one more than two pages
         ittybit.client.start(action, ittybit.source, "other.1")
     with pytest.raises(Undecided) as caught:
         ittybit.client.find(action, "e.1", datetime.now(UTC), datetime.now(UTC))
