@@ -1,11 +1,11 @@
 """create-connection: register the project's Supabase S3 keys at ittybit, once.
 
 Called by   people and schedulers
-Proof       FUNCTIONS_TOKEN as a bearer token, or a Standard Webhooks signature with FUNCTIONS_SECRET
+Auth        FUNCTIONS_TOKEN as a bearer token, or a Standard Webhooks signature with FUNCTIONS_SECRET
 Takes       {} for the keys in the environment, or any of
             {"access_key_id", "secret_access_key", "region", "is_default"}; the endpoint is always this project's own.
-            {"buckets": ["…"]} are those to try the keys in, by default DESTINATION_BUCKETS: a probe is written under
-            .ittybit/, read back and deleted. With neither, a listing alone proves the keys
+            {"buckets": ["…"]} names buckets to try the keys in, by default DESTINATION_BUCKETS: a probe is written
+            under .ittybit/, read back and deleted. With neither, the keys are tried by a listing alone
 Answers     200 {"outcome": "created" | "unchanged" | "replaced", "connection": {…}}, never with the secret;
             4xx and 503 as application/problem+json; if the keys do not work, 422 says why and ittybit is not called
 Deployed    ./deploy.sh stage create-connection; target create_connection
@@ -30,14 +30,14 @@ from shared.s3 import Keys
 from shared.s3_probe import probe
 
 SETTINGS = settings.load()
-# Kept back from the deadline while the keys are tried, for ittybit.
+# Kept back from the deadline for ittybit while the keys are tried.
 REGISTERING_SECONDS = 3.0
 
 Key = Annotated[str, Field(pattern=r"^[!-~]{1,512}$")]
 
 
 class ConnectionRequest(objects.Request):
-    """The keys to register, and where to try them; what is left out comes from the environment."""
+    """The keys to register, and where to try them. Fields that are left out come from the environment."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -51,9 +51,9 @@ class ConnectionRequest(objects.Request):
 @functions_framework.http
 @endpoint(SETTINGS, ConnectionRequest)
 def create_connection(body: ConnectionRequest, call: Call) -> Answer:
-    """Make the project's connection what the keys say: create it, leave it, or replace it; keys that work alone."""
+    """Try the keys; then create the project's connection, leave it as it is, or replace it."""
     wanted = _fields(body)
-    # A secret of the request's own is not among the settings'.
+    # The request's secret is not among those of the settings.
     call.redact = Redactor((*SETTINGS.secrets, wanted["secret_access_key"]))
     _try_keys(wanted, SETTINGS.destination_buckets if body.buckets is None else body.buckets, call)
     ittybit = Ittybit(call.settings, call.deadline)
@@ -69,7 +69,7 @@ def create_connection(body: ConnectionRequest, call: Call) -> Answer:
 
 
 def _fields(body: ConnectionRequest) -> dict[str, Any]:
-    """What ittybit is to know, or a refusal that names each missing part."""
+    """The connection's fields for ittybit, or a refusal that names each missing one."""
     keys = {
         "access_key_id": body.access_key_id or SETTINGS.supabase_s3_access_key_id,
         "secret_access_key": body.secret_access_key or SETTINGS.supabase_s3_secret_access_key,
@@ -86,11 +86,11 @@ def _fields(body: ConnectionRequest) -> dict[str, Any]:
 
 
 def _try_keys(wanted: dict[str, Any], buckets: Sequence[str], call: Call) -> None:
-    """Refuse keys that do not work, with all that is wrong; raise ServiceError for what may pass by itself."""
+    """Refuse keys that do not work, and say all that is wrong. A failure that may pass is raised as a ServiceError."""
     keys = Keys(**{name: wanted[name] for name in ("endpoint", "region", "access_key_id", "secret_access_key")})
     findings = probe(keys, tuple(dict.fromkeys(buckets)), call.deadline.reserving(REGISTERING_SECONDS))
     if lasting := [finding for finding in findings if not finding.passing]:
-        # A code of S3's own is in there.
+        # The detail may contain a code that S3 sent.
         detail = call.redact(" ".join(f"{one.field} ({one.variable}): {one.detail}" for one in lasting))
         raise Refused(422, detail, fields=tuple((one.field, call.redact(one.detail)) for one in lasting))
     if findings:
@@ -98,7 +98,7 @@ def _try_keys(wanted: dict[str, Any], buckets: Sequence[str], call: Call) -> Non
 
 
 def _same(existing: Connection, wanted: dict[str, Any]) -> bool:
-    """Whether ittybit has it as wanted. A secret that it masks cannot be compared, and counts as equal."""
+    """Whether ittybit has the connection as wanted. A masked secret cannot be compared, and counts as equal."""
     known = {"kind": "s3", **existing.model_dump()}
     if re.search(r"^$|\*|…|\.\.\.", existing.secret_access_key):
         known["secret_access_key"] = wanted["secret_access_key"]
@@ -106,7 +106,7 @@ def _same(existing: Connection, wanted: dict[str, Any]) -> bool:
 
 
 def _replace(existing: Connection, wanted: dict[str, Any], ittybit: Ittybit) -> Connection:
-    """Change the keys in place, so that the id stays; where ittybit does not take them, put a new one in its stead."""
+    """Change the keys in place, which keeps the id. If ittybit refuses, make a new one and delete this."""
     try:
         changed = ittybit.update_connection(existing.id, wanted)
     except Answered as error:

@@ -1,7 +1,7 @@
-"""on-upload: an object was stored, so run an ittybit automation on it, or make a task whose result stays at ittybit.
+"""on-upload: an object was stored: run an ittybit automation on it, or make a task whose result stays at ittybit.
 
 Called by   the database (pg_net), people, schedulers; in plain mode a Dashboard webhook
-Proof       Standard Webhooks signature with FUNCTIONS_SECRET, or FUNCTIONS_TOKEN as a bearer token
+Auth        Standard Webhooks signature with FUNCTIONS_SECRET, or FUNCTIONS_TOKEN as a bearer token
 Takes       {"type": "jobs.due"}                    there is work: claim what is due and do it
             {"bucket", "name", "automation_id"}     a person's: run this automation on this object now
             {"bucket", "name", "kind", "options"}   a person's: make this task of this object now
@@ -27,13 +27,13 @@ SETTINGS = settings.load()
 
 
 class RunRequest(objects.ObjectRequest):
-    """A person's own request: run an automation on one object now."""
+    """A person's request: run an automation on one object now."""
 
     automation_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
 class TaskRequest(objects.ObjectRequest):
-    """A person's own request: make one task of one object now; its result stays at ittybit."""
+    """A person's request: make one task of one object now; its result stays at ittybit."""
 
     kind: objects.Kind
     options: objects.Options = Field({})
@@ -63,7 +63,7 @@ def on_upload(body: worker.WakeUp | RunRequest | TaskRequest | database_webhook.
         return worker.drain("on-upload", call)
     if isinstance(body, database_webhook.ObjectEvent):
         stored = database_webhook.check(body, SETTINGS)
-        # The same delivery twice carries the same version, and so the same Idempotency-Key.
+        # A duplicate delivery carries the same version, and so gets the same Idempotency-Key.
         mark = stored.version or call.id
         version = {"version": stored.version} if stored.version else {}
         action = Action(automation_id=SETTINGS.ittybit_automation_id)
@@ -78,7 +78,7 @@ def on_upload(body: worker.WakeUp | RunRequest | TaskRequest | database_webhook.
 
 
 def _start(bucket: str, name: str, action: Action, mark: str, call: Call, **metadata: str) -> Answer:
-    """Start what the ledger knows nothing of."""
+    """Start an action that has no job in the ledger."""
     call.note(bucket=bucket, name=name)
     source = objects.signed_address(call.settings, bucket, name, mark, call.deadline)
     ittybit = Ittybit(call.settings, call.deadline)

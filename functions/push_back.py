@@ -1,7 +1,7 @@
 """push-back: make a task, or a run of several, whose output ittybit writes back into the bucket.
 
 Called by   the database (pg_net), people, schedulers
-Proof       Standard Webhooks signature with FUNCTIONS_SECRET, or FUNCTIONS_TOKEN as a bearer token
+Auth        Standard Webhooks signature with FUNCTIONS_SECRET, or FUNCTIONS_TOKEN as a bearer token
 Takes       {"type": "jobs.due"}                                     there is work: claim what is due and do it
             {"bucket", "name", "kind", "options", "destination"}     a person's: make this task now; its output goes to
                                                                      s3://bucket/key, under an output prefix
@@ -30,7 +30,7 @@ SETTINGS = settings.load()
 
 
 class PushBackRequest(objects.ObjectRequest):
-    """A person's own request: make one task of one object, its output written to the destination."""
+    """A person's request: make one task of one object; its output goes to the destination."""
 
     kind: objects.Kind
     options: objects.Options = Field({})
@@ -38,7 +38,7 @@ class PushBackRequest(objects.ObjectRequest):
 
 
 class RunRequest(objects.ObjectRequest):
-    """A person's own request: run tasks on one object, their output written where their uploads say."""
+    """A person's request: run tasks on one object; each upload names where an output goes."""
 
     tasks: steps.Steps
 
@@ -76,7 +76,7 @@ def push_back(body: worker.WakeUp | RunRequest | PushBackRequest, call: Call) ->
 
 
 def _check(destinations: Sequence[tuple[str, str]], source_bucket: str, source_name: str) -> None:
-    """Refuse results outside the buckets and prefixes that they may go to, and two in one place or the source's."""
+    """Refuse a destination outside the allowed buckets and prefixes, one named twice, and the source itself."""
     seen = set()
     for field, destination in destinations:
         bucket, key = objects.split_destination(destination)

@@ -1,8 +1,8 @@
-"""All functions behind one address, each at its own path; in one process, with one set of variables.
+"""All functions behind one address, each at its own path, in one process and with one set of variables.
 
-Called by   whoever calls the functions; each of them checks its callers itself
+Called by   the callers of the functions; each function authenticates its own
 Takes       /on-upload, /push-back, /create-connection: what the function of that name takes
-Answers     what that function answers; at any other path 404 as application/problem+json
+Answers     as that function does; at any other path 404 as application/problem+json
 Deployed    ./deploy.sh stage together; target together
 """
 

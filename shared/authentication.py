@@ -11,7 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from shared.errors import Refused
 from shared.settings import Settings
 
-# One answer for every reason: which one it was is in the log.
+# The caller gets the same answer for every reason. The log has the reason.
 _DETAIL = "Sign the request with FUNCTIONS_SECRET (Standard Webhooks) or send FUNCTIONS_TOKEN as a bearer token."
 
 
@@ -22,8 +22,8 @@ class Headers(Protocol):
         """Return the header's value, or None."""
 
 
-class Unproven(Refused):
-    """The caller has not shown that it may call."""
+class Unauthenticated(Refused):
+    """The caller is not authenticated."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(401, _DETAIL, reason=reason)
@@ -33,35 +33,35 @@ def has_bearer(headers: Headers, settings: Settings) -> bool:
     """Whether the caller sent the bearer token; False when it sent none at all.
 
     Raises:
-        Unproven: it sent another one, or none is configured.
+        Unauthenticated: it sent another one, or none is configured.
     """
     sent = headers.get("Authorization")
     if sent is None:
         return False
     if settings.functions_token is None:
-        raise Unproven("bearer sent, but FUNCTIONS_TOKEN is not set")
+        raise Unauthenticated("bearer sent, but FUNCTIONS_TOKEN is not set")
     scheme, _, token = sent.partition(" ")
     # On bytes: compare_digest refuses non-ASCII text, and a header may hold any.
     same = hmac.compare_digest(token.strip(" \t").encode(), settings.functions_token.encode())
     if scheme.lower() != "bearer" or not same:
-        raise Unproven("wrong bearer token")
+        raise Unauthenticated("wrong bearer token")
     return True
 
 
 def check_signature(headers: Headers, body: bytes, settings: Settings) -> None:
-    """Verify a Standard Webhooks 1.0.0 signature over the raw body, not older or newer than 5 minutes.
+    """Verify a Standard Webhooks 1.0.0 signature over the raw body, with a timestamp within 5 minutes of now.
 
-    Any of the configured secrets will do: two are accepted while one replaces the other.
+    Any of the configured secrets fits: a rotation has two for a while.
 
     Raises:
-        Unproven: no signature, no secret configured, or none of them fits.
+        Unauthenticated: there is no signature, no secret is configured, or no secret fits.
     """
     if not settings.functions_secret:
-        raise Unproven("no bearer sent, and FUNCTIONS_SECRET is not set")
+        raise Unauthenticated("no bearer sent, and FUNCTIONS_SECRET is not set")
     names = ("webhook-id", "webhook-timestamp", "webhook-signature")
     signed = {name: value for name in names if (value := headers.get(name)) is not None}
     if len(signed) < len(names):
-        raise Unproven("neither a signature nor a bearer token")
+        raise Unauthenticated("neither a signature nor a bearer token")
     reason = ""
     for secret in settings.functions_secret:
         try:
@@ -71,4 +71,4 @@ def check_signature(headers: Headers, body: bytes, settings: Settings) -> None:
             reason = f"signature: {error}" if isinstance(error, WebhookVerificationError) else "malformed signature"
         else:
             return
-    raise Unproven(reason)
+    raise Unauthenticated(reason)

@@ -1,6 +1,6 @@
-"""Plain mode: on-upload called by a Dashboard webhook on storage.objects, with no database side installed.
+"""Plain mode: a Dashboard webhook on storage.objects calls on-upload, and no database side is installed.
 
-The environment says what to watch. There is no ledger, so nothing is sent again: what fails is lost.
+The environment says what to watch. There is no ledger and no retry: a call that fails is lost.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MAX_EVENT_BYTES = 2 * 1024 * 1024
 
 
 class StoredObject(BaseModel):
-    """What is read of a row of storage.objects; user_metadata and the rest are dropped."""
+    """The columns of a row of storage.objects that are read; user_metadata and the rest are dropped."""
 
     bucket_id: Bucket
     name: ObjectKey
-    # It goes into the source's address and a header, as the mark of the content.
+    # It marks the content, in the source's address and in a header.
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")] | None = None
     metadata: dict[str, Any] | None = None
     is_delete_marker: bool = False
@@ -36,11 +36,11 @@ class StoredObject(BaseModel):
 
     @property
     def mimetype(self) -> str:
-        """The type that the uploader claims; none has more than 255 characters (RFC 6838)."""
+        """The type that the uploader claims, cut: a real one has at most 255 characters (RFC 6838)."""
         return str((self.metadata or {}).get("mimetype") or "")[:1000]
 
     def is_same_as(self, other: StoredObject) -> bool:
-        """Whether both rows are of one content; older versions of Supabase's storage have no version."""
+        """Whether both rows are of one content; older versions of Supabase's storage have no ``version``."""
         etag, others = ((row.metadata or {}).get("eTag") for row in (self, other))
         return (etag, self.size) == (others, other.size) or (self.version is not None and self.version == other.version)
 
@@ -56,10 +56,10 @@ class ObjectEvent(BaseModel):
 
 
 def check(event: ObjectEvent, settings: Settings) -> StoredObject:
-    """Return the object that the event is about, if it is to be processed.
+    """Return the event's object if it is to be processed.
 
-    The guards are those of the database side (ittybit.reason_to_skip) but for results written through S3, which a
-    webhook does not show: they must be under an output prefix.
+    The guards are those of the database side (ittybit.reason_to_skip) except one: a webhook does not show that an
+    object was written through S3, so results must lie under an output prefix.
 
     Raises:
         Refused: plain mode is not set up.

@@ -1,6 +1,7 @@
 """The HTTP edge of every function: who may call, how much, in which shape; answers and errors as JSON; one log line.
 
-The order is fixed: method, bearer, bounded read, signature, media type, JSON, fields. Nobody is called before all hold.
+The order is fixed: method, bearer token, bounded read, signature, media type, JSON, fields. The handler runs, and calls
+other services, only after all of them hold.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from shared.settings import Settings
 # An invocation answers within this: hosts grant 10 s between SIGTERM and SIGKILL.
 DEADLINE_SECONDS = 8.0
 MAX_BODY_BYTES = 64 * 1024
-# A caller that is still sending hears why it is refused only when it may finish.
+# Most clients read an answer only after they have sent their body. A refused body is read up to this size.
 MAX_DISCARDED_BYTES = 16 * MAX_BODY_BYTES
 
 Body = TypeVar("Body")
@@ -63,7 +64,7 @@ class Call:
     noted: dict[str, Any] = field(default_factory=dict)
 
     def told(self, kind: str | None, message: str) -> dict[str, Any]:
-        """What a service said, without keys, and no longer than it is read. Cut first, half a key would be left."""
+        """What a service said, without keys, and cut. Keys go first: a cut could leave half of one."""
         return {"kind": kind and self.redact(kind)[:100], "message": self.redact(message)[:500]}
 
     def note(self, **fields: Any) -> None:
@@ -76,14 +77,14 @@ def endpoint(
 ) -> Callable[[Callable[[Body, Call], Answer]], Function]:
     """Make an HTTP function of ``handler(body, call)``.
 
-    The caller proves itself by a signature of the database or by the bearer token; without either configured, every
+    The database authenticates with a signature, other callers with the bearer token. Where neither is configured, every
     call is refused.
 
     Args:
         settings: the environment's.
         takes: the pydantic type of the body: a model or a tagged union of several.
-        max_body: bytes that a caller with the bearer token may send; a signed call is read before it is proven, and
-            may have 64 KiB.
+        max_body: bytes that a caller with the bearer token may send. A signed body is read before its signature can be
+            verified, and may have 64 KiB.
     """
     adapter: TypeAdapter[Any] = TypeAdapter(takes)
     redact = Redactor(settings.secrets)
@@ -102,7 +103,7 @@ def endpoint(
 
 
 def by_path(settings: Settings, functions: Mapping[str, Function]) -> Function:
-    """Make one HTTP function of several, each at its path; at any other path everybody is answered 404."""
+    """Make one HTTP function of several, each at its path; any other path is answered 404."""
     redact = Redactor(settings.secrets)
 
     def refuse() -> Answer:
@@ -116,13 +117,13 @@ def by_path(settings: Settings, functions: Mapping[str, Function]) -> Function:
 
 
 def _answered(name: str, request: flask.Request, call: Call, work: Callable[[], Answer]) -> flask.Response:
-    """Do the work of a call and answer with what came of it, whatever happens; write the call's log line."""
+    """Do the work of a call, answer with its result or its error, and write the call's log line."""
     began = time.monotonic()
     try:
         answer = work()
         response = _json(answer.status, answer.body)
         call.note(**{key: answer.body[key] for key in ("outcome", "reason") if key in answer.body})
-    except Exception as error:  # noqa: BLE001 - the edge: whatever happens becomes an answer
+    except Exception as error:  # noqa: BLE001 - at the edge every error becomes an answer
         response = _without_the_rest(request, _problem(error, call))
     response.headers["X-Correlation-Id"] = call.id
     if response.status_code < 400:
@@ -132,21 +133,21 @@ def _answered(name: str, request: flask.Request, call: Call, work: Callable[[], 
 
 
 def _admit(request: flask.Request, call: Call, adapter: TypeAdapter[Any], max_body: int) -> Any:
-    """Return the proven, parsed body of a request, or raise Refused."""
+    """Authenticate the caller and return the parsed body, or raise Refused."""
     if request.method != "POST":
         raise Refused(405, f"Send a POST, not a {request.method}.")
     bearer = authentication.has_bearer(request.headers, call.settings)
     limit = max_body if bearer else MAX_BODY_BYTES
-    # The one way that is right for a body with and without Content-Length: read one byte more than is allowed.
+    # Reading one byte more than is allowed works with and without a Content-Length.
     try:
         raw = request.stream.read(limit + 1)
-    except Exception:  # noqa: BLE001 - the server's own: the caller has hung up, or sends chunks that are none
+    except Exception:  # noqa: BLE001 - the server's own errors: the caller has hung up, or its chunks are malformed
         raise BadRequest from None
     if len(raw) > limit:
         raise Refused(413, f"The body is over {limit} bytes.")
     if not bearer:
         authentication.check_signature(request.headers, raw, call.settings)
-    call.note(proof="bearer" if bearer else "signature")
+    call.note(authentication="bearer" if bearer else "signature")
     if request.mimetype != "application/json":
         raise Refused(415, "Send JSON with Content-Type: application/json.")
     call.body_bytes = len(raw)
@@ -161,20 +162,20 @@ def _admit(request: flask.Request, call: Call, adapter: TypeAdapter[Any], max_bo
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """The field's path, without the tag of a union's member; a caller may have made up a name of any length."""
+    """The field's path, without the tag of a union's member, and cut: a caller may send a field name of any length."""
     return ".".join(str(part) for part in location if not str(part).startswith("<"))[:100] or "body"
 
 
 def _without_the_rest(request: flask.Request, response: flask.Response) -> flask.Response:
-    """Throw away what is left of a refused request's body, or where that is too much, leave it unread.
+    """Read and drop the rest of a refused request's body; where there is too much of it, leave it unread.
 
-    Unasked, functions-framework would read all of it into memory (``read_request``), unless the answer is a stream.
+    functions-framework reads the rest into memory (``read_request``), unless the answer is a stream.
     """
     try:
         for _ in range(MAX_DISCARDED_BYTES // MAX_BODY_BYTES):
             if not request.stream.read(MAX_BODY_BYTES):
                 return response
-    except Exception:  # noqa: BLE001, S110 - as where it is read: the answer is the refusal's
+    except Exception:  # noqa: BLE001, S110 - the caller has hung up; the refusal is answered all the same
         pass
     said = response.get_data()
     response.content_length = len(said)
@@ -217,7 +218,7 @@ def _problem(error: Exception, call: Call) -> flask.Response:
 
 
 def fault(error: Exception) -> dict[str, Any]:
-    """What the log has of a fault of ours. The message may hold anything; where it came from is enough to find it."""
+    """What the log says of a fault of ours: its type and place. Its message could contain a key or a body."""
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     return {"error": type(error).__name__, "at": [f"{frame.name}:{frame.lineno}" for frame in frames]}
 

@@ -1,13 +1,13 @@
 """What can go wrong in one request.
 
 Error                  base of all below
-├── Refused            the caller's request is not taken, and nobody was called
-├── Skipped            there is nothing to do, and that is in order: the object is gone, or not to be processed
+├── Refused            the caller's request is wrong, and no service was called
+├── Skipped            there is rightly nothing to do: the object is gone, or not to be processed
 └── ServiceError       a service we call did not do its part
     ├── Answered       it answered with an error: status, kind and message are its own
     ├── Unanswered     there was no answer: never connected, timed out, cut off, unreadable
-    ├── Undecided      there are answers, but whether a start took effect cannot be found out from them
-    └── Unsupported    the generation of ittybit's API that answers cannot do it, so it was not asked to
+    ├── Undecided      its answers do not tell whether a start took effect
+    └── Unsupported    this generation of ittybit's API cannot do it, and was not asked to
 
 No exception of httpx, obstore or pydantic leaves the module that met it.
 """
@@ -25,13 +25,13 @@ class Error(Exception):
 
 
 class Refused(Error):
-    """The request is not taken.
+    """The request is wrong.
 
     Attributes:
         status: the HTTP status, 4xx.
-        detail: what is wrong and how to mend it, for the caller.
+        detail: what is wrong and how to fix it, for the caller.
         fields: (field, what is wrong with it) for each field at fault.
-        reason: what to log where the caller is told less.
+        reason: what the log says, where the caller is told less.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class ServiceError(Error):
         kind: its own word for the error (ittybit's ``kind``, PostgREST's and Storage's ``code``), or None.
         in_doubt: whether the call may have taken effect all the same.
         retry_after: seconds it asked us to wait, or None.
-        effect: what it means for the work: try again, give up, or hold it until a person has mended the cause.
-        reason: the ledger's word for it, where the words of the service alone do not do.
+        effect: what becomes of the work: it is retried, fails, or is held until a person has fixed the cause.
+        reason: the ledger's word for it, where the service's own words are not enough.
     """
 
     reason: str | None = None
@@ -101,15 +101,15 @@ class ServiceError(Error):
 
     def _effect_of_status(self) -> Effect:
         if self.status in (401, 402, 403):
-            # ittybit's are about the account or the rule. Supabase's are about our key, whatever the work is.
+            # ittybit's concern the account or the rule; Supabase's concern our key, and no one job.
             return "hold" if self.service == "ittybit" else "retry"
-        # Nobody's request is wrong because the ledger is not there, or because a service has moved.
+        # A missing ledger, or a service that has moved, is no fault of the request.
         is_ours = self.service == "ledger" or (self.status is not None and self.status < 400)
         return "retry" if is_ours or self.is_passing else "fail"
 
     @property
     def remedy(self) -> str:
-        """What a person can do about it, in a sentence."""
+        """What a person can do about it, in one sentence."""
         known = _REMEDIES.get((self.service, self.status))
         if known:
             return known

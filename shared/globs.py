@@ -1,7 +1,7 @@
 """Path globs and media types, as the rules in the database read them (ittybit.glob_pattern, .mimetype_pattern).
 
-Strangers choose what is matched, and ``re`` tries all ways through several stars one after another, for hours. So each
-star but the last takes as little as it can, once and for all (an atomic group): the rest only has more to choose from.
+Strangers choose the names, and ``re`` can take hours to try all ways through several stars. So each star but the last
+is an atomic group that takes as little as it can. That loses no match: the next star begins earlier, and can take more.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import re
 import string
 
-# Of ASCII alone: what else has two cases differs between Unicode's versions and a database's locales.
+# ASCII alone: the cases of other letters differ between Unicode versions and database locales.
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
@@ -42,7 +42,7 @@ def _literals(pattern: str) -> list[str]:
 
 
 def _chain(pieces: list[str], star: str, *, ends: bool = False) -> str:
-    """The pieces with a star between any two; where the text ends with them, the last star takes what it must."""
+    """The pieces with a star between any two. If they end the text, the last star takes what it must."""
     groups = [f"(?>{star}{piece})" for piece in pieces[1:]]
     if ends and groups:
         groups[-1] = f"{star}{pieces[-1]}"

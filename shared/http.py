@@ -1,4 +1,4 @@
-"""Every request that leaves: one deadline, one rule for repeating, one mapping of failures."""
+"""Every outgoing request: one deadline, one rule for retries, one mapping of failures to errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from shared.errors import Answered, Service, Unanswered
 USER_AGENT = f"supabase-ittybit/{__version__}"  # Supabase refuses secret keys from what looks like a browser
 MAX_TRIES = 3
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-# JSON has these as escapes alone: most answers need no second look.
+# JSON can hold these only as escapes. An answer without such escapes needs no second look.
 _ESCAPED = re.compile(rb"\\u(?:0000|d[89a-f])", re.IGNORECASE)
 
 
 class Deadline:
-    """The moment by which one invocation must have answered."""
+    """The moment by which an invocation must have answered."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -31,7 +31,7 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
     def reserving(self, seconds: float) -> Deadline:
-        """An earlier deadline, so that ``seconds`` are left for what must still be done after it."""
+        """An earlier deadline that leaves ``seconds`` for what comes after it."""
         return Deadline(max(0.0, self.left() - seconds))
 
 
@@ -59,17 +59,17 @@ def send(
         service: who is called, for errors.
         method: HTTP method.
         url: the whole address; redirects are not followed.
-        deadline: shared by everything the invocation does.
+        deadline: the invocation's, or an earlier one.
         headers: the service's authentication.
         body: sent as JSON.
-        repeatable: whether doing it twice is the same as once. If not, it is sent again only when it never arrived
-            or was turned away (429, 503); whatever else fails leaves the outcome in doubt.
+        repeatable: whether sending it twice has the effect of once. If not, it is retried only when it never arrived
+            or was turned away (429, 503); any other failure leaves the outcome in doubt.
 
     Raises:
         Answered: any status but 2xx.
         Unanswered: no connection, no time left, a broken, too large or unreadable answer.
     """
-    from shared import transport  # noqa: PLC0415 - httpx takes time to import, which a refused call does not need
+    from shared import transport  # noqa: PLC0415 - importing httpx takes time, and a refused call needs none of it
 
     content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
     fixed = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"}
@@ -90,7 +90,7 @@ def send(
 
 
 def _reply(service: Service, status: int, headers: Mapping[str, str], body: bytes, *, repeatable: bool) -> Reply:
-    """Make a reply of a success, or raise an error of whatever else it is."""
+    """Return a success as a reply; raise anything else as an error."""
     try:
         data = _parsed(body) if body else None
     except (ValueError, RecursionError):
@@ -114,13 +114,13 @@ def _reply(service: Service, status: int, headers: Mapping[str, str], body: byte
         retry_after=int(after[:9]) if after.isascii() and after.isdigit() else None,
     )
     if words is None and error.effect != "retry":
-        # A gateway's or a proxy's. What the service would have said, nobody knows.
+        # A gateway or a proxy has answered in the service's place.
         raise Unanswered(service, f"HTTP {status}, and not in {service}'s own words", in_doubt=not repeatable)
     raise error
 
 
-# What only the service itself says in an error's body: ittybit's ``{kind, message}`` (changelog 2026-01-15), Storage's
-# ``{statusCode, error, message}``, PostgREST's ``{code, message, details, hint}``.
+# The fields by which an error's body is known to be the service's own: ittybit's ``{kind, message}`` (changelog
+# 2026-01-15), Storage's ``{statusCode, error, message}``, PostgREST's ``{code, message, details, hint}``.
 _FIELDS: Mapping[Service, tuple[str, ...]] = {
     "ittybit": ("kind", "message"),
     "storage": ("statusCode", "message"),
@@ -129,16 +129,16 @@ _FIELDS: Mapping[Service, tuple[str, ...]] = {
 
 
 def _own_words(service: Service, data: Any) -> Mapping[str, Any] | None:
-    """An error's body, if it is the service's own; None for whatever somebody in between has written."""
+    """An error's body if the service itself wrote it; None if a gateway or a proxy did."""
     if not isinstance(data, dict):
         return None
-    if service == "ittybit" and isinstance(data.get("error"), dict):  # before its bare {kind, message}
+    if service == "ittybit" and isinstance(data.get("error"), dict):  # the form before {kind, message}
         return dict(data["error"])
     return data if all(field in data for field in _FIELDS.get(service, ())) else None
 
 
 def _parsed(answer: bytes) -> Any:
-    """Read JSON, and of its texts what a database can store: no NUL, and no half of a character that was cut in two."""
+    """Parse JSON and replace what PostgreSQL cannot store in a text: NUL, and half of a surrogate pair."""
     parsed = json.loads(answer, parse_constant=_refuse)
     return _storable(parsed) if _ESCAPED.search(answer) else parsed
 

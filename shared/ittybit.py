@@ -1,7 +1,7 @@
 """The client of ittybit's API: one interface, whichever generation answers.
 
-A generation has one adapter, which knows its paths and bodies: ``ittybit_automations`` and ``ittybit_jobs``. What is
-read of any answer is in ``ittybit_models``.
+Each generation has an adapter that knows its paths and bodies: ``ittybit_automations`` and ``ittybit_jobs``.
+``ittybit_models`` reads the answers of both.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from shared.settings import Settings
 
 Generation = Literal["automations", "jobs"]
 GENERATIONS: tuple[Generation, ...] = ("automations", "jobs")
-# What ittybit says of a path that it does not have.
+# The statuses by which ittybit says that it does not have a path.
 ABSENT = (404, 405, 410)
 
-# The generation that each address and key was found to speak, for as long as the process lives.
+# The generation found for each address and key, kept as long as the process lives.
 _spoken: dict[tuple[str, str], Generation] = {}
 
 
@@ -78,8 +78,8 @@ class Ittybit:
         Args:
             action: an automation, or a task. A result goes to its destination through the project's connection.
             source: the file's address.
-            mark: whose start this is; also its Idempotency-Key.
-            metadata: what ittybit is to keep with it, where a document says that it does.
+            mark: names the job or the person's call; also the Idempotency-Key.
+            metadata: kept with it by ittybit, where a document says so.
         """
         generation = self.generation
         try:
@@ -100,11 +100,11 @@ class Ittybit:
     def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
         """The ``ref`` of what an attempt started; None if it certainly started nothing.
 
-        The Idempotency-Key alone never decides: an ittybit that passes it over would start anew, and a source is signed
-        anew for each attempt, so that the key comes with another body, of which no document speaks.
+        Sending the Idempotency-Key again is not enough: an ittybit that ignores it would start once more. Each attempt
+        also signs the source anew, so the key would come with another body, and no document says what happens then.
 
-        Whoever looks walks through the same pages, fetched once from the first look on: what was started before this
-        was made is among them.
+        All searches of an invocation read the same pages, fetched once from the first search on. They contain all that
+        was started before this object was made.
 
         Args:
             action: the job's.
@@ -113,14 +113,14 @@ class Ittybit:
             now: a moment of this invocation by the same clock, to compare ittybit's with.
 
         Raises:
-            Undecided: there is more since then than can be looked through, and nothing of what was seen is ours.
-            Unanswered: among others, when it takes too long and may be quicker a little later.
+            Undecided: too much was started since then, and none of what was read is ours.
+            Unanswered: also when the search took too long and may be quicker later.
         """
         return self._adapters[self.generation].find(action, mark, since, now)
 
     @property
     def generation(self) -> Generation:
-        """What starts: ITTYBIT_API, or where that leaves it open, what answers; asked once per process."""
+        """The generation that starts work: ITTYBIT_API, or for ``auto`` the one that answers; asked once a process."""
         chosen = self._settings.ittybit_api
         if chosen != "auto":
             return chosen
@@ -131,10 +131,10 @@ class Ittybit:
             return _spoken.setdefault(self._whose, found)
 
     def speaks(self, generation: Generation) -> bool:
-        """Whether ittybit answers in this generation, by a question without consequences.
+        """Whether ittybit has this generation, asked by a GET.
 
         Raises:
-            ServiceError: what it says decides nothing.
+            ServiceError: its answer does not tell.
         """
         try:
             listed(self._api.call("GET", f"{generation}?limit=1", repeatable=True))

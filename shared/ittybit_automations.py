@@ -24,7 +24,7 @@ class Automations:
         self._newest_tasks = Once(api.pages("tasks", Work, order="desc"))
 
     def start(self, action: Action, source: str, mark: str, metadata: Mapping[str, str]) -> Work:
-        """Run the automation, make the task or the run. Documents name ``metadata`` for the last alone."""
+        """Run the automation, make the task or the run. The documents name ``metadata`` for a run alone."""
         if action.automation_id is not None:
             path = f"automations/{quote(action.automation_id, safe='')}/run"
             run = self._api.work("POST", path, {"url": source}, mark=mark)
@@ -49,9 +49,9 @@ class Automations:
         return {"kind": step.kind, "options": options, **following}
 
     def with_outputs(self, run: Work, id_: str) -> Work:
-        """A run that has succeeded, which shows its tasks in short: their outputs are with the tasks themselves.
+        """A succeeded run with its outputs. ittybit shows a run's tasks in short, and their outputs with each task.
 
-        Its results are not the source that was fetched for it, nor a second time what an upload wrote elsewhere.
+        The fetched source is no result, and an encode whose output was uploaded is one result, not two.
         """
         tasks = list(self._api.pages("tasks", Work, run_id=id_, order="asc"))
         uploaded = {task.parent_id for task in tasks if task.kind == "upload"}
@@ -67,6 +67,6 @@ class Automations:
         if action.task is not None:
             return f"tasks/{task.id}"
         if task.run_id is None:
-            # Bought it is: it must not be bought again because the answer does not name it.
+            # The run was started and costs money. It must not be started again because its id is unknown.
             raise Unanswered("ittybit", "the task that an earlier attempt started does not say its run")
         return f"runs/{task.run_id}"

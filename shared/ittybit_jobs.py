@@ -24,7 +24,7 @@ class Jobs:
         self._newest = Once(api.pages("jobs", Work, order="desc"))
 
     def start(self, action: Action, source: str, mark: str, metadata: Mapping[str, str]) -> Work:
-        """Make a job of the task. The key may meet its first start under way: then nothing is known yet."""
+        """Make a job of the task. A 409 says that a start with the same key is under way: its outcome is in doubt."""
         body = {"input": source, "metadata": {**metadata, "job": mark}, **self._pipeline(only_task(action))}
         try:
             return self._api.work("POST", "jobs", body, mark=mark)
@@ -34,11 +34,11 @@ class Jobs:
             raise Unanswered("ittybit", f"the start's key is taken: {error.message}", in_doubt=True) from None
 
     def _pipeline(self, task: Task) -> dict[str, Any]:
-        """The task's kind and options, and where its output goes through which connection."""
+        """The task's kind and options, its output and the connection that its output goes through."""
         said: dict[str, Any] = {"kind": task.kind, "options": task.options}
         if task.destination is None:
             return said
-        # Many files have a folder for their output.
+        # A kind that writes many files has a folder as its output.
         folder = task.destination.rpartition("/")[0] + "/"
         said["output"] = folder if task.kind == "adaptive_video" else task.destination
         match self._spelling:
@@ -57,10 +57,10 @@ class Jobs:
 
 
 def only_task(action: Action) -> Task:
-    """The task that an action comes to: what a job does is encode once, and upload the result.
+    """The action as one task: a job encodes once and uploads the result.
 
     Raises:
-        Unsupported: it comes to more, or to an automation.
+        Unsupported: the action is more than that, or an automation.
     """
     match action:
         case Action(automation_id=str()):

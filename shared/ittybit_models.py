@@ -1,7 +1,7 @@
 """What is read of ittybit's answers, whichever of its documents they follow.
 
 The public documents disagree on a ``data`` envelope, on ``input``/``inputs`` and ``output``/``outputs``, on an error as
-text or object, on the word for success and on the unit of time. Only what is needed is read; the rest is passed over.
+text or object, on the word for success and on the unit of time. Only the fields that are needed are read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Fault(BaseModel):
 
 
 class Connection(BaseModel):
-    """The S3 keys of a project as ittybit keeps them. The secret may be echoed: it is read to compare, never shown."""
+    """A project's S3 keys as ittybit keeps them. ittybit may echo the secret: it is compared, and never shown."""
 
     id: str
     name: str = ""
@@ -40,7 +40,7 @@ class Connection(BaseModel):
 
 
 class Task(BaseModel):
-    """A task to make: without a destination its result stays at ittybit."""
+    """A task to make. Without a destination its result stays at ittybit."""
 
     kind: str
     options: dict[str, Any] = {}
@@ -48,7 +48,7 @@ class Task(BaseModel):
 
 
 class Step(BaseModel):
-    """A task of a run; those in ``next`` work on its output."""
+    """A task of a run; the steps in ``next`` work on its output."""
 
     kind: str
     options: dict[str, Any] = {}
@@ -56,13 +56,13 @@ class Step(BaseModel):
 
 
 class Run(BaseModel):
-    """A workflow of one's own: what is done with the object, step by step."""
+    """A workflow of the user's own, step by step."""
 
     tasks: list[Step]
 
 
 class Action(BaseModel):
-    """What to do with an object: run an automation, make a task, or run a workflow of one's own."""
+    """What to do with an object: run an automation, make a task, or run a workflow of the user's own."""
 
     automation_id: str | None = None
     task: Task | None = None
@@ -102,7 +102,7 @@ class Work(BaseModel):
 
     @property
     def shown(self) -> dict[str, dict[str, str]]:
-        """What a person who started it is told: what it is, its id and status."""
+        """What the person who started it is told: its resource, id and status."""
         return {self.ref.partition("s/")[0]: {"id": self.id, "status": self.status}}
 
     def carries(self, mark: str) -> bool:
@@ -135,7 +135,7 @@ class Work(BaseModel):
     @field_validator("progress", mode="before")
     @classmethod
     def _percent_or_nothing(cls, value: Any) -> Any:
-        # Rounded: the ledger has no place for the smallest numbers that JSON knows.
+        # Rounded: the ledger cannot store the smallest numbers that JSON can hold.
         return round(value, 3) if isinstance(value, (int, float)) and 0 <= value <= 100 else None
 
     @field_validator("error", mode="before")
@@ -146,7 +146,7 @@ class Work(BaseModel):
 
     @model_validator(mode="after")
     def _progress_of_its_tasks(self) -> Work:
-        # A job shows none of its own, and one whose progress stands still for a day counts as stuck.
+        # A job shows no progress of its own. A job whose progress does not change for a day counts as stuck.
         if self.progress is None and self.tasks:
             done = [100 if task.state == "succeeded" else task.progress or 0 for task in self.tasks]
             self.progress = round(sum(done) / len(done), 3)
@@ -161,7 +161,7 @@ class Work(BaseModel):
 
 def _addresses(data: dict[str, Any], *fields: str) -> tuple[str, ...]:
     """Every address under the fields, each of which is text, an object with a ``url``, or a list of either."""
-    found: dict[str, None] = {}  # in their order; a list would be looked through for each
+    found: dict[str, None] = {}  # an ordered set
     for field in fields:
         value = data.get(field)
         for item in value if isinstance(value, list) else [value]:

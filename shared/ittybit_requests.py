@@ -18,12 +18,12 @@ from shared.ittybit_models import Work, bare
 from shared.settings import Settings
 
 PAGE = 100
-# Looking for a start goes back this many pages at the most: at twenty starts a second, forty minutes. Mostly it is the
-# deadline that ends it sooner.
+# A search for a start reads at most this many pages: forty minutes at twenty starts a second. Mostly the deadline ends
+# it sooner.
 MAX_PAGES = 500
-# A list that takes longer than an invocation has is looked through again later, until the doubt is so old.
+# A search that ran out of time is repeated later, until the doubt is this old.
 LOOKED_AGAIN = timedelta(minutes=15)
-# How exactly two clocks are known to agree: by the answer's Date header, or where it has none.
+# How far two clocks may differ unnoticed: with a Date header in the answer, and without one.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
 
@@ -51,7 +51,7 @@ class Api:
         mark: str | None = None,
         repeatable: bool = False,
     ) -> Reply:
-        """Send one request. With a mark it is a start: the mark is its Idempotency-Key, wherever that is honoured."""
+        """Send one request. A mark is sent as the Idempotency-Key of a start, which ittybit may ignore."""
         headers = self._headers | ({"idempotency-key": mark} if mark else {})
         url = f"{self._url}/{path}"
         reply = send("ittybit", method, url, deadline=self._deadline, headers=headers, body=body, repeatable=repeatable)
@@ -71,7 +71,7 @@ class Api:
             items = listed(reply)
             parsed = [read(shape, reply, item) for item in items]
             yield from parsed
-            # Only the older documents name the header: without it a full page may not be the last one.
+            # Only the older documents name the header. Without it, a full page may not be the last.
             is_more = reply.headers.get("has-more", str(len(items) >= PAGE)).lower() == "true"
             if not is_more or not items:
                 return
@@ -80,9 +80,9 @@ class Api:
                 raise Unanswered("ittybit", "a list that should go on begins again")
 
     def oldest(self, newest_first: Iterable[Work], mark: str, since: datetime, now: datetime) -> Work | None:
-        """What an attempt started: the oldest that carries the mark and was made since; None if certainly nothing.
+        """The oldest work that carries the mark and was made since then; None if there certainly is none.
 
-        ``newest_first`` is all work, from a list that ``Once`` keeps; ``Ittybit.find`` says the rest.
+        ``newest_first`` is all work, from a list that ``Once`` keeps; ``Ittybit.find`` describes the rest.
         """
         found = None
         for seen, work in enumerate(newest_first):
@@ -102,9 +102,9 @@ class Api:
 
 
 class Once(Iterable[Shape]):
-    """What an iterator yields, from the beginning to any number of threads, each item fetched once.
+    """An iterator's items, for any number of threads: each reads them from the beginning, and each is fetched once.
 
-    What it raises, it raises to all who come there: nobody takes what is unknown for the end.
+    An error is raised to every thread that reaches it: none takes it for the end of the list.
     """
 
     def __init__(self, items: Iterator[Shape]) -> None:
@@ -119,7 +119,7 @@ class Once(Iterable[Shape]):
                 if place == len(self._seen) and self._end is None:
                     try:
                         self._seen.append(next(self._items))
-                    except Exception as end:  # noqa: BLE001 - it is raised again, to each
+                    except Exception as end:  # noqa: BLE001 - raised again to each reader
                         self._end = end
                 if place == len(self._seen):
                     break
@@ -137,7 +137,7 @@ def listed(reply: Reply) -> list[Any]:
 
 
 def read(shape: type[Shape], reply: Reply, item: Any = None) -> Shape:
-    """Read what is needed of one object. A start that was accepted but cannot be read is in doubt."""
+    """Read the needed fields of one object. A start whose answer cannot be read is in doubt."""
     try:
         return shape.model_validate(bare(reply.data) if item is None else item)
     except ValidationError:

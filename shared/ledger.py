@@ -17,7 +17,7 @@ FunctionName = Literal["on-upload", "push-back"]
 
 
 class Outcome(BaseModel):
-    """What an attempt came to."""
+    """The outcome of an attempt."""
 
     outcome: Literal["started", "succeeded", "failed", "skipped", "retry", "hold", "undecided", "deleted"]
     ittybit_id: str | None = None
@@ -30,10 +30,10 @@ class Outcome(BaseModel):
 
 
 class Lease(BaseModel):
-    """A claimed job: nobody else has it while the lease lasts.
+    """A claimed job: nobody else gets it while the lease lasts.
 
     Attributes:
-        attempt: the claim's number; a report says which one it is of.
+        attempt: the claim's number, which its report repeats.
     """
 
     job: UUID
@@ -46,10 +46,10 @@ class Start(Lease):
 
     Attributes:
         mark: goes into the source's address, and is the Idempotency-Key.
-        look_since: set when an attempt since then may have started it already: look first.
+        look_since: set when an attempt since then may have started the job: search before starting it.
         now: when it was claimed, by the same clock.
-        otherwise: set when it is only to be looked for.
-        version: which content of the object's, where storage says it.
+        otherwise: set when the job must not be started: the outcome where the search finds nothing.
+        version: the object's content, where Storage names it.
         public: whether the bucket is public.
     """
 
@@ -66,12 +66,12 @@ class Start(Lease):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What ittybit is told of the object."""
+        """What ittybit is told about the object."""
         return {"bucket": self.bucket, "name": self.name, **({"version": self.version} if self.version else {})}
 
 
 class Check(Lease):
-    """See how far the job's run or task is."""
+    """Ask ittybit how far the job's run or task is."""
 
     step: Literal["check"]
     ittybit_id: str
@@ -88,7 +88,7 @@ class Delete(Lease):
     """Delete results of the job: its object was deleted, and its rule says ``delete_results``.
 
     Attributes:
-        results: as many as one lease is for. Each was what ittybit wrote when they were claimed.
+        results: as many as one lease covers. When they were claimed, each still was what ittybit had written.
     """
 
     step: Literal["delete"]
@@ -99,11 +99,11 @@ Step = Start | Check | Delete
 
 
 class Report(Outcome, Lease):
-    """An outcome, and the attempt that it is of."""
+    """An attempt and its outcome."""
 
     @classmethod
     def of(cls, lease: Lease, outcome: Outcome) -> Report:
-        """Say which attempt came to this."""
+        """Join the attempt and its outcome."""
         return cls(job=lease.job, generation=lease.generation, attempt=lease.attempt, **outcome.model_dump())
 
 
@@ -114,9 +114,10 @@ class _Claimed(BaseModel):
 def claim(
     settings: Settings, function: FunctionName, jobs: int, reports: Sequence[Report], deadline: Deadline
 ) -> list[Step]:
-    """Lease up to ``jobs`` due jobs of a function, 1 to 100, once the reports are applied.
+    """Apply the reports, then lease up to ``jobs`` due jobs of a function, 1 to 100.
 
-    Not repeated when the answer is lost: jobs may have been leased. Their leases end, and the next attempts look.
+    A claim whose answer is lost is not repeated: it may have leased jobs. Their leases end, and the next attempts look
+    for what was started.
 
     Raises:
         ServiceError: the ledger did not answer, or belongs to another project.
@@ -135,7 +136,7 @@ def claim(
 
 
 def report(settings: Settings, reports: Sequence[Report], deadline: Deadline) -> None:
-    """Record what attempts came to; the same report twice counts once. Wakes the function if more is due.
+    """Record outcomes; a report sent twice counts once. The ledger wakes the function if more is due.
 
     Raises:
         ServiceError: the ledger did not answer.

@@ -1,4 +1,4 @@
-"""Stored objects: which keys there are, and the https addresses that ittybit reads them from."""
+"""Stored objects: which keys are valid, which addresses ittybit reads them from, and how they are deleted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.errors import Error, ServiceError, Skipped, Unanswered
 from shared.http import Deadline, send
 from shared.settings import S3_BUCKET, Settings, check_s3_bucket
 
-# How long a signed address lasts: it must outlive ittybit's queue.
+# Seconds that a signed address lasts. ittybit may fetch the source long after the start.
 SIGNED_SECONDS = 24 * 3600
 
 # What storage-api accepts in a key (isValidKey); everything else it refuses with 400 InvalidKey.
@@ -54,7 +54,7 @@ def check_destination(destination: str) -> str:
     return destination
 
 
-# The patterns say the same to a reader of the OpenAPI document.
+# The same rules as patterns, for the OpenAPI document.
 _UNCLIMBING = r"(?!(.*/)?\.\.?(/|$))"
 _A_KEY = f"{_UNCLIMBING}{_IN_A_KEY}{{1,1024}}"
 _A_BUCKET = f"{_UNCLIMBING}{_IN_A_PART}{{1,100}}"
@@ -68,7 +68,7 @@ Destination = Annotated[
 
 
 def _finite(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what pydantic reads as JSON and ittybit would not: NaN and the infinities, wherever in it they are."""
+    """Refuse NaN and the infinities at any depth: pydantic reads them, and they are not JSON."""
     json.dumps(options, allow_nan=False)
     return options
 
@@ -78,13 +78,13 @@ Options = Annotated[dict[str, Any], AfterValidator(_finite)]
 
 
 class Request(BaseModel):
-    """A person's own request, or a part of one: exactly these fields, of exactly these types."""
+    """A person's request, or a part of one: exactly these fields, of exactly these types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class ObjectRequest(Request):
-    """A request that is about one object."""
+    """A request about one object."""
 
     bucket: Bucket
     name: ObjectKey
@@ -106,18 +106,18 @@ def _path(bucket: str, name: str) -> str:
 def public_address(public_url: str, bucket: str, name: str, mark: str) -> str:
     """The address of an object in a public bucket of the project at ``public_url``.
 
-    The mark says whose start it is; storage ignores it, and it gets past what a CDN has kept of an older version.
+    The mark names the start. Storage ignores it, and a CDN's copy of an older version is not served for it.
     """
     return f"{public_url}/storage/v1/object/public/{_path(bucket, name)}?job={mark}"
 
 
 def signed_address(settings: Settings, bucket: str, name: str, mark: str, deadline: Deadline) -> str:
-    """An address of an object in any bucket, as ``Sources`` makes them."""
+    """The signed address of one object in any bucket."""
     return Sources(settings, [(bucket, name)], deadline).address(bucket, name, mark)
 
 
 class Sources:
-    """Signed addresses of objects, good for 24 hours; the first thread that needs one has its whole bucket signed.
+    """Signed addresses of objects, valid for 24 hours. The first thread that needs one signs all objects of its bucket.
 
     The bulk endpoint signs the raw keys. The single one signs the request's path, which is wrong for a key with ``?``
     (recorded from storage-api v1.70.6).
@@ -134,7 +134,7 @@ class Sources:
         self._signed: dict[str, dict[str, str | Error]] = {}
 
     def address(self, bucket: str, name: str, mark: str) -> str:
-        """The address of one of the objects, with the mark of the start that reads it.
+        """The address of one of the objects, with the mark of its start.
 
         Raises:
             Skipped: there is no such object, no such bucket, or no address leads to it.
@@ -150,7 +150,7 @@ class Sources:
         return f"{self._settings.public_url}/storage/v1/object/sign/{path}?token={token}&job={mark}"
 
     def _sign(self, bucket: str, names: list[str]) -> dict[str, str | Error]:
-        """The token of each object, or why there is none."""
+        """Each object's token, or the error in its place."""
         try:
             answers = send(
                 "storage",
@@ -170,15 +170,15 @@ class Sources:
 
 
 def delete(settings: Settings, bucket: str, names: list[str], deadline: Deadline) -> None:
-    """Delete objects of a bucket, 1,000 at most. One that is not there is none to delete.
+    """Delete objects of a bucket, 1,000 at most. Storage passes over those that are not there.
 
-    Not repeated when the answer is lost: under a name that was deleted there may be another object by then.
+    A deletion whose answer is lost is not repeated: by then somebody may have stored another object under the name.
 
     Raises:
-        ServiceError: Storage did not do it, or none of it.
+        ServiceError: Storage failed, or deleted none of them.
     """
     url = f"{settings.supabase_url}/storage/v1/object/{quote(bucket, safe='')}"
-    body = {"prefixes": names}  # whole keys, whatever the field is called
+    body = {"prefixes": names}  # Storage takes them as whole keys
     answer = send(
         "storage", "DELETE", url, deadline=deadline, headers=settings.supabase_headers, body=body, repeatable=False
     )

@@ -1,4 +1,4 @@
-"""Keeps keys out of whatever is said: answers, log lines, the ledger's errors."""
+"""Keeps keys out of answers, log lines and the ledger's errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-# A signed address works for whoever reads it, until it expires.
+# Anybody who reads a signed address can use it until it expires.
 _TOKEN = re.compile(r"(?i)\b(token|x-amz-signature|x-amz-credential)=[^&\s\"']+")
 
 
@@ -16,9 +16,9 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         long = [secret for secret in secrets if len(secret) >= 8]
-        # In an address as well, where a secret with special characters looks otherwise.
+        # Special characters of a secret are quoted in an address.
         forms = {form for secret in long for form in (secret, quote(secret, safe=""))}
-        # The longest first, so that none is left half replaced by another that it contains.
+        # The longest first: a secret that contains another must not be replaced in part.
         self._secrets = sorted(forms, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
@@ -28,7 +28,7 @@ class Redactor:
         return _TOKEN.sub(r"\1=***", text)
 
     def within(self, said: Any) -> Any:
-        """Return the same without secrets in its texts: as JSON they would have other characters."""
+        """Return a value without secrets in its texts. In JSON their characters could be escaped, and not be found."""
         match said:
             case str():
                 return self(said)

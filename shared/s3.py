@@ -1,7 +1,7 @@
-"""The four S3 requests that try a pair of keys: each sent once, within its deadline, to the endpoint and nowhere else.
+"""The four S3 requests that try a pair of keys. Each is sent once, before the deadline, and to the endpoint alone.
 
-This is the only module that knows obstore, which left alone takes AWS_… variables and proxies from the environment,
-follows redirects, and repeats for three minutes.
+This is the only module that knows obstore. By default obstore takes AWS_… variables and proxies from the environment,
+follows redirects, and retries for three minutes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from shared.http import USER_AGENT, Deadline
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Credential
 
-# The proxy for every host but the endpoint's, so that a redirect ends there: nobody can listen on port 0.
+# The proxy for every host but the endpoint's. Nobody can listen on port 0, so a redirect to another host fails.
 _NOWHERE = "127.0.0.1:0"
 _REFUSED = re.compile(r"status code: (\d{3})[^:]*: (.*?)(?:\n\nDebug source:|\Z)", re.DOTALL)
 _CODES = (re.compile(r'(?:<Code>|"code"\s*:\s*")(\w{1,60})[<"]'), re.compile(r'"error"\s*:\s*"(\w{1,60})"'))
 _MESSAGE = re.compile(r'(?:<Message>|"message"\s*:\s*")([^<"]+)')
-# What obstore's account of a failure holds, in the order of looking; what is in none of them broke off half-way.
+# A part of obstore's message, and the kind, the words and the doubt that it stands for. The first that fits counts.
 _CAUSES = (
     (f"{_NOWHERE},", "redirect", "it redirects to another host", False),
     ("without LOCATION", "redirect", "it redirects", False),
@@ -97,14 +97,14 @@ class Bucket:
         if left == 0:
             raise Unanswered("s3", "no time was left to ask", kind="time_out")
         try:
-            # A new client for each request: its time-out is fixed, and there is less time left for each.
+            # A new client for each request: a client's time-out is fixed, and each request has less time left.
             return request(_store(self.keys, self.name, timedelta(seconds=left)))
         except (BaseError, OSError, ValueError) as error:
             raise _failure(str(error)) from None
 
 
 def _store(keys: Keys, bucket: str, time: timedelta) -> S3Store:
-    """The client, told all that obstore would otherwise take from the environment."""
+    """The client, with a value for everything that obstore would otherwise take from the environment."""
     parts = urlsplit(keys.endpoint)
     client: ClientConfig = {
         "allow_http": parts.scheme == "http",
@@ -115,7 +115,7 @@ def _store(keys: Keys, bucket: str, time: timedelta) -> S3Store:
         "proxy_excludes": parts.hostname or "",
     }
     if parts.scheme == "https":
-        # The roots that shared/transport.py trusts: a slim image has none of its own.
+        # The roots that shared/transport.py trusts; a slim image has none.
         client["root_certificate"] = Path(certifi.where()).read_bytes()
 
     def credential() -> S3Credential:
@@ -141,13 +141,13 @@ def _store(keys: Keys, bucket: str, time: timedelta) -> S3Store:
         },
         client_options=client,
         retry_config={"max_retries": 0, "retry_timeout": time},
-        # Not as two more of the above: a session token of the environment would come along.
+        # Keys in ``config`` would be joined by a session token of the environment.
         credential_provider=credential,
     )
 
 
 def _failure(account: str) -> Answered | Unanswered:
-    """Make an error of what obstore says, which is all that it gives (0.12.1; the tests hold it to these words)."""
+    """Make an error of obstore's message: it gives nothing else (0.12.1; the tests check these words)."""
     if refused := _REFUSED.search(account):
         status, body = int(refused[1]), refused[2]
         code = next((found[1] for code in _CODES if (found := code.search(body))), None)

@@ -1,4 +1,4 @@
-"""Whether S3 keys open the project's buckets: list, write, read back and delete a probe, and say what is wrong."""
+"""Try S3 keys on the project's buckets: list, write, read back and delete a probe, and say what is wrong."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from shared.errors import Answered, ServiceError
 from shared.http import Deadline
 from shared.s3 import Bucket, Keys
 
-# What lies here starts nothing: the database's triggers and plain mode pass it over.
+# Objects in this folder start nothing: the database's triggers and plain mode skip them.
 FOLDER = ".ittybit/"
-# Kept back from the deadline, so that whatever became of the rest there is time to delete the probe.
+# Kept back from the deadline for deleting the probe, however the other requests ended.
 DELETING_SECONDS = 1.5
-# A bucket may allow some types only. Results are of these.
+# A bucket may allow only some types. Results have these.
 _MIMETYPES = ("video/mp4", "image/jpeg", "audio/mpeg")
 
 Field = Literal["endpoint", "region", "access_key_id", "secret_access_key", "buckets"]
@@ -60,9 +60,9 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        field: what to mend.
-        detail: what is wrong with it and how to mend it, for a person; never a key.
-        passing: whether it may be in order a moment later.
+        field: what to fix.
+        detail: what is wrong with it and how to fix it, for a person; never a key.
+        passing: whether it may be fixed by itself a moment later.
     """
 
     field: Field
@@ -76,22 +76,22 @@ class Finding:
 
 
 def probe(keys: Keys, buckets: Sequence[str], deadline: Deadline) -> list[Finding]:
-    """Try the keys and return what is wrong; nothing is raised, and nothing found means that they work.
+    """Try the keys and return what is wrong; an empty list means that they work. Nothing is raised.
 
-    Each bucket gets a probe of some 50 bytes under ``.ittybit/``, all at once, and loses it again. Without buckets
-    only a listing is tried, of a bucket that does not exist: the keys are checked before a bucket is looked for.
+    A probe of some 50 bytes is written under ``.ittybit/`` in each bucket, in all at once, and deleted again. Without
+    buckets, one that does not exist is listed: Storage checks the keys before it looks for the bucket.
 
     Args:
-        keys: what is tried; its secret is never in a finding.
+        keys: their secret is never in a finding.
         buckets: their ids, each once.
-        deadline: by when all is over, the deletion included.
+        deadline: the deletion included.
     """
     name = f"probe-{uuid.uuid4().hex}"
     if not buckets:
         return _looked(Bucket(keys, name, deadline))
     with ThreadPoolExecutor(min(32, len(buckets))) as pool:
         found = pool.map(lambda bucket: _probed(Bucket(keys, bucket, deadline), FOLDER + name), buckets)
-        # What is wrong with the keys is wrong in every bucket: once is enough.
+        # Wrong keys are wrong in every bucket. One finding is enough.
         return list(dict.fromkeys(finding for findings in found for finding in findings))
 
 
@@ -104,7 +104,7 @@ def _looked(missing: Bucket) -> list[Finding]:
 
 
 def _probed(bucket: Bucket, key: str) -> list[Finding]:
-    """Take the steps up to the first that fails; a probe that was, or may have been, written is deleted in any case."""
+    """Take the steps up to the first that fails. A probe that was or may have been written is always deleted."""
     asked = replace(bucket, deadline=bucket.deadline.reserving(DELETING_SECONDS))
     try:
         asked.look(FOLDER)
@@ -152,7 +152,7 @@ def _delete(bucket: Bucket, key: str) -> list[Finding]:
 
 
 def _finding(error: ServiceError, bucket: str | None = None) -> Finding:
-    """Put an error into words; those of S3 itself are not repeated, only its code."""
+    """Put an error into words. Of S3's own words only the code is repeated."""
     said = error.message if error.status is None else f"HTTP {error.status} {error.kind or ''}".rstrip()
     if known := _FINDINGS.get(error.status) or _FINDINGS.get(_kind(error)):
         return Finding(known[0], known[1].format(bucket=bucket, said=said))
@@ -163,7 +163,7 @@ def _finding(error: ServiceError, bucket: str | None = None) -> Finding:
 
 
 def _kind(error: ServiceError) -> str | None:
-    """The error's kind, with those told apart that share one."""
+    """The error's kind. Some different errors share one, and get a kind of their own here."""
     if error.kind == "AccessDenied" and error.message == "Invalid Region":
         return "InvalidRegion"
     if error.kind == "AccessDenied" and error.message == "Invalid Access Key":  # a self-hosted project says it so

@@ -1,4 +1,4 @@
-"""What the environment says, read once at start; whatever is missing or malformed is named in one message."""
+"""The environment's variables, read once at start. One message names all that are missing or malformed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-# Supabase takes more for a bucket's id than an S3 address may name.
+# Supabase allows more characters in a bucket's id than S3 does.
 S3_BUCKET = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 
@@ -30,7 +30,7 @@ def _origin(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_plain = bool(parts.hostname and re.fullmatch(r"[!-~]+", url) and parts.port != 0)
-    except ValueError:  # its message tells the value
+    except ValueError:  # its message contains the value
         is_plain = False
     if not is_plain or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("must be an address such as https://example.com")
@@ -64,7 +64,7 @@ def _is_hosted(host: str) -> bool:
 
 
 def _is_private(host: str) -> bool:
-    """Whether the host is known only here: this machine, a container beside it, a private network."""
+    """Whether only this network knows the host: this machine, a container beside it, a private address."""
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
@@ -107,7 +107,7 @@ def _prefix(prefix: str) -> str:
 
 
 def check_s3_bucket(bucket: str) -> str:
-    """Return a bucket's id that S3's addresses have a name for; raise ValueError otherwise."""
+    """Return a bucket's id that S3 can name; raise ValueError otherwise."""
     if not re.fullmatch(S3_BUCKET, bucket, re.ASCII):
         raise ValueError(f"cannot name bucket {bucket!r} in S3: letters, digits and ._- alone")
     return bucket
@@ -132,7 +132,7 @@ Prefixes = Annotated[tuple[Annotated[str, AfterValidator(_prefix)], ...], Before
 Buckets = Annotated[tuple[Annotated[str, AfterValidator(check_s3_bucket)], ...], BeforeValidator(_split)]
 
 
-# Said where `Settings.is_out_of_reach`.
+# The message for a project where `Settings.is_out_of_reach`.
 OUT_OF_REACH = (
     "ittybit cannot reach the project at its address, which is known on this network alone:"
     " set SUPABASE_PUBLIC_URL to the one that the internet reaches it at"
@@ -180,19 +180,19 @@ class Settings(BaseModel):
 
     @property
     def project_ref(self) -> str:
-        """The project's reference, or for another host its name and port: what a connection is named after."""
+        """The project's reference, or another host's name and port. Connections are named after it."""
         parts = urlsplit(self.supabase_url)
         host = parts.netloc.lower()
         return host.split(".")[0] if self.is_hosted else re.sub(r"[^a-z0-9]+", "-", host)
 
     @property
     def is_hosted(self) -> bool:
-        """Whether the project's address has its ref: a custom domain and a self-hosted project's have none."""
+        """Whether the project's address contains its reference. Custom domains and self-hosted projects have none."""
         return _is_hosted(urlsplit(self.supabase_url).hostname or "")
 
     @property
     def public_url(self) -> str:
-        """The project's address as ittybit knows it, for what it fetches and writes."""
+        """The project's address for ittybit, which fetches and writes there."""
         return self.supabase_public_url or self.supabase_url
 
     @property
@@ -212,7 +212,7 @@ class Settings(BaseModel):
 
     @property
     def supabase_headers(self) -> Mapping[str, str]:
-        """Authentication for Supabase: a new secret key goes into ``apikey`` alone, a legacy JWT into both headers."""
+        """Authentication at Supabase: a new secret key goes into ``apikey`` alone, a legacy JWT into both headers."""
         headers = {"apikey": self.supabase_secret_key}
         if not self.supabase_secret_key.startswith("sb_"):
             headers["authorization"] = f"Bearer {self.supabase_secret_key}"
@@ -220,7 +220,7 @@ class Settings(BaseModel):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Everything that must never be said."""
+        """Every secret, none of which may appear in a log or an answer."""
         optional = (self.functions_token, self.supabase_s3_secret_access_key)
         return (
             self.ittybit_api_key,
@@ -236,10 +236,10 @@ class Settings(BaseModel):
 
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings; an empty variable counts as absent.
+    """Read the settings. An empty variable counts as missing.
 
     Raises:
-        SystemExit: with one message that names all that is missing or malformed, and no value.
+        SystemExit: its message names all that is missing or malformed, and no value.
     """
     values: dict[str, Any] = {
         name: environment[name.upper()].strip()

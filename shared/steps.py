@@ -1,4 +1,4 @@
-"""A workflow of a person's own, in ittybit's words: tasks, and the uploads of what they make."""
+"""A workflow in ittybit's words, as a person sends it: tasks, and uploads of their outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_STEPS = 64
 
 
 class UploadOptions(objects.Request):
-    """Where an upload goes, through the project's connection where none is named."""
+    """Where an upload goes; through the project's connection if none is named."""
 
     url: objects.Destination
     connection_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")] | None = None
@@ -27,7 +27,7 @@ class Upload(objects.Request):
 
 
 class Encode(objects.Request):
-    """A task of any other kind, and those that work on its output."""
+    """A task of any other kind, and the steps that work on its output."""
 
     kind: Annotated[objects.Kind, Field(json_schema_extra={"not": {"const": "upload"}})]
     options: objects.Options = Field({})
@@ -59,7 +59,7 @@ Steps = Annotated[list[AnyStep], Field(min_length=1), AfterValidator(_not_too_ma
 
 
 def uploads(place: str, steps: Sequence[Upload | Encode]) -> Iterator[tuple[str, str]]:
-    """Each upload's field and destination."""
+    """Each upload's field in the request, and its destination."""
     for number, step in enumerate(steps):
         if isinstance(step, Upload):
             yield f"{place}.{number}.options.url", step.options.url

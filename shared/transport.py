@@ -1,11 +1,11 @@
-"""What ``shared.http`` sends with: connections that are kept, and on which nothing lasts longer than there is time.
+"""How ``shared.http`` sends: over kept connections, on which each step ends when no time is left.
 
-This is the only module that knows httpx, and it is imported when something is first sent: a call that is refused pays
-nothing for it. Of httpx it uses the transport, which is all that is wanted: a Client adds cookies, redirects and
-authentication, and takes another quarter of a request's processor time for them.
+This is the only module that knows httpx. It is imported at the first request, so a refused call does not pay for the
+import. It uses httpx's transport alone: a Client adds cookies, redirects and authentication, and takes another quarter
+of a request's processor time.
 
-httpx's own time-outs are for one read of a socket: headers that come a byte at a time, or interim answers without end,
-would keep it waiting for ever. So the sockets ask at each step how much time is left.
+httpx's time-outs hold for one read of a socket. A peer that sends its headers a byte at a time, or interim answers
+without end, would never exceed them. So each step on a socket asks how much time is left.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from shared.errors import Service, Unanswered
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 _tls = httpx.create_ssl_context(trust_env=False)
-# Transports that nobody uses, each with a connection to each host. The one used last goes first, so that a quiet
-# instance keeps few connections busy. A transport shared by all threads would look through all of its connections,
-# each beside each, at every request.
+# Free transports, each with a connection to each host. The one used last is taken first, so that a quiet instance uses
+# few connections. A transport that all threads share would compare all of its connections at every request.
 _idle: list[httpx.BaseTransport] = []
 _sending = threading.local()
 
@@ -40,9 +39,9 @@ def exchange(
     left: Callable[[], float],
     in_doubt: bool,
 ) -> tuple[int, Mapping[str, str], bytes]:
-    """Send one request, once, and return the answer, whatever it is: its status, headers in any case, and body.
+    """Send one request once, and return any answer: its status, its headers (names in any case) and its body.
 
-    Args are those of ``shared.http.send``, and how many seconds are ``left``.
+    The arguments are those of ``shared.http.send``, and ``left``, the seconds that are left.
 
     Raises:
         Unanswered: an address that cannot be called, no connection, no time left, a broken or too large answer.
@@ -58,7 +57,7 @@ def exchange(
     answer = bytearray()
     try:
         with _transport() as transport, contextlib.closing(transport.handle_request(request)) as response:
-            # As it comes: what was compressed although it should not be is not unpacked, however large it would become.
+            # Raw: an answer that is compressed although none was asked for is not unpacked, as it may become large.
             for chunk in response.iter_raw():
                 answer += chunk
                 if len(answer) > MAX_ANSWER_BYTES or left() == 0:
@@ -72,13 +71,13 @@ def exchange(
 
 @contextlib.contextmanager
 def _transport() -> Iterator[httpx.BaseTransport]:
-    """Give a transport that nobody else uses meanwhile."""
+    """Lend a transport to one thread."""
     try:
         transport = _idle.pop()
     except IndexError:
-        # Only the configured origins are connected to, not a proxy that the environment happens to name.
+        # Without trust_env, a proxy that the environment names is not used.
         made = httpx.HTTPTransport(verify=_tls, trust_env=False, limits=httpx.Limits(keepalive_expiry=30))
-        made._pool._network_backend = _Backend()  # noqa: SLF001 - httpx passes on none
+        made._pool._network_backend = _Backend()  # noqa: SLF001 - httpx has no argument for it
         transport = made
     try:
         yield transport
@@ -87,7 +86,7 @@ def _transport() -> Iterator[httpx.BaseTransport]:
 
 
 def _left(late: type[httpcore.TimeoutException]) -> float:
-    """Seconds left for what this thread is sending."""
+    """Seconds left for this thread's request."""
     seconds: float = _sending.left()
     if seconds <= 0:
         raise late("no time is left")
@@ -95,7 +94,7 @@ def _left(late: type[httpcore.TimeoutException]) -> float:
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Opens connections each of whose steps waits no longer than there is time, which is asked for at that step."""
+    """Opens connections whose every step waits no longer than there is time."""
 
     def connect_tcp(
         self,
@@ -118,7 +117,7 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, _left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # httpcore's stream would give each part that a slow reader takes a time-out of its own.
+        # httpcore's stream would give each part that a slow reader accepts a time-out of its own.
         socket, rest = self._stream.get_extra_info("socket"), memoryview(buffer)
         try:
             while rest:

@@ -1,9 +1,9 @@
 """The drain: claim due jobs, do the next step of each side by side, report, and again while something is due.
 
-A wake-up carries no job, so whoever sends it, however often, only makes a function look. Reports travel with the next
-claim, so a batch costs one round trip to the ledger.
+A wake-up carries no job: a function that gets one only looks for due jobs, so anybody may send any number of them.
+Reports travel with the next claim, so a batch costs one round trip to the ledger.
 
-One thread talks to the ledger. The steps run in a pool, and put what they come to into a queue.
+One thread talks to the ledger. The steps run in a pool of threads and put their outcomes into a queue.
 """
 
 from __future__ import annotations
@@ -25,28 +25,27 @@ from shared.ittybit import Ittybit
 from shared.ittybit_models import Work
 from shared.ledger import Check, Delete, FunctionName, Outcome, Report, Start, Step
 
-# Drains of a process at a time. Several, so that one whose ittybit is slow holds up no other.
+# Drains of a process at a time: a drain that waits for a slow ittybit does not hold up the next wake-up.
 DRAINS = 4
 # Steps of a drain at a time. Each waits for a service most of the time.
 THREADS = 64
-# A claim asks for so many jobs, and is made when as many threads are free: no lease is spent waiting.
+# Jobs of a claim. The drain claims when that many threads are free, so that no leased job waits for a thread.
 BATCH = 32
-# Kept back from the deadline, so that whatever the services do there is time to report it.
+# Kept back from the deadline for the report, however slow the services are.
 REPORTING_SECONDS = 2.0
-# So long after a claim was asked for, its deletions may still be sent. Later, somebody may have stored another object
-# under the name.
+# Deletions are sent within this time of their claim. Later, somebody may have stored another object under the name.
 DELETING_SECONDS = 3.0
-# A report waits so long for the others of its batch, when the next claim has nothing else to wait for.
+# When nothing more is due, a report waits this long for the others of its batch.
 GATHERING_SECONDS = 0.02
-# A report waits so long for a claim to travel with.
+# While more is due, a report waits this long for the next claim, to travel with it.
 WITHHOLDING_SECONDS = 0.5
 
-# The pools of the drains that there may be; the one used last goes first. Threads are made when they are needed.
+# One pool for each drain. The pool used last is taken first, and a pool makes its threads when it needs them.
 _pools = [ThreadPoolExecutor(THREADS, thread_name_prefix="job") for _ in range(DRAINS)]
 
 
 class WakeUp(BaseModel):
-    """There is work: sent by the database, a scheduler or a person."""
+    """There is work. The database, a scheduler or a person sends it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -61,7 +60,7 @@ def drain(function: FunctionName, call: Call) -> Answer:
         call: the invocation. Claims go on for ``DRAIN_SECONDS``; what they brought is done within the deadline.
 
     Raises:
-        ServiceError: the ledger could not be reached. What is leased is due again when its lease ends.
+        ServiceError: the ledger could not be reached. A leased job is due again when its lease ends.
     """
     try:
         pool = _pools.pop()
@@ -76,9 +75,9 @@ def drain(function: FunctionName, call: Call) -> Answer:
 
 
 class _Drain:
-    """One drain: how many steps are in flight, and what is known of others and not yet reported.
+    """One drain: its steps in flight, and its outcomes that are not reported yet.
 
-    ``_step`` and what it calls run in the pool; all else in the thread of the invocation.
+    ``_step`` and what it calls run in the pool; everything else runs in the invocation's thread.
     """
 
     def __init__(self, function: FunctionName, call: Call, pool: ThreadPoolExecutor) -> None:
@@ -94,12 +93,12 @@ class _Drain:
         self._counts: Counter[str] = Counter(claimed=0)
 
     def run(self) -> dict[str, int]:
-        """Claim until nothing is due or time is over, and see what is in flight to its end."""
+        """Claim until nothing is due or time is over; then wait for the steps in flight."""
         failure = None
         try:
             self._claim_what_is_due()
         except ServiceError as error:
-            # What is known may yet be reported: with a claim whose answer is lost it may have been, and counts once.
+            # Outcomes may still be reported. Those of a claim whose answer was lost may arrive twice, and count once.
             failure = error
         self._finish()
         if failure and not self._counts["claimed"]:
@@ -122,7 +121,7 @@ class _Drain:
                 self._report()
 
     def _finish(self) -> None:
-        # A step ends in its time, but for what no time-out reaches. That one's lease ends, and the next attempt looks.
+        # A step that no time-out ends is left alone. Its lease ends, and the next attempt looks for what it started.
         waiting = self._call.deadline.reserving(REPORTING_SECONDS / 2)
         while self._in_flight and waiting.left():
             self._gather(self._in_flight, min(waiting.left(), WITHHOLDING_SECONDS))
@@ -138,7 +137,7 @@ class _Drain:
         return THREADS - self._in_flight
 
     def _claim(self) -> bool:
-        """Claim a batch and begin its steps; whether more may be due."""
+        """Claim a batch and begin its steps. Returns whether more may be due."""
         deleting = Deadline(min(DELETING_SECONDS, self._working.left()))
         jobs = ledger.claim(self._call.settings, self._function, BATCH, self._known, self._working)
         self._known = []
@@ -156,7 +155,7 @@ class _Drain:
             self._known = []
 
     def _gather(self, enough: int, seconds: float) -> None:
-        """Take all that the steps came to; wait until that is enough, but no longer than so many seconds."""
+        """Take finished steps' outcomes from the queue: ``enough`` of them, or what has come after so many seconds."""
         waiting = Deadline(seconds)
         while self._in_flight:
             try:
@@ -169,7 +168,7 @@ class _Drain:
                 self._counts[done.outcome] += 1
                 self._known.append(done)
             else:
-                # A fault of ours is not reported: the lease ends, and the next attempt looks for what was started.
+                # A fault of ours is not reported. The lease ends, and the next attempt looks for what was started.
                 job, error = done
                 self._counts["lost"] += 1
                 self._call.note(job=str(job.job), **fault(error))
@@ -185,7 +184,7 @@ class _Drain:
                 case Delete():
                     outcome = self._delete(job, deleting)
             self._done.put(Report.of(job, outcome))
-        except Exception as error:  # noqa: BLE001 - whatever happens, the drain hears of it
+        except Exception as error:  # noqa: BLE001 - the drain must hear of every error
             self._done.put((job, error))
 
     def _start(self, start: Start, sources: objects.Sources) -> Outcome:
@@ -205,7 +204,7 @@ class _Drain:
             outcome = {"retry": "retry", "hold": "hold", "fail": "failed"}[error.effect]
             return self._failure(outcome, error, in_doubt=error.in_doubt)
         if work.state == "succeeded":
-            # The first check fetches the outputs as well.
+            # The first check fetches the outputs.
             return Outcome(outcome="started", ittybit_id=work.ref)
         return self._progress(work)
 
@@ -216,7 +215,7 @@ class _Drain:
         except Undecided as error:
             return self._failure("undecided", error, in_doubt=True)
         except ServiceError as error:
-            # Whatever is wrong with looking says nothing about the job.
+            # An error of the search says nothing about the job.
             return self._failure("hold" if error.effect == "hold" else "retry", error, in_doubt=True)
         return Outcome(outcome="started", ittybit_id=found) if found else None
 
@@ -230,7 +229,7 @@ class _Drain:
         return self._progress(work)
 
     def _delete(self, delete: Delete, deadline: Deadline) -> Outcome:
-        """Delete what the ledger has just seen to be ittybit's: soon, or not at all."""
+        """Delete results that the ledger has just found to be ittybit's, before the deadline or not at all."""
         buckets: dict[str, list[str]] = {}
         for result in delete.results:
             buckets.setdefault(result.bucket, []).append(result.name)
@@ -238,12 +237,12 @@ class _Drain:
             for bucket, names in buckets.items():
                 objects.delete(self._call.settings, bucket, names, deadline)
         except ServiceError as error:
-            # Whatever it says: only the ledger's own look at what is left ends this.
+            # No answer of Storage's ends the job: the ledger looks at what is left.
             return self._failure("retry", error)
         return Outcome(outcome="deleted")
 
     def _progress(self, work: Work) -> Outcome:
-        """What a run, task or job that exists comes to."""
+        """The outcome for a run, task or job that exists."""
         match work.state:
             case "succeeded":
                 return Outcome(outcome="succeeded", ittybit_id=work.ref, outputs=list(work.outputs))
@@ -255,7 +254,7 @@ class _Drain:
                 return Outcome(outcome="started", ittybit_id=work.ref, progress=work.progress)
 
     def _failure(self, outcome: str, error: ServiceError, **more: Any) -> Outcome:
-        """What a step comes to when a service did not do its part."""
+        """The outcome of a step whose service failed."""
         told = {"service": error.service, "status": error.status, **self._call.told(error.kind, error.message)}
         said = {"reason": error.reason, "error": told, "retry_after": error.retry_after}
         return Outcome.model_validate({"outcome": outcome, **said, **more})

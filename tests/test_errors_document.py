@@ -39,18 +39,18 @@ def test_every_request_that_is_not_taken() -> None:
     refused = {(call.arguments[0], call.arguments[1]) for call in said.calls("Refused")}
     told = rows("Requests that are not taken")
     assert refused <= told
-    [unproven] = [call.arguments for call in said.calls("__init__") if call.file == "authentication.py"]
+    [unauthenticated] = [call.arguments for call in said.calls("__init__") if call.file == "authentication.py"]
     # Whose detail is known here; the others pass one on.
     faults = {call.arguments[1] for call in said.calls("_details") if call.file == "edge.py"} - {"…", "…: …. …"}
-    assert {row for row in told if row[1] not in faults} - refused == {(unproven[0], unproven[1])}
+    assert {row for row in told if row[1] not in faults} - refused == {(unauthenticated[0], unauthenticated[1])}
     assert faults <= {detail for _, detail in told}
 
 
 def test_every_proof_that_fails() -> None:
-    reasons = {call.arguments[0] for call in said.calls("Unproven")} - {"…"}
+    reasons = {call.arguments[0] for call in said.calls("Unauthenticated")} - {"…"}
     source = (SHARED / "authentication.py").read_text()
     assert 'f"signature: {error}" if isinstance(error, WebhookVerificationError) else "malformed signature"' in source
-    assert set(messages("Proofs that fail")) == reasons | {"signature: …", "malformed signature"}
+    assert set(messages("Why authentication failed")) == reasons | {"signature: …", "malformed signature"}
 
 
 def test_every_field_that_is_wrong() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from shared.authentication import Unproven, check_signature
+from shared.authentication import Unauthenticated, check_signature
 from shared.settings import Settings, load
 from tests.functions.calling import NOWHERE, sign
 
@@ -31,7 +31,7 @@ def settings() -> Settings:
 def is_accepted(headers: dict[str, str], body: bytes) -> bool:
     try:
         check_signature(headers, body, settings())
-    except Unproven:
+    except Unauthenticated:
         return False
     return True
 
@@ -97,7 +97,7 @@ def test_one_right_signature_among_several_is_enough() -> None:
 def test_header_names_may_be_in_any_case_and_every_one_is_needed() -> None:
     headers = sign(SECRET, BODY)
     for name in headers:
-        with pytest.raises(Unproven, match="Sign the request"):
+        with pytest.raises(Unauthenticated, match="Sign the request"):
             check_signature({other: value for other, value in headers.items() if other != name}, BODY, settings())
 
 

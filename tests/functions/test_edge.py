@@ -216,7 +216,7 @@ def test_each_request_is_one_line_of_the_log_without_body_token_and_key(function
     assert [line["id"] for line in lines] == [answer.headers["X-Correlation-Id"] for answer in (asked, refused, got)]
     assert {line["severity"] for line in lines} == {"WARNING"}
     assert all(line["ms"] >= 0 for line in lines)
-    assert (lines[0]["proof"], lines[1]["reason"]) == ("bearer", "wrong bearer token")
+    assert (lines[0]["authentication"], lines[1]["reason"]) == ("bearer", "wrong bearer token")
     text = json.dumps(lines)
     told = [value for name, value in function.environment.items() if name.endswith(("KEY", "SECRET", "TOKEN"))]
     assert not [value for value in [*told, "business", "some-wrong-token"] if value in text]
