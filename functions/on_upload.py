@@ -1,4 +1,4 @@
-"""on-upload: an object was stored: run an ittybit automation on it, or make a task whose result stays at ittybit.
+"""on-upload: run an ittybit automation on a stored object, or make a task whose result stays at ittybit.
 
 Called by   the database (pg_net), people, schedulers; in plain mode a Dashboard webhook
 Auth        Standard Webhooks signature with FUNCTIONS_SECRET, or FUNCTIONS_TOKEN as a bearer token
@@ -78,7 +78,7 @@ def on_upload(body: worker.WakeUp | RunRequest | TaskRequest | database_webhook.
 
 
 def _start(bucket: str, name: str, action: Action, mark: str, call: Call, **metadata: str) -> Answer:
-    """Start an action that has no job in the ledger."""
+    """Start an action that has no job in the ledger; the mark is the start's Idempotency-Key."""
     call.note(bucket=bucket, name=name)
     source = objects.signed_address(call.settings, bucket, name, mark, call.deadline)
     ittybit = Ittybit(call.settings, call.deadline)

@@ -1,4 +1,4 @@
-"""push-back: make a task, or a run of several, whose output ittybit writes back into the bucket.
+"""push-back: make a task or a run whose outputs ittybit writes into a bucket, and delete outputs with their source.
 
 Called by   the database (pg_net), people, schedulers
 Auth        Standard Webhooks signature with FUNCTIONS_SECRET, or FUNCTIONS_TOKEN as a bearer token

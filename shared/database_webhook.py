@@ -1,4 +1,4 @@
-"""Plain mode: a Dashboard webhook on storage.objects calls on-upload, and no database side is installed.
+"""Plain mode: a Dashboard webhook on storage.objects calls on-upload; the migrations are not needed.
 
 The environment says what to watch. There is no ledger and no retry: a call that fails is lost.
 """

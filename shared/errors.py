@@ -3,7 +3,7 @@
 Error                  base of all below
 ├── Refused            the caller's request is wrong, and no service was called
 ├── Skipped            there is rightly nothing to do: the object is gone, or not to be processed
-└── ServiceError       a service we call did not do its part
+└── ServiceError       a service that we called failed
     ├── Answered       it answered with an error: status, kind and message are its own
     ├── Unanswered     there was no answer: never connected, timed out, cut off, unreadable
     ├── Undecided      its answers do not tell whether a start took effect
@@ -59,14 +59,14 @@ class Skipped(Error):
 
 
 class ServiceError(Error):
-    """A service did not do its part.
+    """A service that we called failed.
 
     Attributes:
         service: which one.
         message: what it said, or what happened to the call.
         status: its HTTP status, or None without an answer.
         kind: its own word for the error (ittybit's ``kind``, PostgREST's and Storage's ``code``), or None.
-        in_doubt: whether the call may have taken effect all the same.
+        in_doubt: whether the call may have taken effect although it failed.
         retry_after: seconds it asked us to wait, or None.
         effect: what becomes of the work: it is retried, fails, or is held until a person has fixed the cause.
         reason: the ledger's word for it, where the service's own words are not enough.
@@ -152,11 +152,11 @@ class Unanswered(ServiceError):
 
 
 class Undecided(ServiceError):
-    """Whether an earlier start took effect cannot be found out."""
+    """The service's answers do not tell whether an earlier start took effect."""
 
 
 class Unsupported(ServiceError):
-    """It cannot be done in the generation of ittybit's API that answers."""
+    """The generation of ittybit's API that answers cannot do it."""
 
     reason = "unsupported"
 

@@ -62,12 +62,13 @@ def send(
         deadline: the invocation's, or an earlier one.
         headers: the service's authentication.
         body: sent as JSON.
-        repeatable: whether sending it twice has the effect of once. If not, it is retried only when it never arrived
-            or was turned away (429, 503); any other failure leaves the outcome in doubt.
+        repeatable: whether sending it twice has the same effect as sending it once. If not, it is retried only when it
+            never arrived or was turned away (429, 503); any other failure leaves the outcome in doubt.
 
     Raises:
         Answered: any status but 2xx.
-        Unanswered: no connection, no time left, a broken, too large or unreadable answer.
+        Unanswered: no connection, no time left, a broken, too large or unreadable answer, or a refusal that a gateway
+            sent in the service's place.
     """
     from shared import transport  # noqa: PLC0415 - importing httpx takes time, and a refused call needs none of it
 
@@ -102,7 +103,7 @@ def _reply(service: Service, status: int, headers: Mapping[str, str], body: byte
     words = _own_words(service, data)
     told = words or (data if isinstance(data, dict) else {})
     if service == "storage" and words and str(words["statusCode"]).isdecimal():
-        status = int(words["statusCode"])  # Storage says most errors as HTTP 400
+        status = int(words["statusCode"])  # Storage answers most errors with HTTP 400
     kind = told.get("kind") or told.get("code") or told.get("error")
     after = headers.get("retry-after", "")
     error = Answered(
@@ -119,7 +120,7 @@ def _reply(service: Service, status: int, headers: Mapping[str, str], body: byte
     raise error
 
 
-# The fields by which an error's body is known to be the service's own: ittybit's ``{kind, message}`` (changelog
+# A body with these fields is the service's own, not a gateway's: ittybit's ``{kind, message}`` (changelog
 # 2026-01-15), Storage's ``{statusCode, error, message}``, PostgREST's ``{code, message, details, hint}``.
 _FIELDS: Mapping[Service, tuple[str, ...]] = {
     "ittybit": ("kind", "message"),

@@ -23,7 +23,7 @@ PAGE = 100
 MAX_PAGES = 500
 # A search that ran out of time is repeated later, until the doubt is this old.
 LOOKED_AGAIN = timedelta(minutes=15)
-# How far two clocks may differ unnoticed: with a Date header in the answer, and without one.
+# How much a search allows for the difference of two clocks: with a Date header in the answer, and without one.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
 

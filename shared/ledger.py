@@ -47,8 +47,8 @@ class Start(Lease):
     Attributes:
         mark: goes into the source's address, and is the Idempotency-Key.
         look_since: set when an attempt since then may have started the job: search before starting it.
-        now: when it was claimed, by the same clock.
-        otherwise: set when the job must not be started: the outcome where the search finds nothing.
+        now: when it was claimed, by the ledger's clock as well.
+        otherwise: set when the job must not be started: the outcome to report if the search finds nothing.
         version: the object's content, where Storage names it.
         public: whether the bucket is public.
     """
@@ -116,8 +116,7 @@ def claim(
 ) -> list[Step]:
     """Apply the reports, then lease up to ``jobs`` due jobs of a function, 1 to 100.
 
-    A claim whose answer is lost is not repeated: it may have leased jobs. Their leases end, and the next attempts look
-    for what was started.
+    A claim whose answer is lost is not repeated: it may have leased jobs. Their leases end, and they are due again.
 
     Raises:
         ServiceError: the ledger did not answer, or belongs to another project.

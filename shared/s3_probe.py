@@ -152,7 +152,7 @@ def _delete(bucket: Bucket, key: str) -> list[Finding]:
 
 
 def _finding(error: ServiceError, bucket: str | None = None) -> Finding:
-    """Put an error into words. Of S3's own words only the code is repeated."""
+    """Put an error into words. They have S3's code and nothing else of its answer."""
     said = error.message if error.status is None else f"HTTP {error.status} {error.kind or ''}".rstrip()
     if known := _FINDINGS.get(error.status) or _FINDINGS.get(_kind(error)):
         return Finding(known[0], known[1].format(bucket=bucket, said=said))

@@ -1,7 +1,7 @@
-"""The drain: claim due jobs, do the next step of each side by side, report, and again while something is due.
+"""The drain: claim due jobs, do the next step of each side by side, report, and repeat while jobs are due.
 
-A wake-up carries no job: a function that gets one only looks for due jobs, so anybody may send any number of them.
-Reports travel with the next claim, so a batch costs one round trip to the ledger.
+A step is a start, a check or a deletion. A wake-up carries no job, so any number of them does no harm. Reports travel
+with the next claim, so a batch costs one round trip to the ledger.
 
 One thread talks to the ledger. The steps run in a pool of threads and put their outcomes into a queue.
 """
@@ -25,15 +25,15 @@ from shared.ittybit import Ittybit
 from shared.ittybit_models import Work
 from shared.ledger import Check, Delete, FunctionName, Outcome, Report, Start, Step
 
-# Drains of a process at a time: a drain that waits for a slow ittybit does not hold up the next wake-up.
+# How many drains a process runs at a time: while one waits for a slow ittybit, the next wake-up is served.
 DRAINS = 4
-# Steps of a drain at a time. Each waits for a service most of the time.
+# How many steps a drain does at a time. Each waits for a service most of the time.
 THREADS = 64
-# Jobs of a claim. The drain claims when that many threads are free, so that no leased job waits for a thread.
+# How many jobs a drain claims. It claims when that many threads are free, so that no leased job waits for a thread.
 BATCH = 32
-# Kept back from the deadline for the report, however slow the services are.
+# The services' calls end this long before the deadline, so that the report still gets through.
 REPORTING_SECONDS = 2.0
-# Deletions are sent within this time of their claim. Later, somebody may have stored another object under the name.
+# A deletion is sent within this time of its claim. Later, somebody may have stored another object under the name.
 DELETING_SECONDS = 3.0
 # When nothing more is due, a report waits this long for the others of its batch.
 GATHERING_SECONDS = 0.02
@@ -57,7 +57,7 @@ def drain(function: FunctionName, call: Call) -> Answer:
 
     Args:
         function: whose jobs are claimed.
-        call: the invocation. Claims go on for ``DRAIN_SECONDS``; what they brought is done within the deadline.
+        call: the invocation. The drain claims for ``DRAIN_SECONDS`` and does the claimed jobs within the deadline.
 
     Raises:
         ServiceError: the ledger could not be reached. A leased job is due again when its lease ends.
@@ -75,9 +75,11 @@ def drain(function: FunctionName, call: Call) -> Answer:
 
 
 class _Drain:
-    """One drain: its steps in flight, and its outcomes that are not reported yet.
+    """One drain.
 
-    ``_step`` and what it calls run in the pool; everything else runs in the invocation's thread.
+    ``_step`` and what it calls run in the pool; everything else runs in the invocation's thread. ``_in_flight`` counts
+    the steps in the pool, ``_done`` is the queue of their outcomes, and ``_known`` has the outcomes that are taken from
+    the queue and not reported yet.
     """
 
     def __init__(self, function: FunctionName, call: Call, pool: ThreadPoolExecutor) -> None:
@@ -98,7 +100,8 @@ class _Drain:
         try:
             self._claim_what_is_due()
         except ServiceError as error:
-            # Outcomes may still be reported. Those of a claim whose answer was lost may arrive twice, and count once.
+            # The outcomes so far are still reported. If only the claim's answer was lost, the ledger has them already,
+            # and counts them once.
             failure = error
         self._finish()
         if failure and not self._counts["claimed"]:
@@ -121,7 +124,7 @@ class _Drain:
                 self._report()
 
     def _finish(self) -> None:
-        # A step that no time-out ends is left alone. Its lease ends, and the next attempt looks for what it started.
+        # The drain does not wait for a step that hangs. Its lease ends, and the next attempt looks for what it started.
         waiting = self._call.deadline.reserving(REPORTING_SECONDS / 2)
         while self._in_flight and waiting.left():
             self._gather(self._in_flight, min(waiting.left(), WITHHOLDING_SECONDS))
@@ -209,7 +212,7 @@ class _Drain:
         return self._progress(work)
 
     def _look_for(self, start: Start, since: datetime) -> Outcome | None:
-        """Find what an earlier attempt may have started; None when it certainly started nothing."""
+        """Look for what an earlier attempt may have started; None when it certainly started nothing."""
         try:
             found = self._ittybit.find(start.action, start.mark, since, start.now)
         except Undecided as error:
@@ -229,7 +232,7 @@ class _Drain:
         return self._progress(work)
 
     def _delete(self, delete: Delete, deadline: Deadline) -> Outcome:
-        """Delete results that the ledger has just found to be ittybit's, before the deadline or not at all."""
+        """Delete results which the ledger has just checked are ittybit's, before the deadline or not at all."""
         buckets: dict[str, list[str]] = {}
         for result in delete.results:
             buckets.setdefault(result.bucket, []).append(result.name)
@@ -237,7 +240,7 @@ class _Drain:
             for bucket, names in buckets.items():
                 objects.delete(self._call.settings, bucket, names, deadline)
         except ServiceError as error:
-            # No answer of Storage's ends the job: the ledger looks at what is left.
+            # No error of Storage ends the job: the ledger looks at what is left.
             return self._failure("retry", error)
         return Outcome(outcome="deleted")
 
