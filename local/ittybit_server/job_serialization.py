@@ -22,6 +22,7 @@ class JobRenderer:
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
         self.answer = renderer.answer
+        self.answer_page = renderer.answer_page
 
     def status(self, job: Job) -> str:
         """A job's status, in this generation's words."""

@@ -62,7 +62,7 @@ def jobs(records: Records, renderer: JobRenderer, starting: Starting) -> Bluepri
 
         with records.lock:
             shown, headers = page(records.jobs, keep)
-            return renderer.answer([renderer.job(job) for job in shown], headers=headers)
+            return renderer.answer_page(shown, renderer.job, headers)
 
     @part.get("/jobs/<job_id>")
     def get_job(job_id: str) -> Response:

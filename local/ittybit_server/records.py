@@ -96,6 +96,11 @@ class Task:
     finished_at: float | None = None
     updated_at: float = field(default_factory=time.time)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it will not change any more."""
+        return self.status in ENDED
+
     def move(self, status: Status) -> None:
         """Go on to a state that is not the last."""
         self.status = status
@@ -113,8 +118,8 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether none of its tasks will move any more."""
-        return all(task.status in ENDED for task in self.tasks)
+        """Whether none of its tasks will change any more."""
+        return all(task.ended for task in self.tasks)
 
     @property
     def status(self) -> Status:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Response, jsonify, request
 
 from local.ittybit_server.records import Automation, Connection, File, Run, Task
+
+Work = TypeVar("Work", bound=Run | Task)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Renderer:
     def __init__(self, shapes: Shapes, results_origin: str | None) -> None:
         self.shapes = shapes
         self._origin = results_origin
+        self._ended: dict[tuple[str, str], str] = {}
 
     def answer(self, body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
         """A successful answer."""
@@ -49,6 +54,22 @@ class Renderer:
         response.status_code = status
         response.headers.update(headers or {})
         return response
+
+    def answer_page(
+        self, shown: Sequence[Work], render: Callable[[Work], dict[str, Any]], headers: dict[str, str]
+    ) -> Response:
+        """A page of a list. A search reads the same pages many times, so what has ended is rendered once."""
+        texts = ",".join(self._text(one, render) for one in shown)
+        body = f'{{"data":[{texts}]}}' if self.shapes.envelope else f"[{texts}]"
+        return Response(f"{body}\n", mimetype="application/json", headers=headers)
+
+    def _text(self, one: Work, render: Callable[[Work], dict[str, Any]]) -> str:
+        place = (self._results_origin(), one.id)
+        if (text := self._ended.get(place)) is None:
+            text = json.dumps(render(one), separators=(",", ":"))
+            if one.ended:
+                self._ended[place] = text
+        return text
 
     def connection(self, connection: Connection) -> dict[str, Any]:
         """A connection, its secret included, as the documents show it."""
@@ -120,8 +141,10 @@ class Renderer:
 
     def url(self, file: File) -> str:
         """A file's address."""
-        origin = (self._origin or request.host_url).rstrip("/")
-        return f"{origin}{file.url}" if file.url.startswith("/") else file.url
+        return f"{self._results_origin()}{file.url}" if file.url.startswith("/") else file.url
+
+    def _results_origin(self) -> str:
+        return (self._origin or request.host_url).rstrip("/")
 
     def _file(self, file: File) -> dict[str, Any]:
         codecs = {"video": file.media.video, "audio": file.media.audio}

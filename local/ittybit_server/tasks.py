@@ -45,7 +45,7 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
             # A run's tasks are a list of their own: among all tasks they would take ever longer to find.
             tasks = records.tasks if run_id is None else {task.id: task for task in run.tasks} if run else {}
             shown, headers = page(tasks, keep)
-            return renderer.answer([renderer.task(task) for task in shown], headers=headers)
+            return renderer.answer_page(shown, renderer.task, headers)
 
     @part.get("/tasks/<task_id>")
     def get_task(task_id: str) -> Response:
@@ -69,7 +69,7 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
         status = _filter("status", Status)
         with records.lock:
             shown, headers = page(records.runs, lambda run: status in {None, run.status})
-            return renderer.answer([renderer.run(run) for run in shown], headers=headers)
+            return renderer.answer_page(shown, renderer.run, headers)
 
     @part.get("/runs/<run_id>")
     def get_run(run_id: str) -> Response:

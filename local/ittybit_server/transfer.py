@@ -108,10 +108,16 @@ class Transfer:
             raise StoppedError
         extra = {"ContentType": mimetype(path.name) or "application/octet-stream"}
         with path.open("rb") as file:
-            _s3_call(
-                "The destination",
-                lambda: self._client(connection).upload_fileobj(file, *address, ExtraArgs=extra, Config=_ONE_THREAD),
-            )
+
+            def upload() -> None:
+                client = self._client(connection)
+                if path.stat().st_size < _ONE_THREAD.multipart_threshold:
+                    # The same request, without the machinery for several.
+                    client.put_object(Bucket=address.bucket, Key=address.key, Body=file, **extra)
+                else:
+                    client.upload_fileobj(file, *address, ExtraArgs=extra, Config=_ONE_THREAD)
+
+            _s3_call("The destination", upload)
 
     def _fetch_http(self, url: str, target: Path) -> None:
         with self._http.stream("GET", url) as response, target.open("wb") as file:

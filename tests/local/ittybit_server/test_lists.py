@@ -8,9 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local.ittybit_server import Ittybit
+from local.ittybit_server import Ittybit, Shapes
 from local.server import Server
-from tests.local.ittybit_server.stack import KEY
+from tests.local.ittybit_server.stack import KEY, Stack
+from tests.waiting import until
 
 URL = "https://example.com/a.mp4"
 
@@ -37,6 +38,33 @@ def task_id(http: httpx.Client, number: int) -> str:
     tasks = http.get("/tasks", params={"limit": 100, "order": "asc"}).json()
     found: str = tasks[number]["id"]
     return found
+
+
+@pytest.mark.parametrize("envelope", [False, True])
+@pytest.mark.parametrize("path", ["/tasks", "/runs", "/jobs"])
+def test_a_list_has_each_as_it_is_by_itself_and_not_as_it_was_before(
+    media: Path, tmp_path: Path, path: str, envelope: bool
+) -> None:
+    shapes = Shapes(envelope=envelope)
+    ittybit = Ittybit(api_key=KEY, directory=tmp_path, api="both", encode=False, workers=1, shapes=shapes)
+    with Stack(media, ittybit) as stack:
+        stack.source_faults.add("GET", "/files/clip.mp4", hang=1)
+        source, kind = stack.file("clip.mp4"), {"kind": "video"}
+        body = kind | ({"input": source} if path == "/jobs" else {"url": source})
+        stack.http.post(path, json={"tasks": [body]} if path == "/runs" else body).raise_for_status()
+
+        def told(host: str = "127.0.0.1") -> tuple[str, str]:
+            """The list, and what the list would be of the records by themselves."""
+            listed = stack.http.get(stack.origin.replace("127.0.0.1", host) + path)
+            (found,) = listed.json()["data"] if envelope else listed.json()
+            one = stack.http.get(f"{stack.origin.replace('127.0.0.1', host)}{path}/{found['id']}").text
+            return listed.text, one.replace('{"data":', '{"data":[')[:-2] + "]}\n" if envelope else f"[{one[:-1]}]\n"
+
+        assert "succeeded" not in told()[0]
+        until(lambda: "succeeded" in told()[0])
+        for host in ("127.0.0.1", "localhost"):
+            listed, alone = told(host)
+            assert listed == alone
 
 
 def test_twenty_at_first_the_newest_on_top(http: httpx.Client) -> None:
