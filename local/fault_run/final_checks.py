@@ -10,11 +10,9 @@ from local.fault_run.uploads import BUCKET
 from local.stack import Stack
 
 # As pg_cron runs them: the wake-up every 5 s, sweep and backfill every 10 s, the housekeeping once an hour.
-_HOUR: Final = (
-    ("select ittybit.wake_functions()", 720),
-    ("select ittybit.sweep_page(), ittybit.backfill_page()", 360),
-    ("select ittybit.tidy()", 1),
-)
+_WAKE_UPS: Final = 720
+_PAGES: Final = 360
+_ROUNDS: Final = "select rounds from ittybit.sweep"
 # Of everything that the ledger or the bucket has, what explain() does not give a reason for under every rule.
 _UNEXPLAINED: Final = """
 select o.name
@@ -31,11 +29,19 @@ order by o.name
 
 
 def idle_hour(stack: Stack) -> None:
-    """Make an hour of pg_cron's ticks at once."""
+    """Make an hour of pg_cron's ticks at once.
+
+    The sweep ends when it has looked through everything: another round would find the same.
+    """
     with psycopg.connect(stack.postgres.dsn("postgres"), autocommit=True) as connection:
-        for statement, times in _HOUR:
-            for _ in range(times):
-                connection.execute(statement)
+        for _ in range(_WAKE_UPS):
+            connection.execute("select ittybit.wake_functions()")
+        [(rounds,)] = connection.execute(_ROUNDS)
+        for _ in range(_PAGES):
+            connection.execute("select ittybit.sweep_page(), ittybit.backfill_page()")
+            if connection.execute(_ROUNDS).fetchall() >= [(rounds + 2,)]:
+                break
+        connection.execute("select ittybit.tidy()")
 
 
 def unexplained(stack: Stack) -> list[str]:

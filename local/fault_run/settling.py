@@ -11,11 +11,12 @@ not, as long as nobody can be about to start it:
   *all is at rest*: pg_net stopped, the functions ended, and neither ittybit nor the project with a request in hand.
   Whatever starts there were have then happened or never will, and the ledger looks for them first.
 
-Leases of checks that began in the last 15 s are left: who has them is at work. The probe of a hold is one job at a time
-whenever it comes, and is brought forward likewise. Wake-ups may come from anybody at any time: where there is work and
-none is under way, one is sent. The sweep, which pg_cron runs every ten seconds, is run more often. So the figures for a
-job that met faults near the end of the load are better than they would be by the clock: backoffs, leases and holds are
-up to an hour, a minute and five minutes there. Those that ended before are as measured.
+Leases of checks that began in the last 10 s are left: an invocation lasts 8 s, so who has them may be at work. The
+probe of a hold is one job at a time whenever it comes, and is brought forward likewise. Wake-ups may come from anybody
+at any time: where there is work and none is under way, one is sent. The sweep, which pg_cron runs every ten seconds, is
+run more often. So the figures for a job that met faults near the end of the load are better than they would be by the
+clock: backoffs, leases and holds are up to an hour, a minute and five minutes there. Those that ended before are as
+measured.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from (
   select id from ittybit.jobs
   where due_at > now()
     and case
-      when state = 'started' then claimed_at is null or claimed_at < now() - interval '15 seconds'
+      when state = 'started' then claimed_at is null or claimed_at < now() - interval '10 seconds'
       else claimed_at is null and in_doubt_since is null
     end
   for update skip locked
@@ -60,10 +61,10 @@ select rule, name, state, attempt, lost, claimed_at, in_doubt_since, due_at - no
 from ittybit.jobs where due_at is not null order by due_at limit 20
 """
 _EVERY: Final = 0.5  # seconds between two looks
-# Seconds without a change until all is brought to rest: soon with nothing left but starts in doubt; while others still
-# move only when they do not, for a batch takes its time, and to end the functions takes it from them.
+# Seconds without a change until all is brought to rest: soon with nothing left but starts in doubt; while there are
+# others only after an invocation's time, for a batch takes that long, and to end the functions takes it from them.
 _REST_AFTER: Final = 3.0
-_REST_AT_LAST: Final = 20.0
+_REST_AT_LAST: Final = 10.0
 
 
 class SettlingError(RuntimeError):
