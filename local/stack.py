@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+from flask import Blueprint
 
 from local import postgrest, realtime, storage_server
 from local.disk_space import check_disk_space
@@ -102,6 +103,19 @@ class Stack:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
+    def services(self, postgres: Postgres, stopping: contextlib.ExitStack) -> dict[str, Blueprint]:
+        """Return Storage and the Data API of the project, on this or another database, until ``stopping`` closes."""
+        storage = storage_server.create_blueprint(
+            connect=lambda: psycopg.connect(postgres.dsn("supabase_storage_admin")),
+            directory=self.directory / "objects",
+            jwt_secret=self.keys.jwt_secret,
+            s3=self.s3,
+        )
+        stopping.callback(storage.close)
+        rest = postgrest.create_blueprint(postgres)
+        stopping.callback(rest.close)
+        return {"/storage/v1": storage, "/rest/v1": rest}
+
     def check(self) -> None:
         """Return while the functions run; raise FunctionError when one has ended by itself."""
         for function in self.functions.values():
@@ -129,19 +143,11 @@ class Stack:
 
         self.keys = ProjectKeys.make()
         self.s3 = storage_server.S3Access({self.keys.s3_access_key_id: self.keys.s3_secret_access_key}, REGION)
-        storage = storage_server.create_blueprint(
-            connect=lambda: psycopg.connect(self.postgres.dsn("supabase_storage_admin")),
-            directory=self.directory / "objects",
-            jwt_secret=self.keys.jwt_secret,
-            s3=self.s3,
-        )
-        self._stopping.callback(storage.close)
-        rest = postgrest.create_blueprint(self.postgres)
-        self._stopping.callback(rest.close)
+        services = self.services(self.postgres, self._stopping)
         live = realtime.create_blueprint(self.postgres, self.keys)
         self._stopping.callback(live.close)
-        services = {"/storage/v1": storage, "/rest/v1": rest, "/realtime/v1": live}
-        self.supabase = Faults(create_app(self.keys, services), _words_of_supabase)
+        app = create_app(self.keys, {**services, "/realtime/v1": live})
+        self.supabase = Faults(app, _words_of_supabase)
         self.supabase_url = self._serve(self.supabase)
         say(f"Supabase  {self.supabase_url}")
 

@@ -1,4 +1,4 @@
-"""The fourth scenario: each part of the project breaks for a moment while objects are stored, overwritten and deleted.
+"""The fifth scenario: each part of the project breaks for a moment while objects are stored, overwritten and deleted.
 
 Storage must not notice: what fails or takes over 2 s then is harm like any other. What the broken triggers could not
 record is the sweep's to find once the part is mended, and must be processed like everything else.

@@ -14,7 +14,8 @@ from local.stack import Stack
 
 # Those that do jobs.
 WORKING: Final = ("on-upload", "push-back")
-_THREADS: Final = "8"
+# Of a function that runs here, at work at a time.
+THREADS: Final = "8"
 _TRIES: Final = 3
 _RESTING_SECONDS: Final = 30.0
 
@@ -33,7 +34,7 @@ class Host:
         host = cls(stack, disturb)
         try:
             stage()
-            environment = {**stack.environment, "THREADS": _THREADS}
+            environment = {**stack.environment, "THREADS": THREADS}
             for name in NAMES:
                 stack.functions[name] = FunctionProcess(name, environment, log=stack.directory / f"{name}.log")
             for name in NAMES:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from local.fault_run.broken_parts import Breakage
+from local.fault_run.database_copy import Beside
 from local.fault_run.function_outage import Absence
+from local.fault_run.lost_wake_ups import LostHour
 from local.fault_run.scheduled import Scheduled
 
 
@@ -26,9 +28,11 @@ class Report:
         harmed: Requests of the load that failed or took over 2 s although the database was up.
         settle_s: From the answer to an upload to the end of its last job, over all contents that were processed.
         http_calls: To the functions (by pg_net), to ittybit, and to the project by the functions.
+        beside: A copy of the database that was there for the whole load.
         absence: The second scenario.
-        scheduled: The third one.
-        breakage: The fourth one.
+        lost_hour: The third one.
+        scheduled: The fourth one.
+        breakage: The fifth one.
         idle_calls: Calls made in an hour of ticks after everything was done.
         unexplained: Objects, there or gone, for which ``ittybit.explain`` has no answer under some rule.
         load_s, whole_s: Seconds that the load and the whole run took.
@@ -47,7 +51,9 @@ class Report:
     self_started: int
     settle_s: Mapping[str, float]
     http_calls: Mapping[str, int]
+    beside: Beside
     absence: Absence
+    lost_hour: LostHour
     scheduled: Scheduled
     breakage: Breakage
     idle_calls: int
@@ -64,7 +70,9 @@ class Report:
             or self.lost
             or self.started_twice
             or self.self_started
+            or not self.beside.is_good
             or self.absence.processed < self.absence.jobs
+            or not self.lost_hour.is_good
             or self.scheduled.processed < self.scheduled.jobs
             or self.idle_calls
             or self.unexplained
@@ -87,9 +95,19 @@ class Report:
             ("settle, s", settle),
             ("HTTP calls", calls),
             (
+                "beside a copy of the database",
+                f"{self.beside.started} starts and {self.beside.changed} changes by {self.beside.wake_ups} wake-ups for"
+                f" its {self.beside.jobs} jobs, {self.beside.refused} claims refused",
+            ),
+            (
                 "away for 4 days",
                 f"{self.absence.processed} of {self.absence.jobs} jobs processed,"
                 f" {self.absence.out_of_turn} out of turn",
+            ),
+            (
+                "an hour of lost wake-ups",
+                f"{self.lost_hour.processed} of {self.lost_hour.jobs} jobs processed by {self.lost_hour.calls}"
+                f" wake-ups, after {self.lost_hour.lost} were lost",
             ),
             (
                 "with a scheduler alone",

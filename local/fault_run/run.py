@@ -14,11 +14,13 @@ from local.fault_injection import Request
 from local.fault_run import witness
 from local.fault_run.broken_parts import break_each
 from local.fault_run.chaos import Chaos
+from local.fault_run.database_copy import DatabaseCopy
 from local.fault_run.database_outages import Outages
 from local.fault_run.evidence import gather
 from local.fault_run.final_checks import idle_hour, unexplained
 from local.fault_run.function_outage import go_away_for_days
 from local.fault_run.host import Host
+from local.fault_run.lost_wake_ups import lose_wake_ups_for_an_hour
 from local.fault_run.plan import make_plan
 from local.fault_run.progress import Progress
 from local.fault_run.report import Report, percentiles
@@ -100,15 +102,20 @@ def run(
         load = Uploads(stack, plan, Outages(), progress.has_room)
         stopping.callback(load.stop)
         chaos = Chaos(stack, host, plan, wake_ups, load)
+        copy = DatabaseCopy.start(stack, host, load)
+        stopping.callback(copy.stop)
         load.start()
         load_s = _carry_out(load, chaos)
         say("no more faults; settling")
         settle(stack, host, seconds=120 + uploads / 5, say=say)
         ends = dict(stack.sql(_ENDS))
+        beside = copy.end()
 
         renamed = _rename_results(stack, load)
         absence = go_away_for_days(stack, host, load, uploads=max(20, min(uploads // 10, 300)), seconds=300, say=say)
-        scheduled = drive_by_schedule(stack, host, load, uploads=max(20, min(uploads // 20, 100)), seconds=120, say=say)
+        few = max(20, min(uploads // 20, 100))
+        lost_hour = lose_wake_ups_for_an_hour(stack, host, wake_ups, load, uploads=few, seconds=180, say=say)
+        scheduled = drive_by_schedule(stack, host, load, uploads=few, seconds=120, say=say)
         breakage = break_each(stack, host, load, uploads=max(2, min(uploads // 100, 50)), seconds=300, say=say)
         calls = _calls(wake_ups, to_ittybit, to_supabase)
         say("an hour passes in which nothing happens")
@@ -134,7 +141,9 @@ def run(
         self_started=len(found.self_started),
         settle_s=percentiles(_settled(load.stored_at, ends)),
         http_calls=calls,
+        beside=beside,
         absence=absence,
+        lost_hour=lost_hour,
         scheduled=scheduled,
         breakage=breakage,
         idle_calls=idle_calls,

@@ -1,4 +1,4 @@
-"""The third scenario: a project without pg_net and pg_cron, where another scheduler drives the functions.
+"""The fourth scenario: a project without pg_net and pg_cron, where another scheduler drives the functions.
 
 It is a loop that calls each function with the bearer token, whether there is work or not.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,6 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from local.postgres import Postgres
 from tests.database.playing import ANOTHER, Play
 from tests.database.project import ON_UPLOAD, PROJECT, PUSH_BACK, Project, report
 
@@ -36,14 +34,9 @@ def copied_elsewhere(database: Project) -> Iterator[Project]:
 
 
 @contextmanager
-def copied_files(database: Project, directory: Path) -> Iterator[Project]:
+def copied_files(database: Project, name: str) -> Iterator[Project]:
     """A server on a copy of the cluster's files, as a restored physical backup or an upgrade gives."""
-    server = database.postgres
-    copy = server._home / directory.name
-    command = [server._program("pg_basebackup"), "--pgdata", str(copy), "--dbname", server.dsn("supabase_admin")]
-    command += ["--checkpoint", "fast", "--wal-method", "fetch", "--no-sync"]
-    subprocess.run(command, check=True, capture_output=True, **server._as_user())
-    with Postgres.start(copy, binaries=server._binaries) as other:
+    with database.postgres.copy(name) as other:
         project = Project(other)
         yield project
         project.close()
@@ -98,7 +91,7 @@ def test_a_copy_of_the_files_is_claimed_by_the_project_that_it_was_made_from_alo
     original: Project, tmp_path: Path
 ) -> None:
     """An upgrade goes on by itself, what was under way being looked for; functions of another project do nothing."""
-    with copied_files(original, tmp_path) as copy:
+    with copied_files(original, tmp_path.name) as copy:
         with pytest.raises(psycopg.errors.RaiseException, match="was set up for"):
             copy.claim(project=ANOTHER)
         copy.pass_time(61)

@@ -30,6 +30,13 @@ def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
     assert {name: report[name] for name in zeros} == dict.fromkeys(zeros, 0)
     assert (report["uploads"], report["seed"], report["api"], report["idempotency"]) == (60, 1, api, "ignored")
     assert report["absence"]["processed"] == report["absence"]["jobs"] == 60
+    beside = report["beside"]
+    assert (beside["jobs"], beside["started"], beside["changed"]) == (60, 0, 0)
+    assert beside["wake_ups"] > beside["refused"] > 0
+    hour = report["lost_hour"]
+    assert hour["processed"] == hour["jobs"] == 60
+    assert hour["lost"] > 60
+    assert 0 < hour["calls"] < 60
     assert report["scheduled"]["processed"] == report["scheduled"]["jobs"] == 60
     assert report["breakage"]["parts"] == len(BREAKAGES)
     # Every part but Vault and pg_net keeps the triggers from recording; locked, they record again after the first wait.
