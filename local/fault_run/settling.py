@@ -97,7 +97,7 @@ def bring_probes_forward(stack: Stack) -> None:
 
 
 def _finish(stack: Stack, host: Host, deadline: float, say: Callable[[str], None]) -> None:
-    changed_at, former = time.monotonic(), (0, 0)
+    changed_at, former, rest_after = time.monotonic(), (0, 0), _REST_AFTER
     while True:
         [(left, in_doubt)] = stack.sql(_OPEN)
         if left == 0:
@@ -107,12 +107,13 @@ def _finish(stack: Stack, host: Host, deadline: float, say: Callable[[str], None
             jobs = "\n".join(map(str, stack.sql(_LEFT)))
             raise SettlingError(f"{left} jobs still have something to do:\n{jobs}")
         if (left, in_doubt) != former:
-            changed_at, former = now, (left, in_doubt)
-        if in_doubt and now > changed_at + (_REST_AFTER if left == in_doubt else _REST_AT_LAST):
+            changed_at, former, rest_after = now, (left, in_doubt), _REST_AFTER
+        if in_doubt and now > changed_at + (rest_after if left == in_doubt else _REST_AT_LAST):
             say(f"settling: {in_doubt} starts in doubt; all is brought to rest to end their leases")
             with host.at_rest():
                 stack.sql(_ALL)
-            changed_at = time.monotonic()
+            # What was started a moment ago may need that long for its first answer.
+            changed_at, rest_after = time.monotonic(), _REST_AT_LAST
         cut_idle_waits_short(stack)
         time.sleep(_EVERY)
 
