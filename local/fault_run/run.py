@@ -179,7 +179,7 @@ def _carry_out(load: Uploads, chaos: Chaos) -> float:
     deadline = time.monotonic() + _LAST_FAULTS_SECONDS
     while not chaos.is_over and time.monotonic() < deadline:
         chaos.finish()
-        time.sleep(0.05)
+        time.sleep(0.25)  # each look costs several connections
     chaos.end()
     return load_s
 
