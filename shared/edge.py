@@ -237,7 +237,7 @@ def _json(status: int, body: Mapping[str, Any]) -> flask.Response:
 
 def _log(function: str, status: int, call: Call, seconds: float) -> None:
     """Write the call's one line: JSON, as Cloud Logging and every collector reads it."""
-    severity = "ERROR" if "error" in call.noted else "WARNING" if status >= 400 else "INFO"
+    severity = "ERROR" if {"error", "faults"} & call.noted.keys() else "WARNING" if status >= 400 else "INFO"
     line = {
         "severity": severity,
         "message": f"{function} {status}",

@@ -17,6 +17,8 @@ from shared.settings import S3_BUCKET, Settings, check_s3_bucket
 
 # Seconds that a signed address lasts. ittybit may fetch the source long after the start.
 SIGNED_SECONDS = 24 * 3600
+# Why a job failed whose address Storage refused to sign: ittybit was never asked.
+NOT_SIGNED = "not_signed"
 
 # What storage-api accepts in a key (isValidKey); everything else it refuses with 400 InvalidKey.
 _IN_A_PART = r"[A-Za-z0-9_!.*'() &$@=;:+,?-]"
@@ -165,6 +167,7 @@ class Sources:
                 raise Unanswered("storage", "the answer to a signing is not a list of the addresses")
         except ServiceError as error:
             gone = Skipped("gone", f"There is no bucket {bucket!r}, or none of its objects.")
+            error.reason = NOT_SIGNED if error.effect == "fail" else None
             return dict.fromkeys(names, gone if error.status == 404 else error)
         return {name: _token(bucket, name, answer) for name, answer in zip(names, answers, strict=True)}
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,6 +40,8 @@ DELETING_SECONDS = 3.0
 GATHERING_SECONDS = 0.02
 # While more is due, a report waits this long for the next claim, to travel with it.
 WITHHOLDING_SECONDS = 0.5
+# How many lost jobs the log line names.
+NAMED = 10
 
 # One pool for each drain. The pool used last is taken first, and a pool makes its threads when it needs them.
 _pools = [ThreadPoolExecutor(THREADS, thread_name_prefix="job") for _ in range(DRAINS)]
@@ -77,9 +80,9 @@ def drain(function: FunctionName, call: Call) -> Answer:
 class _Drain:
     """One drain.
 
-    ``_step`` and what it calls run in the pool; everything else runs in the invocation's thread. ``_in_flight`` counts
-    the steps in the pool, ``_done`` is the queue of their outcomes, and ``_known`` has the outcomes that are taken from
-    the queue and not reported yet.
+    ``_step`` and what it calls run in the pool; everything else runs in the invocation's thread. ``_in_flight`` has
+    the jobs whose steps are in the pool, ``_done`` is the queue of their outcomes, and ``_unreported`` has the outcomes
+    that are taken from the queue and not reported yet.
     """
 
     def __init__(self, function: FunctionName, call: Call, pool: ThreadPoolExecutor) -> None:
@@ -89,10 +92,11 @@ class _Drain:
         self._claiming = Deadline(call.settings.drain_seconds)
         self._working = call.deadline.reserving(REPORTING_SECONDS)
         self._ittybit = Ittybit(call.settings, self._working)
-        self._in_flight = 0
+        self._in_flight: set[UUID] = set()
         self._done: queue.SimpleQueue[Report | tuple[Step, Exception]] = queue.SimpleQueue()
-        self._known: list[Report] = []
+        self._unreported: list[Report] = []
         self._counts: Counter[str] = Counter(claimed=0)
+        self._faults: list[dict[str, Any]] = []
 
     def run(self) -> dict[str, int]:
         """Claim until nothing is due or time is over; then wait for the steps in flight."""
@@ -110,12 +114,12 @@ class _Drain:
 
     def _claim_what_is_due(self) -> None:
         is_more = self._claim()
-        while is_more or self._in_flight or self._known:
+        while is_more or self._in_flight or self._unreported:
             if is_more:
                 self._gather(BATCH - self._room, min(self._claiming.left(), WITHHOLDING_SECONDS))
             else:
                 self._gather(1, self._claiming.left())
-                self._gather(self._in_flight, GATHERING_SECONDS)
+                self._gather(len(self._in_flight), GATHERING_SECONDS)
             if not self._claiming.left():
                 return
             if self._room >= BATCH:
@@ -127,25 +131,26 @@ class _Drain:
         # The drain does not wait for a step that hangs. Its lease ends, and the next attempt looks for what it started.
         waiting = self._call.deadline.reserving(REPORTING_SECONDS / 2)
         while self._in_flight and waiting.left():
-            self._gather(self._in_flight, min(waiting.left(), WITHHOLDING_SECONDS))
+            self._gather(len(self._in_flight), min(waiting.left(), WITHHOLDING_SECONDS))
             if self._in_flight:
                 with suppress(ServiceError):
                     self._report()
         if self._in_flight:
-            self._counts["lost"] += self._in_flight
+            self._counts["lost"] += len(self._in_flight)
+            self._call.note(unfinished=sorted(map(str, self._in_flight))[:NAMED])
         self._report()
 
     @property
     def _room(self) -> int:
-        return THREADS - self._in_flight
+        return THREADS - len(self._in_flight)
 
     def _claim(self) -> bool:
         """Claim a batch and begin its steps. Returns whether more may be due."""
         deleting = Deadline(min(DELETING_SECONDS, self._working.left()))
-        jobs = ledger.claim(self._call.settings, self._function, BATCH, self._known, self._working)
-        self._known = []
+        jobs = ledger.claim(self._call.settings, self._function, BATCH, self._unreported, self._working)
+        self._unreported = []
         self._counts["claimed"] += len(jobs)
-        self._in_flight += len(jobs)
+        self._in_flight.update(job.job for job in jobs)
         private = [(job.bucket, job.name) for job in jobs if isinstance(job, Start) and not job.public]
         sources = objects.Sources(self._call.settings, private, self._working)
         for job in jobs:
@@ -153,9 +158,9 @@ class _Drain:
         return len(jobs) >= BATCH
 
     def _report(self) -> None:
-        if self._known:
-            ledger.report(self._call.settings, self._known, self._call.deadline)
-            self._known = []
+        if self._unreported:
+            ledger.report(self._call.settings, self._unreported, self._call.deadline)
+            self._unreported = []
 
     def _gather(self, enough: int, seconds: float) -> None:
         """Take finished steps' outcomes from the queue: ``enough`` of them, or what has come after so many seconds."""
@@ -166,15 +171,17 @@ class _Drain:
             except queue.Empty:
                 return
             enough -= 1
-            self._in_flight -= 1
             if isinstance(done, Report):
+                self._in_flight.discard(done.job)
                 self._counts[done.outcome] += 1
-                self._known.append(done)
+                self._unreported.append(done)
             else:
                 # A fault of ours is not reported. The lease ends, and the next attempt looks for what was started.
                 job, error = done
+                self._in_flight.discard(job.job)
                 self._counts["lost"] += 1
-                self._call.note(job=str(job.job), **fault(error))
+                self._faults.append({"job": str(job.job), **fault(error)})
+                self._call.note(faults=self._faults[:NAMED])
 
     def _step(self, job: Step, sources: objects.Sources, deleting: Deadline) -> None:
         """Do a job's next step."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from local.functions import ROOT
-from shared import errors, s3_probe
+from shared import errors, objects, s3_probe
 from tests import documents, said
 
 SHARED = ROOT / "shared"
@@ -102,7 +102,11 @@ def test_every_reason_in_the_ledger() -> None:
     recorded, unrecorded = said.skips()
     skipped = {call.arguments[0] for call in said.calls("Skipped") if call.file == "objects.py"}
     assert "'also started as '" in said.MIGRATIONS
-    assert set(messages("Why it failed")) == said.failures() | {errors.Unsupported.reason, "also started as …"}
+    assert set(messages("Why it failed")) == said.failures() | {
+        errors.Unsupported.reason,
+        objects.NOT_SIGNED,
+        "also started as …",
+    }
     assert set(messages("Why it was skipped")) == recorded | skipped
     assert set(messages("Why it was skipped", table=1)) == unrecorded
     assert set(messages("What it waits for")) == said.waits()

@@ -104,6 +104,14 @@ def test_a_request_that_can_never_work_fails_with_ittybits_words(worker: Functio
     }  # fmt: skip
 
 
+def test_a_job_whose_address_storage_refuses_to_sign_does_not_blame_ittybit(worker: Function, job: Job) -> None:
+    said = {"statusCode": "400", "error": "InvalidRequest", "message": "No."}
+    job.project.stack.supabase.add("POST", "/storage/v1/object/sign/private", status=400, body=said)
+    assert worker.drain() == FAILED
+    assert (job["state"], job["reason"], job["error"]["service"]) == ("failed", "not_signed", "storage")
+    assert not job.starts
+
+
 def test_a_temporary_failure_is_retried_after_the_time_that_it_asks_for(worker: Function, job: Job, start: str) -> None:
     job.project.stack.ittybit_api.add("POST", start, times=9, status=503, headers={"Retry-After": "600"})
     assert worker.drain() == RETRY

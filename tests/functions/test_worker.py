@@ -148,8 +148,8 @@ def test_the_deadline_holds_whatever_hangs(
     until(lambda: all(job["attempt"] == 1 and job["due_at"] for job in due))
 
 
-def test_a_step_that_no_time_out_reaches_is_not_waited_for(
-    project: Project, on_upload: Function, monkeypatch: pytest.MonkeyPatch
+def test_a_step_that_no_time_out_reaches_is_not_waited_for_and_named_in_the_log(
+    project: Project, on_upload: Function, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
     monkeypatch.setattr("shared.edge.DEADLINE_SECONDS", 3.0)
     released = threading.Event()
@@ -166,6 +166,8 @@ def test_a_step_that_no_time_out_reaches_is_not_waited_for(
     try:
         assert on_upload.drain() == {"claimed": 3, "started": 2, "lost": 1}
         assert time.monotonic() - began < 3
+        [line] = logged()
+        assert line["unfinished"] == [due[1].id]
     finally:
         released.set()
     assert [job["state"] for job in due] == ["started", "queued", "started"]
@@ -181,16 +183,18 @@ def test_a_fault_of_ours_in_a_step_loses_no_other_job_and_is_in_the_log(
     begin = Ittybit.start
 
     def start(self: Ittybit, *arguments: Any, **metadata: Any) -> Any:
-        if "many/1" in arguments[1]:
+        if "many/0" not in arguments[1]:
             raise LookupError("what nobody may read")
         return begin(self, *arguments, **metadata)
 
     with monkeypatch.context() as patch:
         patch.setattr(Ittybit, "start", start)
-        assert on_upload.drain() == {"claimed": 3, "started": 2, "lost": 1}
+        assert on_upload.drain() == {"claimed": 3, "started": 1, "lost": 2}
     [line] = logged()
-    assert (line["severity"], line["error"], line["started"], line["lost"]) == ("ERROR", "LookupError", 2, 1)
-    assert line["job"] == due[1].id
+    assert (line["severity"], line["started"], line["lost"]) == ("ERROR", 1, 2)
+    assert {fault["job"]: fault["error"] for fault in line["faults"]} == dict.fromkeys(
+        (due[1].id, due[2].id), "LookupError"
+    )
     assert "nobody" not in str(line)
     assert due[1]["claimed_at"]
     due[1].now()
