@@ -12,7 +12,10 @@ from deploy.output import while_read
 from local.disk_space import DiskSpaceError, check_disk_space
 
 # In the order in which they run; each knows its rows.
-PROGRAMS = ("uploads", "burst", "warm", "end_to_end", "hanging", "claims", "ledger_writes", "cold_start", "backfill")
+PROGRAMS = (
+    *("uploads", "burst", "warm", "end_to_end", "hanging", "claims", "ledger_writes", "cold_start", "backfill"),
+    *("concurrency", "slow", "checks", "waiting"),
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

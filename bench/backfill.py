@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 from collections.abc import Callable
@@ -10,18 +9,13 @@ from typing import LiteralString
 
 import psutil
 
-from bench.database import BUCKET, METADATA, Database, database
+from bench.database import BUCKET, Database, database
 from bench.side_by_side import in_turns, ratio, seconds
 from bench.table import Row
 
 ROWS = (18,)
 _PLAN = "select * from ittybit.backfill('rule-0')"
 _COUNT = "select count(*) from storage.objects where bucket_id = 'media'"
-# As old as a backfill is for; in the order of their names, as one folder after the other is filled.
-_OBJECTS = """
-insert into storage.objects (bucket_id, name, version, metadata, user_metadata)
-select %s, format('clips/%%s/%%s.mp4', n / 1000, n), gen_random_uuid(), %s, '{}' from generate_series(1, %s) as n
-"""
 
 
 def measure(small: bool) -> list[Row]:
@@ -29,7 +23,7 @@ def measure(small: bool) -> list[Row]:
     objects, rounds = (2000, 2) if small else (1_000_000, 5)
     with database(shared_buffers="1GB", max_wal_size="4GB") as target:
         target.use(None)
-        target.admin.execute(_OBJECTS, [BUCKET, json.dumps(METADATA), objects])
+        target.put_at_once(objects)
         target.admin.execute("vacuum (analyze) storage.objects")
         target.rules((BUCKET, "clips/**", "video/*"))
         target.admin.execute("update ittybit.rules set active_since = now()")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 
-from bench.function_process import THREE_CALLS, Serving, deployed, environment, serving
+from bench.function_process import THREE_CALLS, Serving, deployed, environment
 from bench.load import MESSAGE, load, signed
-from bench.pipeline import Way, Webhook, way
+from bench.pipeline import Way, Webhook, sending, way
 from bench.side_by_side import cpu_seconds
 from bench.table import Row
 from bench.upstream import Upstream
-from local.pg_cron import PgCronWorker
-from local.pg_net import PgNetWorker
 
 ROWS = (4, 5, 6, 11)
 PACE = 200  # calls a second: pg_net's batch, once a second (supabase/pg_net, README)
@@ -28,26 +26,22 @@ def measure(small: bool) -> list[Row]:
     with (
         way(small=small, delay=DELAY) as one,
         Upstream(DELAY) as canned,
-        serving(deployed(small=small), THREE_CALLS, environment(canned.origin), threads=THREADS) as bare,
+        Serving(deployed(small=small), THREE_CALLS, environment(canned.origin), threads=THREADS) as bare,
     ):
         bare.first_answer(MESSAGE, signed())
-        net, cron = PgNetWorker(one.target.postgres), PgCronWorker(one.target.postgres)
-        net.start()
-        cron.start()
-        with Webhook(one.target, one.upstream, every=0.3 if small else 1.3) as without:
-            time.sleep(alone)
-        before = [_cpu(bare, length) for _ in range(3)]
-        sent, calls, busy = _sent(one), one.upstream.calls(), cpu_seconds(one.function.processes)
-        with Webhook(one.target, one.upstream, every=0.3 if small else 1.3) as beside:
-            began = time.time()
-            one.target.put(*(f"clips/2026/{number}.mp4" for number in range(uploads)))
-            stored = time.time() - began
-            arrived = [one.upstream.start_arrived() for _ in range(uploads)]
-            busy = cpu_seconds(one.function.processes) - busy
-            calls, sent = one.upstream.calls() - calls, _sent(one) - sent
-            took = arrived[-1][0] - began
-        cron.stop()
-        net.stop()
+        with sending(one.target):
+            with Webhook(one.target, one.upstream, every=0.3 if small else 1.3) as without:
+                time.sleep(alone)
+            before = [_cpu(bare, length) for _ in range(3)]
+            sent, calls, busy = _sent(one), one.upstream.calls(), cpu_seconds(one.function.processes)
+            with Webhook(one.target, one.upstream, every=0.3 if small else 1.3) as beside:
+                began = time.time()
+                one.target.put(*(f"clips/2026/{number}.mp4" for number in range(uploads)))
+                stored = time.time() - began
+                arrived = [one.upstream.start_arrived() for _ in range(uploads)]
+                busy = cpu_seconds(one.function.processes) - busy
+                calls, sent = one.upstream.calls() - calls, _sent(one) - sent
+                took = arrived[-1][0] - began
         bare_cpu = statistics.median([*before, *(_cpu(bare, length) for _ in range(3))])
     wake_ups = sent - len(beside.waits)
     a_job = calls.total() / uploads

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench.function_process import ON_UPLOAD, ONE_LINE, Function, deployed, environment, serving
+from bench.function_process import ON_UPLOAD, ONE_LINE, Function, Serving, deployed, environment
 from bench.load import MESSAGE, signed
 from bench.side_by_side import LOADING, in_turns, pinned, ratio
 from bench.table import Row
@@ -50,7 +50,7 @@ def _start(
     def run() -> float:
         sent = headers()
         began = time.perf_counter()
-        with serving(programs, function, settings) as served:
+        with Serving(programs, function, settings) as served:
             answered = served.first_answer(MESSAGE, sent)
             took = time.perf_counter() - began
         if answered != status:

@@ -1,57 +1,78 @@
-"""Several functions and several callers at once, and no job claimed or started twice.
+"""Row 19: several function processes at once, and no job claimed or started twice.
 
-The first two steps of docs/scale.md, tried with the database and the functions as deployed; commits wait for the disk,
-as hosted. Every wake-up is delivered twice, as pg_net does when it fails in the middle of a batch.
-Run: ``python -m bench.concurrency``.
+Every wake-up is delivered twice, as pg_net does when it fails in the middle of a batch. Commits wait for the disk, as
+hosted. ittybit takes a second for an answer, so that a process waits for it and not for a core of this machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
 from bench.claims import BATCH, Caller
-from bench.database import BUCKET, OURS, Database, database
-from bench.function_process import ON_UPLOAD, deployed, environment, serving
+from bench.database import BUCKET, Database, database
+from bench.function_process import ON_UPLOAD, Serving, deployed, environment
 from bench.load import MESSAGE, signed
+from bench.side_by_side import CORES
+from bench.table import Row
 from bench.upstream import Upstream
+from shared.worker import DRAINS, THREADS
 
-WAKE_UPS = 4  # at a time, for each function
+ROWS = (19,)
+COUNTS = (1, 2, 4)
 _WAITING = "select exists (select from ittybit.jobs where state = 'queued')"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Try one, two and four of each, and print how fast they were."""
-    parser = argparse.ArgumentParser(prog="python -m bench.concurrency", description=__doc__.partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=4000)
-    parser.add_argument("--small", action="store_true", help="use the environment that is there")
-    options = parser.parse_args(arguments)
-    programs = deployed(small=options.small)
+def measure(small: bool) -> list[Row]:
+    """Measure the row, and as many callers of the claim without functions beside it."""
+    programs = deployed(small=small)
+    # For each process: what its threads do in eight seconds.
+    jobs, delay = (12, 0.05) if small else (8 * DRAINS * THREADS, 1.0)
+    steps: dict[int, float] = {}
+    claims: dict[int, float] = {}
+    twice = 0
     with (
-        database(durable=True) as target,
-        Upstream(0.05, dsn=f"{target.postgres.dsn('authenticator')} options='-c role=service_role'") as upstream,
+        database(durable=True, max_connections="100") as target,
+        Upstream(delay, dsn=f"{target.postgres.dsn('authenticator')} options='-c role=service_role'") as upstream,
         contextlib.ExitStack() as functions,
     ):
-        served = [functions.enter_context(serving(programs, ON_UPLOAD, environment(upstream.origin))) for _ in range(4)]
+        served = [
+            functions.enter_context(
+                Serving(programs, ON_UPLOAD, environment(upstream.origin), core=CORES[number % len(CORES)])
+            )
+            for number in range(max(COUNTS))
+        ]
         for one in served:
             one.first_answer(MESSAGE, signed())
         target.rules((BUCKET, "clips/**", "video/*"))
-        target.use(OURS)
         target.admin.execute("update ittybit.functions set url = null")
-        print("| of each | jobs started a second | started twice | claimed and reported a second | claimed twice |")
-        print("|---|---|---|---|---|")
-        for count in (1, 2, 4):
-            marks, started = _start_all(target, options.jobs, [one.url for one in served[:count]], upstream)
-            claimed, ledger = _claim_all(target, options.jobs, upstream.origin, callers=count)
-            print(
-                f"| {count} | {started:,.0f} | {_twice(marks, options.jobs)} |"
-                f" {ledger:,.0f} | {_twice(claimed, options.jobs)} |"
-            )
+        for count in COUNTS:
+            marks, steps[count] = _start_all(target, jobs * count, served[:count], upstream)
+            claimed, claims[count] = _claim_all(target, jobs * count, upstream.origin, callers=count)
+            twice += _twice(marks, jobs * count) + _twice(claimed, jobs * count)
+    return [
+        Row(
+            19,
+            "starts and checks a second of 4 function processes, ittybit answering in 1 s, beside 1; none twice",
+            steps[4],
+            steps[1],
+            steps[4] / steps[1],
+            ">= 3.5",
+            stand_in=True,
+            holds=twice == 0,
+            more={
+                "of 2 processes": steps[2],
+                "ratio of 2 processes to 1": steps[2] / steps[1],
+                f"what {THREADS} threads in each of {DRAINS} drains allow a process": DRAINS * THREADS / delay,
+                **{f"jobs claimed and reported a second by {count} callers at once": claims[count] for count in COUNTS},
+            },
+        )
+    ]
 
 
 def _twice(names: list[str], jobs: int) -> int:
@@ -62,30 +83,30 @@ def _twice(names: list[str], jobs: int) -> int:
     return counts.total() - jobs
 
 
-def _start_all(target: Database, jobs: int, urls: list[str], upstream: Upstream) -> tuple[list[str], float]:
-    """Wake the functions until all jobs are started; return the marks, and how many were started a second."""
+def _start_all(target: Database, jobs: int, served: Sequence[Serving], upstream: Upstream) -> tuple[list[str], float]:
+    """Wake the functions until all jobs are started; return the marks, and how many calls a second ittybit had."""
     target.empty()
-    target.put_at_once(jobs)
+    target.put_backlog(jobs)
     headers = signed()
 
-    def wake(number: int) -> None:
+    def wake(function: Serving) -> None:
         while target.one(_WAITING):
             for _ in range(2):
-                client.post(urls[number % len(urls)], content=MESSAGE, headers=headers).raise_for_status()
+                client.post(function.url, content=MESSAGE, headers=headers).raise_for_status()
 
-    before = upstream.calls()["starts"]
+    before = upstream.calls()
     began = time.perf_counter()
-    with httpx.Client(trust_env=False, timeout=60) as client, ThreadPoolExecutor(WAKE_UPS * len(urls)) as pool:
-        list(pool.map(wake, range(WAKE_UPS * len(urls))))
+    with httpx.Client(trust_env=False, timeout=60) as client, ThreadPoolExecutor(DRAINS * len(served)) as pool:
+        list(pool.map(wake, [*served] * DRAINS))
     took = time.perf_counter() - began
-    marks = [upstream.start_arrived()[1] for _ in range(upstream.calls()["starts"] - before)]
-    return marks, jobs / took
+    calls = upstream.calls() - before
+    return [upstream.start_arrived()[1] for _ in range(calls["starts"])], (calls["starts"] + calls["checks"]) / took
 
 
 def _claim_all(target: Database, jobs: int, project: str, *, callers: int) -> tuple[list[str], float]:
     """Let so many callers at once claim and report, with nothing between; return the jobs, and how many a second."""
     target.empty()
-    target.put_at_once(jobs)
+    target.put_backlog(jobs)
 
     def work(caller: Caller) -> list[str]:
         claimed = []
@@ -98,7 +119,3 @@ def _claim_all(target: Database, jobs: int, project: str, *, callers: int) -> tu
         began = time.perf_counter()
         claimed = [job for jobs in pool.map(work, started) for job in jobs]
     return claimed, jobs / (time.perf_counter() - began)
-
-
-if __name__ == "__main__":
-    main()

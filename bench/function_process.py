@@ -16,9 +16,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -76,7 +77,7 @@ def environment(upstream: str) -> dict[str, str]:
 
 
 class Serving:
-    """One function under the functions-framework console script, on one core, until ``stop``."""
+    """One function under the functions-framework console script, on one core, until the end of the with."""
 
     def __init__(
         self, programs: Path, function: Function, settings: Mapping[str, str], *, threads: int = 16, core: int = SERVING
@@ -104,7 +105,7 @@ class Serving:
 
     @property
     def processes(self) -> list[int]:
-        """The master and its worker."""
+        """The master and its workers."""
         return [self._process.pid, *(child.pid for child in psutil.Process(self._process.pid).children())]
 
     def first_answer(self, body: bytes, headers: Mapping[str, str]) -> int:
@@ -124,18 +125,10 @@ class Serving:
         """Bytes of memory that are there because of it: the proportional share of what it has in common (PSS)."""
         return sum(psutil.Process(process).memory_full_info().pss for process in self.processes)
 
-    def stop(self) -> None:
-        """End it at once."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-@contextlib.contextmanager
-def serving(programs: Path, function: Function, settings: Mapping[str, str], *, threads: int = 16) -> Iterator[Serving]:
-    """Serve a function for the length of a with."""
-    served = Serving(programs, function, settings, threads=threads)
-    try:
-        yield served
-    finally:
-        served.stop()

@@ -10,11 +10,9 @@ import time
 from collections.abc import Iterator
 
 from bench.database import BUCKET, OURS, database
-from bench.pipeline import Webhook
+from bench.pipeline import Webhook, sending
 from bench.table import Row
 from bench.upstream import Upstream
-from local.pg_cron import PgCronWorker
-from local.pg_net import PgNetWorker
 
 ROWS = (10,)
 UPLOAD_EVERY = 0.5
@@ -36,10 +34,8 @@ def measure(small: bool) -> list[Row]:
         ours.admin.execute("update ittybit.functions set url = %s where name = 'on-upload'", [url])
         ours.use(OURS)
         without.use(None)
-        workers = [worker(one.postgres) for one in (ours, without) for worker in (PgNetWorker, PgCronWorker)]
-        for worker in workers:
-            worker.start()
         with (
+            sending(ours, without),
             Webhook(ours, receiver, every=HOOK_EVERY) as beside,
             Webhook(without, other_receiver, every=HOOK_EVERY) as alone,
         ):
@@ -50,8 +46,6 @@ def measure(small: bool) -> list[Row]:
                 for one in (ours, without):
                     one.put(f"clips/{number}.mp4")
                 time.sleep(UPLOAD_EVERY)
-        for worker in workers:
-            worker.stop()
     mean, mean_alone = statistics.mean(beside.waits), statistics.mean(alone.waits)
     return [
         Row(

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.database import BUCKET, OURS, Database, database
-from bench.function_process import ON_UPLOAD, Serving, deployed, environment, serving
+from bench.function_process import ON_UPLOAD, Serving, deployed, environment
 from bench.load import MESSAGE, signed
 from bench.upstream import Upstream
+from local.pg_cron import PgCronWorker
+from local.pg_net import PgNetWorker
 
 _POST = "select net.http_post(url := %s, body := '{}')"
 
@@ -29,18 +31,19 @@ class Way:
 
 
 @contextlib.contextmanager
-def way(*, small: bool, delay: float) -> Iterator[Way]:
-    """Run it with a rule; nothing is sent before pg_net and pg_cron are started.
+def way(*, small: bool, delay: float, **settings: str) -> Iterator[Way]:
+    """Run it with a rule; nothing is sent before pg_net and pg_cron run.
 
     Args:
         small: whether the function runs in the environment that is there.
         delay: seconds until ittybit answers.
+        settings: further ones of the function's environment; ``WORKERS`` processes share its address.
     """
     programs = deployed(small=small)
     with (
         database(max_connections="100") as target,
         Upstream(delay, dsn=f"{target.postgres.dsn('authenticator')} options='-c role=service_role'") as upstream,
-        serving(programs, ON_UPLOAD, environment(upstream.origin)) as function,
+        Serving(programs, ON_UPLOAD, {**environment(upstream.origin), **settings}) as function,
     ):
         # A wake-up for nothing: everything has been used once.
         function.first_answer(MESSAGE, signed())
@@ -49,6 +52,21 @@ def way(*, small: bool, delay: float) -> Iterator[Way]:
         target.admin.execute("update ittybit.functions set url = null")
         target.admin.execute("update ittybit.functions set url = %s where name = 'on-upload'", [function.url])
         yield Way(target, upstream, function)
+
+
+@contextlib.contextmanager
+def sending(*targets: Database) -> Iterator[None]:
+    """Run the stand-ins of pg_net and pg_cron, which wakes at once what has work."""
+    workers = [worker(target.postgres) for target in targets for worker in (PgNetWorker, PgCronWorker)]
+    for target in targets:
+        target.admin.execute("select ittybit.wake_functions()")
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        for worker in reversed(workers):
+            worker.stop()
 
 
 class Webhook:

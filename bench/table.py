@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from local.functions import ROOT
 JSON = ROOT / "build" / "bench.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+_NUMBERED = re.compile(r"(?:\| |- )(\d+)(?: \||:)")
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,27 @@ class Row:
         return within and self.holds
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """Return the table as it stands in the document."""
-    lines = ["| # | what | ours | baseline | ratio | goal | met | stand-in |", "|---|---|---|---|---|---|---|---|"]
-    for row in rows:
-        met, stand_in = "yes" if row.met else "**no**", "yes" if row.stand_in else ""
-        goal = row.goal.replace("<=", "≤").replace(">=", "≥")
-        figures = f"{_short(row.ours)} | {_short(row.baseline)} | {_short(row.ratio)}"
-        lines.append(f"| {row.row} | {row.name} | {figures} | {goal} | {met} | {stand_in} |")
-    more = [f"- {row.row}: {name}: {_short(value)}" for row in rows for name, value in row.more.items()]
-    return "\n".join([*lines, *(["", "In the same run:", "", *more] if more else [])]) + "\n"
+def markdown(rows: Iterable[Row], former: str = "") -> str:
+    """Return the table as it stands in the document, with the rows of a former one that were not measured now."""
+    told = {row.row: _lines(row) for row in rows}
+    kept: dict[int, list[str]] = {}
+    for line in former.splitlines():
+        if (number := _NUMBERED.match(line)) and int(number[1]) not in told:
+            kept.setdefault(int(number[1]), []).append(line)
+    lines = [line for _, row in sorted((kept | told).items()) for line in row]
+    head = ["| # | what | ours | baseline | ratio | goal | met | stand-in |", "|---|---|---|---|---|---|---|---|"]
+    more = [line for line in lines if line.startswith("-")]
+    table = [*head, *(line for line in lines if line.startswith("|"))]
+    return "\n".join([*table, *(["", "In the same runs:", "", *more] if more else [])]) + "\n"
+
+
+def _lines(row: Row) -> list[str]:
+    """A row's line of the table, and a line for each further figure."""
+    met, stand_in = "yes" if row.met else "**no**", "yes" if row.stand_in else ""
+    goal = row.goal.replace("<=", "≤").replace(">=", "≥")
+    figures = f"{_short(row.ours)} | {_short(row.baseline)} | {_short(row.ratio)}"
+    more = [f"- {row.row}: {name}: {_short(value)}" for name, value in row.more.items()]
+    return [f"| {row.row} | {row.name} | {figures} | {goal} | {met} | {stand_in} |", *more]
 
 
 def _short(value: float | None) -> str:
@@ -74,7 +87,7 @@ def write_json(rows: Sequence[Row], file: Path = JSON) -> None:
 
 
 def write_document(rows: Sequence[Row], document: Path = DOCUMENT) -> None:
-    """Put the table in the place of the one that the document has between its two marks."""
+    """Put the rows into the table that the document has between its two marks; the others stay."""
     head, _, rest = document.read_text().partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    document.write_text(f"{head}{BEGIN}\n{markdown(rows)}{END}{tail}")
+    former, _, tail = rest.partition(END)
+    document.write_text(f"{head}{BEGIN}\n{markdown(rows, former)}{END}{tail}")

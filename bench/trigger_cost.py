@@ -9,17 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 import uuid
-from collections.abc import Callable
 
 import psycopg
 
-from local.postgres import SUPERUSER, Postgres
-from local.stack import migrate
+from bench.database import BUCKET, OURS, Database, database
+from bench.side_by_side import seconds
 
-TRIGGERS = ("ittybit_object_stored", "ittybit_object_replaced", "ittybit_object_removed")
-TASK = {"kind": "video", "options": {"height": 720}, "destination": "s3://media/processed/{name}"}
+TRIGGERS = (OURS, "ittybit_object_replaced", "ittybit_object_removed")
+TASK = '{"kind": "video", "options": {"height": 720}, "destination": "s3://media/processed/{name}"}'
 
 # What is broken, and how it is mended: each as the superuser.
 CASES: dict[str, tuple[str, str]] = {
@@ -45,16 +43,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--uploads", type=int, default=200, help="uploads and deletes a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
-    with Postgres.start() as postgres:
-        postgres.prepare()
-        migrate(postgres)
-        with (
-            psycopg.connect(postgres.dsn(SUPERUSER), autocommit=True) as admin,
-            psycopg.connect(postgres.dsn("supabase_storage_admin"), autocommit=True) as storage,
-        ):
-            _set_up(admin)
-            times = _rounds(admin, storage, options.uploads, options.rounds)
-            locked = _locked(postgres, storage, options.uploads)
+    with database() as target:
+        target.use(OURS)
+        target.admin.execute("insert into ittybit.rules (name, bucket_id, task) values ('t', %s, %s)", [BUCKET, TASK])
+        times = _rounds(target, options.uploads, options.rounds)
+        locked = _locked(target, options.uploads)
     baseline = statistics.median(times["triggers disabled (baseline)"])
     print(f"{'case':30}{'ms an upload and a delete':>27}{'ratio':>8}")
     for case, measured in times.items():
@@ -62,24 +55,15 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"\nA bulk delete of {options.uploads} with the ledger locked by somebody else took {locked:.2f} s.")
 
 
-def _set_up(admin: psycopg.Connection) -> None:
-    admin.execute("insert into storage.buckets (id, name) values ('media', 'media')")
-    admin.execute("select vault.create_secret(%s, 'ittybit_functions_secret')", ["whsec_" + "A" * 44])
-    admin.execute("update ittybit.functions set url = 'https://a.test/'")
-    admin.execute("insert into ittybit.rules (name, bucket_id, task) values ('t', 'media', %s)", [json.dumps(TASK)])
-
-
-def _rounds(
-    admin: psycopg.Connection, storage: psycopg.Connection, uploads: int, rounds: int
-) -> dict[str, list[float]]:
+def _rounds(target: Database, uploads: int, rounds: int) -> dict[str, list[float]]:
     """Seconds an upload and a delete take together, for each case and round."""
     times: dict[str, list[float]] = {case: [] for case in CASES}
     for _ in range(rounds):
         for case, (broken, mended) in CASES.items():
-            admin.execute(broken.encode())
-            times[case].append(_timed(lambda: _upload_and_delete(storage, uploads)) / uploads)
-            admin.execute(mended.encode())
-            admin.execute("truncate ittybit.jobs, ittybit.outputs, net.http_request_queue")
+            target.admin.execute(broken.encode())
+            times[case].append(seconds(lambda: _upload_and_delete(target.storage, uploads)) / uploads)
+            target.admin.execute(mended.encode())
+            target.empty()
     return times
 
 
@@ -91,16 +75,16 @@ def _upload_and_delete(storage: psycopg.Connection, count: int) -> None:
             _delete(storage, [f"{number}.mp4"])
 
 
-def _locked(postgres: Postgres, storage: psycopg.Connection, count: int) -> float:
+def _locked(target: Database, count: int) -> float:
     """Seconds for one bulk delete while another session holds the ledger."""
     names = [f"locked/{number}.mp4" for number in range(count)]
-    with storage.transaction():
+    with target.storage.transaction():
         for name in names:
-            _insert(storage, name)
-    with psycopg.connect(postgres.dsn("postgres")) as other:
+            _insert(target.storage, name)
+    with target.another() as other, other.transaction():
         other.execute("lock table ittybit.jobs in access exclusive mode")
-        with storage.transaction():
-            return _timed(lambda: _delete(storage, names))
+        with target.storage.transaction():
+            return seconds(lambda: _delete(target.storage, names))
 
 
 def _insert(storage: psycopg.Connection, name: str) -> None:
@@ -114,12 +98,6 @@ def _insert(storage: psycopg.Connection, name: str) -> None:
 def _delete(storage: psycopg.Connection, names: list[str]) -> None:
     storage.execute("select set_config('storage.allow_delete_query', 'true', true)")
     storage.execute("delete from storage.objects where name = any (%s)", [names])
-
-
-def _timed(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench.database import BOUND, BUCKET, GUIDE, LEAST, OURS, Database, database
 from bench.side_by_side import cpu_seconds, in_turns, ratio, seconds
@@ -26,7 +27,7 @@ def measure(small: bool) -> list[Row]:
     with database(durable=True, cheap_net=True) as synced:
         not_matching = _not_matching(synced, uploads, rounds)
     more = {"ratio where a commit does not wait for the disk": without_disk.ratio, **without_disk.more}
-    return [*matching, Row(**{**not_matching.__dict__, "more": more})]
+    return [*matching, replace(not_matching, more=more)]
 
 
 def _each(target: Database, trigger: str | None, uploads: int) -> Callable[[], float]:
@@ -40,27 +41,32 @@ def _each(target: Database, trigger: str | None, uploads: int) -> Callable[[], f
     return run
 
 
-def _processor_time(target: Database, trigger: str | None, uploads: int, *, alone: bool) -> Callable[[], float]:
-    """Processor time of the database for the upload in the middle of many, with one trigger in force.
+def processor_time(target: Database, uploads: int, *, alone: bool) -> float:
+    """Seconds of the database's processor for the upload in the middle of many, each of a new object.
 
     Args:
         target: where to.
-        trigger: which trigger.
         uploads: how many.
         alone: whether nothing has been woken lately before each, so that it wakes.
     """
     process = [target.storage.info.backend_pid]
 
-    def one(number: int) -> float:
+    def one() -> float:
         # With either, so that the caches are as cold beside it as with it.
         target.admin.execute(_WOKEN, [0 if alone else int(time.time() * 1000)], prepare=True)
         before = cpu_seconds(process)
-        target.put(f"clips/2026/{number}.mp4")
+        target.put(f"clips/2026/{time.time_ns()}.mp4")
         return cpu_seconds(process) - before
+
+    return statistics.median(one() for _ in range(uploads))
+
+
+def _with_trigger(target: Database, trigger: str | None, uploads: int, *, alone: bool) -> Callable[[], float]:
+    """The same with one trigger in force, each time on an empty ledger."""
 
     def run() -> float:
         _prepare(target, trigger)
-        return statistics.median(one(number) for number in range(uploads))
+        return processor_time(target, uploads, alone=alone)
 
     return run
 
@@ -78,7 +84,7 @@ def _matching(target: Database, uploads: int, rounds: int) -> list[Row]:
     triggers = {"none": (None, True), "guide": (GUIDE, True), "least": (LEAST, True), "bound": (BOUND, True)}
     triggers |= {"alone": (OURS, True), "burst": (OURS, False)}
     times = in_turns(
-        {case: _processor_time(target, trigger, uploads, alone=alone) for case, (trigger, alone) in triggers.items()},
+        {case: _with_trigger(target, trigger, uploads, alone=alone) for case, (trigger, alone) in triggers.items()},
         rounds,
     )
     none = statistics.median(times.pop("none"))

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench.function_process import ON_UPLOAD, ONE_LINE, THREE_CALLS, Serving, deployed, environment, serving
+from bench.function_process import ON_UPLOAD, ONE_LINE, THREE_CALLS, Serving, deployed, environment
 from bench.load import MESSAGE, Answers, load, signed
 from bench.side_by_side import LOADING, in_turns, pinned, ratio
 from bench.table import Row
@@ -40,8 +40,8 @@ def _jobs(served: Serving, connections: int, length: float) -> Answers:
 def _throughput(programs: Path, settings: Mapping[str, str], length: float, rounds: int) -> Row:
     """Jobs a second where every call out takes 50 ms, and there is always another job."""
     with (
-        serving(programs, ON_UPLOAD, settings, threads=THREADS) as ours,
-        serving(programs, THREE_CALLS, settings, threads=THREADS) as bare,
+        Serving(programs, ON_UPLOAD, settings, threads=THREADS) as ours,
+        Serving(programs, THREE_CALLS, settings, threads=THREADS) as bare,
     ):
         for served in (ours, bare):
             served.first_answer(MESSAGE, signed())
@@ -68,8 +68,8 @@ def _throughput(programs: Path, settings: Mapping[str, str], length: float, roun
 def _refusals_and_memory(programs: Path, settings: Mapping[str, str], length: float, rounds: int) -> list[Row]:
     """Unsigned calls refused a second; then the memory of both under the load that each is for."""
     with (
-        serving(programs, ON_UPLOAD, settings, threads=THREADS) as ours,
-        serving(programs, ONE_LINE, settings, threads=THREADS) as one_line,
+        Serving(programs, ON_UPLOAD, settings, threads=THREADS) as ours,
+        Serving(programs, ONE_LINE, settings, threads=THREADS) as one_line,
     ):
         for served in (ours, one_line):
             served.first_answer(MESSAGE, JSON)
