@@ -73,10 +73,9 @@ def _steps(
     with way(small=small, delay=delay, DRAIN_SECONDS=str(drain_seconds), WORKERS=str(processes)) as one:
         one.target.put_backlog(waiting)
         one.target.admin.execute(_PARALLEL, [parallel_calls])
-        moments: list[float] = []
-        steps: list[int] = []
         with sending(one.target):
-            until = one.upstream.start_arrived()[0] + (0.6 if small else 10 * (delay + drain_seconds))
+            moments, steps = [one.upstream.start_arrived()[0]], [0]
+            until = time.time() + (0.6 if small else 10 * (delay + drain_seconds))
             while time.time() < until:
                 calls = one.upstream.calls()
                 moments.append(time.time())

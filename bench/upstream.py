@@ -146,7 +146,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def _serve(delay: float, dsn: str | None, due: int | None) -> None:
-    pool = AsyncConnectionPool(dsn or "", min_size=4, max_size=16, open=False, kwargs={"autocommit": True})
+    pool = AsyncConnectionPool(dsn or "", min_size=16, open=False, kwargs={"autocommit": True})
     if dsn:
         await pool.open(wait=True)
     answering = _of_database(pool, delay) if dsn else _canned(delay, due)
