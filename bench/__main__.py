@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="only these, such as 1,2 (a program's rows are measured together)",
     )
     parser.add_argument("--small", action="store_true", help="the smallest size: whether the programs work at all")
-    parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--write-docs", action="store_true", help="put the rows into docs/performance.md's table")
     options = parser.parse_args(arguments)
     wanted = options.rows
     programs = {name: importlib.import_module(f"bench.{name}") for name in PROGRAMS}

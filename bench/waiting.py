@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 
-from bench.database import BUCKET, Database, database
+from bench.database import BUCKET, OURS, Database, database
 from bench.side_by_side import in_turns, ratio, seconds
 from bench.table import Row
 from bench.uploads import processor_time
@@ -22,8 +22,11 @@ def measure(small: bool) -> list[Row]:
     ):
         for one in (target, empty):
             one.rules((BUCKET, "clips/**", "video/*"))
-            one.put_backlog(queued)
-        empty.admin.execute("truncate ittybit.jobs")
+        target.put_backlog(queued)
+        empty.use(None)
+        empty.put_at_once(queued)
+        empty.admin.execute("vacuum (analyze) storage.objects")
+        empty.use(OURS)
         times = in_turns(
             {
                 "queued": lambda: processor_time(target, uploads, alone=True),

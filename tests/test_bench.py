@@ -15,7 +15,7 @@ from bench import table, trigger_cost
 from bench.__main__ import PROGRAMS, main
 
 # The slow ones. `make bench` runs all.
-VARIATIONS = {"backfill", "burst", "cold_start", "end_to_end", "hanging", "slow", "warm"}
+VARIATIONS = {"backfill", "burst", "cold_start", "end_to_end", "hanging", "slow", "waiting", "warm"}
 
 
 @pytest.mark.parametrize(
