@@ -133,21 +133,23 @@ create or replace function ittybit.scopes(rule text, function text)
 returns text[] language sql immutable parallel safe
 return array['all', 'function:' || function, 'rule:' || rule];
 
+-- The starts that the ceilings count: those of this hour, and those of the last 24 hours since ittybit.resume().
+create or replace view ittybit.recent_starts as
+select
+  coalesce(sum(c.started) filter (where c.hour > now() - interval '1 hour'), 0) as this_hour,
+  coalesce(sum(c.towards_day), 0) as today
+from ittybit.starts as c where c.hour > now() - interval '24 hours';
+
 -- How many more jobs the ceilings let start now. What is in doubt may have started, so it counts.
 create or replace function ittybit.starts_left()
 returns integer language plpgsql stable security definer set search_path = '' as $$ begin
   return (
-    select least(
-      s.starts_per_hour - coalesce(sum(c.started) filter (where c.hour = date_trunc('hour', now())), 0),
-      s.starts_per_day - coalesce(sum(c.towards_day), 0)
-    ) - (
+    select least(s.starts_per_hour - c.this_hour, s.starts_per_day - c.today) - (
       select count(*) from ittybit.jobs as j
       where j.function in ('on-upload', 'push-back')
         and ittybit.priority(j.state, j.in_doubt_since, j.backfill) = 0 and j.due_at is not null
     )
-    from ittybit.settings as s
-    left join ittybit.starts as c on c.hour > now() - interval '24 hours'
-    group by s.singleton
+    from ittybit.settings as s cross join ittybit.recent_starts as c
   );
 end $$;
 

@@ -69,35 +69,42 @@ return extract(epoch from clock_timestamp()) * 1000 - ittybit.last_woken(functio
 -- Note that a function is woken now, or at another moment.
 create or replace function ittybit.set_last_woken(
   function text, moment bigint default extract(epoch from clock_timestamp()) * 1000
-) returns void language plpgsql security definer set search_path = '' as $$ begin
-  perform setval(('ittybit.' || replace(function, '-', '_') || '_woken')::pg_catalog.regclass, moment);
-end $$;
+) returns bigint language sql volatile
+return setval(
+  case function when 'on-upload' then 'ittybit.on_upload_woken'::regclass else 'ittybit.push_back_woken'::regclass end,
+  moment
+);
 
 -- Wake a function for a job of this transaction, unless that would bring nothing. For a start its rule is given: what
--- keeps starts back keeps its wake-up back as well. Without a wake-up the job is recorded all the same: pg_cron wakes
--- the function within seconds of the cause being mended. The warning names the object.
+-- keeps starts back keeps the wake-up back as well. Without a wake-up the job is recorded all the same, and pg_cron
+-- wakes the function within seconds after the cause is mended. The warning names the object.
 --
--- However many uploads commit, each function is woken twenty times a second at the most: whoever calls this has asked
+-- However many uploads commit, each function is woken twenty times a second at the most: the caller has asked
 -- ittybit.is_just_woken, and the claims that follow find the others' jobs as well. A wake-up that no claim has followed
 -- silences uploads while pg_net waits for its answer; if it was rolled back, pg_cron wakes. A claim that empties the
 -- ledger lets the next upload wake at once.
 create or replace function ittybit.wake_from_upload(function text, bucket_id text, name text, rule text default null)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
-  target record;
+  address pg_catalog.text;
   woken constant bigint := ittybit.last_woken(function);
   moment constant bigint := extract(epoch from clock_timestamp()) * 1000;
 begin
-  select f.url, f.knocked_at, coalesce(f.claimed_at, '-infinity') as claimed_at into target
-  from ittybit.functions as f where f.name = wake_from_upload.function;
-  if target.url is null
+  select f.url into address from ittybit.functions as f
+  where f.name = wake_from_upload.function
     -- pg_cron has knocked, and goes on: a function that is down holds up nobody's calls in pg_net.
-    or target.knocked_at > target.claimed_at
-    or (to_timestamp(woken / 1000.0) > target.claimed_at and moment - woken between 0 and 4999)
-    or (rule is not null
-      and exists (select from ittybit.gates() as g where g.scope = any (ittybit.scopes(rule, function))))
-  then return; end if;
-  perform ittybit.post_wake_up(target.url);
+    and (f.knocked_at > coalesce(f.claimed_at, '-infinity')) is not true
+    and not (to_timestamp(woken / 1000.0) > coalesce(f.claimed_at, '-infinity') and moment - woken between 0 and 4999)
+    -- One statement, which leaves out what ittybit.gates() counts at length, the starts in doubt: a wake-up for nothing
+    -- harms nobody.
+    and (rule is null or exists (
+      select from ittybit.settings as s cross join ittybit.recent_starts as c
+      where not s.paused and s.tripped_at is null and c.this_hour < s.starts_per_hour and c.today < s.starts_per_day
+    ) and not exists (
+      select from ittybit.holds as h where h.probe_at > now() and h.scope = any (ittybit.scopes(rule, function))
+    ));
+  if address is null then return; end if;
+  perform ittybit.post_wake_up(address);
   perform ittybit.set_last_woken(function, moment);
 exception when others then
   raise warning 'ittybit: no wake-up for %/%: % (%)', bucket_id, wake_from_upload.name, sqlerrm, sqlstate;

@@ -258,12 +258,7 @@ cross join lateral (
     from ittybit.jobs as k where k.due_at is not null
   ) as j
 ) as open
-cross join lateral (
-  select
-    coalesce(sum(c.started) filter (where c.hour = date_trunc('hour', now())), 0) as hour,
-    coalesce(sum(c.towards_day), 0) as day
-  from ittybit.starts as c where c.hour > now() - interval '24 hours'
-) as started
+cross join ittybit.recent_starts as started
 cross join lateral (
   values
     (1, 'starting', coalesce(
@@ -278,14 +273,14 @@ cross join lateral (
         from ittybit.functions as f where f.url is not null
       ),
       case
-        when started.hour >= s.starts_per_hour then 'waiting for the next hour: starts_per_hour is reached'
-        when started.day >= s.starts_per_day
+        when started.this_hour >= s.starts_per_hour then 'waiting for the next hour: starts_per_hour is reached'
+        when started.today >= s.starts_per_day
           then 'waiting for starts of a day ago to count no more: starts_per_day is reached'
         else 'yes'
       end
     )),
-    (2, 'starts this hour', format('%s of %s', started.hour, s.starts_per_hour)),
-    (3, 'starts in 24 hours', format('%s of %s', started.day, s.starts_per_day)),
+    (2, 'starts this hour', format('%s of %s', started.this_hour, s.starts_per_hour)),
+    (3, 'starts in 24 hours', format('%s of %s', started.today, s.starts_per_day)),
     (4, 'held', (
       select coalesce(string_agg(format('%s since %s: %s', h.scope, h.since, h.error ->> 'message'), '; '), 'nothing')
       from ittybit.holds as h
