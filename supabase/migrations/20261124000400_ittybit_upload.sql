@@ -36,12 +36,9 @@ begin atomic
     when name like '%/' or '/' || name like '%/.emptyFolderPlaceholder' then 'folder'
     when name like '.ittybit/%' then 'probe'
     when coalesce((metadata ->> 'size')::bigint, 0) = 0 then 'empty'
-    when exists (
-      select from ittybit.settings as s, unnest(s.output_prefixes) as p (prefix)
-      where starts_with(reasons_to_skip.name, p.prefix)
-    ) or exists (
-      select from ittybit.rules as r where starts_with(reasons_to_skip.name, r.output_prefix)
-    ) then 'output_prefix'
+    when exists (select from ittybit.settings as s where reasons_to_skip.name ^@ any (s.output_prefixes))
+      or exists (select from ittybit.rules as r where reasons_to_skip.name ^@ r.output_prefix)
+      then 'output_prefix'
   end;
 end;
 
@@ -247,31 +244,30 @@ create or replace function ittybit.object_stored()
 returns trigger language plpgsql security definer set search_path = ''
 set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
 declare
-  object pg_catalog.jsonb; former pg_catalog.jsonb; rule record; moved boolean := false;
+  -- Of an object that no rule is for, and that is no result, nobody needs the whole row.
+  object pg_catalog.jsonb; rule record; moved boolean := false;
   same_bytes boolean := false; skipped pg_catalog.text; worker pg_catalog.text;
 begin
   if current_setting('ittybit.off', true) = 'on' then return null; end if;
   begin
-    object := to_jsonb(new);
     if tg_op = 'UPDATE' then
-      former := to_jsonb(old);
       moved := (old.bucket_id, old.name) is distinct from (new.bucket_id, new.name);
-      same_bytes := moved or (former -> 'metadata' ->> 'eTag', former -> 'metadata' ->> 'size')
-        = (object -> 'metadata' ->> 'eTag', object -> 'metadata' ->> 'size');
+      same_bytes := moved or (old.metadata ->> 'eTag', old.metadata ->> 'size')
+        = (new.metadata ->> 'eTag', new.metadata ->> 'size');
     end if;
-    if moved then
-      perform ittybit.result_moved(former, object);
-    end if;
-    select r into skipped
-    from ittybit.reasons_to_skip(
-      new.bucket_id, new.name, new.metadata, coalesce((object ->> 'is_delete_marker')::boolean, false)
-    ) as r;
-    if skipped = 'output' then perform ittybit.result_stored(object); end if;
+    if moved then perform ittybit.result_moved(to_jsonb(old), to_jsonb(new)); end if;
 
     for rule in
       select r.name, r.function, r.automation_id, r.task, r.run, r.accept_s3 from ittybit.rules as r
       where r.bucket_id = new.bucket_id and r.enabled and ittybit.fits(r, new.name, new.metadata)
     loop
+      if object is null then
+        object := to_jsonb(new);
+        select r into skipped
+        from ittybit.reasons_to_skip(
+          new.bucket_id, new.name, new.metadata, coalesce((object ->> 'is_delete_marker')::boolean, false)
+        ) as r;
+      end if;
       begin
         if same_bytes then
           -- What was or may have been bought for these bytes stays bought under the new name and version. A claim that
@@ -279,7 +275,7 @@ begin
           with k as materialized (
             select l.* from ittybit.jobs as l
             where l.bucket_id = old.bucket_id and l.name = old.name and l.rule = rule.name
-              and coalesce(l.version, '') = coalesce(former ->> 'version', '')
+              and coalesce(l.version, '') = coalesce(old.version, '')
             for update
           )
           update ittybit.jobs as j
@@ -309,10 +305,17 @@ begin
       end;
     end loop;
 
-    if tg_op = 'UPDATE' and coalesce(current_setting('ittybit.off', true), '') <> 'on' then
+    if coalesce(current_setting('ittybit.off', true), '') = 'on' then return null; end if;
+
+    if object is null then
+      select 'output' into skipped from ittybit.outputs as o
+      where o.bucket_id = new.bucket_id and o.name = any ((select ittybit.places(new.name))::pg_catalog.text[]) limit 1;
+    end if;
+    if skipped = 'output' then perform ittybit.result_stored(to_jsonb(new)); end if;
+    if tg_op = 'UPDATE' then
       begin
         perform ittybit.end_content(
-          old.bucket_id, old.name, former ->> 'version', case when moved then 'moved' else 'superseded' end
+          old.bucket_id, old.name, old.version, case when moved then 'moved' else 'superseded' end
         );
       exception when others then
         -- The new content's rows stand; a claim of the former one's finds it superseded.
@@ -334,7 +337,7 @@ set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_p
 begin
   if current_setting('ittybit.off', true) = 'on' then return null; end if;
   begin
-    perform ittybit.end_content(old.bucket_id, old.name, to_jsonb(old) ->> 'version', 'gone');
+    perform ittybit.end_content(old.bucket_id, old.name, old.version, 'gone');
     perform ittybit.release_output(old.bucket_id, old.name);
   exception when others then
     raise warning 'ittybit: missed the removal of %/%: % (%)', old.bucket_id, old.name, sqlerrm, sqlstate;
