@@ -121,6 +121,10 @@ end $$;
 -- What becomes of results and of former contents ----------------------------------------------------------------------
 -- An object under an output was stored: a result, whose job is checked at once. A folder's job is checked when no file
 -- has come for two seconds, and is written once a second at the most.
+--
+-- Where a rule deletes results with their source, the output's row notes which content ittybit wrote: what came through
+-- the project's S3 keys while a job that writes there was under way. Any other content is somebody's own: nobody
+-- deletes it.
 create or replace function ittybit.result_stored(object jsonb)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
@@ -128,7 +132,19 @@ declare
   places constant pg_catalog.text[] := ittybit.places(object ->> 'name');
   worker pg_catalog.text;
 begin
-  perform ittybit.record_result(object, places);
+  update ittybit.outputs as o set version = null
+  where o.bucket_id = object ->> 'bucket_id' and o.name = object ->> 'name' and o.version <> object ->> 'version';
+  if object ->> 'owner_id' is null and current_setting('storage.operation', true) like 'storage.s3.upload%' then
+    insert into ittybit.outputs (bucket_id, name, job, version)
+    select distinct object ->> 'bucket_id', object ->> 'name', j.id, object ->> 'version'
+    from ittybit.outputs as o
+    join ittybit.jobs as j on j.id = o.job
+      and (j.state = 'started' or (j.state = 'queued' and j.in_doubt_since is not null))
+    join ittybit.rules as r on r.name = j.rule and r.delete_results
+    where o.bucket_id = object ->> 'bucket_id' and o.name = any (places)
+    on conflict on constraint outputs_pkey do update set version = excluded.version;
+  end if;
+
   with checked as (
     update ittybit.jobs as j
     set due_at = clock_timestamp() + case when w.is_folder then interval '2 seconds' else interval '0' end
@@ -145,24 +161,6 @@ begin
   select c.function into worker from checked as c where not c.is_folder limit 1;
   if worker is not null and not ittybit.is_just_woken(worker) then
     perform ittybit.wake_from_upload(worker, object ->> 'bucket_id', object ->> 'name');
-  end if;
-end $$;
-
--- Note which content ittybit wrote, where a rule deletes results with their source: what came through the project's S3
--- keys while a job that writes there was under way. Any other content is somebody's own, and nobody deletes it.
-create or replace function ittybit.record_result(object jsonb, places text[])
-returns void language plpgsql security definer set search_path = '' as $$ begin
-  update ittybit.outputs as o set version = null
-  where o.bucket_id = object ->> 'bucket_id' and o.name = object ->> 'name' and o.version <> object ->> 'version';
-  if object ->> 'owner_id' is null and current_setting('storage.operation', true) like 'storage.s3.upload%' then
-    insert into ittybit.outputs (bucket_id, name, job, version)
-    select distinct object ->> 'bucket_id', object ->> 'name', j.id, object ->> 'version'
-    from ittybit.outputs as o
-    join ittybit.jobs as j on j.id = o.job
-      and (j.state = 'started' or (j.state = 'queued' and j.in_doubt_since is not null))
-    join ittybit.rules as r on r.name = j.rule and r.delete_results
-    where o.bucket_id = object ->> 'bucket_id' and o.name = any (places)
-    on conflict on constraint outputs_pkey do update set version = excluded.version;
   end if;
 end $$;
 
