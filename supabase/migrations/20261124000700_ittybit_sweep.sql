@@ -8,8 +8,7 @@ set search_path = '';
 create table if not exists ittybit.sweep (
   singleton boolean primary key default true check (singleton),
   bucket_id text not null default '', name text not null default '',
-  rounds bigint not null default 0, healed bigint not null default 0,
-  round_began timestamptz not null default now()
+  rounds bigint not null default 0, healed bigint not null default 0
 );
 comment on table ittybit.sweep is 'Where the sweep is: one row.';
 insert into ittybit.sweep (singleton) values (true) on conflict do nothing;
@@ -113,8 +112,7 @@ begin
   update ittybit.sweep as s
   set
     bucket_id = coalesce(bucket, ''), name = after, healed = s.healed + made,
-    rounds = s.rounds + (bucket is null)::integer,
-    round_began = case when bucket is null then now() else s.round_began end
+    rounds = s.rounds + (bucket is null)::integer
   where s.singleton;
   return made;
 end $$;
