@@ -3,9 +3,9 @@
 -- A rule is data, edited in Studio or by SQL. This file holds the rules, what their patterns mean, and the checks that
 -- refuse a rule which could never work. Like every file it can run twice, and closes what it makes to the API's roles.
 --
--- Names mean the same whatever else the project holds. Names without a schema are PostgreSQL's own, when a body is
--- bound as it is made and when it is run. Types that are no keywords are written with pg_catalog inside functions,
--- where a session's temporary types would come before them.
+-- The search_path is empty, here and in each function: a name without a schema is always PostgreSQL's own, whatever
+-- else the project holds. Inside functions, a type that is not a keyword carries pg_catalog, because PostgreSQL would
+-- look among a session's temporary types first.
 set search_path = '';
 
 create schema if not exists ittybit;
@@ -32,14 +32,14 @@ end $$;
 -- The regular expression of a path glob: `*` stops at `/`, `**` does not, nothing else is special.
 create or replace function ittybit.glob_pattern(glob text)
 returns text language sql immutable strict parallel safe set search_path = '' as $$
-  -- Two stars that have become two of these are told from what the glob says itself: its brackets are escaped.
+  -- `**` becomes `[^/]*` twice, and then `.*`. A glob cannot say `[^/]*` itself: its own brackets are escaped.
   select '^' || replace(
     replace(regexp_replace(glob, '[][\\.^$+?(){}|]', '\\\&', 'g'), '*', '[^/]*'), '[^/]*[^/]*', '.*'
   ) || '$';
 $$;
 
--- The regular expression of a media type such as `video/*`; parameters after `;` are not part of the type. Only ASCII
--- has upper and lower case here, whatever the database's locale says.
+-- The regular expression of a media type such as `video/*`. It ignores parameters after `;`, and the case of ASCII
+-- letters alone, whatever the database's locale says.
 create or replace function ittybit.mimetype_pattern(mimetype text)
 returns text language sql immutable strict parallel safe set search_path = '' as $$
   select '^'
@@ -47,8 +47,8 @@ returns text language sql immutable strict parallel safe set search_path = '' as
     || ' *(;.*)?$';
 $$;
 
--- What a glob, of a path or of a media type, lets through by LIKE: all that it matches, and more where it has a single
--- `*`. LIKE costs a tenth of a regular expression, and compiles nothing: a session keeps only 32 compiled ones.
+-- The LIKE pattern of a path's or a media type's glob. It matches more where the glob has a single `*`. LIKE costs a
+-- tenth of a regular expression and compiles nothing: a session keeps only 32 compiled ones.
 create or replace function ittybit.glob_like(glob text)
 returns text language sql immutable strict parallel safe set search_path = '' as $$
   select regexp_replace(regexp_replace(glob, '[\\%_]', '\\\&', 'g'), '\*+', '%', 'g');
@@ -61,8 +61,8 @@ returns boolean language plpgsql immutable strict parallel safe set search_path 
     and key ~ '^[A-Za-z0-9_/!.*''() &$@=;:+,?-]+$' and key !~ '(^/|//|(^|/)\.\.?(/|$))';
 end $$;
 
--- The address a template gives for one object, or null when the object has no place there: an owner is missing, or the
--- key would not be a safe one. Each placeholder is replaced once: a name that looks like a template stays a name.
+-- Fill in a template for one object and answer the address. Null when a placeholder has no value, or the key is not a
+-- safe one. Each placeholder is replaced once: a name that looks like a template stays a name.
 create or replace function ittybit.render_destination(template text, name text, version text, owner_id text)
 returns text language plpgsql immutable parallel safe set search_path = '' as $$
 declare
@@ -84,8 +84,9 @@ begin
   return case when ittybit.is_safe_key(substring(address from '^s3://[^/]+/(.*[^/])$')) then address end;
 end $$;
 
--- The steps of an action, of which a task is the only one: where each stands, what it is and, when it writes a result,
--- the field with the result's address, the address, and the step that makes it (none: an upload of the object itself).
+-- The steps of an action; a task is a single step. Answers for each step its place and the step itself. For one that
+-- writes a result also the field of the result's address, the address, and the step that makes the result: null for an
+-- upload of the object itself.
 create or replace function ittybit.steps(task jsonb, run jsonb)
 returns table (place text[], step jsonb, field text[], address text, maker jsonb)
 language plpgsql immutable parallel safe rows 3 set search_path = '' as $$ begin
@@ -136,17 +137,17 @@ comment on column ittybit.rules.path is 'Glob over the whole key: * stops at /, 
 comment on column ittybit.rules.mimetype is 'Such as video/* or image/png; null for any. The uploader claims the type.';
 comment on column ittybit.rules.accept_s3 is 'Whether uploads through the S3 protocol count: ittybit writes that way.';
 comment on column ittybit.rules.delete_results is 'Whether what ittybit wrote is deleted when its source is deleted.';
-comment on column ittybit.rules.active_since is 'Only content newer than this is bought without being asked.';
-comment on column ittybit.rules.output_prefix is 'Where an automation that uploads by itself writes. Starts nothing.';
+comment on column ittybit.rules.active_since is 'Only content stored after this is processed automatically.';
+comment on column ittybit.rules.output_prefix is 'Where an automation itself uploads to. Objects there start nothing.';
 comment on column ittybit.rules.task is
   'The ittybit task to make: {"kind", "options"} by on-upload, its result staying at ittybit; or with "destination": '
   '"s3://bucket/key" by push-back, where the key may use {dir} {stem} {ext} {name} {version} {owner_id}.';
 comment on column ittybit.rules.run is
   'The ittybit run for push-back to make: {"tasks": [{"kind", "options", "next": […]}]}. Uploads write to options.url.';
 
--- Whether an object of the rule's bucket is one that the rule is for. It is bound to its operators as it is made
--- instead of by a search_path of its own, so that it is inlined where it is asked of many. No key is longer than S3
--- lets it be: that bounds what a name costs an upload.
+-- Whether a rule is for an object of its bucket. PostgreSQL resolves the operators when it makes the function. So the
+-- function needs no search_path of its own, and PostgreSQL inlines it into queries. S3 allows keys of
+-- up to 1,024 bytes. Longer names do not fit: that bounds what a name costs an upload.
 create or replace function ittybit.fits(rule ittybit.rules, name text, metadata jsonb)
 returns boolean language sql immutable parallel safe
 return length(name) <= 1024
@@ -157,8 +158,8 @@ return length(name) <= 1024
   and ((rule).min_size is null or (metadata ->> 'size')::bigint >= (rule).min_size)
   and ((rule).max_size is null or (metadata ->> 'size')::bigint <= (rule).max_size);
 
--- Whether two rules' destinations can be one key, of whatever objects. They are tried with objects in the root, in a
--- folder, and in the folders that the rules name: of a/b/ also b/, as a/ may be in the other rule's words.
+-- Whether two rules' destinations can become one key, for any two objects. It tries objects in the root, in a folder,
+-- and in the folders that the rules name. Of a/b/ it also tries b/, because the other rule may add the a/.
 create or replace function ittybit.can_meet(path text, destination text, other_path text, other_destination text)
 returns boolean language sql immutable set search_path = '' as $$
   with sample as (
@@ -184,7 +185,7 @@ returns boolean language sql immutable set search_path = '' as $$
   );
 $$;
 
--- Refuse an action that could never work, and let active_since follow what the rule newly reaches.
+-- Refuse an action that could never work. Set active_since when the rule begins to reach other objects.
 create or replace function ittybit.check_rule()
 returns trigger language plpgsql security definer set search_path = '' as $$
 declare
@@ -197,7 +198,7 @@ declare
   end;
   fault pg_catalog.text[]; rival pg_catalog.text;
 begin
-  -- A glob too complex for a pattern must not be found out by an upload.
+  -- A glob that is too complex for a regular expression fails here, not at an upload.
   perform '' ~ ittybit.glob_pattern(new.path);
 
   fault := case

@@ -5,7 +5,7 @@
 -- check, or null. Nothing here locks a table that is already as it should be: uploads go on while this runs again.
 set search_path = '';
 
--- A domain: a check of the table's own would be parsed anew at each insert, as a generated column is.
+-- A domain, because PostgreSQL parses a table's checks and generated columns anew at each insert.
 do $$ begin
   if to_regtype('ittybit.job_state') is null then
     create domain ittybit.job_state as text
@@ -119,7 +119,7 @@ begin
         'create index jobs_due on ittybit.jobs'
         ' (function, ittybit.priority(state, in_doubt_since, backfill), due_at) where due_at is not null'),
       ('outputs_written', 'create index outputs_written on ittybit.outputs (job) where version is not null'),
-      -- These three hold no job that runs its course.
+      -- A job that succeeds without trouble is in none of these three.
       ('jobs_failed', 'create index jobs_failed on ittybit.jobs (rule) where state = ''failed'''),
       ('jobs_lost', 'create index jobs_lost on ittybit.jobs (function) where lost > 1'),
       ('jobs_orphaned', 'create index jobs_orphaned on ittybit.jobs (orphaned_at) where orphaned_at is not null')
@@ -153,8 +153,8 @@ returns integer language plpgsql stable security definer set search_path = '' as
   );
 end $$;
 
--- What keeps starts back now, for which scope, and the words for it. Empty when everything may start. Whoever has
--- counted the starts that are left says so: that reads each start in doubt.
+-- What keeps starts back now: each scope and the reason. Empty when everything may start. A caller that has already
+-- counted the starts that are left passes their number, because counting reads each start in doubt.
 create or replace function ittybit.gates(starts_left integer default ittybit.starts_left())
 returns table (scope text, reason text) language plpgsql stable security definer set search_path = '' as $$ begin
   return query

@@ -61,7 +61,7 @@ return coalesce(pg_sequence_last_value(
   case function when 'on-upload' then 'ittybit.on_upload_woken'::regclass else 'ittybit.push_back_woken'::regclass end
 ), 0);
 
--- Whether a function was woken within the last 50 milliseconds. Inlined where it is asked, as the one above.
+-- Whether a function was woken within the last 50 milliseconds. PostgreSQL inlines this and the function above.
 create or replace function ittybit.is_just_woken(function text)
 returns boolean language sql volatile
 return extract(epoch from clock_timestamp()) * 1000 - ittybit.last_woken(function) between 0 and 49;
@@ -75,14 +75,14 @@ return setval(
   moment
 );
 
--- Wake a function for a job of this transaction, unless that would bring nothing. For a start its rule is given: what
--- keeps starts back keeps the wake-up back as well. Without a wake-up the job is recorded all the same, and pg_cron
--- wakes the function within seconds after the cause is mended. The warning names the object.
+-- Wake a function for a job of this transaction, unless nothing would come of it. The caller of a start names its rule:
+-- what keeps starts back keeps the wake-up back as well. A failed wake-up leaves the job recorded. pg_cron wakes the
+-- function within seconds after somebody mends the cause. The warning names the object.
 --
--- However many uploads commit, each function is woken twenty times a second at the most: the caller has asked
--- ittybit.is_just_woken, and the claims that follow find the others' jobs as well. A wake-up that no claim has followed
--- silences uploads while pg_net waits for its answer; if it was rolled back, pg_cron wakes. A claim that empties the
--- ledger lets the next upload wake at once.
+-- The caller asks ittybit.is_just_woken first. So uploads wake each function twenty times a second at the most, however
+-- many commit, and the claims that follow find the others' jobs as well. After a wake-up, uploads wake nobody until a
+-- claim follows, for as long as pg_net waits for the answer. If the wake-up was rolled back, pg_cron wakes. A claim
+-- that empties the ledger lets the next upload wake at once.
 create or replace function ittybit.wake_from_upload(function text, bucket_id text, name text, rule text default null)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
@@ -95,8 +95,7 @@ begin
     -- pg_cron has knocked, and goes on: a function that is down holds up nobody's calls in pg_net.
     and (f.knocked_at > coalesce(f.claimed_at, '-infinity')) is not true
     and not (to_timestamp(woken / 1000.0) > coalesce(f.claimed_at, '-infinity') and moment - woken between 0 and 4999)
-    -- One statement, which leaves out what ittybit.gates() counts at length, the starts in doubt: a wake-up for nothing
-    -- harms nobody.
+    -- As ittybit.gates() says, but the starts in doubt are not counted: a wake-up for nothing is harmless.
     and (rule is null or exists (
       select from ittybit.settings as s cross join ittybit.recent_starts as c
       where not s.paused and s.tripped_at is null and c.this_hour < s.starts_per_hour and c.today < s.starts_per_day
@@ -112,9 +111,9 @@ end $$;
 
 -- Wake each function that has work, with as many calls as the work needs. Answers how many calls were handed to pg_net.
 --
--- A function that has claimed nothing since it was woken is down: it is woken by one call, after 5 s, 10 s, 20 s and 40
--- s, then once a minute, and is given 2 s for its answer, which nobody needs. pg_net waits for the slowest call of a
--- batch, so a function that hangs would otherwise hold up every webhook of the project.
+-- A function that has claimed nothing since it was woken is down. It gets one call after 5 s, 10 s, 20 s and 40 s, then
+-- one a minute. pg_net waits for the slowest call of a batch, so a function that hangs would hold up every webhook of
+-- the project. Nobody needs the answer: pg_net waits 2 s for it.
 create or replace function ittybit.wake_functions()
 returns integer language plpgsql security definer set search_path = '' as $$
 declare target record; calls integer; sent integer := 0; request bigint;

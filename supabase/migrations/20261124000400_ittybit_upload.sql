@@ -1,8 +1,8 @@
 -- The triggers on storage.objects: an upload becomes a row in the ledger and wakes the function that does the work.
 --
--- An upload never fails because of them. Whatever goes wrong in here ends in a warning, waits 200 ms for a lock at the
--- most, and once only in a transaction. What an upload goes through is in PL/pgSQL, which keeps its plans: before
--- PostgreSQL 18 a function in SQL is parsed and planned anew at each call.
+-- An upload never fails because of them. Whatever goes wrong in here ends in a warning. A trigger waits for a lock once
+-- in a transaction, 200 ms at the most. What an upload runs is in PL/pgSQL, which keeps its plans: before PostgreSQL 18
+-- a function in SQL is parsed and planned anew at each call.
 set search_path = '';
 
 -- What starts nothing -------------------------------------------------------------------------------------------------
@@ -20,8 +20,8 @@ begin
   return places;
 end $$;
 
--- Why an object starts nothing although a rule matches it, or null when it may: always one row. Bound as it is made,
--- like ittybit.fits. Everything in it can be worked out at any time, so it leaves no row in the ledger.
+-- Why an object starts nothing although a rule matches it, or null when it may start: always one row. PostgreSQL
+-- inlines it, like ittybit.fits. Each reason can be worked out later as well, so it leaves no row in the ledger.
 create or replace function ittybit.reasons_to_skip(bucket_id text, name text, metadata jsonb, is_delete_marker boolean)
 returns setof text language sql stable
 begin atomic
@@ -29,7 +29,7 @@ begin atomic
     when exists (
       select from ittybit.outputs as o
       where o.bucket_id = reasons_to_skip.bucket_id
-        -- A query of its own is worked out once, not for each output that is looked at.
+        -- PostgreSQL runs a subquery once; it would run the function alone for each output that it looks at.
         and o.name = any ((select ittybit.places(reasons_to_skip.name))::text[])
     ) then 'output'
     when is_delete_marker then 'delete_marker'
@@ -54,7 +54,7 @@ returns text language plpgsql stable security definer set search_path = '' as $$
 end $$;
 
 -- Recording a job -----------------------------------------------------------------------------------------------------
--- What a rule does with one object, its placeholders filled in: without a place for the object a destination is null.
+-- A rule's action with the placeholders filled in for one object. A destination that cannot be filled in is null.
 create or replace function ittybit.fill_action(rule record, object jsonb)
 returns jsonb language plpgsql immutable set search_path = '' as $$
 declare action pg_catalog.jsonb; written record;
@@ -123,12 +123,11 @@ end $$;
 -- has come for two seconds, and is written once a second at the most.
 --
 -- Where a rule deletes results with their source, the output's row notes which content ittybit wrote: what came through
--- the project's S3 keys while a job that writes there was under way. Any other content is somebody's own: nobody
--- deletes it.
+-- the project's S3 keys while a job that writes there was under way. Any other content is somebody's own.
 create or replace function ittybit.result_stored(object jsonb)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
-  -- Worked out once: in the query it would be for each output that is looked at.
+  -- A variable, because in the query PostgreSQL would work it out for each output that it looks at.
   places constant pg_catalog.text[] := ittybit.places(object ->> 'name');
   worker pg_catalog.text;
 begin
@@ -164,8 +163,8 @@ begin
   end if;
 end $$;
 
--- The results of a job that go with its source: what ittybit wrote and nobody has replaced, which no other source's job
--- wrote as well, while the rule says so.
+-- The results of a job that are deleted with its source, while its rule has delete_results: what ittybit wrote, nobody
+-- has replaced, and no job of another source wrote as well.
 create or replace function ittybit.results_to_delete(job uuid)
 returns table (bucket_id text, name text) language sql stable
 begin atomic
@@ -193,7 +192,7 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
     and o.name = any ((select ittybit.places(former ->> 'name'))::pg_catalog.text[])
   group by o.job
   union
-  -- Which job wrote it, nobody knows.
+  -- It lay under an output prefix: nobody knows which job wrote it.
   select object ->> 'bucket_id', object ->> 'name', '00000000-0000-0000-0000-000000000000', null
   from ittybit.reasons_to_skip(former ->> 'bucket_id', former ->> 'name', object -> 'metadata', false) as r
   where r = 'output_prefix'
@@ -209,8 +208,9 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
     and not exists (select from ittybit.jobs as j where j.id = o.job and j.state in ('queued', 'started'));
 end $$;
 
--- A stored content is no more: what waits for it never starts. A start in doubt is left to be looked for. With a deleted
--- source go the results that its rule deletes, of its earlier contents as well: their jobs are due again.
+-- A stored content was overwritten, moved or deleted. The jobs that wait for it are skipped. A start in doubt stays, to
+-- be looked for. When the object was deleted and its rule has delete_results, the jobs of all its contents are due
+-- again and their results are deleted.
 create or replace function ittybit.end_content(bucket_id text, name text, version text, reason text)
 returns void language plpgsql security definer set search_path = '' as $$ begin
   update ittybit.jobs as j
@@ -236,8 +236,8 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
 end $$;
 
 -- The triggers --------------------------------------------------------------------------------------------------------
--- An object was stored, overwritten, moved or copied. When a lock could not be had in time, the rest of the transaction
--- goes on without us. The handlers call nothing of this schema's: it may be what is missing.
+-- An object was stored, overwritten, moved or copied. After a lock that could not be had in time, the triggers do
+-- nothing for the rest of the transaction. The handlers call nothing of this schema, which may be what is missing.
 create or replace function ittybit.object_stored()
 returns trigger language plpgsql security definer set search_path = ''
 set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
@@ -289,7 +289,7 @@ begin
         end if;
 
         exit when skipped is not null;
-        -- Nobody could tell afterwards how it was written, so that is recorded.
+        -- Nobody can tell later that an object was written through S3, so this reason is recorded.
         worker := ittybit.record_job(rule, object, case
           when not rule.accept_s3 and current_setting('storage.operation', true) like 'storage.s3.%' then 's3_write'
         end);
@@ -316,7 +316,7 @@ begin
           old.bucket_id, old.name, old.version, case when moved then 'moved' else 'superseded' end
         );
       exception when others then
-        -- The new content's rows stand; a claim of the former one's finds it superseded.
+        -- The new content's rows stay. A claim of the former content's job finds it superseded.
         raise warning 'ittybit: missed the end of %/%: % (%)', old.bucket_id, old.name, sqlerrm, sqlstate;
         perform set_config('ittybit.off', 'on', true) where sqlstate = '55P03';
       end;
@@ -328,7 +328,7 @@ begin
   return null;
 end $$;
 
--- An object was deleted: what has not started never will, and where a result is gone an upload may come.
+-- An object was deleted: its waiting jobs are skipped. A key of a deleted result may be uploaded to again.
 create or replace function ittybit.object_removed()
 returns trigger language plpgsql security definer set search_path = ''
 set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
@@ -344,8 +344,8 @@ begin
   return null;
 end $$;
 
--- The triggers, as PostgreSQL itself words them but for parentheses, and what is wrong with each, or null. Only rows
--- with final metadata: the storage server first tries each write with a row that has no size and is rolled back.
+-- The triggers, as PostgreSQL itself words them without parentheses, and what is wrong with each, or null. They fire
+-- only for final metadata: the storage server first tries each write with a row without a size, and rolls that back.
 create or replace function ittybit.trigger_faults()
 returns table (name text, definition text, fault text) language sql stable security definer set search_path = '' as $$
   select e.name, e.definition, case
@@ -368,8 +368,8 @@ returns table (name text, definition text, fault text) language sql stable secur
   left join pg_catalog.pg_trigger as t on t.tgrelid = 'storage.objects'::regclass and t.tgname = e.name;
 $$;
 
--- Making a trigger locks storage.objects against uploads, so only one that is not as it should be is made, and uploads
--- do not wait long behind one that cannot have its lock.
+-- Making a trigger locks storage.objects against uploads. So only a trigger that is missing or wrong is made, and it
+-- waits 150 ms for its lock: uploads queue behind it.
 do $$
 declare made record;
 begin

@@ -4,7 +4,7 @@
 set search_path = '';
 
 -- What may be claimed -------------------------------------------------------------------------------------------------
--- How many leases in a row have ended without a report, of a job that is due: with the last one, if it has one.
+-- How many leases in a row have ended without a report. For a job that is due: its last lease, if any, counts as well.
 create or replace function ittybit.times_lost(lost integer, claimed_at timestamptz)
 returns integer language sql immutable parallel safe
 return lost + (claimed_at is not null)::integer;
@@ -14,12 +14,12 @@ create or replace function ittybit.lease(lost integer)
 returns interval language sql immutable parallel safe
 return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 
--- The jobs of a function that may be claimed now, in their order, `most` of them. What wakes a function asks it as
--- well, so nothing is woken that would be given nothing.
+-- The jobs of a function that may be claimed now, in their order, `most` of them. pg_cron and reports ask it before
+-- they wake a function, so they wake none that would be given nothing.
 --
--- First what is in doubt, then live uploads, then what a backfill made, then checks. An eighth is kept for checks: a
--- flood of uploads does not hide what has ended. What is in doubt and checks buy nothing: nothing keeps them back. Jobs
--- that were lost twice are claimed apart, see lease_jobs: while a function may be at some, the others wait.
+-- First come starts in doubt, then live uploads, then a backfill's jobs, then checks. An eighth is kept for checks, so
+-- that a flood of uploads does not hide what has ended. Nothing keeps back starts in doubt and checks: they buy
+-- nothing. Jobs that were lost twice are claimed apart (lease_jobs): while a function may be at some, others wait.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -67,19 +67,19 @@ return case
 end;
 
 -- Claim ---------------------------------------------------------------------------------------------------------------
--- Lease up to `jobs` of a function's due jobs, and learn what to do with each. `reports` is what the last ones came to:
--- it is applied first, so that a batch costs one round trip.
+-- Lease up to `jobs` of a function's due jobs and answer what to do with each. `reports` says what became of the last
+-- batch: the claim applies it first, so that a batch costs one round trip.
 --
--- `project` is the SUPABASE_URL of the function that asks. A ledger that was set up for another project refuses:
--- functions of the original never do the work of a copy, nor a copy's functions the original's.
+-- `project` is the SUPABASE_URL of the calling function. A ledger that was set up for another project refuses. So the
+-- original's functions never do a copy's work, nor a copy's functions the original's.
 --
 -- Answers {"jobs": […], "reports": […]}. A job is {"job", "generation", "attempt", "step": "check", "ittybit_id"}; one
 -- with "step": "delete" and the results to delete at once; or one with "step": "start", its object, its action, and the
 -- mark that its source address carries. `look_since` is set when an earlier attempt may have started it: then it is
 -- looked for first, and `otherwise` is what to report when nothing is found, if it is not to start any more or now.
 --
--- A session keeps its plans, also those of empty tables: without `enable_seqscan` they go by the indexes. Where there is
--- no index, that makes a look into a small table seem dear enough for parallel workers and JIT, which cost milliseconds.
+-- A session keeps its plans, also those that it made for empty tables. With `enable_seqscan` off they use the indexes.
+-- A table without an index then seems so dear that parallel workers or JIT would be used, for milliseconds.
 create or replace function public.ittybit_claim(function text, project text, jobs integer, reports jsonb default '[]')
 returns jsonb language plpgsql security definer set search_path = ''
 set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off'
@@ -103,8 +103,8 @@ begin
       using hint = 'Correct the function''s SUPABASE_URL, or say what this database is: ./deploy.sh database.';
   end if;
 
-  -- Claims take turns: several never pass a ceiling at once, and of two jobs for one output the second sees the first.
-  -- Whoever waits for the turn holds no job that an upload would wait for; whoever has it passes over what one holds.
+  -- Claims take turns, so that several never pass a ceiling at once, and the second of two jobs for one output sees the
+  -- first. A waiting claim holds no job. One that has its turn skips the jobs that an upload holds.
   perform pg_advisory_xact_lock(hashtextextended('ittybit claim', 0));
   applied := ittybit.apply_reports(reports);
 
@@ -112,7 +112,7 @@ begin
   update ittybit.functions as f set claimed_at = clock_timestamp()
   where f.name = ittybit_claim.function and coalesce(f.claimed_at, '-infinity') <= greatest(f.knocked_at, woken);
 
-  -- By an array: a join with what a function returns would be planned for a thousand rows, and read the whole ledger.
+  -- An array, because PostgreSQL plans a join with a function for a thousand rows, and would read the whole ledger.
   ids := array(select w from ittybit.work(ittybit_claim.function, ittybit_claim.jobs) as w);
   ids := array(
     select j.id from ittybit.jobs as j
@@ -133,8 +133,8 @@ create or replace function ittybit.lease_jobs(ids uuid[])
 returns jsonb language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare claimed pg_catalog.jsonb;
 begin
-  -- A job that was lost twice may be what kills the function. It is claimed with none but its like, and with fewer each
-  -- time: seven, then one, then none. So many, because whatever took the functions away may have left hundreds.
+  -- A job that was lost twice may be what kills the function. It is claimed only with others that were lost twice, and
+  -- with fewer each time: seven, one, none. Not alone at once, because an outage may have left hundreds.
   with due as (
     select
       j.id, c.place, l.lost, l.lost > 1 as is_suspect,
@@ -162,8 +162,8 @@ begin
     from candidate as c cross join lateral ittybit.destinations(c.action) as d
     where (c.is_start and c.ends is null) or c.is_deletion
   ),
-  -- Whether another job writes the same place: one that has started or may have, or one that comes before it in here.
-  -- What is written and what is deleted wait for each other: nobody deletes what has just been written over.
+  -- Whether another job writes the same place: one that has started or may have, or an earlier one of this batch. A
+  -- start and a deletion of one place wait for each other: no new result is deleted.
   judged as (
     select c.*, c.id in (
       select w.id from written as w
@@ -177,7 +177,7 @@ begin
     ) as is_busy
     from candidate as c
   ),
-  -- A scope that ittybit refuses lets one job through as the probe, and the next one when that has had its time.
+  -- A scope that ittybit refuses lets one job through as a probe, and the next one after a lease's time.
   held as (
     select
       h.scope,
@@ -189,7 +189,7 @@ begin
   probing as (
     update ittybit.holds as h set probe_at = clock_timestamp() + ittybit.lease(0)
     from (
-      -- What a report is changing is passed over: that report may be of a claim that waits for this one's turn.
+      -- Skip a hold that a report is changing: that report may belong to a claim that waits for this one's turn.
       select k.scope from ittybit.holds as k join held on held.scope = k.scope where held.probe is not null
       for update of k skip locked
     ) as probed
@@ -203,7 +203,7 @@ begin
         when not c.is_start or c.ends is not null then null
         when exists (select from held as h where h.scope = any (c.scopes) and h.probe is distinct from c.id) then 'held'
         when c.is_busy then 'output_busy'
-        -- It counts towards the ceiling itself.
+        -- This job itself counts towards the ceiling.
         when c.in_doubt_since is not null then (
           select g.reason from ittybit.gates() as g
           where g.scope = any (c.scopes) and (g.reason <> 'ceiling' or ittybit.starts_left() < 0) limit 1
@@ -292,8 +292,8 @@ begin
 end $$;
 comment on function public.ittybit_report is 'Record what attempts of jobs came to. For service_role alone.';
 
--- Apply an array of reports in the order of their jobs, so that two callers cannot wait for each other. One that is
--- bad, or whose job another transaction holds for longer than half of what an upload waits, loses no other.
+-- Apply an array of reports in the order of their jobs, so that two callers cannot wait for each other. A report fails
+-- by itself if it is bad, or if another transaction holds its job for longer than half of what an upload waits.
 create or replace function ittybit.apply_reports(reports jsonb)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '100ms' as $$
 declare
@@ -311,7 +311,7 @@ begin
     exception when others then
       raise warning 'ittybit: a report of job % could not be applied: % (%)', report ->> 'job', sqlerrm, sqlstate;
       refused := sqlerrm;
-      -- One lock is waited for, not each.
+      -- Wait for one lock, not for each.
       perform set_config('lock_timeout', '1ms', true) where sqlstate = '55P03';
     end;
     answers := answers || jsonb_strip_nulls(jsonb_build_object('job', report ->> 'job', 'refused', refused));
@@ -353,7 +353,7 @@ declare
   percent constant pg_catalog.float4 := report ->> 'progress';
   in_doubt constant boolean := coalesce((report ->> 'in_doubt')::boolean, false);
   status constant pg_catalog.text := said ->> 'status';
-  -- A start that may not happen yet: nothing has failed. And whether it tells what ittybit does.
+  -- A start that may not happen yet has not failed. A fact tells what ittybit does.
   was_kept_back constant boolean := why in ('paused', 'tripped', 'ceiling', 'disabled', 'held', 'output_busy');
   is_fact constant boolean := started_as is not null and outcome in ('started', 'succeeded', 'failed');
   is_holder boolean; waits boolean; fails boolean;
@@ -371,7 +371,7 @@ begin
     refused := 'of another generation';
   elsif is_fact then
     if mine.ittybit_id <> started_as then
-      -- Two starts after all: the first one known is followed, the other is named.
+      -- It was started twice: the ledger follows the first that it knew, and names the other.
       is_new_start := mine.reason is distinct from 'also started as ' || started_as;
       refused := 'started as ' || mine.ittybit_id;
       update ittybit.jobs as j set reason = 'also started as ' || started_as where j.id = mine.id;
@@ -407,7 +407,7 @@ begin
   end if;
 
   if is_fact then
-    -- Something was started: whatever held it back no longer does, and it writes where it was told to.
+    -- ittybit has accepted it: nothing holds it back any more, and it will write where it was told to.
     if mine.ittybit_id is null then
       is_new_start := true;
       insert into ittybit.outputs (bucket_id, name, job)
@@ -420,18 +420,18 @@ begin
       outcome := 'failed'; why := 'no_progress';
     end if;
   elsif outcome = 'skipped' then
-    -- Nobody but the ledger knows whether an object is there: what is not so is tried again.
+    -- Only the ledger knows whether an object is there. If it still is, the job is tried again.
     if why in ('gone', 'superseded', 'rule_deleted') then
       select ittybit.reason_to_end(j) into why from ittybit.jobs as j where j.id = mine.id;
     end if;
     outcome := case when why is null then 'retry' else outcome end;
   elsif outcome = 'undecided' then
-    -- It may have been started, and nobody will ever know: it counts as a start, and is started once more.
+    -- Nobody will ever know whether it was started. It counts as a start, and is started once more.
     is_new_start := true;
     outcome := case when mine.undecided then 'failed' else 'again' end;
     why := 'undecided';
   elsif outcome = 'retry' and mine.failing_since < now() - interval '3 days' and status <> all ('{401,402,403}') then
-    -- Answered with trouble that is not the account's or the key's.
+    -- ittybit has answered, and neither the account nor the key is the trouble.
     outcome := 'failed'; why := 'gave_up';
   elsif outcome = 'hold' then
     insert into ittybit.holds as h (scope, error, probe_at)
@@ -444,7 +444,7 @@ begin
   if outcome = 'failed' then
     why := coalesce(why, 'ittybit_failed');
     if mine.former_name is not null and why = 'ittybit_failed' then
-      -- ittybit was told a name that the object does not have any more.
+      -- ittybit was told a former name of the object.
       outcome := 'again'; why := null;
     end if;
   end if;
@@ -461,7 +461,7 @@ begin
     mine.ittybit_id := coalesce(started_as, mine.ittybit_id);
     mine.progress := case outcome when 'succeeded' then 100 else coalesce(percent, mine.progress) end;
     mine.state := case when waits then mine.state else outcome end;
-    -- Whoever holds the job when a start is told keeps it.
+    -- A late report of a start leaves the job with the function that holds it.
     if outcome <> 'started' or mine.claimed_at is null or is_holder then
       mine.due_at := now() + case
         -- A tenth of the run's age until the next check, sooner when a result is there.
@@ -469,12 +469,12 @@ begin
           (now() - coalesce(mine.started_at, now())) / 10,
           interval '1 second' * case when ittybit.has_results(mine.action, mine.started_at) then 1 else 5 end
         ))
-        -- In doubt a minute: a call may still take effect.
+        -- A minute when in doubt: a call may still take effect.
         when fails then greatest(
           case when in_doubt then interval '1 minute' end,
           ittybit.backoff(mine.failures, (report ->> 'retry_after')::integer)
         )
-        -- work() keeps a start until the scope's next probe; it does not keep what is to be looked for.
+        -- work() keeps a start back until the scope's next probe, but not a start in doubt.
         when outcome = 'hold' and in_doubt then interval '5 minutes'
         when outcome = 'retry' and why = 'output_busy' then interval '15 seconds'
         when waits then interval '0'
@@ -514,7 +514,7 @@ begin
       = (mine.failures, mine.failing_since, mine.started_at, mine.progressed_at, mine.finished_at)
   where j.id = mine.id;
 
-  -- What ended or did not start writes nothing more; what was given up without ittybit's word may still write.
+  -- A job that ended or did not start writes no more. One given up without ittybit's word may still write.
   if not mine.undecided and (
     (outcome in ('failed', 'skipped') and coalesce(why, '') not in ('no_progress', 'gave_up', 'undecided'))
     or (waits and mine.state = 'queued' and not in_doubt and mine.generation = 1)
@@ -523,7 +523,7 @@ begin
   end if;
 end $$;
 
--- Forget the place that a job writes to when no object is there. Whether a folder is empty is asked by ittybit.tidy().
+-- Forget the place that a job writes to when no object is there. ittybit.tidy() does it for folders.
 create or replace function ittybit.free_output(job uuid, action jsonb)
 returns void language plpgsql security definer set search_path = '' as $$ begin
   delete from ittybit.outputs as o
@@ -532,7 +532,7 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
     and not exists (select from storage.objects as s where s.bucket_id = o.bucket_id and s.name = o.name);
 end $$;
 
--- Whether all that an action writes is there, stored since it was started. Of a folder nobody can tell.
+-- Whether every result of an action was stored since its start. Never true with a folder: nobody knows its files.
 create or replace function ittybit.has_results(action jsonb, since timestamptz)
 returns boolean language plpgsql stable security definer set search_path = '' as $$ begin
   return (

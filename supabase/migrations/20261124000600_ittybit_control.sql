@@ -14,8 +14,8 @@ returns void language sql security definer set search_path = '' as $$
   update ittybit.settings as s set paused = false, tripped_at = null where s.singleton;
 $$;
 
--- Do a job's work again: a new generation, which never takes a former one's run for its own. Answers whether there was
--- anything to do: a job that waits or runs, or whose results are being deleted, is left alone.
+-- Do a job's work again, as a new generation, which never takes a former one's run for its own. Answers false and
+-- changes nothing when the job waits or runs, or its results are being deleted.
 create or replace function ittybit.retry(job uuid)
 returns boolean language plpgsql security definer set search_path = '' as $$
 declare mine record;
@@ -51,10 +51,11 @@ returns bigint language sql security definer set search_path = '' as $$
   ) as failed;
 $$;
 
--- Say whose ledger this is: from here on only functions of `project` claim here. Answers how many jobs that changed.
+-- Set the project whose functions may claim here. Answers how many jobs that changed.
 --
--- `open_jobs` says what becomes of another project's: `skip` where this is a copy beside the original, which does them;
--- `look` where this goes on in its place: what may have started since it was saved is looked for at ittybit first.
+-- `open_jobs` says what becomes of the jobs that the former project left open. `skip` is for a copy beside the
+-- original: the original does them. `look` is for a database that goes on in the original's place: jobs that may have
+-- started since the backup are looked for at ittybit first.
 create or replace function ittybit.adopt(project text, open_jobs text)
 returns bigint language plpgsql security definer set search_path = '' as $$
 declare changed bigint;

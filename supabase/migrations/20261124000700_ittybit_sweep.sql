@@ -31,9 +31,9 @@ exception when others then
   return null;
 end $$;
 
--- Objects that a rule fits and that the ledger has no row for, in this content; or only that of a stopped backfill.
--- `skipped` is why one starts nothing and needs no row, `reason` why its action cannot be done. What came through S3
--- cannot be told any more: a result is known as an output or by its prefix.
+-- Objects that a rule fits and whose content has no row in the ledger, or only one of a stopped backfill. `skipped`
+-- says why an object starts nothing and needs no row, `reason` why its action cannot be done. Nobody can tell any more
+-- which objects came through S3: results are known by their outputs or their prefix.
 create or replace view ittybit.unseen as
 select
   r as rule, r.name as rule_name, o.bucket_id, o.name, to_jsonb(o) as object,
@@ -42,7 +42,7 @@ select
   ittybit.reason_against_action(ittybit.fill_action(r, to_jsonb(o)), to_jsonb(o)) as reason
 from ittybit.rules as r
 join storage.objects as o on o.bucket_id = r.bucket_id and o.metadata ? 'size' and ittybit.fits(r, o.name, o.metadata)
--- One look at the ledger's index for each object, however many rows the ledger has.
+-- PostgreSQL looks into the ledger's index once for each object, however many rows the ledger has.
 left join lateral (
   select k.id, k.state, k.reason from ittybit.jobs as k
   where k.bucket_id = o.bucket_id and k.name = o.name and k.rule = r.name
@@ -53,7 +53,7 @@ cross join lateral ittybit.reasons_to_skip(
 ) as s (reason)
 where r.enabled and (j.id is null or (j.state = 'skipped' and j.reason = 'backfill_stopped'));
 
--- What a backfill of a rule is about: its unseen objects of before a moment, or of an unknown one, that may start.
+-- What a backfill processes: a rule's unseen objects that may start, stored before a moment or at an unknown time.
 create or replace function ittybit.startable(rule text, before timestamptz)
 returns setof ittybit.unseen language sql stable
 begin atomic
@@ -62,8 +62,8 @@ begin atomic
     and u.skipped is null and u.reason is null;
 end;
 
--- Why nobody can tell whose an object is, or null. An automation without a declared prefix leaves results that look
--- like anybody's, in any bucket: beside one, an object without an owner is not started unasked.
+-- Why nobody can tell results from uploads, or null. The results of an automation without output_prefix look like
+-- uploads with a service key, in any bucket. Beside such a rule the sweep starts no object without an owner.
 create or replace function ittybit.reason_to_ask(object jsonb)
 returns text language sql stable security definer set search_path = '' as $$
   select 'origin_unknown' where object ->> 'owner_id' is null and exists (
@@ -159,7 +159,7 @@ create or replace function ittybit.stop_backfill(rule text)
 returns bigint language plpgsql security definer set search_path = '' as $$
 declare stopped bigint;
 begin
-  -- A tick of it that is under way comes first: what it records is stopped as well.
+  -- Wait for a page of it that is under way, so that its jobs are stopped as well.
   perform from ittybit.backfills as b where b.rule = stop_backfill.rule for update;
   update ittybit.jobs as j set state = 'skipped', reason = 'backfill_stopped', due_at = null, finished_at = now()
   where j.rule = stop_backfill.rule and j.backfill and j.state = 'queued' and j.in_doubt_since is null
@@ -170,7 +170,7 @@ begin
   return stopped;
 end $$;
 
--- Record the next of each running backfill, as many as there is room for beside what waits. Answers how many.
+-- Record the next jobs of each running backfill, so that up to `page` of its jobs wait. Answers how many.
 create or replace function ittybit.backfill_page(page integer default 500)
 returns integer language plpgsql security definer set search_path = '' as $$
 declare
@@ -208,7 +208,7 @@ begin
       made := made + 1;
       walk.name := missed.name;
     end loop;
-    -- With the room used up the page goes on from the last object taken; else it was looked through to its end.
+    -- When the room is used up, the next page goes on after the last object taken. Else this page was read to its end.
     walk.recorded := walk.recorded + made;
     if made = room then
       walk.state := case when walk.recorded = walk.files then 'done' else 'running' end;

@@ -1,10 +1,10 @@
 -- Housekeeping: nothing grows for ever while nothing happens. And the clock: what pg_cron runs.
 set search_path = '';
 
--- Trim what nobody needs any more, a bounded number of rows at a time. Answers how many rows went.
+-- Delete rows that nobody needs any more, a bounded number at a time. Answers how many.
 --
--- A ledger row goes only when its content has been gone for `keep`: while the content is there, the row is what keeps
--- it from being bought again. An output outlives its job's row as long as there is an object under it.
+-- A ledger row is deleted only when its content has been gone for `keep`: the row keeps the content from being bought
+-- again. An output stays longer than its job's row when an object lies under it.
 create or replace function ittybit.tidy(keep interval default interval '30 days', most integer default 5000)
 returns bigint language plpgsql security definer set search_path = '' as $$
 declare folder record; is_used boolean; gone bigint; total bigint := 0;
@@ -17,7 +17,7 @@ begin
         select from storage.objects as o
         where o.bucket_id = k.bucket_id and o.name = k.name and coalesce(o.version, '') = coalesce(k.version, '')
       )
-      -- What an overwritten content has left goes with the object, however late.
+      -- The results of an overwritten content are deleted with the object, however late.
       and not (k.orphaned_by = 'superseded' and exists (select from ittybit.results_to_delete(k.id)))
       limit most
     )
@@ -25,8 +25,8 @@ begin
   )
   select count(*), count(ittybit.free_output(t.id, t.action)) into total from trimmed as t;
 
-  -- Folders that nothing writes to any more and in which nothing is left, and results of which nobody knows the job; by
-  -- chance, so that each has its turn.
+  -- Folders that nothing writes to any more and that are empty, and results whose job nobody knows. In random order, so
+  -- that each has its turn.
   for folder in
     select o.bucket_id, o.name, o.job
     from ittybit.outputs as o
