@@ -44,14 +44,13 @@ end;
 
 -- The same of one object.
 create or replace function ittybit.reason_to_skip(object jsonb)
-returns text language plpgsql stable security definer set search_path = '' as $$ begin
-  return (
-    select r from ittybit.reasons_to_skip(
-      object ->> 'bucket_id', object ->> 'name', object -> 'metadata',
-      coalesce((object ->> 'is_delete_marker')::boolean, false)
-    ) as r
-  );
-end $$;
+returns text language sql stable
+return (
+  select r from ittybit.reasons_to_skip(
+    object ->> 'bucket_id', object ->> 'name', object -> 'metadata',
+    coalesce((object ->> 'is_delete_marker')::boolean, false)
+  ) as r
+);
 
 -- Recording a job -----------------------------------------------------------------------------------------------------
 -- A rule's action with the placeholders filled in for one object. A destination that cannot be filled in is null.
