@@ -134,11 +134,14 @@ returns text[] language sql immutable parallel safe
 return array['all', 'function:' || function, 'rule:' || rule];
 
 -- The starts that the ceilings count: those of this hour, and those of the last 24 hours since ittybit.resume().
-create or replace view ittybit.recent_starts as
-select
-  coalesce(sum(c.started) filter (where c.hour > now() - interval '1 hour'), 0) as this_hour,
-  coalesce(sum(c.towards_day), 0) as today
-from ittybit.starts as c where c.hour > now() - interval '24 hours';
+-- No view: to replace one locks it against uploads.
+create or replace function ittybit.recent_starts()
+returns table (this_hour bigint, today bigint) language sql stable
+begin atomic
+  select
+    coalesce(sum(c.started) filter (where c.hour > now() - interval '1 hour'), 0), coalesce(sum(c.towards_day), 0)
+  from ittybit.starts as c where c.hour > now() - interval '24 hours';
+end;
 
 -- How many more jobs the ceilings let start now. What is in doubt may have started, so it counts.
 create or replace function ittybit.starts_left()
@@ -149,7 +152,7 @@ returns integer language plpgsql stable security definer set search_path = '' as
       where j.function in ('on-upload', 'push-back')
         and ittybit.priority(j.state, j.in_doubt_since, j.backfill) = 0 and j.due_at is not null
     )
-    from ittybit.settings as s cross join ittybit.recent_starts as c
+    from ittybit.settings as s cross join ittybit.recent_starts() as c
   );
 end $$;
 

@@ -97,7 +97,7 @@ begin
     and not (to_timestamp(woken / 1000.0) > coalesce(f.claimed_at, '-infinity') and moment - woken between 0 and 4999)
     -- As ittybit.gates() says, but the starts in doubt are not counted: a wake-up for nothing is harmless.
     and (rule is null or exists (
-      select from ittybit.settings as s cross join ittybit.recent_starts as c
+      select from ittybit.settings as s cross join ittybit.recent_starts() as c
       where not s.paused and s.tripped_at is null and c.this_hour < s.starts_per_hour and c.today < s.starts_per_day
     ) and not exists (
       select from ittybit.holds as h where h.probe_at > now() and h.scope = any (ittybit.scopes(rule, function))

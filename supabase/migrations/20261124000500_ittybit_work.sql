@@ -323,7 +323,7 @@ begin
     on conflict (hour) do update
     set started = c.started + excluded.started, towards_day = c.towards_day + excluded.towards_day;
     update ittybit.settings as s set tripped_at = now()
-    where s.singleton and s.tripped_at is null and s.starts_per_day <= (select c.today from ittybit.recent_starts as c);
+    where s.singleton and s.tripped_at is null and s.starts_per_day <= (select c.today from ittybit.recent_starts() as c);
   end if;
   return to_jsonb(answers);
 end $$;

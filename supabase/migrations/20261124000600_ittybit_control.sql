@@ -259,7 +259,7 @@ cross join lateral (
     from ittybit.jobs as k where k.due_at is not null
   ) as j
 ) as open
-cross join ittybit.recent_starts as started
+cross join ittybit.recent_starts() as started
 cross join lateral (
   values
     (1, 'starting', coalesce(
