@@ -84,9 +84,8 @@ begin
   return case when ittybit.is_safe_key(substring(address from '^s3://[^/]+/(.*[^/])$')) then address end;
 end $$;
 
--- The steps of an action; a task is a single step. Answers for each step its place and the step itself. For one that
--- writes a result also the field of the result's address, the address, and the step that makes the result: null for an
--- upload of the object itself.
+-- The steps of an action; a task is a single step. Answers each one's place and, where it writes a result, the field of
+-- the address, the address, and the step that makes the result: null for an upload of the object itself.
 create or replace function ittybit.steps(task jsonb, run jsonb)
 returns table (place text[], step jsonb, field text[], address text, maker jsonb)
 language plpgsql immutable parallel safe rows 3 set search_path = '' as $$ begin
@@ -145,9 +144,9 @@ comment on column ittybit.rules.task is
 comment on column ittybit.rules.run is
   'The ittybit run for push-back to make: {"tasks": [{"kind", "options", "next": […]}]}. Uploads write to options.url.';
 
--- Whether a rule is for an object of its bucket. PostgreSQL resolves the operators when it makes the function. So the
--- function needs no search_path of its own, and PostgreSQL inlines it into queries. S3 allows keys of
--- up to 1,024 bytes. Longer names do not fit: that bounds what a name costs an upload.
+-- Whether a rule is for an object of its bucket. PostgreSQL resolves its operators when it makes it, so it needs no
+-- search_path and is inlined into queries. A key longer than S3's 1,024 bytes does not fit: that bounds what a name
+-- costs an upload.
 create or replace function ittybit.fits(rule ittybit.rules, name text, metadata jsonb)
 returns boolean language sql immutable parallel safe
 return length(name) <= 1024

@@ -207,9 +207,8 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
     and not exists (select from ittybit.jobs as j where j.id = o.job and j.state in ('queued', 'started'));
 end $$;
 
--- A stored content was overwritten, moved or deleted. The jobs that wait for it are skipped. A start in doubt stays, to
--- be looked for. When the object was deleted and its rule has delete_results, the jobs of all its contents are due
--- again and their results are deleted.
+-- A stored content was overwritten, moved or deleted. Its waiting jobs are skipped. A start in doubt is still looked
+-- for. When a rule deletes results, the jobs of a deleted object are due again: their results are deleted.
 create or replace function ittybit.end_content(bucket_id text, name text, version text, reason text)
 returns void language plpgsql security definer set search_path = '' as $$ begin
   update ittybit.jobs as j

@@ -53,9 +53,8 @@ $$;
 
 -- Set the project whose functions may claim here. Answers how many jobs that changed.
 --
--- `open_jobs` says what becomes of the jobs that the former project left open. `skip` is for a copy beside the
--- original: the original does them. `look` is for a database that goes on in the original's place: jobs that may have
--- started since the backup are looked for at ittybit first.
+-- `open_jobs` says what becomes of open jobs. `skip` is for a copy beside the original, which does them. `look` is for
+-- a database that goes on in its place: jobs that may have started since the backup are looked for first.
 create or replace function ittybit.adopt(project text, open_jobs text)
 returns bigint language plpgsql security definer set search_path = '' as $$
 declare changed bigint;
