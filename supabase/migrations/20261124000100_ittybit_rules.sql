@@ -145,8 +145,7 @@ comment on column ittybit.rules.run is
   'The ittybit run for push-back to make: {"tasks": [{"kind", "options", "next": […]}]}. Uploads write to options.url.';
 
 -- Whether a rule is for an object of its bucket. PostgreSQL resolves its operators when it makes it, so it needs no
--- search_path and is inlined into queries. A key longer than S3's 1,024 bytes does not fit: that bounds what a name
--- costs an upload.
+-- search_path and is inlined into queries. Keys longer than S3's 1,024 bytes do not fit: that bounds an upload's cost.
 create or replace function ittybit.fits(rule ittybit.rules, name text, metadata jsonb)
 returns boolean language sql immutable parallel safe
 return length(name) <= 1024
