@@ -189,6 +189,33 @@ def test_what_a_user_puts_beside_or_over_the_results_of_a_running_job_is_left(st
     assert storage.left == ["a/1.ts", "a/by-hand.ts", "a/mine.ts", "a/moved-in.ts"]
 
 
+@pytest.mark.parametrize("beside", ["victim/clip.jpeg", "victim/clip/still.jpeg"])
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_folder_takes_along_nothing_that_another_job_has_written_in_it(
+    database: Project, beside: str, is_deleted: bool
+) -> None:
+    # Whoever may upload victim.mp4 has the folder of another's results for that of their own.
+    database.rule(
+        "folder", task=ADAPTIVE | {"destination": "s3://results/{dir}{stem}/master.m3u8"}, delete_results=True
+    )
+    still = {"kind": "image", "destination": f"s3://results/{beside.replace('victim/clip', '{dir}{stem}')}"}
+    database.rule("still", task=still, path="victim/**", delete_results=is_deleted)
+    storage = Storage(database)
+    database.put("victim.mp4", "victim/clip.mp4")
+    for lease in storage.due():
+        database.report(lease, "started", ittybit_id=f"tasks/{lease['mark']}")
+    storage.write("victim/master.m3u8", "victim/clip/master.m3u8", "victim/clip/0.ts", beside)
+    for lease in storage.due():
+        database.report(lease, "succeeded", ittybit_id=lease["ittybit_id"])
+    assert storage.plan("victim.mp4") == {"victim/master.m3u8": GOES}
+    database.delete("victim.mp4")
+    storage.drain()
+    assert storage.deleted == ["victim/master.m3u8"]
+    database.delete("victim/clip.mp4")
+    storage.drain()
+    assert storage.left == ([] if is_deleted else [beside])
+
+
 def test_what_was_overwritten_while_the_triggers_were_off_is_left(made: Storage) -> None:
     with triggers_off(made.database):
         made.database.superuser.execute("update storage.objects set version = 'other' where bucket_id = 'results'")
