@@ -63,7 +63,7 @@ def push_back(body: worker.WakeUp | RunRequest | PushBackRequest, call: Call) ->
     if isinstance(body, worker.WakeUp):
         return worker.drain("push-back", call)
     if isinstance(body, RunRequest):
-        action = Action(run=Run.model_validate(body.model_dump(include={"tasks"}, exclude_none=True)))
+        action = Action(run=Run.model_validate(body.model_dump(include={"tasks"})))
         destinations = list(steps.uploads("tasks", body.tasks))
     else:
         action = Action(task=Task(kind=body.kind, options=body.options, destination=body.destination))

@@ -69,14 +69,16 @@ Destination = Annotated[
 ]
 
 
-def _finite(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse NaN and the infinities at any depth: pydantic reads them, and they are not JSON."""
+def _check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse another source or connection; and NaN and the infinities at any depth, which are not JSON."""
     json.dumps(options, allow_nan=False)
+    if any(name == "url" or name.endswith("connection_id") for name in options):
+        raise ValueError("the source is the object, and results go through the project's connection: name no other")
     return options
 
 
 Kind = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
-Options = Annotated[dict[str, Any], AfterValidator(_finite)]
+Options = Annotated[dict[str, Any], AfterValidator(_check_options)]
 
 
 class Request(BaseModel):

@@ -13,10 +13,9 @@ MAX_STEPS = 64
 
 
 class UploadOptions(objects.Request):
-    """Where an upload goes; through the project's connection if none is named."""
+    """Where an upload goes, through the project's connection."""
 
     url: objects.Destination
-    connection_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")] | None = None
 
 
 class Upload(objects.Request):

@@ -105,7 +105,7 @@ def test_a_run_writes_several_results_and_a_job_does_not(project: Project, push_
             "kind": "video",
             "next": [an_upload("several/a.mp4"), {"kind": "image", "next": [an_upload("several/b.jpeg")]}],
         },
-        an_upload("several/c.mp4", connection_id=project.connection),
+        an_upload("several/c.mp4"),
     )
     answer = push_back.ask(ask)
     if project.speaks_jobs:
@@ -135,6 +135,8 @@ def test_a_run_writes_several_results_and_a_job_does_not(project: Project, push_
         ([an_upload("source.mp4")], "tasks.0.options.url", "object itself"),
         ([an_upload("a"), {"kind": "video", "next": [an_upload("a")]}], "tasks.1.next.0.options.url", "another upload"),
         ([{"kind": "video", "more": 1}], "tasks.0.more", "not permitted"),
+        ([an_upload("a", connection_id="con_1")], "tasks.0.options.connection_id", "not permitted"),
+        ([{"kind": "ingest", "options": {"url": "https://a/b"}}], "tasks.0.options", "name no other"),
         ([{"kind": "video"}] * 65, "tasks", "at most 64 steps"),
         ([{"kind": "video", "next": [{"kind": "image"}] * 64}], "tasks", "at most 64 steps"),
     ],
@@ -197,6 +199,18 @@ def test_a_result_goes_nowhere_else(push_back: Function, destination: str, reaso
     [fault] = answer.get_json()["errors"]
     assert fault["field"] == "destination"
     assert reason in fault["message"]
+
+
+@pytest.mark.usefixtures("nobody_called")
+@pytest.mark.parametrize("field", ["url", "connection_id", "input_connection_id", "output_connection_id"])
+def test_options_name_no_other_source_and_no_other_connection(
+    on_upload: Function, push_back: Function, field: str
+) -> None:
+    ask = a_task("a.mp4", options={field: "s3://open/a.mp4"})
+    a_result_less = {name: value for name, value in ask.items() if name != "destination"}
+    for answer in (push_back.ask(ask), on_upload.ask(a_result_less)):
+        assert answer.status_code == 422
+        assert [fault["field"] for fault in answer.get_json()["errors"]] == ["options"]
 
 
 def test_a_result_goes_where_the_environment_lets_it(project: Project) -> None:
