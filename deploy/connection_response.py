@@ -6,6 +6,8 @@ import json
 import sys
 from typing import Any
 
+from deploy.output import on_a_line
+
 OUTCOMES = {
     "created": "ittybit has it now",
     "unchanged": "ittybit had it already",
@@ -26,8 +28,8 @@ def main(status: str, env_file: str) -> int:
         _fail(*_problem(status, answer, env_file))
         return 2
     connection = answer["connection"]
-    print(f"{connection['name']} ({connection['id']}): {OUTCOMES[answer['outcome']]}")
-    print(f"  endpoint {connection['endpoint']}, region {connection['region']}")
+    print(on_a_line(f"{connection['name']} ({connection['id']}): {OUTCOMES[answer['outcome']]}"))
+    print(on_a_line(f"  endpoint {connection['endpoint']}, region {connection['region']}"))
     return 0
 
 
@@ -43,7 +45,8 @@ def _at_the_host(status: str) -> str:
 def _problem(status: str, problem: dict[str, Any], env_file: str) -> tuple[str, str]:
     """The problem and its remedy."""
     faults = [f"{fault.get('field')}: {fault.get('message')}" for fault in problem.get("errors") or []]
-    what = "\n  ".join([str(problem.get("detail") or problem.get("title") or f"it answers {status}"), *faults])
+    said = [str(problem.get("detail") or problem.get("title") or f"it answers {status}"), *faults]
+    what = "\n  ".join(map(on_a_line, said))
     if status == "401":
         return (
             what,
@@ -51,7 +54,7 @@ def _problem(status: str, problem: dict[str, Any], env_file: str) -> tuple[str, 
         )
     if status == "503":
         return what, "Run the same again in a while."
-    return what, f"Then run the same again. The function's log has it under {problem.get('id')}."
+    return what, on_a_line(f"Then run the same again. The function's log has it under {problem.get('id')}.")
 
 
 def _fail(what: str, remedy: str) -> None:

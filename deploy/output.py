@@ -6,6 +6,7 @@ A terminal is one that moves its cursor (not ``TERM=dumb``). ``NO_COLOR`` takes 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -14,6 +15,12 @@ from typing import TextIO
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2"}
 _WIDTH = 30
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def on_a_line(text: str) -> str:
+    """Return a text of others without what moves a terminal's cursor, changes its title or begins a line of its own."""
+    return _CONTROLS.sub(" ", text)
 
 
 def coloured(text: str, colour: str, stream: TextIO) -> str:

@@ -11,6 +11,7 @@ from deploy.doctor import functions, ittybit, s3, supabase
 from deploy.doctor.database import CHECKS, IN_STUDIO, AddressError, Database, Setup, agree, read_address
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
 from deploy.doctor.requests import NoAnswerError
+from deploy.output import on_a_line
 from shared import settings as environment_settings
 from shared.errors import ServiceError
 from shared.ittybit_models import Action, Connection
@@ -40,8 +41,8 @@ def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
     """Look at the project that the variables describe, a finding at a time, without a secret in any."""
     redact = Redactor(_secrets(environment))
     for finding in _Examination(environment).findings():
-        remedy = finding.remedy and redact(finding.remedy)
-        yield finding.model_copy(update={"saw": redact(finding.saw), "remedy": remedy})
+        remedy = finding.remedy and on_a_line(redact(finding.remedy))
+        yield finding.model_copy(update={"saw": on_a_line(redact(finding.saw)), "remedy": remedy})
 
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:

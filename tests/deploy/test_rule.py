@@ -280,6 +280,23 @@ def test_an_object_is_explained(developer: Developer) -> None:
     assert lines[:2] == ["clips: waiting to be claimed", f"  job {job} queued"]
 
 
+def test_what_others_said_of_an_object_stays_on_its_line_and_moves_no_cursor(developer: Developer) -> None:
+    developer.deploy(*CLIPS)
+    said = "\x1b[2J\x07\x9b\u2028\nother: it matches"
+    developer.project.put("clips/a.mp4", bucket="media")
+    failed = "state = 'failed', due_at = null, outputs = array[%s], error = jsonb_build_object('message', %s::text)"
+    developer.project.sql(f"update ittybit.jobs set {failed}", said, said)  # noqa: S608 - constants of this file
+    developer.project.superuser.execute(
+        "update storage.objects set metadata = metadata || jsonb_build_object('mimetype', %s::text)", [said]
+    )
+    printed = developer.deploy("rule", "explain", "media", "clips/a.mp4").stdout
+    lines = printed.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("clips: its type is  [2J other: it matches, not video/*")
+    assert all("other: it matches" in line for line in lines)
+    assert not set(printed) & set("\x1b\x07\x9b\u2028")
+
+
 def test_without_the_schema_it_says_what_to_do_first(developer: Developer) -> None:
     developer.project.sql("drop schema ittybit cascade")
     assert developer.refused("rule", "list").splitlines()[-1].endswith("./deploy.sh database")
