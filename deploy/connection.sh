@@ -39,6 +39,8 @@ connection() {
   load_environment
   address="$(value CREATE_CONNECTION_URL)"
   token="$(value FUNCTIONS_TOKEN)"
+  $DRY_RUN || is_safe_for_tokens "$address" ||
+    fail 'CREATE_CONNECTION_URL must be an https address: FUNCTIONS_TOKEN travels with the call' "Mend it in $(env_file)."
 
   # The token is in no argument: curl reads its header from standard input.
   local words=(curl --disable --silent --show-error --max-time 60 --write-out '\n%{http_code}' --header @-)
@@ -54,7 +56,19 @@ connection() {
     fail "create-connection did not answer: ${answer%%$'\n'*}" \
       "Is CREATE_CONNECTION_URL in $(env_file) its address? ./deploy.sh functions says where it is."
   status="${answer##*$'\n'}"
-  printf '%s\n' "${answer%$'\n'*}" | python3 deploy/connection_response.py "$status" "$(env_file)" || exit 2
+  printf '%s\n' "${answer%$'\n'*}" | python3 -m deploy.connection_response "$status" "$(env_file)" || exit 2
+}
+
+# Whether nobody can listen to what is sent to an address: it is https, or on this machine.
+is_safe_for_tokens() {
+  local host="${1#http://}"
+  host="${host%%[/?#]*}"
+  host="${host##*@}"
+  case "$host" in
+    '['*']'*) host="${host%%]*}" && host="${host#[}" ;;
+    *) host="${host%:*}" ;;
+  esac
+  [[ "$1" == https://* ]] || { [[ "$1" == http://* && -n "$host" ]] && is_near "$host"; }
 }
 
 # A value as JSON.

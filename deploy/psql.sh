@@ -122,6 +122,7 @@ is_near() {
     rest="${rest#"$host"}"
     rest="${rest#,}"
     case "$host" in
+      127.*[!0-9.]*) return 1 ;;
       /* | @* | localhost | 127.* | ::1 | host.docker.internal) ;;
       *[.:]*) return 1 ;;
     esac

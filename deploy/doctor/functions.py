@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
 from deploy.doctor.requests import Answer, NoAnswerError, now, post
 from shared import __version__
-from shared.settings import Settings
+from shared.settings import Settings, is_near
 
 NAMES = ("on-upload", "push-back", "create-connection")
 # A signature older or newer than this is refused (Standard Webhooks); the database's clock makes the timestamp.
@@ -60,6 +60,8 @@ def visit(name: str, url: str, settings: Settings, secret: str | None) -> Visit:
         secret: the one that the database signs with; None where the token is to prove the call.
     """
     variable = "FUNCTIONS_SECRET" if secret else "FUNCTIONS_TOKEN"
+    if not secret and not _is_closed_to_listeners(url):
+        return Visit(failure(name, "its address is plain http, by which no token is sent", "Give it an https address."))
     try:
         stranger = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
         answer = post(url, _NOTHING, _signed(stranger, _NOTHING, None))
@@ -165,5 +167,18 @@ def _told(answer: Answer) -> Told:
 
 def _place(url: str) -> str:
     """An address without the parts that may be secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "what is no address"
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+
+
+def _is_closed_to_listeners(url: str) -> bool:
+    """Whether what is sent there goes by https, or stays on this machine; what is no address is called by nobody."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return True
+    return parts.scheme == "https" or is_near(parts.hostname or "")

@@ -121,6 +121,44 @@ def test_what_is_not_understood_is_not_sent(ready: Clone, arguments: tuple[str, 
     assert said in result.stderr
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://create-connection.test",
+        "create-connection.test",
+        "http://127.0.0.1.create-connection.test",
+        "http://127.0.0.1:80@create-connection.test/",
+        "http://create-connection.test?127.0.0.1",
+        "http://create-connection.test#@localhost",
+    ],
+)
+def test_the_token_is_not_sent_where_others_listen(ready: Clone, url: str) -> None:
+    ready.write_env({"CREATE_CONNECTION_URL": url, "FUNCTIONS_TOKEN": TOKEN})
+    result = ready.deploy("connection")
+    assert (result.returncode, ready.commands.calls("curl")) == (2, [])
+    assert "CREATE_CONNECTION_URL must be an https address" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080/x", "http://[::1]:8080", "http://localhost/"])
+def test_on_this_machine_plain_http_will_do(ready: Clone, url: str) -> None:
+    ready.write_env({"CREATE_CONNECTION_URL": url, "FUNCTIONS_TOKEN": TOKEN})
+    assert ready.deploy("connection").returncode == 0
+
+
+@pytest.mark.parametrize("status", [200, 422])
+def test_what_answers_moves_no_cursor_and_begins_no_line(ready: Clone, status: int) -> None:
+    said = "\x1b[2J\x07\x9b\nall is well"
+    connection = dict.fromkeys(CONNECTION, said)
+    faults = [{"field": said, "message": said}]
+    answers(
+        ready, status, {"outcome": "created", "connection": connection, "detail": said, "errors": faults, "id": said}
+    )
+    result = ready.deploy("connection")
+    printed = result.stdout + result.stderr
+    assert (printed.count("\n"), "[2J all is well" in printed) == (2 if status == 200 else 3, True)
+    assert not set(printed) & set("\x1b\x07\x9b")
+
+
 @pytest.mark.parametrize("missing", ["CREATE_CONNECTION_URL", "FUNCTIONS_TOKEN"])
 def test_what_is_missing_is_named(ready: Clone, missing: str) -> None:
     ready.write_env({name: value for name, value in ready.read_env().items() if name != missing})

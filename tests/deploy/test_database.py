@@ -244,6 +244,8 @@ ADDRESSES: list[tuple[str, dict[str, str]]] = [
     ("postgres://u@a.test:1,b.test/x", {"HOST": "a.test,b.test", "PORT": "1,5432", "SSLMODE": "require"}),
     ("postgres://u@a.test?sslmode=verify-full&sslrootcert=/ca", {"SSLMODE": "verify-full", "SSLROOTCERT": "/ca"}),
     ("postgres://localhost/x", {"HOST": "localhost", "SSLMODE": ""}),
+    ("postgres://127.0.0.1/x", {"HOST": "127.0.0.1", "SSLMODE": ""}),
+    ("postgres://127.0.0.1.a.test/x", {"HOST": "127.0.0.1.a.test", "SSLMODE": "require"}),
     ("postgres://[::1]/x", {"HOST": "::1", "SSLMODE": ""}),
     ("postgres://db:5432", {"HOST": "db", "DATABASE": "postgres", "SSLMODE": ""}),
     ("postgres:///x?host=%2Frun%2Fpg", {"HOST": "/run/pg", "PORT": "", "SSLMODE": ""}),

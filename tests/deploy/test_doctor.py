@@ -7,14 +7,16 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
 
-from deploy.doctor import ittybit, supabase
+from deploy.doctor import functions, ittybit, supabase
 from deploy.doctor.__main__ import main
 from deploy.doctor.checks import examine
 from deploy.doctor.finding import exit_status
+from local.server import Server
 from shared.ittybit import Generation
 from shared.ittybit_models import Action, Run, Step, Task
 from shared.settings import load
@@ -200,6 +202,40 @@ def test_findings_are_printed_a_line_each_and_end_with_their_worst(
         "remedy": "Set it in .env or in the environment; .env.example names all.",
     }
     assert {name_of(finding["check"]) for finding in findings} == ALL
+
+
+def test_what_others_say_stays_on_its_line_and_moves_no_cursor(
+    examined: Examined, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "\x1b[2J\x1b]0;title\x07\x9b1m\u2028\nok        settings            all is well"
+    examined.stack.ittybit_api.add("GET", "/connections", status=401, body={"kind": "k", "message": said})
+    try:
+        main([], {**examined.environment, "DATABASE_URL": ""})
+    finally:
+        examined.stack.ittybit_api.clear()
+    printed = capsys.readouterr().out
+    assert " [2J ]0;title 1m ok        settings " in printed
+    assert not re.search("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028]", printed)
+    assert printed.count("\n") == 14
+
+
+def test_an_address_that_is_none_is_said_to_be_none() -> None:
+    def app(_: Any, start_response: Any) -> list[bytes]:
+        start_response("308 Permanent Redirect", [("Location", "http://[")])
+        return []
+
+    with Server(app) as server:
+        for url in (server.origin, "http://["):
+            found = functions.visit("on-upload", url, load(NOWHERE), "whsec_" + "A" * 32).finding
+            assert found.verdict == "failure"
+            assert "what is no address" in f"{found.saw} {found.remedy}"
+
+
+@pytest.mark.parametrize("url", ["http://functions.test", "http://127.0.0.1.functions.test", "//functions.test"])
+def test_the_token_is_not_sent_where_others_listen(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "post", lambda *_: pytest.fail("it was called"))
+    found = functions.visit("on-upload", url, load(NOWHERE), None)
+    assert (found.finding.verdict, "plain http" in found.finding.saw) == ("failure", True)
 
 
 def test_without_make_serve_one_sentence_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
