@@ -82,8 +82,8 @@ def check(event: ObjectEvent, settings: Settings) -> StoredObject:
         raise Skipped("folder")
     if stored.name.startswith(".ittybit/"):
         raise Skipped("probe")
-    if stored.name.startswith(settings.output_prefixes):
-        raise Skipped("output_prefix")
     if stored.size == 0:
         raise Skipped("empty")
+    if stored.name.startswith(settings.output_prefixes):
+        raise Skipped("output_prefix")
     return stored

@@ -80,6 +80,7 @@ KEYS = st.lists(
 
 
 @given(name=KEYS, size=st.integers(0, 2), is_delete_marker=st.booleans())
+@example(name="processed/a", size=0, is_delete_marker=False)
 def test_the_database_and_plain_mode_pass_over_the_same_objects(
     database: Project, name: str, size: int, is_delete_marker: bool
 ) -> None:

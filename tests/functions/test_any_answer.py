@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from local.server import Server
 from shared import objects
-from shared.errors import Error, ServiceError
+from shared.errors import Error, ServiceError, Unsupported
 from shared.http import Deadline
 from shared.ittybit import Ittybit
 from shared.ittybit_models import Action, Task
@@ -119,12 +119,17 @@ READINGS: list[Callable[[Ittybit], object]] = [
 
 
 @given(read=st.sampled_from(READINGS), ittybit=saying(ENVELOPED), api=APIS)
+@example(read=READINGS[6], ittybit=[Said({"id": "run_1"})], api="jobs")
 def test_the_client_of_ittybit_raises_our_errors_alone(
     scripted: Scripted, read: Callable[[Ittybit], object], ittybit: list[Said], api: str
 ) -> None:
     scripted.script(ittybit=ittybit)
-    with suppress(ServiceError):
+    try:
         read(client(ORIGIN, seconds=5, ITTYBIT_API=api))
+    except Unsupported:
+        return  # nobody is asked for what cannot be
+    except ServiceError:
+        pass
     assert scripted.asked
 
 
