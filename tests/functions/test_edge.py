@@ -252,7 +252,7 @@ def test_nothing_that_is_sent_begins_a_line_of_the_log_or_hides_one(name_: str, 
 def test_no_line_of_the_log_is_longer_than_a_screen(capfd: pytest.CaptureFixture[str], name_: str) -> None:
     function = nowhere(name_)
     long = "\x01" * 9000
-    assert function.ask({long[:4000]: 1, **{f"{number}{long[:100]}": 1 for number in range(30)}}).status_code == 422
+    assert function.ask({long[:4000]: 1, **{f"{number}{long[:100]}": 1 for number in range(60)}}).status_code == 422
     function.ask(
         TAKEN[name_] | dict.fromkeys(("name", "bucket", "destination", "kind", "region", "automation_id"), long)
     )
