@@ -13,7 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -26,7 +26,7 @@ from shared.ittybit import Ittybit
 from shared.ittybit_models import Work
 from shared.ledger import Check, Delete, FunctionName, Outcome, Report, Start, Step
 
-# How many drains a process runs at a time: while one waits for a slow ittybit, the next wake-up is served.
+# How many drains of a function a process runs at a time: while one waits for a slow ittybit, the next wake-up is served.
 DRAINS = 4
 # How many steps a drain does at a time. Each waits for a service most of the time.
 THREADS = 64
@@ -43,8 +43,13 @@ WITHHOLDING_SECONDS = 0.5
 # How many lost jobs the log line names.
 NAMED = 10
 
-# One pool for each drain. The pool used last is taken first, and a pool makes its threads when it needs them.
-_pools = [ThreadPoolExecutor(THREADS, thread_name_prefix="job") for _ in range(DRAINS)]
+# One pool for each drain. The pool used last is taken first, and a pool makes its threads when it needs them. Each
+# function has its own pools: in one service, the drains of on-upload would otherwise keep push-back from claiming, and
+# the database takes a function that claims nothing for down.
+_pools: dict[FunctionName, list[ThreadPoolExecutor]] = {
+    function: [ThreadPoolExecutor(THREADS, thread_name_prefix="job") for _ in range(DRAINS)]
+    for function in get_args(FunctionName)
+}
 
 
 class WakeUp(BaseModel):
@@ -66,13 +71,13 @@ def drain(function: FunctionName, call: Call) -> Answer:
         ServiceError: the ledger could not be reached. A leased job is due again when its lease ends.
     """
     try:
-        pool = _pools.pop()
+        pool = _pools[function].pop()
     except IndexError:
         return Answer(200, {"claimed": 0, "busy": True})
     try:
         counts = _Drain(function, call, pool).run()
     finally:
-        _pools.append(pool)
+        _pools[function].append(pool)
     call.note(**counts)
     return Answer(200, counts)
 

@@ -161,10 +161,12 @@ def test_an_object_that_is_gone_meanwhile_is_skipped(watching: Function) -> None
     assert outcome(watching.ask(event(name="dbwh/gone.mp4")), 200, "skipped")["reason"] == "gone"
 
 
-def test_a_row_with_metadata_of_up_to_2_mib_is_taken_and_goes_nowhere(project: Project, watching: Function) -> None:
+def test_a_row_with_metadata_of_up_to_2_mib_is_taken_and_goes_nowhere(
+    project: Project, watching: Function, capfd: pytest.CaptureFixture[str]
+) -> None:
     body = event(user_metadata={"note": "n" * (2 * 1024 * 1024 - 2000)})
     outcome(watching.ask(body), 202, "started")
-    assert "nnnn" not in repr(project.stack.ittybit.journal[-1])
+    assert "nnnn" not in repr(project.stack.ittybit.journal[-1]) + capfd.readouterr().out
 
 
 @pytest.mark.usefixtures("nobody_called")

@@ -266,6 +266,17 @@ def test_more_drains_than_there_may_be_answer_that_it_is_busy(project: Project, 
     assert on_upload.drain() == {"claimed": 0}
 
 
+def test_one_functions_slow_drains_hold_up_no_other_function_of_the_process(
+    project: Project, on_upload: Function, push_back: Function
+) -> None:
+    slow = project.stack.supabase.add("POST", CLAIM, times=worker.DRAINS, hang=1)
+    with ThreadPoolExecutor(worker.DRAINS) as pool:
+        running = [pool.submit(on_upload.tell, WAKE_UP) for _ in range(worker.DRAINS)]
+        until(lambda: slow.seen == worker.DRAINS)
+        assert push_back.drain() == {"claimed": 0}
+        assert {answer.result().status_code for answer in running} == {200}
+
+
 def test_a_drain_whose_time_is_over_leaves_a_wake_up_for_the_rest(project: Project, on_upload: Function) -> None:
     many(project, worker.BATCH + 3)
     project.stack.sql("update ittybit.functions set url = 'http://127.0.0.1:9' where name = 'on-upload'")
