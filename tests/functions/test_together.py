@@ -18,7 +18,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionProce
     """The staged folder, served by functions-framework."""
     stage("together")
     log: Path = tmp_path_factory.mktemp("together") / "log"
-    process = FunctionProcess("together", NOWHERE, log=log)
+    plain_mode = {"WATCH_BUCKET": "uploads", "ITTYBIT_AUTOMATION_ID": "auto_1"}
+    process = FunctionProcess("together", NOWHERE | plain_mode, log=log)
     try:
         process.wait_until_ready()
         yield process
@@ -47,6 +48,14 @@ def test_each_is_at_its_path_and_checks_its_callers(together: FunctionProcess, n
     known = post(together, f"/{name}", body, sign(NOWHERE["FUNCTIONS_SECRET"], body))
     assert known.status_code == 422
     assert {fault["field"] for fault in known.json()["errors"]} == fields | {"nothing"}
+
+
+def test_each_keeps_its_own_limit(together: FunctionProcess) -> None:
+    # In plain mode on-upload takes 2 MiB of whoever has the token.
+    body = b'{"nothing": "' + b"n" * 100_000 + b'"}'
+    bearer = {"Authorization": f"Bearer {NOWHERE['FUNCTIONS_TOKEN']}"}
+    assert [post(together, f"/{name}", body, bearer).status_code for name in NAMES] == [422, 413, 413]
+    assert {post(together, f"/{name}", body, {}).status_code for name in NAMES} == {413}
 
 
 @pytest.mark.parametrize("path", ["/", "/on-uploads", "/on-upload/", "/on_upload", "/x/push-back"])

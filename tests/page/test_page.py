@@ -292,7 +292,7 @@ def test_no_key_of_the_projects_is_in_the_browser(
     kept = browser.run(f"JSON.stringify([{html}, {{...localStorage}}, {{...sessionStorage}}, document.cookie])")
     assert page.user in kept
     places = Places(secrets_of(stack))
-    places.look("the page", [kept])
+    places.look("the page", [kept, httpx.get(f"{page.origin}/project.json", trust_env=False).text])
     # Of the user's own files.
     assert places.findings == {"the page": {"a signed address"}}
 
