@@ -62,8 +62,17 @@ export function resultFigure(signing, address, title) {
 }
 
 function nameOf(address) {
-  const path = address.startsWith('s3://') ? address : decodeURI(new URL(address).pathname)
+  const path = address.startsWith('s3://') ? address : pathOf(address)
   return path.slice(path.lastIndexOf('/') + 1)
+}
+
+/** The path in an address; of what is none, all of it: one result must not keep the others from being shown. */
+function pathOf(address) {
+  try {
+    return decodeURI(new URL(address).pathname)
+  } catch {
+    return address
+  }
 }
 
 /** Storage sends a file as a download when it is asked to: it is never opened as a page. */

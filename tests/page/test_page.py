@@ -206,12 +206,12 @@ def test_nothing_that_a_stranger_uploads_runs(browser: Chromium, page: Page, sta
         "insert into ittybit.jobs (rule, bucket_id, name, version, owner_id, action, function, state, outputs)"
         " values (%s, %s, %s, 'v', %s, %s, 'on-upload', 'succeeded', %s)",
         (MARKUP, BUCKET, f"{owner}/{MARKUP}.png", owner, json.dumps({"task": {"kind": MARKUP}}),
-         ["javascript:alert(1)", f"s3://{BUCKET}/{MARKUP}", f"data:text/html,{MARKUP}"]),
+         ["javascript:alert(1)", f"s3://{BUCKET}/{MARKUP}", f"data:text/html,{MARKUP}", "none", "data:text/html,%ff"]),
     )  # fmt: skip
-    browser.wait_for("document.querySelectorAll('#files .file figure').length === 4")
+    browser.wait_for("document.querySelectorAll('#files .file figure').length === 6")
     assert browser.run(f"{card(MARKUP + '.png')}.innerText").count(MARKUP) >= 3
     assert browser.run("document.querySelectorAll('[onerror], #files script, a[href^=\"javascript:\" i]').length") == 0
-    # Of the four, the original alone has an address, and it is the project's.
+    # Of the six, the original alone has an address, and it is the project's.
     browser.wait_for("document.querySelector('#files [href]')")
     addresses = browser.run(
         "[...document.querySelectorAll('#files [src], #files [href]')].map((it) => it.src || it.href)"
