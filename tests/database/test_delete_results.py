@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.database.project import RUN, TASK, Project
@@ -77,6 +77,7 @@ class Storage:
 
 GOES = (True, "goes with the object")
 NOT_OURS = (False, "it is not what ittybit wrote for this rule")
+SHARED = (False, "it is a result of another object as well")
 
 
 @pytest.fixture
@@ -207,13 +208,32 @@ def test_a_folder_takes_along_nothing_that_another_job_has_written_in_it(
     storage.write("victim/master.m3u8", "victim/clip/master.m3u8", "victim/clip/0.ts", beside)
     for lease in storage.due():
         database.report(lease, "succeeded", ittybit_id=lease["ittybit_id"])
-    assert storage.plan("victim.mp4") == {"victim/master.m3u8": GOES}
+    stays = dict.fromkeys(["victim/clip/master.m3u8", "victim/clip/0.ts", beside], SHARED)
+    assert storage.plan("victim.mp4") == {"victim/master.m3u8": GOES} | stays
     database.delete("victim.mp4")
     storage.drain()
     assert storage.deleted == ["victim/master.m3u8"]
     database.delete("victim/clip.mp4")
     storage.drain()
     assert storage.left == ([] if is_deleted else [beside])
+
+
+def test_a_folder_in_anothers_folder_takes_along_nothing_that_the_other_job_has_written(database: Project) -> None:
+    # Whoever may upload clip/360.mp4 has a folder in which another's job writes.
+    database.rule(task=ADAPTIVE | {"destination": "s3://results/{dir}{stem}/master.m3u8"}, delete_results=True)
+    storage = Storage(database)
+    database.put("clip.mp4", "clip/360.mp4")
+    for lease in storage.due():
+        database.report(lease, "started", ittybit_id=f"tasks/{lease['mark']}")
+    storage.write("clip/360/0.ts")
+    for lease in storage.due():
+        database.report(lease, "succeeded", ittybit_id=lease["ittybit_id"])
+    assert storage.plan("clip/360.mp4") == {"clip/360/0.ts": SHARED}
+    database.delete("clip/360.mp4")
+    assert (storage.due(), storage.left) == ([], ["clip/360/0.ts"])
+    database.delete("clip.mp4")
+    storage.drain()
+    assert storage.left == []
 
 
 def test_what_was_overwritten_while_the_triggers_were_off_is_left(made: Storage) -> None:
@@ -243,7 +263,7 @@ def test_a_result_that_two_runs_may_have_written_goes_with_the_last_of_their_sou
         "insert into ittybit.outputs select o.bucket_id, o.name, j.id, o.version"
         " from ittybit.outputs as o, ittybit.jobs as j where j.name = 'a.mov'"
     )
-    assert made.plan() == {"a.mp4": (False, "it is a result of another object as well")}
+    assert made.plan() == {"a.mp4": SHARED}
     made.database.delete(SOURCE)
     assert made.left == ["a.mp4"]
     assert [lease["step"] for lease in made.due()] == ["start"]
@@ -513,6 +533,7 @@ def _step(storage: Storage, *steps: str) -> None:
         if lease["step"] not in steps:
             continue
         if lease["step"] == "delete":
+            assert storage.database.value("select orphaned_by from ittybit.jobs where id = %s", lease["job"]) == "gone"
             for result in lease["results"]:
                 [stored] = storage.database.sql(
                     "select owner_id, version from storage.objects where bucket_id = %s and name = %s",
@@ -532,6 +553,7 @@ def _step(storage: Storage, *steps: str) -> None:
 
 
 @given(events=st.lists(st.sampled_from(sorted(EVENTS)), max_size=14))
+@example(events=["start", "check", "move away", "delete results"])
 def test_nothing_but_results_goes_and_only_with_their_source(database: Project, events: list[str]) -> None:
     database.reset()
     database.rule(path="*", task=TASK, delete_results=True)
