@@ -69,7 +69,7 @@ def push_back(body: worker.WakeUp | RunRequest | PushBackRequest, call: Call) ->
         action = Action(task=Task(kind=body.kind, options=body.options, destination=body.destination))
         destinations = [("destination", body.destination)]
     _check(destinations, body.bucket, body.name)
-    call.note(bucket=body.bucket, name=body.name, destinations=[destination for _, destination in destinations])
+    call.note(bucket=body.bucket, name=body.name, destinations=[destination for _, destination in destinations[:10]])
     source = objects.signed_address(call.settings, body.bucket, body.name, call.id, call.deadline)
     work = Ittybit(call.settings, call.deadline).start(action, source, call.id, bucket=body.bucket, name=body.name)
     return Answer(202, {"outcome": "started", **work.shown})
