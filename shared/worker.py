@@ -26,7 +26,7 @@ from shared.ittybit import Ittybit
 from shared.ittybit_models import Work
 from shared.ledger import Check, Delete, FunctionName, Outcome, Report, Start, Step
 
-# How many drains of a function a process runs at a time: while one waits for a slow ittybit, the next wake-up is served.
+# How many drains of a function run in a process: while one waits for a slow ittybit, the next wake-up is served.
 DRAINS = 4
 # How many steps a drain does at a time. Each waits for a service most of the time.
 THREADS = 64
