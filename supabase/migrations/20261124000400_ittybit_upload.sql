@@ -37,8 +37,7 @@ begin atomic
     when name like '.ittybit/%' then 'probe'
     when coalesce((metadata ->> 'size')::bigint, 0) = 0 then 'empty'
     when exists (select from ittybit.settings as s where reasons_to_skip.name ^@ any (s.output_prefixes))
-      or exists (select from ittybit.rules as r where reasons_to_skip.name ^@ r.output_prefix)
-      then 'output_prefix'
+      or exists (select from ittybit.rules as r where reasons_to_skip.name ^@ r.output_prefix) then 'output_prefix'
   end;
 end;
 
@@ -122,7 +121,8 @@ end $$;
 -- has come for two seconds, and is written once a second at the most.
 --
 -- Where a rule deletes results with their source, the output's row notes which content ittybit wrote: what came through
--- the project's S3 keys while a job that writes there was under way. Any other content is somebody's own.
+-- the project's S3 keys while a job that writes there was under way. Of one object's jobs, that is the one with the
+-- innermost place. A place of several objects' jobs is noted for each of them. Other content belongs to somebody else.
 create or replace function ittybit.result_stored(object jsonb)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
@@ -134,12 +134,16 @@ begin
   where o.bucket_id = object ->> 'bucket_id' and o.name = object ->> 'name' and o.version <> object ->> 'version';
   if object ->> 'owner_id' is null and current_setting('storage.operation', true) like 'storage.s3.upload%' then
     insert into ittybit.outputs (bucket_id, name, job, version)
-    select distinct object ->> 'bucket_id', object ->> 'name', j.id, object ->> 'version'
-    from ittybit.outputs as o
-    join ittybit.jobs as j on j.id = o.job
-      and (j.state = 'started' or (j.state = 'queued' and j.in_doubt_since is not null))
-    join ittybit.rules as r on r.name = j.rule and r.delete_results
-    where o.bucket_id = object ->> 'bucket_id' and o.name = any (places)
+    select object ->> 'bucket_id', object ->> 'name', w.job, object ->> 'version'
+    from (
+      select distinct o.job, bool_or(r.delete_results) over () as may_go,
+        rank() over (partition by j.bucket_id, j.name order by length(d.name) desc) as distance
+      from ittybit.outputs as o join ittybit.jobs as j on j.id = o.job
+      join ittybit.destinations(j.action) as d on d.bucket_id = o.bucket_id and d.name = any (places)
+      left join ittybit.rules as r on r.name = j.rule
+      where o.bucket_id = object ->> 'bucket_id' and o.name = any (places)
+        and (j.state = 'started' or (j.state = 'queued' and j.in_doubt_since is not null))
+    ) as w where w.may_go and w.distance = 1
     on conflict on constraint outputs_pkey do update set version = excluded.version;
   end if;
 
@@ -148,8 +152,7 @@ begin
     set due_at = clock_timestamp() + case when w.is_folder then interval '2 seconds' else interval '0' end
     from (
       select o.job, bool_or(o.name like '%/') as is_folder
-      from ittybit.outputs as o
-      where o.bucket_id = object ->> 'bucket_id' and o.name = any (places) group by o.job
+      from ittybit.outputs as o where o.bucket_id = object ->> 'bucket_id' and o.name = any (places) group by o.job
     ) as w
     where j.id = w.job and j.state = 'started' and j.claimed_at is null and j.due_at > clock_timestamp()
       and (not w.is_folder
@@ -183,8 +186,7 @@ end;
 create or replace function ittybit.result_moved(former jsonb, object jsonb)
 returns void language plpgsql security definer set search_path = '' as $$ begin
   insert into ittybit.outputs (bucket_id, name, job, version)
-  select
-    object ->> 'bucket_id', object ->> 'name', o.job,
+  select object ->> 'bucket_id', object ->> 'name', o.job,
     max(object ->> 'version') filter (where o.version = former ->> 'version')
   from ittybit.outputs as o
   where o.bucket_id = former ->> 'bucket_id'
@@ -202,8 +204,7 @@ end $$;
 -- Forget that a key is an output when no object is there any more, unless an open job may still write it.
 create or replace function ittybit.release_output(bucket_id text, name text)
 returns void language plpgsql security definer set search_path = '' as $$ begin
-  delete from ittybit.outputs as o
-  where o.bucket_id = release_output.bucket_id and o.name = release_output.name
+  delete from ittybit.outputs as o where o.bucket_id = release_output.bucket_id and o.name = release_output.name
     and not exists (select from ittybit.jobs as j where j.id = o.job and j.state in ('queued', 'started'));
 end $$;
 
@@ -279,8 +280,7 @@ begin
             bucket_id = new.bucket_id, name = new.name,
             version = object ->> 'version', owner_id = object ->> 'owner_id',
             former_name = coalesce(j.former_name, case when moved and k.state <> 'succeeded' then old.name end)
-          from k
-          where j.id = k.id and (
+          from k where j.id = k.id and (
             k.state in ('started', 'succeeded') or k.in_doubt_since is not null or (k.undecided and k.state = 'queued')
           );
           continue when found;

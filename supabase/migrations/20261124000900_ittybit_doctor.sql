@@ -242,7 +242,7 @@ begin
     into fault, amount from ittybit.holds as h;
     remedy := (array[
       'Top up the ittybit account', 'Give the function an ITTYBIT_API_KEY that is valid',
-      'See that the key''s project has the rule''s automation or connection'
+      'Run ./deploy.sh connection if the connection is missing; see that the key''s project has the rule''s automation'
     ])[amount] || ': what waits goes on by itself within minutes.';
   when 'functions' then
     fine := 'the functions claim what they are woken for';
