@@ -405,7 +405,7 @@ in_database(
 for scope, remedy in (
     ("all", "Top up the ittybit account"),
     ("function:on-upload", "Give the function an ITTYBIT_API_KEY that is valid"),
-    ("rule:still", "See that the key's project has"),
+    ("rule:still", "Run ./deploy.sh connection if"),
 ):
     in_database(
         "insert into ittybit.holds (scope, error, probe_at)"  # noqa: S608 - constants of this file
