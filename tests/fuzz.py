@@ -23,7 +23,7 @@ import pytest
 
 # What pytest is told by pyproject.toml, but for its own report and the time that a test may take.
 SETTINGS = ["--override-ini=addopts=--import-mode=importlib", "--override-ini=timeout=0"]
-PLUGINS = ["-p", "no:terminal", "-p", "no:schemathesis"]
+PLUGINS = ["--disable-plugin-autoload", "-p", "_hypothesis_pytestplugin", "-p", "pytest_timeout", "-p", "no:terminal"]
 EXAMPLES_OF_A_ROUND = 1000
 
 

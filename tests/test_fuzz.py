@@ -41,7 +41,7 @@ def test_each_input_that_was_run_is_counted(tmp_path: Path) -> None:
     (tmp_path / "test_one.py").write_text(HOLDS.format(log=str(log)))
     status, lines = fuzz(tmp_path)
     run = len(log.read_text())
-    assert run > 100
+    assert run > 1
     assert (status, lines[-1]) == (0, f"fuzz: {run:,} inputs, 0 findings")
 
 
