@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -21,33 +24,42 @@ ON_EVERY_POSTGRES = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Choose the servers of a file's tests."""
-    if "postgres" in metafunc.fixturenames:
+    if "database" in metafunc.fixturenames:
         name = metafunc.module.__name__.rpartition(".")[2]
         on_every = name in ON_EVERY_POSTGRES or metafunc.config.getoption("every")
         servers = BINARIES if on_every else BINARIES[-1:]
         names = [path.parent.name.removeprefix("pginstall") for path in servers]
-        metafunc.parametrize("postgres", servers, ids=names, indirect=True, scope="session")
+        metafunc.parametrize("database", servers, ids=names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
-    """A server with the roles and schemas of a hosted project, without the migrations."""
-    with Postgres.start(binaries=request.param) as server:
-        server.prepare()
-        yield server
+def projects() -> Iterator[Callable[[Path], Project]]:
+    """Gives the project on the PostgreSQL of these binaries: with the migrations, its secret and its buckets.
+
+    Each is started once in a session, however often its tests take turns with those of another.
+    """
+    with ExitStack() as running:
+
+        @cache
+        def start(binaries: Path) -> Project:
+            server = running.enter_context(Postgres.start(binaries=binaries))
+            server.prepare()
+            migrate(server)
+            project = Project(server)
+            running.callback(project.close)
+            project.sql("select vault.create_secret(%s, 'ittybit_functions_secret')", SECRET)
+            buckets = "insert into storage.buckets (id, name, public) values (%s, %s, %s)"
+            for name in ("uploads", "results", "published"):
+                project.superuser.execute(buckets, [name, name, name == "published"])
+            return project
+
+        yield start
 
 
 @pytest.fixture(scope="session")
-def database(postgres: Postgres) -> Iterator[Project]:
-    """A project with the migrations, its secret and its buckets; empty before each test."""
-    migrate(postgres)
-    project = Project(postgres)
-    project.sql("select vault.create_secret(%s, 'ittybit_functions_secret')", SECRET)
-    buckets = "insert into storage.buckets (id, name, public) values (%s, %s, %s)"
-    for name in ("uploads", "results", "published"):
-        project.superuser.execute(buckets, [name, name, name == "published"])
-    yield project
-    project.close()
+def database(request: pytest.FixtureRequest, projects: Callable[[Path], Project]) -> Project:
+    """One of them, empty before each test."""
+    return projects(request.param)
 
 
 @pytest.fixture(autouse=True)

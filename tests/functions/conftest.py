@@ -6,6 +6,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,12 +39,27 @@ def generation(request: pytest.FixtureRequest) -> Generation:
 
 
 @pytest.fixture(scope="session")
-def running(generation: Generation) -> Iterator[Project]:
-    """A project with nothing in it, and an ittybit that takes no notice of Idempotency-Key: every start counts."""
-    with Stack.start(processes=False, encode=False, honour_idempotency=False, api=generation) as stack:
-        project = Project(stack)
-        yield project
-        project.http.close()
+def projects() -> Iterator[Callable[[Generation], Project]]:
+    """Gives the project whose ittybit speaks a generation. It takes no notice of Idempotency-Key: every start counts.
+
+    Each is started once in a session, however often its tests take turns with those of another.
+    """
+    with ExitStack() as started:
+
+        @cache
+        def start(generation: Generation) -> Project:
+            stack = Stack.start(processes=False, encode=False, honour_idempotency=False, api=generation)
+            project = Project(started.enter_context(stack))
+            started.callback(project.http.close)
+            return project
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def running(projects: Callable[[Generation], Project], generation: Generation) -> Project:
+    """One of them, as the test before left it."""
+    return projects(generation)
 
 
 @pytest.fixture
