@@ -41,10 +41,10 @@ def _words_of_supabase(path: str, status: int) -> dict[str, Any]:
     return {**said, "statusCode": str(status), "error": "fault"}
 
 
-def migrate(postgres: Postgres, migrations: Iterable[Path] | None = None) -> None:
+def migrate(postgres: Postgres, migrations: Iterable[Path] | None = None, *, database: str = "postgres") -> None:
     """Apply these migrations, or all, as ``supabase db push`` does: in order, as the project's ``postgres`` role."""
     for migration in sorted(MIGRATIONS.glob("*.sql") if migrations is None else migrations):
-        with psycopg.connect(postgres.dsn("postgres")) as connection:
+        with psycopg.connect(postgres.dsn("postgres", database)) as connection:
             connection.execute(migration.read_bytes())
 
 

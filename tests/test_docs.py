@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
 import mimetypes
 import re
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,26 +20,36 @@ from local.postgres import Postgres
 from local.stack import migrate
 from shared import authentication, settings
 from tests import documents
-from tests.database.project import ON_UPLOAD, SECRET, Project
+from tests.database.project import ON_UPLOAD, SECRET, Project, copy_of_database
 from tests.database.rows import Row
 from tests.functions.calling import NOWHERE
 
+WITH_SQL = [document for document in documents.DOCUMENTS if documents.blocks(document.read_text(), "sql")]
 RULES = (ROOT / "docs" / "rules.md").read_text()
 OWNER, ANOTHER = "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e", str(uuid.uuid4())
 HEAD = re.compile(r"stored in `(?P<bucket>[^`]+)`(?: by `(?P<owner>[^`]+)`)?(?P<s3> through S3)?")
 CELL = re.compile(r"`(?P<name>[^`]+)`(?: of (?P<size>\d+) bytes)?")
+_numbers = itertools.count(1)
 
 
-def start(*buckets: str) -> Iterator[Project]:
-    """A project with the migrations and these buckets."""
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """A server with the roles and schemas of a hosted project."""
     with Postgres.start() as postgres:
         postgres.prepare()
-        migrate(postgres)
-        project = Project(postgres)
-        with contextlib.closing(project):
-            for bucket in buckets:
-                project.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [bucket, bucket])
-            yield project
+        yield postgres
+
+
+@contextmanager
+def project_with(server: Postgres, *buckets: str) -> Iterator[Project]:
+    """A project with the migrations and these buckets, in a database of its own."""
+    name = f"project{next(_numbers)}"
+    copy_of_database(server, name)
+    migrate(server, database=name)
+    with closing(Project(server, name)) as project:
+        for bucket in buckets:
+            project.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [bucket, bucket])
+        yield project
 
 
 def run(project: Project, block: str) -> None:
@@ -48,13 +59,10 @@ def run(project: Project, block: str) -> None:
     connection.execute(block.encode())
 
 
-@pytest.mark.parametrize("document", documents.DOCUMENTS, ids=documents.name)
-def test_the_sql_runs_in_the_order_given(document: Path) -> None:
-    blocks = documents.blocks(document.read_text(), "sql")
-    if not blocks:
-        return
-    for project in start():
-        for block in blocks:
+@pytest.mark.parametrize("document", WITH_SQL, ids=documents.name)
+def test_the_sql_runs_in_the_order_given(server: Postgres, document: Path) -> None:
+    with project_with(server) as project:
+        for block in documents.blocks(document.read_text(), "sql"):
             run(project, block)
 
 
@@ -107,20 +115,20 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_what_a_monitor_asks_for_is_one_number() -> None:
+def test_what_a_monitor_asks_for_is_one_number(server: Postgres) -> None:
     watched = documents.sections((ROOT / "docs" / "operations.md").read_text())["What to watch"]
     queries = documents.blocks(watched.partition("A monitor")[2], "sql")
     assert len(queries) > 5
-    for project in start():
+    with project_with(server) as project:
         for query in queries:
             [row] = project.sql(query)
             assert [type(number) for number in row.values()] == [int], query
 
 
 @pytest.fixture(scope="module")
-def cookbook() -> Iterator[Project]:
+def cookbook(server: Postgres) -> Iterator[Project]:
     """A project that all of docs/rules.md was pasted into."""
-    for project in start("media"):
+    with project_with(server, "media") as project:
         project.sql("select vault.create_secret(%s, 'ittybit_functions_secret')", SECRET)
         project.sql("update ittybit.functions set url = %s where name = 'on-upload'", ON_UPLOAD)
         for block in documents.blocks(RULES, "sql"):

@@ -14,9 +14,10 @@ from typing import Any
 import psycopg
 from psycopg.errors import Diagnostic
 from psycopg.rows import dict_row
+from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
-from local.postgres import Postgres
+from local.postgres import SUPERUSER, Postgres
 from tests.database.rows import Connection, Row, put, rows
 
 SECRET = "whsec_" + base64.b64encode(b"the functions' secret, 32 bytes.").decode()
@@ -85,6 +86,14 @@ with jobs as (
 select ittybit.set_last_woken(name, greatest(ittybit.last_woken(name) - <seconds> * 1000, 0)::bigint)
 from ittybit.functions
 """
+
+
+def copy_of_database(postgres: Postgres, name: str) -> None:
+    """Make another database with the contents of ``postgres``, to which nobody may be connected."""
+    with psycopg.connect(postgres.dsn(SUPERUSER, "template1"), autocommit=True) as admin:
+        admin.execute(SQL("create database {} template postgres owner postgres").format(Identifier(name)))
+        # A copy has no settings of its own.
+        admin.execute(SQL('alter database {} set search_path = "$user", public, extensions').format(Identifier(name)))
 
 
 class Project:

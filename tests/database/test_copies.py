@@ -8,29 +8,26 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.sql import SQL, Identifier
 
 from tests.database.playing import ANOTHER, Play
-from tests.database.project import ON_UPLOAD, PROJECT, PUSH_BACK, Project, report
+from tests.database.project import ON_UPLOAD, PROJECT, PUSH_BACK, Project, copy_of_database, report
 
 
 @contextmanager
 def copied_elsewhere(database: Project) -> Iterator[Project]:
     """Another database with the same contents, as a restored dump, a branch with data or a template gives."""
-    admin = psycopg.connect(database.postgres.dsn("supabase_admin", "template1"), autocommit=True)
-    with admin:
-        database.close()
-        try:
-            admin.execute("create database branch template postgres owner postgres")
-            admin.execute(SQL("alter database branch set search_path = {}").format(SQL('"$user", public, extensions')))
-        finally:
-            database.reconnect()
-        branch = Project(database.postgres, "branch")
-        try:
-            yield branch
-        finally:
-            branch.close()
-            admin.execute(SQL("drop database {}").format(Identifier("branch")))
+    database.close()
+    try:
+        copy_of_database(database.postgres, "branch")
+    finally:
+        database.reconnect()
+    branch = Project(database.postgres, "branch")
+    try:
+        yield branch
+    finally:
+        branch.close()
+        with psycopg.connect(database.postgres.dsn(SUPERUSER, "template1"), autocommit=True) as admin:
+            admin.execute("drop database branch")
 
 
 @contextmanager
