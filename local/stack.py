@@ -13,6 +13,7 @@ import psycopg
 from flask import Blueprint
 
 from local import postgrest, realtime, storage_server
+from local.connection_pool import Connections
 from local.disk_space import check_disk_space
 from local.fault_injection import Faults
 from local.functions import NAMES, ROOT, FunctionProcess, stage
@@ -99,7 +100,7 @@ class Stack:
 
     def sql(self, statement: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
         """Run one statement as the project's ``postgres`` role, as Studio does, and return its rows."""
-        with psycopg.connect(self.postgres.dsn("postgres"), autocommit=True) as connection:
+        with self._connections.transaction(lambda connection: connection.execute("select 1")) as connection:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
@@ -136,6 +137,9 @@ class Stack:
         self.directory = self._stopping.enter_context(Scratch("supabase-ittybit-")).path
         self.postgres = Postgres.start(binaries=binaries)
         self._stopping.callback(self.postgres.stop)
+        # A prepared statement would refuse a table that has other columns since.
+        self._connections = Connections(lambda: psycopg.connect(self.postgres.dsn("postgres"), prepare_threshold=None))
+        self._stopping.callback(self._connections.close)
         self.postgres.prepare()
         migrate(self.postgres)
         [(version,)] = self.sql("show server_version")

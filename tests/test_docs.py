@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import mimetypes
 import re
 import subprocess
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,10 +15,9 @@ import pytest
 from local.functions import ROOT
 from local.ittybit_server.options import read_options
 from local.postgres import Postgres
-from local.stack import migrate
 from shared import authentication, settings
 from tests import documents
-from tests.database.project import ON_UPLOAD, SECRET, Project, copy_of_database
+from tests.database.project import ON_UPLOAD, SECRET, Project, database_of_its_own
 from tests.database.rows import Row
 from tests.functions.calling import NOWHERE
 
@@ -29,27 +26,6 @@ RULES = (ROOT / "docs" / "rules.md").read_text()
 OWNER, ANOTHER = "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e", str(uuid.uuid4())
 HEAD = re.compile(r"stored in `(?P<bucket>[^`]+)`(?: by `(?P<owner>[^`]+)`)?(?P<s3> through S3)?")
 CELL = re.compile(r"`(?P<name>[^`]+)`(?: of (?P<size>\d+) bytes)?")
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """A server with the roles and schemas of a hosted project."""
-    with Postgres.start() as postgres:
-        postgres.prepare()
-        yield postgres
-
-
-@contextmanager
-def project_with(server: Postgres, *buckets: str) -> Iterator[Project]:
-    """A project with the migrations and these buckets, in a database of its own."""
-    name = f"project{next(_numbers)}"
-    copy_of_database(server, name)
-    migrate(server, database=name)
-    with closing(Project(server, name)) as project:
-        for bucket in buckets:
-            project.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [bucket, bucket])
-        yield project
 
 
 def run(project: Project, block: str) -> None:
@@ -61,7 +37,7 @@ def run(project: Project, block: str) -> None:
 
 @pytest.mark.parametrize("document", WITH_SQL, ids=documents.name)
 def test_the_sql_runs_in_the_order_given(server: Postgres, document: Path) -> None:
-    with project_with(server) as project:
+    with database_of_its_own(server) as project:
         for block in documents.blocks(document.read_text(), "sql"):
             run(project, block)
 
@@ -119,7 +95,7 @@ def test_what_a_monitor_asks_for_is_one_number(server: Postgres) -> None:
     watched = documents.sections((ROOT / "docs" / "operations.md").read_text())["What to watch"]
     queries = documents.blocks(watched.partition("A monitor")[2], "sql")
     assert len(queries) > 5
-    with project_with(server) as project:
+    with database_of_its_own(server) as project:
         for query in queries:
             [row] = project.sql(query)
             assert [type(number) for number in row.values()] == [int], query
@@ -128,7 +104,7 @@ def test_what_a_monitor_asks_for_is_one_number(server: Postgres) -> None:
 @pytest.fixture(scope="module")
 def cookbook(server: Postgres) -> Iterator[Project]:
     """A project that all of docs/rules.md was pasted into."""
-    with project_with(server, "media") as project:
+    with database_of_its_own(server, "media") as project:
         project.sql("select vault.create_secret(%s, 'ittybit_functions_secret')", SECRET)
         project.sql("update ittybit.functions set url = %s where name = 'on-upload'", ON_UPLOAD)
         for block in documents.blocks(RULES, "sql"):

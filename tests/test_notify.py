@@ -14,11 +14,12 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from local.functions import ROOT
 from local.media import make_clip
+from local.postgres import Postgres
 from local.project import BUCKET, Project
 from local.server import Server
 from local.stack import Stack
 from tests import documents
-from tests.test_docs import start
+from tests.database.project import database_of_its_own
 from tests.waiting import until
 
 SECRET, FUNCTION, CATCH_UP, STOP = documents.blocks((ROOT / "docs" / "notify.md").read_text(), "sql")
@@ -96,8 +97,8 @@ def test_an_app_is_told_of_each_job_that_is_done_and_of_nothing_else(app: App, t
         ("lock table net.http_request_queue", "lock timeout"),
     ],
 )
-def test_a_report_counts_whatever_keeps_the_app_from_being_told(broken: str, says: str) -> None:
-    for project in start("uploads"):
+def test_a_report_counts_whatever_keeps_the_app_from_being_told(server: Postgres, broken: str, says: str) -> None:
+    with database_of_its_own(server, "uploads") as project:
         for block in (SECRET, FUNCTION):
             project.developer.execute(block.encode())
         project.sql("update ittybit.settings set project = 'https://ref.supabase.co'")
@@ -107,7 +108,7 @@ def test_a_report_counts_whatever_keeps_the_app_from_being_told(broken: str, say
         project.report(lease, "started", ittybit_id="runs/1")
         check = project.next_lease()
         project.service.add_notice_handler(project.note)
-        with psycopg.connect(project.postgres.dsn("supabase_admin")) as breaking:
+        with psycopg.connect(server.dsn("supabase_admin", project.name)) as breaking:
             breaking.execute(broken.encode())
             if not broken.startswith("lock"):
                 breaking.commit()

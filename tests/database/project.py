@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
 from local.postgres import SUPERUSER, Postgres
+from local.stack import migrate
 from tests.database.rows import Connection, Row, put, rows
 
 SECRET = "whsec_" + base64.b64encode(b"the functions' secret, 32 bytes.").decode()
@@ -34,6 +36,7 @@ def upload(url: str, **options: Any) -> Row:
     return {"kind": "upload", "options": {"url": url, **options}}
 
 
+_numbers = itertools.count(1)
 # Two results of one video: itself, and a still of it.
 RUN = {
     "tasks": [
@@ -289,6 +292,18 @@ class Project:
         self.make_due()
         [lease] = self.claim(self.job()["function"])
         return lease
+
+
+@contextmanager
+def database_of_its_own(server: Postgres, *buckets: str) -> Iterator[Project]:
+    """A project with the migrations and these buckets, in a database of a prepared server."""
+    name = f"project{next(_numbers)}"
+    copy_of_database(server, name)
+    migrate(server, database=name)
+    with closing(Project(server, name)) as project:
+        for bucket in buckets:
+            project.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [bucket, bucket])
+        yield project
 
 
 def claim(connection: Connection, function: str, jobs: int, *reports: Row, project: str = PROJECT) -> list[Row]:

@@ -50,7 +50,7 @@ def projects() -> Iterator[Callable[[Generation], Project]]:
         def start(generation: Generation) -> Project:
             stack = Stack.start(processes=False, encode=False, honour_idempotency=False, api=generation)
             project = Project(started.enter_context(stack))
-            started.callback(project.http.close)
+            started.callback(project.close)
             return project
 
         yield start
