@@ -22,13 +22,26 @@ from tests.functions.ittybit_alone import Alone, alone
 from tests.functions.project import Job, Project
 from tests.functions.scripted import Scripted
 
+SORTS = ("automation", "task", "run")
+# What is like another with both: a run in the one generation; in the other, whose jobs are all alike, all but the task.
+VARIATIONS = {("automations", "run"), ("jobs", "automation"), ("jobs", "run")}
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What depends on ittybit's API runs once for each of its generations; the rest with the first."""
-    if "generation" in metafunc.fixturenames:
-        mark = metafunc.definition.get_closest_marker("generations")
-        names = mark.args if mark else GENERATIONS[:1]
+    """What depends on ittybit's API runs once for each of its generations, the rest with the first."""
+    if "generation" not in metafunc.fixturenames:
+        return
+    mark = metafunc.definition.get_closest_marker("generations")
+    names = mark.args if mark else GENERATIONS[:1]
+    if "sort" not in metafunc.fixturenames:
         metafunc.parametrize("generation", names, indirect=True, scope="session")
+        return
+    both = [
+        pytest.param(name, sort, marks=[pytest.mark.variation] * ((name, sort) in VARIATIONS))
+        for name in names
+        for sort in SORTS
+    ]
+    metafunc.parametrize(("generation", "sort"), both, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +110,7 @@ def function(request: pytest.FixtureRequest, stack: Stack) -> Function:
     return Function.make(request.param, stack.environment)
 
 
-@pytest.fixture(params=["automation", "task", pytest.param("run", marks=pytest.mark.variation)])
+@pytest.fixture(scope="session")
 def sort(request: pytest.FixtureRequest) -> str:
     """Each sort of action that a rule can have."""
     return str(request.param)

@@ -25,6 +25,7 @@ delete from ittybit.jobs;
 delete from ittybit.outputs;
 delete from ittybit.holds;
 delete from ittybit.starts;
+delete from net.http_request_queue;
 update ittybit.settings set project = null, paused = false;
 update ittybit.functions set url = null, knocked_at = null, claimed_at = null;
 """

@@ -283,9 +283,11 @@ def test_a_drain_whose_time_is_over_leaves_a_wake_up_for_the_rest(project: Proje
     drain = Function.make("on-upload", on_upload.environment, DRAIN_SECONDS="0").drain
     queued = "select convert_from(body, 'UTF8') from net.http_request_queue"
     assert drain() == {"claimed": worker.BATCH, "started": worker.BATCH}
-    assert project.stack.sql(queued) == [('{"type": "jobs.due"}',)]
+    # One with each report that leaves something; a busy machine makes several of them.
+    woken = project.stack.sql(queued)
+    assert set(woken) == {('{"type": "jobs.due"}',)}
     assert drain() == {"claimed": 3, "started": 3}
-    assert len(project.stack.sql(queued)) == 1
+    assert project.stack.sql(queued) == woken
 
 
 @pytest.mark.parametrize("meanwhile", ["gone", "renamed", "claimed again", "trimmed"])
