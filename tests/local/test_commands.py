@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,6 @@ from deploy.env_file import read
 from local import demo, serve
 from local.disk_space import DiskSpaceError, check_disk_space
 from local.functions import ROOT, FunctionError, FunctionProcess, stage
-from local.server import Server
 from local.threads import ThreadDiedError
 from tests.functions.calling import NOWHERE
 from tests.waiting import until
@@ -60,33 +58,6 @@ def test_a_function_that_has_ended_says_why(tmp_path: Path) -> None:
     function.stop()
     assert said.startswith("on-upload has ended:\n")
     assert "SUPABASE_URL is missing" in said
-
-
-@pytest.fixture
-def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Has the environment name a proxy, and gives what it was asked for."""
-    asked: list[str] = []
-
-    def answer(environ: Any, start: Any) -> list[bytes]:
-        asked.append(environ["REQUEST_URI"])
-        start("502 Bad Gateway", [("Content-Length", "0")])
-        return []
-
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with Server(answer) as server:
-        for name in ("http_proxy", "https_proxy", "all_proxy"):
-            monkeypatch.setenv(name, server.origin)
-            monkeypatch.setenv(name.upper(), server.origin)
-        yield asked
-
-
-def test_the_demo_goes_by_no_proxy(proxy: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "local", "demo"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert proxy == []
 
 
 @pytest.mark.parametrize("folder", ["/dev/null/none", "/proc"])

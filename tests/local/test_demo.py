@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import imageio_ffmpeg
@@ -25,13 +27,35 @@ from local.ittybit_server.media_file import Media
 from local.media import make_clip, probe
 from local.page import PORT
 from local.serve import ENVIRONMENT
+from local.server import Server
 from shared.ittybit import GENERATIONS
 
 COMMAND = [sys.executable, "-m", "local"]
 
 
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Has the environment name a proxy, and gives what it was asked for."""
+    asked: list[str] = []
+
+    def answer(environ: Any, start: Any) -> list[bytes]:
+        asked.append(environ["REQUEST_URI"])
+        start("502 Bad Gateway", [("Content-Length", "0")])
+        return []
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Server(answer) as server:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, server.origin)
+            monkeypatch.setenv(name.upper(), server.origin)
+        yield asked
+
+
 @pytest.mark.parametrize("api", ["automations", pytest.param("jobs", marks=pytest.mark.variation)])
-def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack(tmp_path: Path, api: str) -> None:
+def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack(
+    tmp_path: Path, proxy: list[str], api: str
+) -> None:
     clip = tmp_path / "höliday (1) & more.mp4"  # what Supabase refuses in a key is replaced
     make_clip(clip, seconds=3, size="1280x960")
     for old in RESULTS.glob("h_liday*"):
@@ -41,6 +65,7 @@ def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
+    assert proxy == []
     video, still, sound = (probe(RESULTS / f"h_liday (1) & more{end}") for end in ("-720p.mp4", ".jpeg", ".mp3"))
     assert (video.width, video.height, video.video, video.audio) == (960, 720, "h264", "aac")
     assert video.duration == pytest.approx(3, abs=0.2)
