@@ -14,14 +14,12 @@ from shared.globs import matches_mimetype, matches_path
 VECTORS: dict[str, list[list[Any]]] = json.loads((Path(__file__).parents[1] / "vectors" / "globs.json").read_text())
 
 
-@pytest.mark.parametrize(("glob", "path", "expected"), VECTORS["paths"])
-def test_a_glob_means_what_the_vectors_say(glob: str, path: str, expected: bool) -> None:
-    assert matches_path(glob, path) is expected
+def test_a_glob_means_what_the_vectors_say() -> None:
+    assert [case for case in VECTORS["paths"] if matches_path(case[0], case[1]) is not case[2]] == []
 
 
-@pytest.mark.parametrize(("pattern", "mimetype", "expected"), VECTORS["mimetypes"])
-def test_a_media_type_means_what_the_vectors_say(pattern: str, mimetype: str, expected: bool) -> None:
-    assert matches_mimetype(pattern, mimetype) is expected
+def test_a_media_type_means_what_the_vectors_say() -> None:
+    assert [case for case in VECTORS["mimetypes"] if matches_mimetype(case[0], case[1]) is not case[2]] == []
 
 
 @pytest.mark.timeout(20)  # tried one after another, the ways through these would take for ever

@@ -19,12 +19,12 @@ def test_a_secret_is_taken_out_in_every_form(form: str) -> None:
     assert not [part for part in ("secret", "all", "of") if part in told]
 
 
-@pytest.mark.parametrize("place", range(480, 501))
-def test_a_cut_leaves_no_half_of_a_secret(place: int) -> None:
+def test_a_cut_leaves_no_half_of_a_secret() -> None:
     call = Call(load(NOWHERE), Redactor([SECRET]))
-    told = call.told("." * (place - 400) + SECRET + " and more", "." * place + SECRET + " and more")
-    assert "secr" not in told["kind"] + told["message"]
-    assert (len(told["kind"]) <= 100, len(told["message"]) <= 500) == (True, True)
+    for place in range(480, 501):
+        told = call.told("." * (place - 400) + SECRET + " and more", "." * place + SECRET + " and more")
+        assert "secr" not in told["kind"] + told["message"]
+        assert (len(told["kind"]) <= 100, len(told["message"]) <= 500) == (True, True)
 
 
 @pytest.mark.parametrize(

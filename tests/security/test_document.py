@@ -13,13 +13,9 @@ MODEL = DOCUMENT.partition("## What stops them, and what shows it")[2].partition
 ROWS = [line for line in MODEL.splitlines() if line.startswith("| ") and not line.endswith(" shown by |")]
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_every_row_names_the_test_that_shows_it(row: str) -> None:
-    assert re.fullmatch(r"\|.+\|.+\| `tests/[\w/]+\.py::test_\w+` \|", row)
-
-
-def test_there_is_a_model() -> None:
+def test_every_row_names_the_test_that_shows_it() -> None:
     assert len(ROWS) > 50
+    assert [row for row in ROWS if not re.fullmatch(r"\|.+\|.+\| `tests/[\w/]+\.py::test_\w+` \|", row)] == []
 
 
 @pytest.mark.parametrize(
