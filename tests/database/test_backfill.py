@@ -12,7 +12,7 @@ import pytest
 from tests.database.cost import pages, rows_scanned, with_kept_plans
 from tests.database.project import TASK, Project
 from tests.database.rows import Connection, Row
-from tests.database.unseen import store, store_many, triggers_off
+from tests.database.without_triggers import store, store_many, triggers_off
 
 OLD = 86400.0
 

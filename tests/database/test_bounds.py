@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from tests.database.cost import pages, with_kept_plans
 from tests.database.project import TASK, Project
 from tests.database.rows import put
-from tests.database.unseen import store, triggers_off
+from tests.database.without_triggers import store, triggers_off
 
 LONG = 100_000
 # Without a bound they take minutes; with it, a moment.

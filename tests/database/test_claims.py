@@ -14,7 +14,7 @@ import pytest
 from tests.database.cost import pages
 from tests.database.project import PROJECT, RUN, TASK, Project, claim, report, upload
 from tests.database.rows import Row, rows
-from tests.database.unseen import triggers_off
+from tests.database.without_triggers import triggers_off
 from tests.waiting import until
 
 # A kind's name is the first part of its objects' names.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.database.project import RUN, TASK, Project
 from tests.database.rows import Row
-from tests.database.unseen import triggers_off
+from tests.database.without_triggers import triggers_off
 
 S3 = "storage.s3.upload"
 SOURCE = "a.mp4"

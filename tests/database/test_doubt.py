@@ -9,7 +9,7 @@ import pytest
 
 from tests.database.project import TASK, Project, report
 from tests.database.rows import Row
-from tests.database.unseen import triggers_off
+from tests.database.without_triggers import triggers_off
 
 BUSY = {"service": "ittybit", "status": 503, "message": "later"}
 NAME = "clips/a.mp4"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.database.project import TASK, Project
 from tests.database.rows import Row
-from tests.database.unseen import store
+from tests.database.without_triggers import store
 
 
 def explained(database: Project, name: str = "a.mp4", bucket: str = "uploads") -> list[Row]:

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from tests.database.project import RUN, TASK, Project
 from tests.database.rows import Connection, Row, put, rows
 from tests.database.test_closed import install, rolled_back
-from tests.database.unseen import store, triggers_off
+from tests.database.without_triggers import store, triggers_off
 
 # Whoever is caught notes it here, with the rights that it was run with.
 CATCH = """

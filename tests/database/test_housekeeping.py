@@ -6,7 +6,7 @@ import pytest
 
 from tests.database.project import TASK, Project
 from tests.database.rows import rows
-from tests.database.unseen import store, triggers_off
+from tests.database.without_triggers import store, triggers_off
 
 ADAPTIVE = {"kind": "adaptive_video", "destination": "s3://uploads/hls/{dir}{stem}/master.m3u8"}
 HERE = TASK | {"destination": "s3://uploads/{dir}{stem}-720p.mp4"}

@@ -13,7 +13,7 @@ import pytest
 from tests.database.project import TASK, Project
 from tests.database.project import upload as upload_step
 from tests.database.rows import Row
-from tests.database.unseen import store
+from tests.database.without_triggers import store
 
 S3 = "storage.s3.upload"
 PLAYS = 8

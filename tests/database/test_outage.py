@@ -11,7 +11,7 @@ import pytest
 from tests.database.cost import pages, rows_scanned, with_kept_plans
 from tests.database.project import Project, report
 from tests.database.rows import Row, put
-from tests.database.unseen import triggers_off
+from tests.database.without_triggers import triggers_off
 
 DAYS = 4 * 86400
 FINISHED = """

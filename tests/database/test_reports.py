@@ -10,7 +10,7 @@ import pytest
 
 from tests.database.project import ON_UPLOAD, PROJECT, Project, report
 from tests.database.rows import Row, rows
-from tests.database.unseen import triggers_off
+from tests.database.without_triggers import triggers_off
 
 BUSY = {"service": "ittybit", "status": 503, "kind": "unavailable", "message": "later"}
 MINE, OTHER = {"ittybit_id": "runs/1"}, {"ittybit_id": "runs/2"}

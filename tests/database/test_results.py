@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.database.project import PUSH_BACK, RUN, TASK, Project, upload
-from tests.database.unseen import store, triggers_off
+from tests.database.without_triggers import store, triggers_off
 
 ADAPTIVE = {"kind": "adaptive_video", "destination": "s3://uploads/hls/{dir}{stem}/master.m3u8"}
 BESIDE = TASK | {"destination": "s3://uploads/{dir}{stem}-720p.mp4"}

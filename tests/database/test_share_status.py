@@ -14,7 +14,7 @@ from tests import documents
 from tests.database.project import TASK, Project
 from tests.database.rows import Row
 from tests.database.test_install import schema
-from tests.database.unseen import triggers_off
+from tests.database.without_triggers import triggers_off
 
 ADA, BOB = "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e", "0c1d7c1e-5e3f-4c53-9a6c-b6c7f3f2a111"
 COLUMNS = {"id", "bucket_id", "name", "rule", "kind", "state", "progress", "reason", "results"}

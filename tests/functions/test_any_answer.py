@@ -18,7 +18,7 @@ from shared.http import Deadline
 from shared.ittybit import Ittybit
 from shared.ittybit_models import Action, Task
 from shared.settings import load
-from tests.functions import described
+from tests.functions import openapi_check
 from tests.functions.calling import NAMES, NOWHERE, WAKE_UP, Function
 from tests.functions.ittybit_alone import RUN, client
 from tests.functions.project import Job, Project
@@ -83,7 +83,7 @@ def test_no_answer_of_a_service_is_a_fault_of_ours(
 ) -> None:
     scripted.script(claim=claim, storage=storage, ittybit=ittybit, report=report)
     name, body = request
-    described.check(name, scripted_function(name, api=api).tell(body))
+    openapi_check.check(name, scripted_function(name, api=api).tell(body))
     assert scripted.asked
 
 
@@ -99,7 +99,7 @@ def test_no_answer_of_s3_is_a_fault_of_ours(
     function = Function.make(
         "create-connection", NOWHERE, SUPABASE_URL=ORIGIN, ITTYBIT_API_URL=ORIGIN, SUPABASE_S3_ENDPOINT=origin
     )
-    described.check("create-connection", function.ask(KEYS | {"buckets": ["private"]}))
+    openapi_check.check("create-connection", function.ask(KEYS | {"buckets": ["private"]}))
     assert asked
 
 

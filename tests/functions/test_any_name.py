@@ -19,7 +19,7 @@ from shared import objects
 from shared.errors import Skipped
 from shared.http import Deadline
 from shared.settings import load
-from tests.functions import described
+from tests.functions import openapi_check
 from tests.functions.calling import NOWHERE, WAKE_UP, Function
 from tests.functions.project import Job, Project
 from tests.functions.scripted import ORIGIN, Said, Scripted
@@ -115,7 +115,7 @@ def test_a_job_of_any_object_comes_to_an_answer(
     assert bool(jobs) != is_passed_over
     for one, function in jobs:
         answer = workers[function].tell(WAKE_UP)
-        described.check(function, answer)
+        openapi_check.check(function, answer)
         # Not "retry": what it needs is there.
         assert answer.get_json() in ({"claimed": 1, "started": 1}, {"claimed": 1, "skipped": 1})
         job = Job(project, str(one), name)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import negative_data_rejection
 from werkzeug.test import TestResponse
 
-from tests.functions import described
+from tests.functions import openapi_check
 from tests.functions.calling import NAMES, WAKE_UP, Function, sign
 from tests.functions.scripted import MAKE, START, WATCHING, Said, Scripted, scripted_function
 from tests.inputs import ANY_TEXT, JSON, nasty, nearly, some
@@ -143,7 +143,7 @@ def test_nothing_without_proof_is_taken_and_nobody_is_called(
     place = {"PATH_INFO": path.encode().decode("latin-1")}
     answer = function.client.open(method=method, headers=headers, data=body, environ_overrides=place)
     assert answer.status_code == (401 if method == "POST" else 405)
-    described.check(name, answer, method=method)
+    openapi_check.check(name, answer, method=method)
     refused_alone(scripted, function)
 
 
@@ -161,7 +161,7 @@ def test_nothing_with_proof_is_a_fault_of_ours(
     proof = sign(secret, text) if is_signed and text == body else function.bearer
     others = {key: value for key, value in headers.items() if key not in {"Authorization", *proof}}
     answer = function.send(body, others | proof)
-    described.check(name, answer)
+    openapi_check.check(name, answer)
     assert answer.status_code != 401
     asked_or_refused(scripted, answer)
     # Whatever leaves is JSON.
@@ -169,7 +169,7 @@ def test_nothing_with_proof_is_a_fault_of_ours(
         assert not asked or json.loads(asked, parse_constant=pytest.fail)
 
 
-OPERATIONS = [described.SCHEMA[f"/{name}"]["POST"] for name in NAMES]
+OPERATIONS = [openapi_check.SCHEMA[f"/{name}"]["POST"] for name in NAMES]
 OF_THE_DOCUMENT = st.one_of([one.as_strategy() for one in OPERATIONS])
 AGAINST_THE_DOCUMENT = st.one_of([one.as_strategy(schemathesis.GenerationMode.NEGATIVE) for one in OPERATIONS])
 
@@ -189,7 +189,7 @@ def test_a_request_that_the_document_describes_is_understood(scripted: Scripted,
     name = case.path.strip("/")
     answering(scripted, name)
     answer = sent(case, scripted_function(name, *WATCHING))
-    described.check(name, answer)
+    openapi_check.check(name, answer)
     # It may still be refused for what a document cannot say: where results may go, or a key that is missing.
     assert answer.status_code in (200, 202, 422, 503), answer.text
     asked_or_refused(scripted, answer)
@@ -204,9 +204,9 @@ def test_a_request_that_the_document_does_not_describe_is_refused(
     answering(scripted, name)
     function = scripted_function(name, *WATCHING)
     answer = sent(case, function)
-    described.check(name, answer)
+    openapi_check.check(name, answer)
     # What only its headers or its query make wrong is taken: neither is read.
     if answer.status_code in REFUSALS:
         refused_alone(scripted, function)
     asked_or_refused(scripted, answer)
-    case.validate_response(described.response(answer), checks=[negative_data_rejection])
+    case.validate_response(openapi_check.response(answer), checks=[negative_data_rejection])
