@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from local.postgres import SUPERUSER
 from tests.database.playing import ANOTHER, Play
 from tests.database.project import ON_UPLOAD, PROJECT, PUSH_BACK, Project, copy_of_database, report
 
