@@ -1,7 +1,7 @@
 """docs/openapi.json, made of the functions' models: ``python -m deploy.openapi``.
 
-The requests are what the functions themselves validate. The answers are described here and nowhere in what is deployed;
-the tests hold every answer that they see against the document.
+The requests are what the functions themselves validate. The answers are described here and nowhere in what is deployed,
+where they are plain JSON; the tests hold every answer that they see against the document.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import importlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
-from deploy.response_models import Drained, JobStarted, Problem, Registered, RunStarted, Skipped, TaskStarted
 from shared import __version__
 from shared.database_webhook import MAX_EVENT_BYTES
 from shared.edge import MAX_BODY_BYTES
+from shared.errors import Service
+from shared.ittybit_models import Connection
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "openapi.json"
 # Enough to import the functions with.
@@ -27,17 +28,102 @@ ENVIRONMENT = {
     "SUPABASE_URL": "https://unused.example.com",
     "SUPABASE_SECRET_KEY": "unused",
 }
+EXACTLY = ConfigDict(extra="forbid")
+
+
+class Exact(BaseModel):
+    """An object of exactly these fields."""
+
+    model_config = EXACTLY
+
+
+class Started(Exact):
+    """The run, task or job at ittybit."""
+
+    id: str
+    status: str = Field(description="ittybit's own word for how far it is.")
+
+
+def _started(kind: str) -> Any:
+    fields: dict[str, Any] = {"outcome": (Literal["started"], ...), kind: (Started, ...)}
+    meaning = f"The {kind} that a person asked for was started."
+    return create_model(f"{kind.title()}Started", __config__=EXACTLY, __doc__=meaning, **fields)
+
+
+class Drained(Exact):
+    """The answer to a wake-up: how many jobs were claimed, and how many steps had each outcome."""
+
+    claimed: int = Field(description="0 when nothing was due.")
+    started: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    retry: int = 0
+    hold: int = 0
+    undecided: int = 0
+    deleted: int = 0
+    lost: int = Field(default=0, description="Steps without a known outcome: due again when their leases end.")
+    busy: bool = Field(default=False, description="As many drains as there may be are at it already.")
+
+
+class Skipped(Exact):
+    """There is nothing to do, and that is in order."""
+
+    outcome: Literal["skipped"]
+    reason: str
+    detail: str = ""
+
+
+class FieldFault(Exact):
+    """The error of one field of the request."""
+
+    field: str
+    message: str
+
+
+class ServiceFault(Exact):
+    """A service's error, or the failure of the call."""
+
+    service: Service
+    status: int | None = Field(description="Its HTTP status; null when it gave no answer.")
+    kind: str | None = Field(description="Its own word for the error.")
+    message: str
+
+
+class Problem(Exact):
+    """An error, as RFC 9457 has it."""
+
+    type: Literal["about:blank"]
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong, and what to do about it.")
+    id: str = Field(description="Names the call in the log.")
+    errors: list[FieldFault] = []
+    upstream: ServiceFault | None = Field(default=None, description="The service that did not do its part.")
+
+
+# ittybit's connection without its secret.
+SHOWN = {name: (one.annotation, ...) for name, one in Connection.model_fields.items() if name != "secret_access_key"}
+
+
+class Registered(Exact):
+    """The connection is what was asked for."""
+
+    outcome: Literal["created", "unchanged", "replaced"]
+    connection: create_model(  # type: ignore[valid-type] # its fields are known when it runs
+        "Connection", __config__=EXACTLY, __doc__="The project's S3 keys at ittybit, without the secret.", **SHOWN
+    )
+
 
 # What each function answers when all is well: by status, what it means and its body.
+WORKED = {
+    200: ("Done, or nothing to do.", Drained | Skipped),
+    # A run or a task in the generation *automations*, a job in *jobs*.
+    202: ("Started.", _started("run") | _started("task") | _started("job")),
+}
 ANSWERS: dict[str, dict[int, tuple[str, Any]]] = {
-    "on-upload": {
-        200: ("Done, or nothing to do.", Drained | Skipped),
-        202: ("Started.", RunStarted | TaskStarted | JobStarted),
-    },
-    "push-back": {
-        200: ("Done, or nothing to do.", Drained | Skipped),
-        202: ("Started.", RunStarted | TaskStarted | JobStarted),
-    },
+    "on-upload": WORKED,
+    "push-back": WORKED,
     "create-connection": {200: ("The connection is what was asked for.", Registered)},
 }
 PROBLEMS = {
@@ -50,11 +136,11 @@ PROBLEMS = {
     500: "A fault of ours; the log has it under the id.",
     503: "A service did not do its part: try again later.",
 }
-MORE_HEADERS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After"}
-HEADERS = {
+MORE_HEADERS = {200: "X-Version", 202: "X-Version", 401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After"}
+HEADERS: dict[str, tuple[str, dict[str, object]]] = {
     "X-Correlation-Id": ("Names the call in the answer, in the log and at ittybit.", {"type": "string"}),
     "X-Version": ("The function's version.", {"type": "string"}),
-    "WWW-Authenticate": ("How to prove oneself.", {"const": "Bearer"}),
+    "WWW-Authenticate": ("How to authenticate.", {"const": "Bearer"}),
     "Allow": ("The one method.", {"const": "POST"}),
     "Retry-After": ("Seconds to wait.", {"type": "integer", "minimum": 0}),
 }
@@ -67,41 +153,37 @@ SIGNATURE = {
 
 def document() -> dict[str, Any]:
     """Return the OpenAPI document of all functions."""
-    adapters: dict[tuple[str, str], TypeAdapter[Any]] = {("", "problem"): TypeAdapter(Problem)}
-    modules = {name: _import(name) for name in ANSWERS}
+    modules = {}
+    with patch.dict(os.environ, ENVIRONMENT):
+        for name in ANSWERS:
+            modules[name] = importlib.import_module(f"functions.{name.replace('-', '_')}")
+    bodies = {("", "problem"): Problem}
     for name, module in modules.items():
-        takes = module.Body if hasattr(module, "Body") else module.ConnectionRequest
-        adapters[name, "takes"] = TypeAdapter(takes)
-        adapters |= {(name, str(status)): TypeAdapter(body) for status, (_, body) in ANSWERS[name].items()}
+        bodies[name, "takes"] = module.Body if hasattr(module, "Body") else module.ConnectionRequest
+        bodies |= {(name, str(status)): body for status, (_, body) in ANSWERS[name].items()}
     schemas, definitions = TypeAdapter.json_schemas(
-        [(key, "validation", adapter) for key, adapter in adapters.items()],
+        [(key, "validation", TypeAdapter(body)) for key, body in bodies.items()],
         ref_template="#/components/schemas/{model}",
     )
     by_key = {key: schema for (key, _), schema in schemas.items()}
+
     paths = {}
     for name, module in modules.items():
+        summary, _, rest = (module.__doc__ or "").partition("\n\n")
         answers = {
-            str(status): _answer(
-                meaning, "application/json", by_key[name, str(status)], ["X-Correlation-Id", "X-Version"]
-            )
+            status: _answer(status, meaning, "application/json", by_key[name, str(status)])
             for status, (meaning, _) in ANSWERS[name].items()
         }
-        problems = {
-            str(status): _answer(
-                meaning,
-                "application/problem+json",
-                by_key["", "problem"],
-                ["X-Correlation-Id", *filter(None, [MORE_HEADERS.get(status)])],
-            )
+        answers |= {
+            status: _answer(status, meaning, "application/problem+json", by_key["", "problem"])
             for status, meaning in PROBLEMS.items()
         }
-        summary, _, rest = (module.__doc__ or "").partition("\n\n")
         post = {
             "operationId": name.replace("-", "_"),
             "summary": summary.partition(": ")[2],
             "description": "```\n" + rest.strip() + "\n```",
             "requestBody": {"required": True, "content": {"application/json": {"schema": by_key[name, "takes"]}}},
-            "responses": answers | problems,
+            "responses": {str(status): answer for status, answer in answers.items()},
         }
         paths[f"/{name}"] = {"post": post}
     return {
@@ -136,12 +218,8 @@ def text() -> str:
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _import(name: str) -> Any:
-    with patch.dict(os.environ, ENVIRONMENT):
-        return importlib.import_module(f"functions.{name.replace('-', '_')}")
-
-
-def _answer(meaning: str, mimetype: str, schema: Any, headers: list[str]) -> dict[str, Any]:
+def _answer(status: int, meaning: str, mimetype: str, schema: Any) -> dict[str, Any]:
+    headers = ["X-Correlation-Id", *filter(None, [MORE_HEADERS.get(status)])]
     return {
         "description": meaning,
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
@@ -150,5 +228,4 @@ def _answer(meaning: str, mimetype: str, schema: Any, headers: list[str]) -> dic
 
 
 if __name__ == "__main__":
-    DOCUMENT.parent.mkdir(exist_ok=True)
     DOCUMENT.write_text(text())
