@@ -1,41 +1,17 @@
 #!/usr/bin/env bash
-# From a clone to a running project, and out again; the parts are in deploy/.
+# Deploys this clone into a Supabase project and a cloud, and removes it again. The parts are in deploy/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# shellcheck source=deploy/common.sh
-source deploy/common.sh
-# shellcheck source=deploy/settings.sh
-source deploy/settings.sh
-# shellcheck source=deploy/secret.sh
-source deploy/secret.sh
-# shellcheck source=deploy/psql.sh
-source deploy/psql.sh
-# shellcheck source=deploy/vault.sh
-source deploy/vault.sh
-# shellcheck source=deploy/stage.sh
-source deploy/stage.sh
-# shellcheck source=deploy/functions.sh
-source deploy/functions.sh
-# shellcheck source=deploy/database.sh
-source deploy/database.sh
-# shellcheck source=deploy/connection.sh
-source deploy/connection.sh
-# shellcheck source=deploy/rule.sh
-source deploy/rule.sh
-# shellcheck source=deploy/doctor.sh
-source deploy/doctor.sh
-# shellcheck source=deploy/rotate.sh
-source deploy/rotate.sh
-# shellcheck source=deploy/remove.sh
-source deploy/remove.sh
-# shellcheck source=deploy/next.sh
-source deploy/next.sh
+for part in common settings psql stage functions database connection rule rotate remove next; do
+  # shellcheck source=/dev/null
+  source "deploy/$part.sh"
+done
 
 usage() {
   cat <<'USAGE'
 Usage: ./deploy.sh [options] <verb> [arguments]
-       ./deploy.sh [options]      in a terminal: how far this folder is, and what comes next
+       ./deploy.sh [options]      in a terminal: what is set up, and what comes next
 
 Verbs
   stage [name…]   make build/<name>/ for each function (all of them by default): main.py, shared/ and
@@ -55,12 +31,12 @@ Verbs
   rule add|list|explain|enable|disable|remove
                   what becomes of which object, without writing SQL
 
-  doctor [--json] look at the whole project, change nothing, and say what is wrong and what to do: a line for each
+  doctor [--json] check the whole project, change nothing, and print what is wrong and what to do, a line for each
                   check; ends with 0 when all is ok, 1 with a warning, 2 with a failure
 
   rotate-secret   replace FUNCTIONS_SECRET while uploads go on: no call is refused at any moment
 
-  remove          take all of it out again, and list what is left; no file in a bucket is touched
+  remove          remove all of it, and list what is left; no file in a bucket is touched
 
 Options, in front of the verb or behind it
   --env NAME      read .env.NAME instead of .env, and keep the names in the cloud apart; local is what make serve runs
@@ -76,9 +52,22 @@ Functions
 USAGE
 }
 
+# Check the project of the environment's file (deploy/doctor/).
+doctor() {
+  if $DRY_RUN; then
+    run make --quiet "$VENV/deploy" "VENV=$VENV"
+    run "$VENV/bin/python" -m deploy.doctor "$@"
+    return
+  fi
+  ensure_python
+  load_environment
+  "$VENV/bin/python" -m deploy.doctor "$@"
+}
+
+# shellcheck disable=SC2034 # for deploy/
 main() {
   local verb='' rest=()
-  # The options mean the same in front of the verb and behind it.
+  # Options may stand in front of the verb or behind it.
   while (($#)); do
     case "$1" in
       --env)

@@ -1,41 +1,40 @@
 # shellcheck shell=bash
-# What every verb shares: how it speaks, asks, and runs what changes something.
+# What all verbs share: messages, questions, commands that change something, and the environment's file.
 
 readonly FUNCTIONS=(on-upload push-back create-connection)
-# What a function may be deployed as: a service of its own, or the one of all together.
+# A function is deployed as a service of its own, or with the others as the service together.
 # shellcheck disable=SC2034 # for deploy/runtimes/
 readonly SERVICES=("${FUNCTIONS[@]}" together)
 
-# Whoever answers on this machine is asked directly, whatever proxy the shell names for others.
+# Calls to this machine go around the shell's proxy.
 no_proxy="${no_proxy:-${NO_PROXY:-}}"
 [[ "$no_proxy" == '*' ]] || no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1,::1"
 export no_proxy NO_PROXY="$no_proxy"
 
-# Set by the options in front of the verb.
-ENVIRONMENT=''    # --env NAME; empty is the one of .env
-DRY_RUN=false      # --dry-run
+# Options of all verbs.
+ENVIRONMENT=''    # --env NAME; empty: .env
+DRY_RUN=false     # --dry-run
 ASSUME_YES=false  # --yes
 
-# Say what is wrong and how to go on, and stop.
+# Print what is wrong and what to do about it, and stop.
 fail() {
-  printf 'deploy.sh: %s\n' "$1" >&2
-  printf '  %s\n' "${2:-See ./deploy.sh --help}" >&2
+  printf 'deploy.sh: %s\n  %s\n' "$1" "${2:-See ./deploy.sh --help}" >&2
   exit 2
 }
 
-# The version of this clone; shared/__init__.py has it for the functions as well.
+# Print the version of this clone, which is the functions' own.
 version() {
   local pattern='__version__ = "([^"]+)"'
   [[ "$(<shared/__init__.py)" =~ $pattern ]] && printf '%s\n' "${BASH_REMATCH[1]}"
 }
 
-# Say what is being done.
+# Print a message to the person.
 say() {
   printf '%s\n' "$*" >&2
 }
 
-# Run a command that changes something; in a dry run print it instead, ready to be pasted.
-# No secret is ever an argument: whoever may list processes sees them.
+# Run a command that changes something; in a dry run print it instead, ready to be pasted. No secret may be an argument:
+# whoever can list processes sees it.
 run() {
   if $DRY_RUN; then
     show "$@"
@@ -44,21 +43,22 @@ run() {
   fi
 }
 
-# Print a command as a shell reads it.
+# Print a command as a shell reads it. A placeholder such as <REGION> stays readable.
 show() {
-  local word
-  printf '%s' "$(quoted "$1")"
-  shift
-  for word in "$@"; do printf ' %s' "$(quoted "$word")"; done
-  printf '\n'
+  local word line=''
+  for word in "$@"; do
+    case "$word" in *[!A-Za-z0-9_./:=,@%+\<\>-]* | '') printf -v word '%q' "$word" ;; esac
+    line="$line${line:+ }$word"
+  done
+  printf '%s\n' "$line"
 }
 
-# Say what comes next: a dry run's output is a script, and this its comment.
+# Print what comes next. The output of a dry run is a script: there it is a comment.
 step() {
   if $DRY_RUN; then printf '# %s\n' "$*"; else say "$*"; fi
 }
 
-# As run(), with the value of a variable on the command's standard input: run_with NAME command…
+# As run(), with the value of a variable on the command's standard input: run_with NAME COMMAND…
 run_with() {
   local name="$1"
   shift
@@ -89,15 +89,7 @@ check_settings() {
   fail "not set: $missing" "Set them in $(env_file); .env.example says what each is."
 }
 
-# A word as a shell reads it; a placeholder such as <REGION> stays readable.
-quoted() {
-  case "$1" in
-    *[!A-Za-z0-9_./:=,@%+\<\>-]* | '') printf '%q' "$1" ;;
-    *) printf '%s' "$1" ;;
-  esac
-}
-
-# The value of a variable that a verb needs. In a dry run what is absent prints as <NAME>.
+# Print the value of a variable, and stop when it is not set. In a dry run that prints as <NAME>.
 value() {
   local name="$1"
   if [[ -n "${!name:-}" ]]; then
@@ -109,7 +101,7 @@ value() {
   fi
 }
 
-# Ask before what costs or deletes. Without a terminal only --yes is an answer.
+# Ask before something costs money or is deleted. Without a terminal only --yes answers.
 confirm() {
   if $DRY_RUN || $ASSUME_YES; then return; fi
   [[ -t 0 ]] || fail "this asks first, and there is no terminal to answer at: $1" 'Say --yes if you are sure.'
@@ -119,12 +111,12 @@ confirm() {
   [[ "$answer" == [yY]* ]] || fail 'stopped, and nothing was changed' 'Answer y to go on.'
 }
 
-# The file that names this environment's settings; `make serve` writes that of the environment named local.
+# Print the file with this environment's settings. `make serve` writes the one of the environment local.
 env_file() {
   if [[ "$ENVIRONMENT" == local ]]; then echo build/serve.env; else printf '.env%s' "${ENVIRONMENT:+.$ENVIRONMENT}"; fi
 }
 
-# How that file comes to be.
+# Print how to make that file.
 how_to_make_env_file() {
   if [[ "$ENVIRONMENT" == local ]]; then
     echo 'make serve, in another terminal'
@@ -133,12 +125,12 @@ how_to_make_env_file() {
   fi
 }
 
-# The deployed name of a service: --env staging keeps its own beside the others.
+# Print the name that a service is deployed under. Each --env has names of its own.
 deployed_name() {
   printf '%s%s' "$1" "${ENVIRONMENT:+-$ENVIRONMENT}"
 }
 
-# Refuse a name that is not one of the functions.
+# Stop at a name that is not a function's.
 check_functions() {
   local name
   for name in "$@"; do
@@ -149,57 +141,64 @@ check_functions() {
   done
 }
 
-# The functions that a service is, a line each.
+# Print the functions of a service, a line each.
 functions_of() {
   if [[ "$1" == together ]]; then printf '%s\n' "${FUNCTIONS[@]}"; else echo "$1"; fi
 }
 
-# The services that these functions are deployed as, a line each.
+# Print the services of these functions, a line each.
 services_of() {
   if [[ -n "${DEPLOY_TOGETHER:-}" ]] && (($#)); then echo together; else printf '%s\n' "$@"; fi
 }
 
-# The Python that reads settings: it has what a deployed function has, and python-dotenv. Installed on first use.
-VENV_PYTHON=''
+# Install the Python packages that deploy.sh needs, on first use: those of a deployed function, and a few.
+VENV="${VENV:-.venv}"
+PYTHON_IS_THERE=false
 ensure_python() {
-  local venv="${VENV:-.venv}"
-  if [[ -n "$VENV_PYTHON" ]]; then return; fi
-  command -v make >/dev/null || fail 'make is not installed' 'Install make, and run the same again.'
-  make --quiet "$venv/deploy" "VENV=$venv" >&2 || fail 'what deploy.sh needs could not be installed' 'Mend what it says above.'
-  VENV_PYTHON="$venv/bin/python"
+  if $PYTHON_IS_THERE; then return; fi
+  check_tools make
+  # Not to stdout: programs read the output of doctor --json.
+  make --quiet "$VENV/deploy" "VENV=$VENV" >&2 || fail 'what deploy.sh needs could not be installed' 'Mend what it says above.'
+  PYTHON_IS_THERE=true
 }
 
-# Export what the environment's file says (deploy/env_file.py). The file wins over what the shell had before, so that a
-# variable left over from another environment does not get mixed in.
-load_environment() {
-  local file name='' value
-  file="$(env_file)"
-  if [[ ! -f "$file" ]]; then
-    [[ -z "$ENVIRONMENT" ]] || fail "there is no $file" "$(how_to_make_env_file)"
-    return
-  fi
+# Export the variables that a Python module prints: each name and value with a NUL behind it, and an empty name at the
+# end. An empty value unsets the variable. The module prints its errors itself.
+take_variables() {
+  local name='' value
   ensure_python
   while IFS= read -r -d '' name && [[ -n "$name" && "$name" != '=' ]]; do
     IFS= read -r -d '' value
-    export "$name=$value"
-  done < <("$VENV_PYTHON" -m deploy.env_file "$file" || printf '=\0')
-  # What is wrong with the file has been said.
+    if [[ -n "$value" ]]; then export "$name=$value"; else unset "$name"; fi
+  done < <("$VENV/bin/python" -m "$@" || printf '=\0')
   [[ "$name" != '=' ]] || exit 2
 }
 
-# Put NAME=value into the environment's file, in the place of an earlier line, and export it.
+# Export the variables of the environment's file (deploy/env_file.py). The file wins over the shell, so that no variable
+# of another environment gets mixed in.
+load_environment() {
+  local file
+  file="$(env_file)"
+  if [[ -f "$file" ]]; then
+    take_variables deploy.env_file "$file"
+  elif [[ -n "$ENVIRONMENT" ]]; then
+    fail "there is no $file" "$(how_to_make_env_file)"
+  fi
+}
+
+# Write NAME=value into the environment's file, in place of an earlier line, and export it: keep NAME VALUE
 keep() {
   ensure_python
-  printf '%s' "$2" | "$VENV_PYTHON" -m deploy.env_file "$(env_file)" "$1" || exit 2
+  printf '%s' "$2" | "$VENV/bin/python" -m deploy.env_file "$(env_file)" "$1" || exit 2
   export "$1=$2"
 }
 
-# Stop at a setting that no function would start with (deploy/check_environment.py). A dry run takes them as they are.
+# Stop at a setting that no function would start with (deploy/check_environment.py). A dry run takes all.
 check_values() {
   local said
   if $DRY_RUN; then return; fi
   ensure_python
-  said="$("$VENV_PYTHON" -m deploy.check_environment)" ||
+  said="$("$VENV/bin/python" -m deploy.check_environment)" ||
     fail "$said" "Mend it in $(env_file). A FUNCTIONS_… line that is taken out is made anew."
   if [[ -n "$said" ]]; then say "$said"; fi
 }

@@ -50,25 +50,19 @@ connection() {
     run "${words[@]}"
     return
   fi
-  command -v curl >/dev/null || fail 'curl is not installed' 'Install it, and run the same again.'
-  command -v python3 >/dev/null || fail 'python3 is not installed' 'Install it, and run the same again.'
+  check_tools curl
+  ensure_python
   answer="$(printf 'Authorization: Bearer %s\n' "$token" | "${words[@]}" 2>&1)" ||
     fail "create-connection did not answer: ${answer%%$'\n'*}" \
       "Is CREATE_CONNECTION_URL in $(env_file) its address? ./deploy.sh functions says where it is."
   status="${answer##*$'\n'}"
-  printf '%s\n' "${answer%$'\n'*}" | python3 -m deploy.connection_response "$status" "$(env_file)" || exit 2
+  printf '%s\n' "${answer%$'\n'*}" | "$VENV/bin/python" -m deploy.connection_response "$status" "$(env_file)" || exit 2
 }
 
-# Whether nobody can listen to what is sent to an address: it is https, or on this machine.
+# Whether nobody can listen to what is sent to an address: it is https, or on this machine or a container beside it.
 is_safe_for_tokens() {
-  local host="${1#http://}"
-  host="${host%%[/?#]*}"
-  host="${host##*@}"
-  case "$host" in
-    '['*']'*) host="${host%%]*}" && host="${host#[}" ;;
-    *) host="${host%:*}" ;;
-  esac
-  [[ "$1" == https://* ]] || { [[ "$1" == http://* && -n "$host" ]] && is_near "$host"; }
+  local near='^http://(localhost|host\.docker\.internal|127(\.[0-9]+){3}|\[::1\]|[A-Za-z0-9_-]+)(:[0-9]*)?([/?#].*)?$'
+  [[ "$1" == https://* || "$1" =~ $near ]]
 }
 
 # A value as JSON.

@@ -1,29 +1,29 @@
 # shellcheck shell=bash
-# database: the schema, the signing secret, and where the functions are.
+# database: installs the schema, the signing secret and the functions' addresses.
 
 database_usage() {
   cat <<'USAGE'
 Usage: ./deploy.sh [options] database [--to-project DIR] [--adopt copy|move]
        ./deploy.sh [options] database --share-status | --unshare-status
 
-Makes the Supabase project's database do its part: applies supabase/migrations, puts the signing secret into Vault and
-the functions' addresses into ittybit.functions. Safe to run again, also while files are uploaded: where a lock would
-have to be waited for it gives way after half a second and tries again.
+Applies supabase/migrations to the project's database, puts the signing secret into Vault and the functions' addresses
+into ittybit.functions. Safe to run again, also while files are uploaded: it waits half a second at most for a lock,
+then gives way and tries again.
 
-  --to-project DIR   copy the migrations into DIR/supabase/migrations instead, for `supabase db push` from there; what
-                     needs the secret is then done by ./deploy.sh database as soon as DATABASE_URL is set
+  --to-project DIR   copy the migrations into DIR/supabase/migrations instead, for `supabase db push` from there; the
+                     secret and the addresses follow with ./deploy.sh database as soon as DATABASE_URL is set
   --adopt copy       this database is a copy, restored or branched from another: what was open at the copying is
                      skipped (reason: copied), and from here on it calls its own functions only
   --adopt move       it goes on in the place of the one that it was restored or upgraded from: what was open goes on,
                      looked for at ittybit first
-  --share-status     let signed-in users see how far the work on their own files is: the view public.ittybit_files over
-                     the Data API, and changes over Realtime. Does nothing else; docs/front-end.md shows how to use it
+  --share-status     let signed-in users see the state of their own files: the view public.ittybit_files over the Data
+                     API, and changes over Realtime. Does nothing else; docs/front-end.md shows how to use it
   --unshare-status   undo that
 
 Reads, from the environment's file:
   DATABASE_URL       Dashboard > Connect: direct or a pooler's; as `postgres`
-  SUPABASE_URL       the project, which the database is then known to belong to
-  ON_UPLOAD_URL, PUSH_BACK_URL   written there by ./deploy.sh functions; one alone will do
+  SUPABASE_URL       the project that the database belongs to
+  ON_UPLOAD_URL, PUSH_BACK_URL   ./deploy.sh functions writes them there; one alone will do
   FUNCTIONS_SECRET   made on first use
   OUTPUT_PREFIXES    where results are written, comma-separated; what is stored there starts nothing
 USAGE
@@ -76,7 +76,7 @@ database() {
     return
   fi
   decide_whose
-  ensure_functions_secret
+  ensure_secret FUNCTIONS_SECRET
   if [[ -z "$target" ]]; then apply_migrations; fi
   say 'The secret that calls are signed with, into Vault'
   value FUNCTIONS_SECRET | tr -s ', ' '\n' | store_secret_in_vault
@@ -93,7 +93,7 @@ check_supabase() {
     "Set DATABASE_URL to the project's own database: Dashboard > Connect."
 }
 
-# Open what users may see of the ledger, or close it again: share_status share-status|unshare-status.
+# Let users see the state of their files, or no longer: share_status share-status|unshare-status.
 share_status() {
   sql "deploy/${1//-/_}.sql"
   if [[ "$1" == share-status ]]; then
@@ -103,19 +103,19 @@ share_status() {
   fi
 }
 
-# The project that the environment's file is for.
+# Print the address of the project in the environment's file.
 project_address() {
   local address
   address="$(value SUPABASE_URL)"
   printf '%s' "${address%/}"
 }
 
-# Which state of the migrations this checkout has.
+# Print a checksum of this clone's migrations.
 fingerprint() {
   cat supabase/migrations/*.sql | cksum | tr -s ' \t' '-' | cut -d - -f 1,2
 }
 
-# Fill the caller's variables with how things stand.
+# Set the caller's variables to what the database says of itself.
 look_at_database() {
   is_new=true project='' open=0 on_upload='' push_back='' migrations='' is_whole=false
   local answer
@@ -128,7 +128,7 @@ look_at_database() {
   fi
 }
 
-# Settle what becomes of another project's ledger: nobody but a person can tell.
+# Decide what becomes of the open jobs of another project's ledger. Only a person can tell.
 decide_whose() {
   local wanted answer
   wanted="$(project_address)"
@@ -154,7 +154,7 @@ decide_whose() {
   fi
 }
 
-# Apply the migrations in order, each in one transaction, unless this very state of them is there and whole.
+# Apply the migrations in order, each in one transaction, unless exactly these are there, and no part is lost.
 apply_migrations() {
   local file
   if [[ "$is_whole" == true && "$migrations" == "$(fingerprint)" ]]; then
@@ -167,7 +167,8 @@ apply_migrations() {
   done
 }
 
-# Copy the migrations into a Supabase project's folder. One that is there and differs is not written over unasked.
+# Copy the migrations into a Supabase project's folder: copy_migrations DIR. It asks before it overwrites one that
+# differs.
 copy_migrations() {
   local file to="$1/supabase/migrations" differing=()
   for file in supabase/migrations/*.sql; do
@@ -184,4 +185,36 @@ copy_migrations() {
   done
   say "The migrations are in $to."
   say "Then, from $1: supabase db push --include-all"
+}
+
+# Let the database sign with the secret on standard input. While one secret replaces another there are two, one a line:
+# if the database signs with any of them already, that one stays, else it signs with the first.
+# Prints unchanged, replaced or stored.
+store_secret_in_vault() {
+  local given
+  # shellcheck disable=SC2034 # sql() hands it to psql
+  given="$(cat)"
+  sql deploy/store_secret.sql
+}
+
+# Wait until all calls that were signed before now are answered: wait_for_calls [SECONDS], by default 60. They are in
+# pg_net's queue, under way, or in a transaction that has not committed. Its status says whether there was time enough.
+wait_for_calls() {
+  local moment left before='' ends=$((SECONDS + ${1:-60}))
+  if $DRY_RUN; then
+    sql deploy/calls_left.sql 'stamp=<NOW>' 'readers=-'
+    return
+  fi
+  moment="$(sql deploy/calls_now.sql)" || exit
+  while true; do
+    left="$(sql deploy/calls_left.sql "stamp=${moment%%|*}" "readers=${moment#*|}")" || exit
+    if [[ "$left" == 0 ]]; then return; fi
+    if ((SECONDS >= ends)); then
+      say "  $left calls that were signed before are still on their way"
+      return 1
+    fi
+    if [[ "$left" != "$before" ]]; then say "  waiting for $left calls that were signed before"; fi
+    before="$left"
+    sleep 1
+  done
 }

@@ -1,34 +1,47 @@
 # shellcheck shell=bash
-# functions: the staged functions onto a runtime, and off it again.
+# functions: deploys the staged functions to a runtime, and removes them from it.
 #
-# A runtime is a file of deploy/runtimes/ with these bash functions; those that change something go through run(). NAME is
-# a service: a function of that name, or together, which is all of them behind one address, each at its path.
+# A runtime is a file of deploy/runtimes/ with these bash functions; it may leave out what the ones below do. Those that
+# change something go through run(). NAME is a service: a function, or together, which is all of them behind one
+# address, each at its path.
 #   runtime_check NAME…     stop unless its tools and settings are there; changes nothing
-#   runtime_question NAME…  what is asked before anything is changed; nothing where nothing will be
-#   runtime_prepare         what all functions need: APIs, an image
-#   runtime_store SECRET…   these variables into its store
-#   runtime_holds SECRET    where in its store it is; nothing where it is not
-#   runtime_deploy NAME     one service; deployed again it is replaced, and callers notice nothing
-#   runtime_roll NAME       restart one with the FUNCTIONS_SECRET that was stored, and nothing else changed; where
+#   runtime_question NAME…  print the question before anything is changed; nothing where nothing will be
+#   runtime_prepare         make what all functions need: APIs, an image
+#   runtime_store SECRET…   store these variables
+#   runtime_holds SECRET    print where in its store the secret is; nothing where it is not
+#   runtime_deploy NAME     deploy a service, or replace it; callers notice nothing
+#   runtime_roll NAME       restart a service with the FUNCTIONS_SECRET that was stored, and nothing else changed; where
 #                           RUNTIME_ROLLS is false, the person does that
-#   runtime_address NAME    where it answers; nothing where that is not known
-#   runtime_log NAME        the command that shows what it says
-#   runtime_remove          all functions and their secrets
-#   runtime_left            what is still there after that, a line each
+#   runtime_address NAME    print its address; nothing where it is not known
+#   runtime_log NAME        print the command that shows its log
+#   runtime_remove          remove all functions and their secrets
+#   runtime_left            print what is still there after that, a line each
+
+# shellcheck disable=SC2034 # for rotate.sh
+RUNTIME_ROLLS=true
+runtime_check() { :; }
+runtime_question() { :; }
+runtime_prepare() { :; }
+runtime_store() { :; }
+runtime_holds() { :; }
+runtime_roll() { :; }
+runtime_address() { :; }
+runtime_remove() { :; }
 
 functions_usage() {
   cat <<'USAGE'
 Usage: ./deploy.sh [options] functions [--to RUNTIME] [--together | name…]
 
-Stages the functions, puts their secrets into the runtime's store, deploys, and sees that each answers a stranger with
-401. Without names, all three. Run again, it replaces what is there and stores only what has changed.
+Stages the functions, puts their secrets into the runtime's store, deploys, and checks that each refuses a caller who
+is not authenticated (401). Without names, all three. Run again, it replaces what is there and stores only what has
+changed.
 
-  --together      all three as one service, in one process, each at its path: /on-upload, /push-back, /create-connection.
-                  It is kept as DEPLOY_TOGETHER=true in the environment's file: the next deployment and rotate-secret go
-                  by it. To have three services again, take it and the addresses out of there, and deploy.
+  --together      all three as one service, in one process, each at its path: /on-upload, /push-back,
+                  /create-connection. The environment's file then has DEPLOY_TOGETHER=true, for the next deployment and
+                  rotate-secret. To have three services again, remove it and the addresses from there, and deploy.
 
-Runtimes, with the variables that each takes from the environment's file (DEPLOY_TO there, once there is one, stands for
---to):
+Runtimes, with the variables that each reads from the environment's file. Without --to, DEPLOY_TO there says which; the
+first deployment writes it.
   cloud-run         gcloud run deploy --function        GOOGLE_CLOUD_PROJECT, REGION
   cloud-functions   gcloud functions deploy --gen2      GOOGLE_CLOUD_PROJECT, REGION
   knative           docker and kubectl                  IMAGE, KUBE_CONTEXT (kubectl's), KUBE_NAMESPACE (default)
@@ -36,14 +49,15 @@ Runtimes, with the variables that each takes from the environment's file (DEPLOY
   process           Procfile hosts: prints the lines
 
 What is set, and why
-  no invoker check  the database's pg_net cannot sign in to a cloud, so the host must let everybody in: each function
-                    verifies its callers by a signature (FUNCTIONS_SECRET) or a token (FUNCTIONS_TOKEN)
+  no invoker check  the database's pg_net has no cloud identity, so the host must accept every caller: each function
+                    verifies a signature (FUNCTIONS_SECRET) or a token (FUNCTIONS_TOKEN)
   concurrency       THREADS (16), the threads of an instance: more would queue inside it, unseen by the autoscaler
   CPU               1, as more than one call at a time needs; with a boost while it starts
   memory            512 MiB, which is the least that Cloud Run's second generation takes; it uses about 60
   time-out          30 s; a call ends by itself within 8
   instances         0 to MAX_INSTANCES (10): a fence around what a flood of uploads can cost
-  SERVICE_ACCOUNT   who the functions run as at Google (the project's default one); it is let read their secrets
+  SERVICE_ACCOUNT   the account that the functions run as at Google (the project's default one); it may read their
+                    secrets
 
 FUNCTIONS_SECRET and FUNCTIONS_TOKEN are made when they are missing. Of three services create-connection alone gets the
 S3 keys. The addresses are written into the environment's file, as ON_UPLOAD_URL, PUSH_BACK_URL and CREATE_CONNECTION_URL.
@@ -84,7 +98,7 @@ functions() {
   ensure_proofs
   runtime_prepare
   # shellcheck disable=SC2046 # names of variables
-  runtime_store $(secrets_of_all "$@")
+  runtime_store $(set_secrets_of "$@")
   for name in "$@"; do
     if $RUNTIME_ROLLS; then
       step "$name: deploying as $(deployed_name "$name")"
@@ -98,7 +112,7 @@ functions() {
   say_what_is_next
 }
 
-# Take in the runtime that is named, or else the one that DEPLOY_TO names. `load_runtime [name]`
+# Load the runtime of this name, or the one that DEPLOY_TO names: load_runtime [NAME]
 load_runtime() {
   RUNTIME="${1:-${DEPLOY_TO:-}}"
   case "$RUNTIME" in
@@ -109,18 +123,21 @@ load_runtime() {
   [[ "${DEPLOY_TOGETHER:-true}" == true ]] ||
     fail 'DEPLOY_TOGETHER is not true' "Set it to true, or take it out of $(env_file) to have three services."
   # shellcheck source=/dev/null
-  source "deploy/runtimes/${RUNTIME//-/_}.sh"
+  case "$RUNTIME" in
+    cloud-*) source deploy/runtimes/google.sh ;;
+    *) source "deploy/runtimes/$RUNTIME.sh" ;;
+  esac
 }
 
-# Let the other verbs find it: DEPLOY_TO into the environment's file, where that names none, and whether it is one service.
+# Write DEPLOY_TO, where there is none, and DEPLOY_TOGETHER into the environment's file, for the other verbs.
 keep_runtime() {
   if $DRY_RUN; then return; fi
   if [[ -z "${DEPLOY_TO:-}" ]]; then keep DEPLOY_TO "$RUNTIME"; fi
   if [[ -n "${DEPLOY_TOGETHER:-}" ]]; then keep DEPLOY_TOGETHER true; fi
 }
 
-# Make what opens the functions, unless the runtime has it already: it may come from a colleague's clone, and another
-# one would lock the database out.
+# Make FUNCTIONS_SECRET and FUNCTIONS_TOKEN where they are missing. Stop where the runtime has one already: it may be of
+# a colleague's clone, and with another one the functions would refuse the database.
 ensure_proofs() {
   local name place
   for name in FUNCTIONS_SECRET FUNCTIONS_TOKEN; do
@@ -129,11 +146,11 @@ ensure_proofs() {
     [[ -z "$place" ]] || fail "$(env_file) has no $name, and $RUNTIME has one already" \
       "Put that one into $(env_file): $place. To begin anew, delete it there."
   done
-  ensure_functions_secret
-  ensure_functions_token
+  ensure_secret FUNCTIONS_SECRET
+  ensure_secret FUNCTIONS_TOKEN
 }
 
-# Stage, and stop at what Python cannot compile: a host's build takes minutes to say the same.
+# Stage, and stop at what Python cannot compile: a host's build takes minutes to find the same.
 check_source() {
   check_tools python3
   if $DRY_RUN; then
@@ -145,7 +162,7 @@ check_source() {
   run env PYTHONPYCACHEPREFIX=build/.pycache python3 -m compileall -q -f "${@/#/build/}"
 }
 
-# See that each function of a service answers, and keep its address.
+# Check that each function of a service answers, and write its address into the environment's file.
 check_deployed() {
   local name address path=''
   address="$(runtime_address "$1")" || fail "$1 has no address" 'See above what the host says.'
@@ -156,18 +173,17 @@ check_deployed() {
   done
 }
 
-# See that a function answers a stranger with 401: check_answer SERVICE NAME ADDRESS. A host may need a while to let
-# callers in.
+# Check that a function answers a call without authentication with 401: check_answer SERVICE NAME ADDRESS. A host may
+# need a while to accept callers.
 check_answer() {
   local service="$1" name="$2" address="$3" status='' try
-  step "$name: a call that proves nothing must be answered 401"
+  step "$name: a call without authentication must be answered 401"
   if $DRY_RUN; then
-    run curl --disable --silent --output /dev/null --write-out '%{http_code}' --max-time 30 \
-      --header 'Content-Type: application/json' --data '{}' "$address"
+    call_function 30 '{}' "$address"
     return
   fi
   for try in 1 2 3 4 5 6; do
-    status="$(ask_stranger "$address")"
+    status="$(call_function 30 '{}' "$address" || true)"
     if [[ "$status" == 401 ]]; then break; fi
     ((try == 6)) || sleep "${DEPLOY_PAUSE:-5}"
   done
@@ -182,18 +198,21 @@ check_answer() {
   keep_address "$name" "$address"
 }
 
-# The status that a call without any proof is answered with; 000 where nobody answers. No redirect is followed.
-ask_stranger() {
-  curl --disable --silent --output /dev/null --write-out '%{http_code}' --max-time 30 \
-    --header 'Content-Type: application/json' --data '{}' "$1" || true
+# Print the status that a call is answered with, 000 where nobody answers: call_function SECONDS BODY ADDRESS [OPTION…].
+# No redirect is followed. In a dry run it prints the command.
+call_function() {
+  local words=(curl --disable --silent --output /dev/null --write-out '%{http_code}' --max-time "$1")
+  words+=("${@:4}" --header 'Content-Type: application/json' --data "$2" "$3")
+  if $DRY_RUN; then show "${words[@]}"; else "${words[@]}"; fi
 }
 
-# The variable with a function's address: ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL.
+# Print the variable for a function's address: ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL.
 address_variable() {
   printf '%s_URL' "$(printf '%s' "$1" | tr 'a-z-' 'A-Z_')"
 }
 
-# Write an address into the environment's file. One that a person put there, such as a domain in front, stays.
+# Write a function's address into the environment's file. One that a person wrote there, such as a domain in front,
+# stays.
 keep_address() {
   local variable
   variable="$(address_variable "$1")"
@@ -221,10 +240,9 @@ say_what_is_next() {
   say "  ./deploy.sh ${option}connection    ittybit may write into the project's storage"
 }
 
-# Take the functions and their secrets off the runtime that DEPLOY_TO names, and print what is left there. Safe when
-# all of it is gone already. Whoever calls it has asked.
+# Remove the functions and their secrets from the runtime that DEPLOY_TO names, and print what is left there. The caller
+# has asked. May run again when all is gone.
 remove_functions() {
-  local left
   if [[ -z "${DEPLOY_TO:-}" ]]; then
     say "functions: $(env_file) names no runtime (DEPLOY_TO), so that none were looked for"
     return
@@ -234,6 +252,5 @@ remove_functions() {
   if $RUNTIME_ROLLS; then step "functions: removing from $RUNTIME"; fi
   runtime_remove
   if $DRY_RUN; then return; fi
-  left="$(runtime_left)"
-  if [[ -z "$left" ]]; then say "functions: nothing is left on $RUNTIME"; else printf '%s\n' "$left"; fi
+  runtime_left
 }

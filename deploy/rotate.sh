@@ -1,21 +1,20 @@
 # shellcheck shell=bash
-# rotate-secret: another FUNCTIONS_SECRET, and no call refused on the way.
+# rotate-secret: replaces FUNCTIONS_SECRET; no call is refused meanwhile.
 #
-# The environment's file says how far it is: while FUNCTIONS_SECRET holds two, new first, the rotation is under way, and
-# running it again goes on from there. Each step may be repeated.
+# While FUNCTIONS_SECRET in the environment's file holds two, the new one first, the rotation is under way, and running
+# it again goes on from there. Each step may be repeated.
 
 rotate_usage() {
   cat <<'USAGE'
 Usage: ./deploy.sh [options] rotate-secret [--to RUNTIME]
 
 Replaces FUNCTIONS_SECRET, which the database signs its calls with, while uploads go on:
-  1  a new secret; the functions are restarted with both, and are seen to accept the new one
-  2  the database signs with the new one; the calls signed before have all been answered
+  1  a new secret is made; the functions are restarted with both, until each accepts the new one
+  2  the database signs with the new one; all calls that were signed before are answered
   3  the functions are restarted with the new one alone
 
-Interrupted anywhere, run the same again. Needs psql and DATABASE_URL. The functions are those that the environment's
-file has the addresses of. On container and process you restart them yourself: it says when, and goes on when it is run
-again.
+If it is interrupted, run the same again. It needs psql and DATABASE_URL, and restarts the functions whose addresses are
+in the environment's file. On container and process you restart them yourself: it says when; then run it again.
 USAGE
 }
 
@@ -59,7 +58,7 @@ rotate_secret() {
   drop_old_secret "$targets" "$new"
 }
 
-# The functions that the environment's file has addresses of: those that are called.
+# Print the functions whose addresses are in the environment's file.
 deployed_functions() {
   local name variable
   for name in "${FUNCTIONS[@]}"; do
@@ -68,16 +67,17 @@ deployed_functions() {
   done
 }
 
-# Stop unless all that the rotation needs is there, before anything is changed.
+# Stop unless everything is there that the rotation needs. Nothing is changed before.
 check_rotation() {
   (($#)) || fail "no function's address is known" "Deploy first (./deploy.sh functions), or set ON_UPLOAD_URL and PUSH_BACK_URL in $(env_file)."
   check_settings FUNCTIONS_SECRET DATABASE_URL
   check_function_settings on-upload push-back
-  check_tools curl python3 psql
+  check_tools curl
+  connect_to_database
   runtime_check "$@"
 }
 
-# Restart the functions with what FUNCTIONS_SECRET is now.
+# Restart these functions with the present FUNCTIONS_SECRET.
 roll() {
   local name
   runtime_store FUNCTIONS_SECRET
@@ -88,7 +88,8 @@ roll() {
   done
 }
 
-# The new secret alone, at the functions and in the file. The file is last: until then the same can be run again.
+# Leave the new secret alone at the functions and in the file: drop_old_secret FUNCTIONS NEW. The file comes last: until
+# then the same can be run again.
 drop_old_secret() {
   local name targets="$1" old="${FUNCTIONS_SECRET:-}"
   old="${old##*,}"
@@ -112,15 +113,16 @@ drop_old_secret() {
   fi
 }
 
-# Wait until calls signed with a secret are answered so, three in a row: 422 is accepted (their body, [], means
-# nothing to any function), 401 is refused. Behind a host's address an instance of before may answer for a moment.
+# Wait until three calls in a row, signed with this secret, are answered with this status: wait_for_answer NAME STATUS
+# SECRET. 422 is accepted, because no function takes their body, []; 401 is refused. For a moment an old instance may
+# answer at the address.
 wait_for_answer() {
   local name="$1" wanted="$2" variable headers status='' try in_a_row=0
   if $DRY_RUN; then return; fi
   variable="$(address_variable "$name")"
-  headers="$(printf '%s' "$3" | python3 deploy/sign.py '[]')"
+  headers="$(printf '%s' "$3" | "$VENV/bin/python" deploy/sign.py '[]')"
   for ((try = 1; try <= 30; try++)); do
-    status="$(ask_with "$headers" "${!variable}")"
+    status="$(printf '%s\n' "$headers" | call_function 8 '[]' "${!variable}" --header @- || true)"
     if [[ "$status" == "$wanted" ]]; then ((++in_a_row)); else in_a_row=0; fi
     if ((in_a_row == 3)); then return; fi
     if [[ "$status" != "$wanted" ]]; then
@@ -134,10 +136,4 @@ wait_for_answer() {
   fi
   fail "$name answers $status to a call signed with the secret, not $wanted" \
     "Run the same again: it goes on from here. What it says: $(runtime_log "$(services_of "$name")")"
-}
-
-# The status that a call with these headers is answered with; 000 where nobody answers. No redirect is followed.
-ask_with() {
-  printf '%s\n' "$1" | curl --disable --silent --output /dev/null --write-out '%{http_code}' --max-time 8 \
-    --header @- --header 'Content-Type: application/json' --data '[]' "$2" || true
 }

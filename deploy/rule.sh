@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# rule: what becomes of which object, without writing SQL. Every value goes to psql as a variable.
+# rule: adds, lists and changes rules without SQL. Every value goes to psql as a variable.
 
 rule_usage() {
   cat <<'USAGE'
@@ -41,21 +41,24 @@ rule() {
   case "$what $*" in *' --help'* | *' -h') rule_usage && return ;; esac
   case "$what" in
     add) rule_add "$@" ;;
-    list) check_arguments 0 "$@" && rule_list ;;
-    explain) check_arguments 2 "$@" && rule_explain "$@" ;;
-    enable) check_arguments 1 "$@" && rule_switch "$1" true ;;
-    disable) check_arguments 1 "$@" && rule_switch "$1" false ;;
-    remove) check_arguments 1 "$@" && rule_remove "$1" ;;
+    list) rule_database 0 "$@" && sql deploy/rule_list.sql ;;
+    explain) rule_database 2 "$@" && sql deploy/rule_explain.sql "bucket=$1" "object=$2" ;;
+    enable) rule_database 1 "$@" && rule_switch "$1" true ;;
+    disable) rule_database 1 "$@" && rule_switch "$1" false ;;
+    remove) rule_database 1 "$@" && rule_remove "$1" ;;
     -h | --help | help) rule_usage ;;
     *) fail "rule takes add, list, explain, enable, disable or remove" 'See ./deploy.sh rule --help' ;;
   esac
 }
 
-check_arguments() {
+# Connect, unless there is another number of arguments than this: rule_database NUMBER ARGUMENT…
+rule_database() {
   (($# - 1 == $1)) || fail "that takes $1 arguments, and there are $(($# - 1))" 'See ./deploy.sh rule --help'
+  load_environment
+  connect_to_database
 }
 
-# Read the flags into psql's variables, and add the rule.
+# Read the options into psql's variables, and add the rule.
 rule_add() {
   local name='' bucket='' path='**' type='' min_size='' max_size='' accept_s3=false output_prefix='' delete_results=false
   local automation='' task='' options='' destination='' run='' replace=false
@@ -90,18 +93,12 @@ rule_add() {
   [[ -n "$sample" || -z "$sample_type$sample_size$sample_owner" ]] ||
     fail "--sample-… says more about --sample" 'Say --sample OBJECT as well.'
   [[ -n "$sample_type" ]] || sample_type="$(type_of "$sample")"
-  load_environment
-  connect_to_database
+  rule_database 0
 
   set -- "name=$name" "bucket=$bucket" "path=$path" "type=$type" "min_size=$min_size" "max_size=$max_size" \
     "accept_s3=$accept_s3" "output_prefix=$output_prefix" "automation=$automation" "task=$task" "options=$options" \
     "destination=$destination" "run=$run" "delete_results=$delete_results" "sample=$sample" \
-    "sample_type=$sample_type" "sample_size=$sample_size" \
-    "sample_owner=$sample_owner"
-  if $DRY_RUN; then
-    sql deploy/rule_add.sql "$@" "replace=$replace"
-    return
-  fi
+    "sample_type=$sample_type" "sample_size=$sample_size" "sample_owner=$sample_owner"
   outcome="$(sql deploy/rule_add.sql "$@" "replace=$replace")"
   if [[ "$outcome" == differs* ]]; then
     say "There is a rule $name already, with other values:"
@@ -112,7 +109,7 @@ rule_add() {
   printf '%s\n' "$outcome"
 }
 
-# The type that a browser would give an object of this name.
+# Print the type that a browser would give an object of this name.
 type_of() {
   case "$(printf '%s' "${1##*.}" | tr '[:upper:]' '[:lower:]')" in
     mp4 | m4v) echo video/mp4 ;;
@@ -130,26 +127,8 @@ type_of() {
   esac
 }
 
-rule_list() {
-  load_environment
-  connect_to_database
-  sql deploy/rule_list.sql
-}
-
-rule_explain() {
-  load_environment
-  connect_to_database
-  sql deploy/rule_explain.sql "bucket=$1" "object=$2"
-}
-
 rule_switch() {
   local outcome
-  load_environment
-  connect_to_database
-  if $DRY_RUN; then
-    sql deploy/rule_switch.sql "name=$1" "enabled=$2"
-    return
-  fi
   outcome="$(sql deploy/rule_switch.sql "name=$1" "enabled=$2")"
   [[ -n "$outcome" ]] || fail_without_rule "$1"
   printf '%s\n' "$outcome"
@@ -157,8 +136,6 @@ rule_switch() {
 
 rule_remove() {
   local answer
-  load_environment
-  connect_to_database
   if ! $DRY_RUN; then
     answer="$(query deploy/rule_jobs.sql "name=$1")"
     [[ -n "$answer" ]] || fail_without_rule "$1"

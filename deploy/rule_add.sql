@@ -51,26 +51,15 @@ select
     name, bucket_id, path, mimetype, min_size, max_size, accept_s3, output_prefix, automation_id, task, run,
     delete_results
   )
-  select
-    g.name, g.bucket_id, g.path, g.mimetype, g.min_size, g.max_size, g.accept_s3, g.output_prefix, g.automation_id,
-    g.task, g.run, g.delete_results
-  from pg_temp.given as g;
+  table pg_temp.given;
   \echo added
 \elif :is_other
   \if :replace
     update ittybit.rules as r
-    set
-      bucket_id = g.bucket_id,
-      path = g.path,
-      mimetype = g.mimetype,
-      min_size = g.min_size,
-      max_size = g.max_size,
-      accept_s3 = g.accept_s3,
-      output_prefix = g.output_prefix,
-      automation_id = g.automation_id,
-      task = g.task,
-      run = g.run,
-      delete_results = g.delete_results
+    set (
+      name, bucket_id, path, mimetype, min_size, max_size, accept_s3, output_prefix, automation_id, task, run,
+      delete_results
+    ) = (table pg_temp.given)
     from pg_temp.given as g
     where r.name = g.name;
     \echo replaced

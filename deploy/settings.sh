@@ -1,13 +1,26 @@
 # shellcheck shell=bash
-# What each service is given: the settings that it reads, and no key that it does not use.
+# What each service gets: the settings that it reads, and no key that it does not use. And the secrets that callers of
+# the functions need: made on first use, kept in the environment's file, and never shown.
 
-# The variables that hold a secret: they go through the runtime's store.
+# Print the secrets of these services. They go through the runtime's store.
 secrets_of() {
   printf '%s\n' ITTYBIT_API_KEY SUPABASE_SECRET_KEY FUNCTIONS_SECRET FUNCTIONS_TOKEN
-  case "$1" in create-connection | together) echo SUPABASE_S3_SECRET_ACCESS_KEY ;; esac
+  if has_create_connection "$@"; then echo SUPABASE_S3_SECRET_ACCESS_KEY; fi
 }
 
-# The other variables that it reads and that are set; of those that it cannot do without, a dry run has a placeholder.
+# Print those of them that are set; in a dry run all of them.
+set_secrets_of() {
+  local name
+  for name in $(secrets_of "$@"); do
+    if [[ -n "${!name:-}" ]] || $DRY_RUN; then echo "$name"; fi
+  done
+}
+
+has_create_connection() {
+  [[ " $* " == *' create-connection '* || " $* " == *' together '* ]]
+}
+
+# Print the other variables that a service reads and that are set. A dry run has placeholders for those that it needs.
 variables_of() {
   local name function needed=' SUPABASE_URL SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_REGION '
   local names=(THREADS SUPABASE_URL SUPABASE_PUBLIC_URL ITTYBIT_API_URL ITTYBIT_API)
@@ -25,24 +38,12 @@ variables_of() {
   done | awk '!seen[$0]++'
 }
 
-# The secrets of all the named services, each once, of those that are set; in a dry run all of them.
-secrets_of_all() {
-  local name target
-  for target in "$@"; do
-    for name in $(secrets_of "$target"); do
-      if [[ -n "${!name:-}" ]] || $DRY_RUN; then echo "$name"; fi
-    done
-  done | awk '!seen[$0]++'
-}
-
-# Stop unless the named services could start with what is set.
+# Stop unless these services could start with the settings.
 check_function_settings() {
   local name names=(ITTYBIT_API_KEY SUPABASE_URL SUPABASE_SECRET_KEY)
-  for name in "$@"; do
-    case "$name" in
-      create-connection | together) names+=(SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_SECRET_ACCESS_KEY SUPABASE_S3_REGION) ;;
-    esac
-  done
+  if has_create_connection "$@"; then
+    names+=(SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_SECRET_ACCESS_KEY SUPABASE_S3_REGION)
+  fi
   check_settings "${names[@]}"
   check_values
 
@@ -51,4 +52,23 @@ check_function_settings() {
   for name in THREADS MAX_INSTANCES; do
     [[ "${!name}" =~ ^[1-9][0-9]{0,2}$ ]] || fail "$name is not a number from 1 to 999" "Mend it in $(env_file)."
   done
+}
+
+# Make the named secret unless it is set: FUNCTIONS_SECRET, which the database signs with, or FUNCTIONS_TOKEN, which
+# people and schedulers send.
+ensure_secret() {
+  local start=''
+  if [[ -n "${!1:-}" ]]; then return; fi
+  if $DRY_RUN; then
+    say "# $1 is not set: it would be made, and written into $(env_file)"
+    return
+  fi
+  if [[ "$1" == FUNCTIONS_SECRET ]]; then start=whsec_; fi
+  keep "$1" "$start$(random_base64)"
+  say "made $1, and wrote it into $(env_file)"
+}
+
+# 32 bytes that nobody can guess, as one line of base64.
+random_base64() {
+  head -c 32 /dev/urandom | base64 | tr -d '\n'
 }

@@ -1,7 +1,6 @@
 """The headers of a call that FUNCTIONS_SECRET signs, as curl takes them: sign.py BODY, with the secret on stdin.
 
-Standard Webhooks 1.0.0: HMAC-SHA256 over "id.timestamp.body". Needs nothing but Python, as the machine that
-deploys has none of the functions' packages.
+Standard Webhooks 1.0.0: HMAC-SHA256 over "id.timestamp.body".
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def _running(
 
 
 def _made_up() -> dict[str, str]:
-    """Keys for whoever has none: of the functions as deploy/secret.sh makes them, and of the stand-in ittybit."""
+    """Keys for whoever has none: of the functions as deploy/settings.sh makes them, and of the stand-in ittybit."""
     return {
         "ITTYBIT_API_KEY": f"ittybit_local_{secrets.token_urlsafe(24)}",
         "FUNCTIONS_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import psycopg
 
+from deploy.database_address import REMEDY, AddressError, read
 from deploy.doctor import functions, ittybit, s3, supabase
-from deploy.doctor.database import CHECKS, IN_STUDIO, AddressError, Database, Setup, agree, read_address
+from deploy.doctor.database import CHECKS, IN_STUDIO, Database, Setup, agree
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
 from deploy.doctor.requests import NoAnswerError
 from deploy.output import on_a_line
@@ -58,7 +59,7 @@ def _secrets(environment: Mapping[str, str]) -> list[str]:
     secrets += [secret.strip() for secret in environment.get("FUNCTIONS_SECRET", "").split(",")]
     # One that cannot be read is never repeated.
     with contextlib.suppress(AddressError):
-        secrets.append(str(read_address(environment.get("DATABASE_URL", "")).get("password") or ""))
+        secrets.append(read(environment.get("DATABASE_URL", "")).get("password", ""))
     return secrets
 
 
@@ -108,7 +109,7 @@ class _Examination:
             with Database.connect(url) as database:
                 yield from self._look_into(database)
         except AddressError as error:
-            yield failure("database", str(error), remedy)
+            yield failure("database", str(error), REMEDY)
         except psycopg.Error as error:
             yield failure("database", _said(error), remedy)
         else:

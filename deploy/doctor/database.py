@@ -10,17 +10,15 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import unquote
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from pydantic import BaseModel, TypeAdapter
 from standardwebhooks import Webhook
 
+from deploy.database_address import read
 from deploy.doctor.finding import Finding, failure, ok, warning
 from shared.ittybit_models import Action
-from shared.settings import is_near
 
 # The checks of ittybit.doctor(), in its order.
 CHECKS = (
@@ -33,14 +31,8 @@ NOT_SUPABASE = Path(__file__).parents[1] / "not_supabase.sql"
 _APPLY = "Apply supabase/migrations: ./deploy.sh database."
 _CONNECT_SECONDS = 10
 _STATEMENT = "set local statement_timeout = '15s'; set local lock_timeout = '2s'; set transaction read only"
-# Parameters that other programs put into such an address for themselves.
-_OF_OTHERS = re.compile(r"(?<=[?&])(?:pgbouncer|connection_limit|pool_timeout)=[^&]*&?")
 # What ittybit.prove_secret() signs.
 _PROOF = ("doctor", datetime.fromtimestamp(0, UTC), "the secret of ittybit.doctor()")
-
-
-class AddressError(Exception):
-    """DATABASE_URL cannot be read; the message does not repeat it, as it holds the password."""
 
 
 class Rule(BaseModel):
@@ -88,16 +80,9 @@ class Database:
             AddressError: the address is none.
             psycopg.Error: the database does not answer, or refuses.
         """
-        given = read_address(url)
-        host = str(given.get("host") or "")
-        # On this machine, or from a container to the one beside it, the connection need not be encrypted.
-        if not host.startswith(("/", "@")) and not is_near(host):
-            given.setdefault("sslmode", "require")
-        given |= {"connect_timeout": _CONNECT_SECONDS, "application_name": "ittybit-doctor"}
+        given: dict[str, Any] = read(url) | {"connect_timeout": _CONNECT_SECONDS, "application_name": "ittybit-doctor"}
         # A pooler may give each transaction another session: nothing is prepared, and nothing is set beyond one.
-        with psycopg.connect(
-            make_conninfo("", **given), autocommit=True, prepare_threshold=None, row_factory=dict_row
-        ) as connection:
+        with psycopg.connect(autocommit=True, prepare_threshold=None, row_factory=dict_row, **given) as connection:
             yield cls(connection)
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
@@ -170,24 +155,6 @@ class Database:
             return warning("migrations", f"other than in this clone: {_some(others)}", _APPLY)
         newest = max(file.name.partition("_")[0] for file in MIGRATIONS.glob("*.sql"))
         return ok("migrations", f"all {len(wanted)} functions are those of this clone, up to {newest}")
-
-
-def read_address(url: str) -> dict[str, str | int | None]:
-    """Return the parameters of an address such as ``postgresql://postgres:…@host:5432/postgres``.
-
-    Raises:
-        AddressError: it is none, or what stands in its password makes it another.
-    """
-    try:
-        given = conninfo_to_dict(_OF_OTHERS.sub("", url))
-    except psycopg.ProgrammingError:
-        raise AddressError(
-            "DATABASE_URL is not an address such as postgresql://postgres:…@host:5432/postgres"
-        ) from None
-    meant = re.match(r"postgres(?:ql)?://[^:/?@]*:(.*)@", url)
-    if meant and unquote(meant[1]) != given.get("password"):
-        raise AddressError("DATABASE_URL has a password that is not percent-encoded (@ as %40, / as %2F, ? as %3F)")
-    return dict(given)
 
 
 def defined(migrations: Path) -> Mapping[str, str]:

@@ -24,9 +24,6 @@ runtime_prepare() {
   push_image "$IMAGE"
 }
 
-runtime_store() { :; }
-runtime_holds() { :; }
-
 # What a function is started with, for docker's --env-file: names and values as they stand, for its owner alone.
 write_env_list() {
   local variable
@@ -62,7 +59,6 @@ runtime_roll() {
   write_env_list "$1"
 }
 
-runtime_address() { :; }
 runtime_log() { printf 'docker logs %s' "$(deployed_name "$1")"; }
 
 runtime_remove() {

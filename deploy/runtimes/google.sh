@@ -1,11 +1,16 @@
 # shellcheck shell=bash
-# Cloud Run and Cloud Functions, second generation: the same builder and the same services, through two APIs. What differs
-# is in cloud_run.sh and cloud_functions.sh: GOOGLE_APIS, the APIs that are needed; google_deploy NAME, which sets `words`
-# to the beginning of the command that deploys; google_delete SERVICE; runtime_log NAME.
+# Cloud Run and Cloud Functions, second generation: the same builder and the same services, through two APIs.
 # Flags as in https://cloud.google.com/sdk/gcloud/reference; none asks (--quiet), as deploy.sh has asked.
 
-# shellcheck disable=SC2034 # for rotate.sh
-RUNTIME_ROLLS=true
+GOOGLE_APIS=({run,cloudbuild,artifactregistry,secretmanager}.googleapis.com)
+if [[ "$RUNTIME" == cloud-run ]]; then
+  GOOGLE_SERVICES=(run services)
+  GENERATION=''
+else
+  GOOGLE_APIS=(cloudfunctions.googleapis.com "${GOOGLE_APIS[@]}")
+  GOOGLE_SERVICES=(functions)
+  GENERATION=--gen2
+fi
 
 # Where the functions are. Every command says it: what gcloud is set to on this machine does not count.
 runtime_check() {
@@ -72,26 +77,23 @@ runtime_store() {
 
 # Where a secret is, if it is.
 runtime_holds() {
-  if gcloud secrets describe "$(secret_id "$1")" --project="$PROJECT" --format='value(name)' >/dev/null 2>&1; then
+  if is_there secrets describe "$(secret_id "$1")"; then
     printf 'gcloud secrets versions access latest --secret=%s --project=%s' "$(secret_id "$1")" "$PROJECT"
   fi
 }
 
 # Make the value of a variable the newest version of a secret, unless it is.
 store_secret() {
-  local stored is_there=false
+  local stored
   if $DRY_RUN; then
     step '(made unless it is there; a version added unless it is the newest already)'
-  elif gcloud secrets describe "$2" --project="$PROJECT" --format='value(name)' >/dev/null 2>&1; then
-    is_there=true
-    if stored="$(gcloud secrets versions access latest --secret="$2" --project="$PROJECT" 2>/dev/null)"; then
-      if [[ "$stored" == "${!1}" ]]; then return; fi
-    elif gcloud secrets versions describe latest --secret="$2" --project="$PROJECT" --format='value(name)' >/dev/null 2>&1; then
-      say "$1: you may not read it (roles/secretmanager.secretAccessor), so a version is added, changed or not"
-    fi
   fi
-  if ! $is_there; then
+  if $DRY_RUN || ! is_there secrets describe "$2"; then
     run gcloud secrets create "$2" --replication-policy=automatic --project="$PROJECT" --quiet
+  elif stored="$(gcloud secrets versions access latest --secret="$2" --project="$PROJECT" 2>/dev/null)"; then
+    if [[ "$stored" == "${!1}" ]]; then return; fi
+  elif is_there secrets versions describe latest --secret="$2"; then
+    say "$1: you may not read it (roles/secretmanager.secretAccessor), so a version is added, changed or not"
   fi
   run_with "$1" gcloud secrets versions add "$2" --data-file=- --project="$PROJECT" --quiet
 }
@@ -140,9 +142,17 @@ variable_flag() {
   if [[ "$separator" == , ]]; then printf '%s' "$flag"; else printf '^;;^%s' "$flag"; fi
 }
 
+# pg_net has no cloud identity: the function itself verifies its callers. Cloud Run has a switch for that, which no
+# organization policy forbids. Cloud Functions has not: a policy may forbid --allow-unauthenticated.
 runtime_deploy() {
-  local words=()
-  google_deploy "$1"
+  local words
+  if [[ "$RUNTIME" == cloud-run ]]; then
+    words=(gcloud run deploy "$(deployed_name "$1")" --source="build/$1" --function="${1//-/_}" --base-image=python313)
+    words+=(--cpu-boost --no-invoker-iam-check)
+  else
+    words=(gcloud functions deploy "$(deployed_name "$1")" --gen2 --source="build/$1" --entry-point="${1//-/_}")
+    words+=(--runtime=python313 --trigger-http --allow-unauthenticated)
+  fi
   # As many calls at a time as there are threads; more would queue inside, unseen by the autoscaler.
   words+=(--concurrency="$THREADS" --cpu=1 --memory=512Mi --timeout=30s)
   # A fence around what a flood can cost.
@@ -169,39 +179,32 @@ runtime_address() {
   fi
 }
 
-# The services of these functions that are there, a line each.
-google_services() {
+# What is there of the functions and of their secrets.
+runtime_remove() {
   local name
   for name in "${SERVICES[@]}"; do
     name="$(deployed_name "$name")"
-    if $DRY_RUN || gcloud run services describe "$name" --region="$PLACE" --project="$PROJECT" \
-      --format='value(metadata.name)' >/dev/null 2>&1; then echo "$name"; fi
+    if is_there run services describe "$name" --region="$PLACE"; then
+      run gcloud "${GOOGLE_SERVICES[@]}" delete "$name" ${GENERATION:+"$GENERATION"} \
+        --region="$PLACE" --project="$PROJECT" --quiet
+    fi
+  done
+  for name in $(secrets_of "${FUNCTIONS[@]}"); do
+    name="$(secret_id "$name")"
+    if is_there secrets describe "$name"; then run gcloud secrets delete "$name" --project="$PROJECT" --quiet; fi
   done
 }
 
-# Their secrets that are there, a line each.
-google_secrets() {
-  local id name
-  for name in $(DRY_RUN=true secrets_of_all "${FUNCTIONS[@]}"); do
-    id="$(secret_id "$name")"
-    if $DRY_RUN || gcloud secrets describe "$id" --project="$PROJECT" --format='value(name)' >/dev/null 2>&1; then echo "$id"; fi
-  done
+# Whether gcloud can describe a thing; in a dry run it can: is_there WORD…
+is_there() {
+  $DRY_RUN || gcloud "$@" --project="$PROJECT" --format=none >/dev/null 2>&1
 }
 
-runtime_remove() {
-  local name id
-  for name in $(google_services); do
-    google_delete "$name"
-  done
-  for id in $(google_secrets); do
-    run gcloud secrets delete "$id" --project="$PROJECT" --quiet
-  done
+runtime_log() {
+  echo "gcloud ${GOOGLE_SERVICES[*]} logs read $(deployed_name "$1") ${GENERATION:+"$GENERATION "}--region=$PLACE --project=$PROJECT"
 }
 
 runtime_left() {
-  local name
-  for name in $(google_services); do echo "left: the service $name in $PROJECT, $PLACE"; done
-  for name in $(google_secrets); do echo "left: the secret $name in $PROJECT"; done
   echo "left: images that were built, in Artifact Registry of $PROJECT, $PLACE; other services may use that repository:"
   echo "      https://console.cloud.google.com/artifacts?project=$PROJECT"
 }

@@ -5,9 +5,6 @@
 # shellcheck source=deploy/image.sh
 source deploy/image.sh
 
-# shellcheck disable=SC2034 # for rotate.sh
-RUNTIME_ROLLS=true
-
 runtime_check() {
   check_tools kubectl curl
   check_settings IMAGE KUBE_CONTEXT
@@ -166,10 +163,5 @@ runtime_remove() {
 }
 
 runtime_left() {
-  local name
-  for name in "${SERVICES[@]}"; do
-    "${KUBE[@]}" get "services.serving.knative.dev/$(deployed_name "$name")" --ignore-not-found --output=name | sed 's/^/left: /'
-  done
-  "${KUBE[@]}" get "secret/$(secret_name)" --ignore-not-found --output=name | sed 's/^/left: /'
   echo "left: the image $IMAGE in its registry"
 }

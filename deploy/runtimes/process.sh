@@ -4,14 +4,6 @@
 # shellcheck disable=SC2034 # for rotate.sh
 RUNTIME_ROLLS=false
 
-runtime_check() { :; }
-
-# Nothing is changed, so that there is nothing to ask.
-runtime_question() { :; }
-runtime_prepare() { :; }
-runtime_store() { :; }
-runtime_holds() { :; }
-
 # The folder, which may be pushed as it is, its Procfile, and what to set. Of secrets the names: their values go from the
 # environment's file into the host's own store, not onto a command line.
 runtime_deploy() {
@@ -23,10 +15,7 @@ runtime_deploy() {
   for name in $(secrets_of "$1"); do printf '  secret    %s\n' "$name"; done
 }
 
-runtime_roll() { :; }
-runtime_address() { :; }
 runtime_log() { printf "the host's own log of %s" "$(deployed_name "$1")"; }
-runtime_remove() { :; }
 
 runtime_left() {
   echo 'left: the processes at your host, and the variables that you gave it'

@@ -65,11 +65,10 @@ class Examined:
             one.cron.stop()
             one.net.stop()
 
-    def is_in_order(self, *, inside_only: bool = False) -> bool:
-        """Whether nothing is found; without the variables of the functions only the database is looked into."""
-        found = self.look({"ITTYBIT_API_KEY": ""} if inside_only else None)
-        if inside_only:
-            del found["settings"]
+    def is_in_order_inside(self) -> bool:
+        """Whether nothing is found in the database; without the variables of the functions it alone is looked into."""
+        found = self.look({"ITTYBIT_API_KEY": ""})
+        del found["settings"]
         return all(finding.verdict in ("ok", "skipped") for finding in found.values())
 
     def look(self, changes: Mapping[str, str] | None = None) -> dict[str, Finding]:

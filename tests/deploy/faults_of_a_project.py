@@ -101,14 +101,6 @@ in_environment(
     OUTSIDE,
     settings=("failure", "ITTYBIT_API_KEY is missing; SUPABASE_URL is missing", ".env.example"),
 )
-in_environment(
-    {"SUPABASE_URL": "http://ref.supabase.co"}, OUTSIDE, settings=("failure", "SUPABASE_URL must be https", ".env")
-)
-in_environment(
-    {"SUPABASE_SECRET_KEY": "sb_publishable_of_nobody_0000"},
-    OUTSIDE,
-    settings=("failure", "SUPABASE_SECRET_KEY must not be a publishable or anon key", ".env"),
-)
 
 
 @fault(OUTSIDE, settings=("failure", "SUPABASE_SECRET_KEY must not be a publishable or anon key", ".env"))
@@ -133,9 +125,9 @@ in_environment(
     database=("failure", "DATABASE_URL is not an address", "Dashboard > Connect"),
 )
 in_environment(
-    {"DATABASE_URL": "postgresql://postgres:a-password/of-mine@host:5432/postgres?pgbouncer=true"},
+    {"DATABASE_URL": "postgresql://postgres:a-password-50%of-mine@host:5432/postgres"},
     UNSEEN,
-    database=("failure", "a password that is not percent-encoded", "Dashboard > Connect"),
+    database=("failure", "has a % that encodes nothing", "Dashboard > Connect"),
 )
 in_environment(
     {"DATABASE_URL": "postgresql://postgres:a-password-of-mine@127.0.0.1:9/postgres"},

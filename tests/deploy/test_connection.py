@@ -58,49 +58,49 @@ def test_what_is_asked_for_goes_into_the_body(ready: Clone) -> None:
     assert json.loads(call.argv[-2]) == {"region": 'eu"1', "buckets": ["media", "a\\b"], "is_default": True}
 
 
-@pytest.mark.parametrize(
-    ("outcome", "said"),
-    [("unchanged", "ittybit had it already"), ("replaced", "the keys had changed, and ittybit has the new ones")],
-)
-def test_each_outcome_has_its_words(ready: Clone, outcome: str, said: str) -> None:
-    answers(ready, 200, {"outcome": outcome, "connection": CONNECTION})
-    assert said in ready.deploy("connection").stdout
+def test_each_outcome_has_its_words(ready: Clone) -> None:
+    for outcome, said in {
+        "unchanged": "ittybit had it already",
+        "replaced": "the keys had changed, and ittybit has the new ones",
+    }.items():
+        answers(ready, 200, {"outcome": outcome, "connection": CONNECTION})
+        assert said in ready.deploy("connection").stdout
 
 
 def problem(status: int, detail: str, **more: Any) -> dict[str, Any]:
     return {"type": "about:blank", "title": "T", "status": status, "detail": detail, "id": "abc", **more}
 
 
-@pytest.mark.parametrize(
-    ("status", "answer", "said"),
-    [
-        (
+PROBLEMS: list[tuple[int, Any, str]] = [
+    (
+        422,
+        problem(
             422,
-            problem(
-                422,
-                "Missing: region (or SUPABASE_S3_REGION). Dashboard > Storage > S3 has them.",
-                errors=[{"field": "region", "message": "missing, and not in the environment either"}],
-            ),
-            "deploy.sh: Missing: region (or SUPABASE_S3_REGION). Dashboard > Storage > S3 has them.\n"
-            "  region: missing, and not in the environment either\n"
-            "  Then run the same again. The function's log has it under abc.\n",
+            "Missing: region (or SUPABASE_S3_REGION). Dashboard > Storage > S3 has them.",
+            errors=[{"field": "region", "message": "missing, and not in the environment either"}],
         ),
-        (401, problem(401, "No."), "FUNCTIONS_TOKEN in .env is not the function's: ./deploy.sh functions gives"),
-        (
-            503,
-            problem(503, "ittybit: no credit."),
-            "deploy.sh: ittybit: no credit.\n  Run the same again in a while.\n",
-        ),
-        (403, "<html>Forbidden</html>", "The host wants callers to sign in"),
-        (301, "", "It redirects: set the final https address"),
-        (404, "[]", "what answers with 404 at CREATE_CONNECTION_URL is not create-connection"),
-    ],
-)
-def test_an_error_is_said_with_its_remedy(ready: Clone, status: int, answer: Any, said: str) -> None:
-    answers(ready, status, answer)
-    result = ready.deploy("connection")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert said in result.stderr
+        "deploy.sh: Missing: region (or SUPABASE_S3_REGION). Dashboard > Storage > S3 has them.\n"
+        "  region: missing, and not in the environment either\n"
+        "  Then run the same again. The function's log has it under abc.\n",
+    ),
+    (401, problem(401, "No."), "FUNCTIONS_TOKEN in .env is not the function's: ./deploy.sh functions gives"),
+    (
+        503,
+        problem(503, "ittybit: no credit."),
+        "deploy.sh: ittybit: no credit.\n  Run the same again in a while.\n",
+    ),
+    (403, "<html>Forbidden</html>", "The host wants callers to sign in"),
+    (301, "", "It redirects: set the final https address"),
+    (404, "[]", "what answers with 404 at CREATE_CONNECTION_URL is not create-connection"),
+]
+
+
+def test_an_error_is_said_with_its_remedy(ready: Clone) -> None:
+    for status, answer, said in PROBLEMS:
+        answers(ready, status, answer)
+        result = ready.deploy("connection")
+        assert (result.returncode, result.stdout) == (2, "")
+        assert said in result.stderr
 
 
 def test_no_answer_is_said_with_curls_reason(ready: Clone) -> None:
@@ -111,14 +111,16 @@ def test_no_answer_is_said_with_curls_reason(ready: Clone) -> None:
     assert "Is CREATE_CONNECTION_URL in .env its address?" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [(("--region",), "--region takes a value"), (("now",), "connection does not take 'now'")],
-)
-def test_what_is_not_understood_is_not_sent(ready: Clone, arguments: tuple[str, ...], said: str) -> None:
-    result = ready.deploy("connection", *arguments)
-    assert (result.returncode, ready.commands.calls()) == (2, [])
-    assert said in result.stderr
+def test_what_is_not_understood_or_missing_is_named_and_nothing_is_sent(ready: Clone) -> None:
+    assert "--region takes a value" in ready.deploy("connection", "--region").stderr
+    assert "connection does not take 'now'" in ready.deploy("connection", "now").stderr
+    whole = ready.read_env()
+    for missing in whole:
+        ready.write_env({name: value for name, value in whole.items() if name != missing})
+        result = ready.deploy("connection")
+        assert result.returncode == 2
+        assert f"{missing} is not set" in result.stderr
+    assert ready.commands.calls() == []
 
 
 @pytest.mark.parametrize(
@@ -157,14 +159,6 @@ def test_what_answers_moves_no_cursor_and_begins_no_line(ready: Clone, status: i
     printed = result.stdout + result.stderr
     assert (printed.count("\n"), "[2J all is well" in printed) == (2 if status == 200 else 3, True)
     assert not set(printed) & set("\x1b\x07\x9b")
-
-
-@pytest.mark.parametrize("missing", ["CREATE_CONNECTION_URL", "FUNCTIONS_TOKEN"])
-def test_what_is_missing_is_named(ready: Clone, missing: str) -> None:
-    ready.write_env({name: value for name, value in ready.read_env().items() if name != missing})
-    result = ready.deploy("connection")
-    assert (result.returncode, ready.commands.calls()) == (2, [])
-    assert f"{missing} is not set" in result.stderr
 
 
 def test_a_dry_run_needs_nothing_and_shows_no_token(clone: Clone) -> None:

@@ -133,7 +133,9 @@ WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.get
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="containers have /dev/shm, and this machine has not")
-@pytest.mark.parametrize("name", [*NAMES, "together"])
+@pytest.mark.parametrize(
+    "name", ["on-upload", "together", *(pytest.param(name, marks=pytest.mark.variation) for name in NAMES[1:])]
+)
 def test_it_answers_without_any_right_from_files_that_cannot_be_written(image: Path, tmp_path: Path, name: str) -> None:
     target = name.replace("-", "_")
     with socket.socket() as listener:

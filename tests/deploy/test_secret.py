@@ -5,7 +5,7 @@ import stat
 
 from tests.deploy.clone import Clone
 
-ENSURE = "load_environment; ensure_functions_secret; ensure_functions_token"
+ENSURE = "load_environment; ensure_secret FUNCTIONS_SECRET; ensure_secret FUNCTIONS_TOKEN"
 
 
 def test_secrets_are_made_once_and_kept_for_the_owner_alone(clone: Clone) -> None:

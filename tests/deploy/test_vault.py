@@ -6,7 +6,7 @@ from tests.database.project import ON_UPLOAD
 from tests.deploy.developer import EVERY_POSTGRES, Developer
 from tests.waiting import until
 
-WAIT = "source deploy/psql.sh; source deploy/vault.sh; load_environment\n"
+WAIT = "source deploy/psql.sh; source deploy/database.sh; load_environment; connect_to_database\n"
 
 
 def ready(developer: Developer) -> None:
