@@ -284,6 +284,7 @@ class Docker:
 
 def is_deployed(cloud: Cloud) -> None:
     """Make it be as after `deploy.sh functions --to cloud-run`, in less time."""
+    cloud.apis = {f"{name}.googleapis.com" for name in ("run", "cloudbuild", "artifactregistry", "secretmanager")}
     account = "serviceAccount:1234-compute@developer.gserviceaccount.com"
     for variable, value in SECRETS.items():
         cloud.secrets[f"supabase-ittybit-{variable.lower().replace('_', '-')}"] = Secret([value], [account])

@@ -16,7 +16,6 @@ from tests.deploy.developer import Developer
 from tests.deploy.hosted import GOOGLE, KUBERNETES, NAMES, PLAIN, SECRETS, SETTINGS, changing, see_no_secret
 
 EXPECTED = Path(__file__).resolve().parent / "expected"
-RUNTIMES = ("cloud-run", "cloud-functions", "knative", "container", "process")
 
 
 def deploy(clone: Clone, *arguments: str, pause: str = "0") -> Any:
@@ -45,14 +44,14 @@ def test_every_setting_is_given_to_some_function(clone: Clone) -> None:
 # Dry runs.
 
 
-@pytest.mark.parametrize("together", [[], ["--together"]], ids=["three", "together"])
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_dry_run_prints_all_that_would_run(clone: Clone, runtime: str, together: list[str]) -> None:
+@pytest.mark.parametrize("expected", sorted(EXPECTED.iterdir()), ids=lambda file: file.stem)
+def test_a_dry_run_prints_all_that_would_run(clone: Clone, expected: Path) -> None:
     clone.take("python3")
-    result = clone.deploy("--dry-run", "functions", "--to", runtime, *together)
+    runtime, _, together = expected.stem.partition("--")
+    result = clone.deploy("--dry-run", "functions", "--to", runtime, *([f"--{together}"] if together else []))
 
     assert result.returncode == 0, result.stderr
-    assert result.stdout == (EXPECTED / f"{runtime}{''.join(together)}.txt").read_text()
+    assert result.stdout == expected.read_text()
     assert clone.commands.calls() == []
     assert not (clone.root / "build").exists()
     assert not clone.env_file().exists()
@@ -136,9 +135,8 @@ def test_a_second_run_stores_nothing_and_deploys_the_same(clone: Clone, cloud: C
 
 
 def test_a_changed_secret_is_another_version_and_named_by_the_revision(clone: Clone, cloud: Cloud) -> None:
-    deploy(clone, "functions", "--to", "cloud-run")
+    is_deployed(cloud)
     clone.write_env(clone.read_env() | {"ITTYBIT_API_KEY": "itt_another-key"})
-    clone.commands.forget()
 
     deploy(clone, "functions", "--to", "cloud-run", "on-upload")
 
@@ -151,7 +149,8 @@ def test_a_changed_secret_is_another_version_and_named_by_the_revision(clone: Cl
 
 
 def test_staging_keeps_names_secrets_and_addresses_apart(clone: Clone, cloud: Cloud) -> None:
-    deploy(clone, "functions", "--to", "cloud-run", "on-upload")
+    is_deployed(cloud)
+    clone.write_env(clone.read_env() | {"ON_UPLOAD_URL": cloud.services["on-upload"].url})
     clone.write_env(SETTINGS | GOOGLE | {"ITTYBIT_API_KEY": "itt_of_staging"}, "staging")
 
     result = clone.deploy("--yes", "--env", "staging", "functions", "--to", "cloud-run", "on-upload")
@@ -196,7 +195,7 @@ def test_missing_proofs_are_made(clone: Clone, cloud: Cloud) -> None:
 
 
 def test_a_secret_that_the_cloud_has_is_not_made_anew(clone: Clone, cloud: Cloud) -> None:
-    deploy(clone, "functions", "--to", "cloud-run", "on-upload")
+    is_deployed(cloud)
     clone.write_env({name: value for name, value in (SETTINGS | GOOGLE).items() if name != "FUNCTIONS_SECRET"})
     before = deepcopy((cloud.secrets, cloud.services))
 
@@ -565,7 +564,8 @@ def test_a_removal_that_fails_says_so_and_can_be_run_again(clone: Clone, cloud: 
 
 
 def test_knative_is_left_without_functions_and_secrets(clone: Clone, host: Host) -> None:
-    deploy(clone, "functions", "--to", "knative")
+    host.cluster.manifests = dict.fromkeys(NAMES, "kind: Service")
+    host.cluster.data = {"supabase-ittybit": dict(SECRETS)}
     for _ in range(2):
         result = clone.bash(REMOVE.format("knative"))
         assert (result.returncode, result.stdout) == (0, f"left: the image {KUBERNETES['IMAGE']} in its registry\n")
