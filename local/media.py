@@ -56,6 +56,6 @@ def probe(file: Path) -> Media:
     """
     with MediaFile(file) as opened:
         frames = sum(1 for _ in opened.frames(video=True, audio=True))
-        if opened.media.damaged or not frames:
+        if not frames:
             raise ValueError(f"{file.name} does not decode")
         return opened.media

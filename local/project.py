@@ -17,7 +17,7 @@ BUCKET = "media"
 # back, and a task whose output stays at ittybit, as the only one of an automation where ittybit has automations.
 TASK = {
     "kind": "video",
-    "options": {"height": 720, "format": "mp4", "quality": "medium"},
+    "options": {"height": 720, "format": "mp4"},
     "destination": f"s3://{BUCKET}/processed/{{dir}}{{stem}}-720p.mp4",
 }
 RUN = {

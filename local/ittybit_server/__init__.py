@@ -1,6 +1,6 @@
 """A stand-in for ittybit: its HTTP API on a laptop, with media really processed.
 
-Media are processed in this process with FFmpeg's libraries, which come in a wheel; ``encoding`` says how.
+Media are processed in this process with FFmpeg's libraries, which come in a wheel; ``transcoding`` says how.
 
 It speaks both generations of the API, as ittybit's public documents and changelog have them:
 
@@ -11,9 +11,9 @@ Connections, bare JSON bodies, ``{kind, message}`` errors and cursor lists are c
 with the live service; where the documents are silent or contradict one another, the module concerned says what was
 chosen, and ``Shapes`` renders the other reading where a client must bear both.
 
-Left out: webhooks and ``/events``, ``/keys``, the kinds that need a model (speech, nsfw, summary, outline, subtitles,
-chapters) and ``conditions``: tasks of those kinds are taken and then fail. State is in memory under one lock and ends
-with the process.
+Left out: webhooks and ``/events``, ``/keys``; the kinds that need a model (speech, nsfw, summary, outline, subtitles,
+chapters), ``conditions`` and ``animation``: tasks of those kinds are taken and then fail. State is in memory under one
+lock and ends with the process.
 """
 
 from local.ittybit_server.journal import Entry

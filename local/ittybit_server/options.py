@@ -1,17 +1,16 @@
 """The options of each kind of task, as far as this server carries them out.
 
-Names and values are those of ittybit's newest documents, and both generations take them. The documents give no
-default for ``fit`` when both sides are named: here it is ``contain``, with bars. ``background`` also lies beneath
-what is transparent. ``position`` and ``layers`` are ignored.
+Names and values are those of ittybit's newest documents, and both generations take them. What else the documents have
+is ignored: ``fit``, ``background``, ``quality``, ``codec``, ``fps``, ``bitrate``, ``position``, ``layers``. Formats
+that are not listed here are refused.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Quality = Literal["very_low", "low", "medium", "high", "very_high"]
 Kind = Literal[
     "video",
     "adaptive_video",
@@ -35,20 +34,11 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-Side = Annotated[int, Field(ge=2, le=4096)] | Annotated[str, Field(pattern=r"^(100|[1-9]\d?)%$")]
-
-
 class Picture(Body):
-    """The size of a picture, and how the source is made to fit when both sides are given.
+    """The size of a picture in pixels: it keeps its shape, and fits into the sides that are given."""
 
-    Sides are in pixels, or in per cent of the source's.
-    """
-
-    width: Side | None = None
-    height: Side | None = None
-    fit: Literal["contain", "cover", "fill"] = "contain"
-    background: str = Field(default="#000000", pattern=r"^#[0-9a-fA-F]{6}$")
-    quality: Quality = "medium"
+    width: int | None = Field(default=None, ge=2, le=4096)
+    height: int | None = Field(default=None, ge=2, le=4096)
 
 
 class Excerpt(Body):
@@ -68,15 +58,6 @@ class VideoOptions(Picture, Excerpt):
     """Options of kind ``video``."""
 
     format: Literal["mp4", "webm", "mov"] = "mp4"
-    codec: Literal["h264", "h265", "vp9", "av1"] | None = None
-    fps: float | None = Field(default=None, ge=1, le=60)
-    bitrate: int | None = Field(default=None, ge=300_000, le=60_000_000)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.format == "webm" and self.codec in {"h264", "h265"}:
-            raise ValueError(f"webm does not hold {self.codec}: use vp9 or av1")
-        return self
 
 
 class AdaptiveVideoOptions(Picture, Excerpt):
@@ -92,23 +73,18 @@ class ImageOptions(Picture):
     at or after the video's end: here the task fails, as ffmpeg does.
     """
 
-    format: Literal["jpeg", "png", "webp", "avif"] = "jpeg"
+    format: Literal["jpeg", "png", "webp"] = "jpeg"
     start: float = Field(default=0, ge=0)
-
-
-class AnimationOptions(Picture, Excerpt):
-    """Options of kind ``animation``."""
-
-    format: Literal["gif", "webp"] = "gif"
-    fps: float | None = Field(default=None, ge=1, le=60)
 
 
 class AudioOptions(Excerpt):
     """Options of kind ``audio``."""
 
-    format: Literal["mp3", "aac", "ogg", "opus", "wav", "flac"] = "mp3"
-    quality: Quality = "medium"
-    bitrate: int | None = Field(default=None, ge=32_000, le=320_000)
+    format: Literal["mp3", "aac", "opus", "wav"] = "mp3"
+
+
+Encoded = VideoOptions | AdaptiveVideoOptions | ImageOptions | AudioOptions
+"""Options of the kinds that encode."""
 
 
 class IngestOptions(Body):
@@ -128,25 +104,20 @@ class UploadOptions(Body):
     connection_id: str | None = None
 
 
-class OtherOptions(Body):
-    """Options of the kinds that are not carried out."""
-
-
 _MODELS: dict[str, type[Body]] = {
     "video": VideoOptions,
     "adaptive_video": AdaptiveVideoOptions,
     "image": ImageOptions,
     "audio": AudioOptions,
-    "animation": AnimationOptions,
     "ingest": IngestOptions,
     "upload": UploadOptions,
 }
 
 
 def read_options(kind: str, options: dict[str, Any]) -> Body:
-    """The options of a task of this kind.
+    """The options of a task of this kind; of a kind that is not carried out, none.
 
     Raises:
         pydantic.ValidationError: If one of them cannot be used.
     """
-    return _MODELS.get(kind, OtherOptions).model_validate(options)
+    return _MODELS.get(kind, Body).model_validate(options)

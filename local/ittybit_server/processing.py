@@ -17,16 +17,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from local.ittybit_server.addresses import Address
-from local.ittybit_server.encoder_settings import encoding
 from local.ittybit_server.errors import RequestError, TaskError
 from local.ittybit_server.media_file import Media, probe
-from local.ittybit_server.options import AdaptiveVideoOptions, Body, read_options
+from local.ittybit_server.options import AdaptiveVideoOptions, Encoded, IngestOptions, UploadOptions, read_options
 from local.ittybit_server.records import Connection, File, Records, Status, Task
 from local.ittybit_server.transcoding import transcode
 from local.ittybit_server.transfer import Transfer, filename, mimetype
-
-_ENCODED = frozenset({"video", "adaptive_video", "image", "audio", "animation"})
-_MOVED = frozenset({"ingest", "upload"})
 
 
 class Processing:
@@ -61,18 +57,19 @@ class Processing:
             TaskError: It fails.
             StoppedError: ``stop`` was called.
         """
-        if task.kind not in _ENCODED | _MOVED:
-            message = f"This ittybit runs on a laptop without models and conditions: it has no {task.kind}."
-            raise TaskError("format_unsupported", message)
         options = read_options(task.kind, task.options)
+        if not isinstance(options, Encoded | IngestOptions | UploadOptions):
+            raise TaskError("format_unsupported", f"This ittybit runs on a laptop: it has no {task.kind}.")
         folder = self._work / task.run.id / task.id
         output_folder = folder / "out"
         output_folder.mkdir(parents=True)
         source, path = self._source(task, folder)
         self._move(task, "queued")
         self._move(task, "processing")
-        if task.kind in _ENCODED and self._encode:
-            output = self._encoded(task, options, source, path)
+        if isinstance(options, Encoded) and self._encode:
+            hls = isinstance(options, AdaptiveVideoOptions)
+            output = output_folder / ("master.m3u8" if hls else f"{Path(source.filename).stem}.{options.format}")
+            transcode(path, options, output, self._stopped, lambda part: self._note(task, part))
         elif task.parent:
             shutil.copytree(path.parent, output_folder, dirs_exist_ok=True)
             output = output_folder / path.name
@@ -94,15 +91,6 @@ class Processing:
         with self._records.lock:
             task.input = source
         return source, path
-
-    def _encoded(self, task: Task, options: Body, source: File, path: Path) -> Path:
-        plan = encoding(options, source.media)
-        folder = self._work / task.run.id / task.id / "out"
-        hls = isinstance(options, AdaptiveVideoOptions)
-        output = folder / ("master.m3u8" if hls else f"{Path(source.filename).stem}.{plan.extension}")
-        target = folder / "%v" / "stream.m3u8" if hls else output
-        transcode(path, plan, target, self._stopped, lambda part: self._note(task, part))
-        return output
 
     def _probe(self, path: Path) -> Media:
         return probe(path) if self._encode else Media()

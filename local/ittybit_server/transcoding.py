@@ -1,222 +1,247 @@
-"""Encoding a file anew: decode, filter, encode and mux, with FFmpeg's libraries and in this process.
+"""Encoding a file anew, in this process: decode, filter, encode and mux, with FFmpeg's libraries.
 
-Parts are cut between frames: a sound's begin and end are exact to some 20 ms.
+Outputs are made for every player: H.264, VP9 or the format's own codec, 8 bits a colour, square pixels, upright, one
+picture and one stereo sound of 48 kHz. The encoders use their quickest presets. What becomes of the rest:
+
+- The frame rate stays as it is, even a variable one.
+- Cover art is no picture: audio with one counts as audio. Subtitles, time codes and further tracks are left out.
+- Parts are cut between frames: a sound's begin and end are exact to some 20 ms.
+
+Left out: HDR (PQ or HLG) is not tone-mapped, so its colours come out pale; transparency is kept in PNG and WebP, and
+not laid over a background in other formats; adaptive video has one rendition.
 """
 
 from __future__ import annotations
 
-import os
+import math
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
 import av
 from av import AudioFrame, AudioStream, VideoFrame, VideoStream
 from av.container import OutputContainer
 from av.filter import Graph
-from av.filter.context import FilterContext
 
-from local.ittybit_server.encoder_settings import Encoding, PictureTrack, SoundTrack
 from local.ittybit_server.errors import StoppedError, TaskError
-from local.ittybit_server.media_file import MediaFile
+from local.ittybit_server.media_file import Media, MediaFile
+from local.ittybit_server.options import (
+    AdaptiveVideoOptions,
+    AudioOptions,
+    Encoded,
+    Excerpt,
+    ImageOptions,
+    VideoOptions,
+)
 
-os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder writes its settings to standard error otherwise
-
-_HDR = {16, 18}  # the transfer functions PQ and HLG, as H.273 numbers them
-_BT709 = 1
+_H264 = ("libx264", "yuv420p", {"preset": "ultrafast", "crf": "28"})
+_VP9 = ("libvpx-vp9", "yuv420p", {"deadline": "realtime", "cpu-used": "8", "crf": "37"})
+# Of each format the encoder of its picture, that one's pixels and options, and the encoder of its sound.
+_PICTURES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "mp4": _H264,
+    "mov": _H264,
+    "hls": _H264,
+    "webm": _VP9,
+    "jpeg": ("mjpeg", "yuvj420p", {"qmin": "6", "qmax": "6"}),
+    "png": ("png", "rgba", {}),
+    "webp": ("libwebp", "yuva420p", {"quality": "70"}),
+}
+_SOUNDS = {
+    "mp4": "aac",
+    "mov": "aac",
+    "hls": "aac",
+    "webm": "libopus",
+    "mp3": "libmp3lame",
+    "aac": "aac",
+    "opus": "libopus",
+    "wav": "pcm_s16le",
+}
+_CONTAINERS = {"aac": "adts", "jpeg": "image2", "png": "image2", "webp": "image2"}
+_MUXERS = {
+    "mp4": {"movflags": "+faststart"},
+    "mov": {"movflags": "+faststart"},
+    "hls": {"hls_time": "4", "hls_playlist_type": "vod"},
+    "image2": {"update": "1"},
+}
+# Turns counterclockwise, in degrees, that a file notes, and the filters that show a frame as it asks.
+_TURNS = {
+    90: [("transpose", "cclock")],
+    180: [("hflip", ""), ("vflip", "")],
+    270: [("transpose", "clock")],
+}
 _ROUNDING = 1e-6
-_SDR = ":out_primaries=bt709:out_transfer=bt709:out_color_matrix=bt709"
 
 
 def transcode(
-    source: Path, plan: Encoding, target: Path, stopped: threading.Event, progress: Callable[[float], None]
+    source: Path, options: Encoded, target: Path, stopped: threading.Event, progress: Callable[[float], None]
 ) -> None:
     """Encode.
 
     Args:
         source: The file to read.
-        plan: What to make of it.
-        target: The file to write; HLS playlists have ``%v`` in their path.
+        options: What to make of it.
+        target: The file to write; of ``hls`` the master playlist, beside which the others go.
         stopped: Set when the work is to be given up.
         progress: Called with the share that is done, 0 to 1, after each frame; not if the length is unknown.
 
     Raises:
-        TaskError: ``format_unsupported``: it does not decode, or no frame lies in the part asked for.
+        TaskError: The source does not decode, has no picture or no sound to work on, or no frame in the part asked for.
         StoppedError: ``stopped`` was set.
     """
-    segments = {"hls_segment_filename": str(target.with_name("segment-%d.ts"))} if plan.container == "hls" else {}
+    container, extra = _CONTAINERS.get(options.format, options.format), dict[str, str]()
+    if container == "hls":
+        extra = {"master_pl_name": target.name, "hls_segment_filename": str(target.with_name("segment-%d.ts"))}
+        target = target.with_name("stream.m3u8")
+    muxer = _MUXERS.get(container, {}) | extra
     try:
-        with (
-            MediaFile(source) as file,
-            av.open(str(target), "w", plan.container, options=plan.options | segments) as output,
-        ):
-            tracks: list[_Track] = [_Picture(file, plan, track, output) for track in plan.pictures]
-            tracks += [_Sound(file, track, output) for track in plan.sounds]
-            for frame in _part(file, plan):
-                if stopped.is_set():
-                    raise StoppedError
-                for track in tracks:
-                    if isinstance(frame, track.kind):
-                        track.send(frame)
-                if plan.seconds:
-                    progress(min((frame.time or 0) / plan.seconds, 1))
-            for track in tracks:
-                track.end()
+        with MediaFile(source) as file:
+            _check(options, file.media)
+            with av.open(str(target), "w", container, options=muxer) as output:
+                tracks: list[_Picture | _Sound] = []
+                if not isinstance(options, AudioOptions):
+                    tracks.append(_Picture(file, options, output))
+                if file.audio and options.format in _SOUNDS:
+                    tracks.append(_Sound(_SOUNDS[options.format], output))
+                _encode(file, options, tracks, stopped, progress)
     except (av.error.FFmpegError, ValueError) as error:
         words = getattr(error, "strerror", None) or str(error)
         raise TaskError("format_unsupported", f"The source could not be encoded: {words}.") from error
 
 
-def _part(file: MediaFile, plan: Encoding) -> Iterator[VideoFrame | AudioFrame]:
-    """The frames that the plan takes from the source, their moments counted from its start on."""
-    reading: set[type] = {kind for kind, tracks in ((VideoFrame, plan.pictures), (AudioFrame, plan.sounds)) if tracks}
+def _check(options: Encoded, media: Media) -> None:
+    if isinstance(options, AudioOptions) and media.audio is None:
+        raise TaskError("format_unsupported", "The source holds no sound.")
+    if not isinstance(options, AudioOptions) and media.video is None:
+        raise TaskError("format_unsupported", "The source holds no picture.")
+    if options.start >= (media.duration or math.inf):
+        raise TaskError("request_invalid", "options.start lies beyond the source's end.")
+
+
+def _encode(
+    file: MediaFile,
+    options: Encoded,
+    tracks: list[_Picture | _Sound],
+    stopped: threading.Event,
+    progress: Callable[[float], None],
+) -> None:
+    # The moment means nothing in a still picture.
+    start = options.start if file.media.duration else 0
+    end = min((options.end if isinstance(options, Excerpt) else None) or math.inf, file.media.duration or math.inf)
     found = set[type]()
-    for frame in file.frames(video=bool(plan.pictures), audio=bool(plan.sounds), start=plan.start):
-        moment = (frame.time or 0) - file.start - plan.start
-        if plan.end is not None and moment >= plan.end - plan.start:
-            reading.discard(type(frame))
-        elif moment > -_ROUNDING:
-            frame.pts = round(moment / (frame.time_base or Fraction(1, 25)))
-            yield frame
-            found.add(type(frame))
-            if plan.one_frame:
-                reading.clear()
-        if not reading:
+    for frame in _part(file, start, end, {track.kind for track in tracks}):
+        if stopped.is_set():
+            raise StoppedError
+        found.add(type(frame))
+        for track in tracks:
+            if isinstance(frame, track.kind):
+                track.send(frame)
+        if isinstance(options, ImageOptions):
             break
-    if (VideoFrame if plan.pictures else AudioFrame) not in found:
+        if end < math.inf:
+            progress(min((frame.time or 0) / (end - start), 1))
+    if tracks[0].kind not in found:
         raise TaskError("format_unsupported", "Nothing was encoded: no frame lies in the part asked for.")
+    for track in tracks:
+        track.end()
 
 
-class _Track(Protocol):
-    """A stream on its way into the output."""
-
-    kind: type
-
-    def send(self, frame: VideoFrame | AudioFrame) -> None:
-        """Encode a frame of this kind, whose moment is that of the output."""
-
-    def end(self) -> None:
-        """Encode the remaining frames."""
+def _part(file: MediaFile, start: float, end: float, kinds: set[type]) -> Iterator[VideoFrame | AudioFrame]:
+    """The frames of these kinds between two moments of the source, their own moments counted from the start on."""
+    for frame in file.frames(video=VideoFrame in kinds, audio=AudioFrame in kinds, start=start):
+        moment = (frame.time or 0) - file.start
+        if moment >= end:
+            kinds.discard(type(frame))
+        elif moment - start > -_ROUNDING:
+            frame.pts = round((moment - start) / (frame.time_base or Fraction(1, 25)))
+            yield frame
+        if not kinds:
+            break
 
 
 class _Picture:
-    """One stream of the picture."""
+    """The picture on its way into the output."""
 
     kind: type = VideoFrame
 
-    def __init__(self, file: MediaFile, plan: Encoding, track: PictureTrack, output: OutputContainer) -> None:
-        self._file, self._fps, self._track, self._output = file, plan.fps, track, output
-        rate = Fraction(plan.fps).limit_denominator(1001) if plan.fps else file.rate
-        stream = output.add_stream(track.codec, rate=rate, options=track.options)
-        if not isinstance(stream, VideoStream):
-            raise TypeError(f"{track.codec} encodes no picture")
-        self._stream = stream
-        stream.width, stream.height = track.size
-        stream.pix_fmt = track.pixels
-        stream.bit_rate = track.bitrate
+    def __init__(
+        self, file: MediaFile, options: VideoOptions | AdaptiveVideoOptions | ImageOptions, output: OutputContainer
+    ) -> None:
+        codec, self._pixels, settings = _PICTURES[options.format]
+        stream = output.add_stream(codec, rate=file.rate, options=settings)
+        if file.video is None or not isinstance(stream, VideoStream):
+            raise TypeError(f"{codec} encodes no picture of this")
+        stream.width, stream.height = _size(options, file.media)
+        stream.pix_fmt = self._pixels
         stream.thread_count = 1
-        stream.codec_context.time_base = 1 / rate if plan.fps else file.time_base
-        if track.codec == "libx265":
-            stream.codec_context.codec_tag = "hvc1"  # what Apple's players ask for
-        self._graph = Graph()  # which lives as long as its filters are used
+        stream.codec_context.time_base = file.video.time_base or 1 / file.rate
+        self._stream, self._output = stream, output
+        self._graph = Graph()
         self._graph.threads = 1
-        self._ends: tuple[FilterContext, FilterContext] | None = None
 
     def send(self, frame: VideoFrame | AudioFrame) -> None:
-        if not isinstance(frame, VideoFrame):
-            raise TypeError("a picture is made of pictures")
-        if self._ends is None:
-            self._ends = self._chain(frame)
-        self._ends[0].push(frame)
+        """Encode a frame, whose moment is that of the output."""
+        if isinstance(frame, VideoFrame) and not self._graph.configured:
+            self._configure(frame)
+        self._graph.push(frame)
         self._pull()
 
     def end(self) -> None:
-        if self._ends:
-            self._ends[0].push(None)
-            self._pull()
-            self._output.mux(self._stream.encode(None))
+        """Encode the remaining frames."""
+        self._graph.push(None)
+        self._pull()
+        self._output.mux(self._stream.encode(None))
+
+    def _configure(self, frame: VideoFrame) -> None:
+        filters = [
+            *_TURNS.get(frame.rotation % 360, []),
+            ("scale", f"{self._stream.width}:{self._stream.height}"),
+            ("setsar", "1"),
+            ("sidedata", "mode=delete"),  # or a turn that was carried out would be noted in the output again
+            ("format", self._pixels),
+            ("buffersink", ""),
+        ]
+        source = self._graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        )
+        nodes = [self._graph.add(name, arguments or None) for name, arguments in filters]
+        self._graph.link_nodes(source, *nodes).configure()
 
     def _pull(self) -> None:
-        while self._ends:
+        while True:
             try:
-                frame = self._ends[1].pull()
+                frame = self._graph.vpull()
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
-            if isinstance(frame, VideoFrame):
-                frame.pict_type = 0  # the encoder chooses its key frames itself
-                self._output.mux(self._stream.encode(frame))
-
-    def _chain(self, frame: VideoFrame) -> tuple[FilterContext, FilterContext]:
-        """The filters from such a frame to the encoder."""
-        graph = self._graph
-        time_base = frame.time_base
-        first = last = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=time_base
-        )
-
-        def add(name: str, arguments: str = "") -> FilterContext:
-            nonlocal last
-            node = graph.add(name, arguments or None)
-            last.link_to(node)
-            last = node
-            return node
-
-        for name, arguments in self._file.shown(frame):
-            add(name, arguments)
-        if self._track.background and self._file.media.alpha:
-            add("format", "rgba")
-            both = add("split")
-            ground = add("drawbox", f"color=0x{self._track.background[1:]}:t=fill:replace=1")
-            over = graph.add("overlay", "format=rgb")
-            ground.link_to(over)
-            both.link_to(over, output_idx=1, input_idx=1)
-            last = over
-        hdr = frame.color_trc in _HDR
-        for name, arguments in self._track.filters:
-            range_ = ":out_range=" + ("pc" if self._track.codec == "mjpeg" else "tv")
-            add(name, arguments + range_ + (_SDR if hdr else "") if name == "scale" else arguments)
-        context = self._stream.codec_context
-        if hdr:
-            context.color_primaries = context.color_trc = context.colorspace = _BT709
-        elif frame.colorspace:  # 0 is RGB, which becomes something else
-            context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
-            context.colorspace = frame.colorspace
-        add("setsar", "1")
-        if self._fps:
-            add("fps", f"{self._fps:g}")
-        add("sidedata", "mode=delete")  # or a turn that was carried out would be noted in the output again
-        add("format", self._track.pixels)
-        add("buffersink")
-        graph.configure()
-        return first, last
+            frame.pict_type = 0  # the encoder chooses its key frames itself
+            self._output.mux(self._stream.encode(frame))
 
 
 class _Sound:
-    """One stream of the sound; the encoder's own converter makes it what the encoder takes."""
+    """The sound on its way into the output; the encoder's own converter makes it what the encoder takes."""
 
     kind: type = AudioFrame
 
-    def __init__(self, file: MediaFile, track: SoundTrack, output: OutputContainer) -> None:
-        if file.audio is None:
-            raise TypeError("the source holds no sound")
-        self._output = output
-        allowed = av.codec.Codec(track.codec, "w").audio_rates
-        own = file.audio.rate
-        rate = own if not allowed or own in allowed else min(allowed, key=lambda one: (one < own, abs(one - own)))
-        stream = output.add_stream(track.codec, rate=rate, options={"strict": "-2"})  # for FFmpeg's vorbis
+    def __init__(self, codec: str, output: OutputContainer) -> None:
+        stream = output.add_stream(codec, rate=48_000, layout="stereo")
         if not isinstance(stream, AudioStream):
-            raise TypeError(f"{track.codec} encodes no sound")
-        self._stream = stream
-        stream.layout = "mono" if file.audio.channels == 1 and track.codec != "vorbis" else "stereo"
-        if track.bitrate:
-            stream.bit_rate = track.bitrate
+            raise TypeError(f"{codec} encodes no sound")
+        self._stream, self._output = stream, output
 
     def send(self, frame: VideoFrame | AudioFrame) -> None:
-        if not isinstance(frame, AudioFrame):
-            raise TypeError("a sound is made of sounds")
-        self._output.mux(self._stream.encode(frame))
+        """Encode a frame, whose moment is that of the output."""
+        if isinstance(frame, AudioFrame):
+            self._output.mux(self._stream.encode(frame))
 
     def end(self) -> None:
+        """Encode the remaining frames."""
         self._output.mux(self._stream.encode(None))
+
+
+def _size(options: VideoOptions | AdaptiveVideoOptions | ImageOptions, media: Media) -> tuple[int, int]:
+    """The size of the output in pixels; sides are even in videos, whose colours are stored at half the size."""
+    own, step = (media.width or 2, media.height or 2), 1 if isinstance(options, ImageOptions) else 2
+    sides = zip((options.width, options.height), own, strict=True)
+    scale = min((wanted / side for wanted, side in sides if wanted), default=1)
+    width, height = (max(round(side * scale / step), 1) * step for side in own)
+    return width, height

@@ -27,8 +27,6 @@ for _name, _extension in [
     ("application/vnd.apple.mpegurl", ".m3u8"),
     ("video/mp2t", ".ts"),
     ("image/webp", ".webp"),
-    ("audio/flac", ".flac"),
-    ("audio/ogg", ".ogg"),
     ("audio/opus", ".opus"),
     ("audio/aac", ".aac"),
     ("audio/wav", ".wav"),

@@ -9,12 +9,7 @@ import av
 import pytest
 from PIL import Image
 
-from tests.local.ittybit_server.heic import write_tiled
 from tests.local.ittybit_server.stack import Stack, ffmpeg, picture
-
-HDR = ["-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc"]
-TO_HDR = "scale=out_primaries=bt2020:out_transfer=smpte2084:out_color_matrix=bt2020nc,format=yuv420p10le"
-H265 = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,13 +20,10 @@ def files(media: Path) -> None:
     ffmpeg("-display_rotation", "90", "-i", clip, *copied, media / "turned.mp4")
     ffmpeg("-i", clip, "-vf", "scale=1440:1080,setsar=4/3", *h264, media / "anamorphic.mp4")
     ffmpeg("-i", clip, "-vf", "select='lt(n,10)+not(mod(n,7))'", "-fps_mode", "vfr", *h264, media / "uneven.mp4")
-    red = ["-f", "lavfi", "-i", "color=red:s=320x240:r=25:d=1"]
-    ffmpeg(*red, "-vf", TO_HDR, *HDR, *H265, media / "hdr.mp4")
     cover = ["-map", "0:a", "-map", "1:v", "-c", "copy", "-disposition:v", "attached_pic"]
     ffmpeg("-i", media / "tone.mp3", "-i", media / "still.png", *cover, media / "cover.mp3")
     ffmpeg("-i", clip, *copied, "-movflags", "+faststart", media / "index_first.mp4")
-    for name in ("clip", "index_first"):
-        (media / f"cut_{name}.mp4").write_bytes((media / f"{name}.mp4").read_bytes()[:50_000])
+    (media / "cut.mp4").write_bytes(clip.read_bytes()[:50_000])
     Image.new("RGBA", (64, 48), (255, 0, 0, 0)).save(media / "clear.png")
     phone = Image.new("RGB", (64, 48), "blue")
     phone.paste("white", (0, 0, 32, 48))
@@ -42,8 +34,6 @@ def files(media: Path) -> None:
     data = spoiled.index(b"mdat") + 4
     spoiled[data:] = bytes(len(spoiled) - data)
     (media / "spoiled.mp4").write_bytes(spoiled)
-    write_tiled(media / "tiled.heic", ["red", "green", "blue", "white", "black", "yellow"], 3, (180, 120))
-    (media / "cut.heic").write_bytes((media / "tiled.heic").read_bytes()[:-100])
 
 
 def decoded(path: Path) -> Image.Image:
@@ -55,8 +45,7 @@ def decoded(path: Path) -> Image.Image:
 
 def colours(path: Path, *places: tuple[int, int]) -> list[str]:
     """What lies at these places, as the nearest of a few colours."""
-    names = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
-    names |= {"black": (0, 0, 0), "yellow": (255, 255, 0)}
+    names = {"blue": (0, 0, 255), "white": (255, 255, 255), "black": (0, 0, 0)}
     found: list[Any] = [decoded(path).getpixel(place) for place in places]
     return [min(names, key=lambda one: sum((a - b) ** 2 for a, b in zip(names[one], at, strict=True))) for at in found]
 
@@ -103,29 +92,13 @@ def test_frames_keep_their_moments(stack: Stack, media: Path, tmp_path: Path) ->
     assert moments(path) == pytest.approx(moments(media / "uneven.mp4"), abs=0.002)
 
 
-def test_hdr_becomes_sdr(stack: Stack, tmp_path: Path) -> None:
-    path = stack.output(stack.task("video", "hdr.mp4"), tmp_path)
-    assert colours(path, (100, 100)) == ["red"]
-    assert "bt709" in ffmpeg("-i", path, "-f", "null", "-")
-
-
-def test_transparency_is_kept_or_laid_over_the_background(stack: Stack, tmp_path: Path) -> None:
+def test_transparency_is_kept(stack: Stack, tmp_path: Path) -> None:
     kept = stack.output(stack.task("image", "clear.png", options={"format": "png"}), tmp_path)
     with Image.open(kept) as image:
         assert image.getpixel((10, 10)) == (255, 0, 0, 0)
-    for kind in ("image", "video"):
-        laid = stack.output(stack.task(kind, "clear.png", options={"background": "#0000ff"}), tmp_path)
-        assert colours(laid, (10, 10)) == ["blue"]
 
 
-def test_a_tiled_picture_comes_out_whole(stack: Stack, tmp_path: Path) -> None:
-    task = stack.task("image", "tiled.heic")
-    assert (task["outputs"][0]["width"], task["outputs"][0]["height"]) == (180, 120)
-    found = colours(stack.output(task, tmp_path), (20, 20), (90, 20), (170, 20), (20, 110), (90, 110), (170, 110))
-    assert found == ["red", "green", "blue", "white", "black", "yellow"]
-
-
-@pytest.mark.parametrize("image_format", ["jpeg", "png", "webp", "avif"])
+@pytest.mark.parametrize("image_format", ["jpeg", "png", "webp"])
 def test_a_photo_is_turned_once(stack: Stack, tmp_path: Path, image_format: str) -> None:
     task = stack.task("image", "phone.jpg", options={"format": image_format})
     assert (task["inputs"][0]["width"], task["inputs"][0]["duration"]) == (48, None)
@@ -141,31 +114,21 @@ def test_cover_art_is_no_video(stack: Stack) -> None:
     assert stack.task("video", "cover.mp3")["error"]["message"] == "The source holds no picture."
 
 
-@pytest.mark.parametrize("kind", ["video", "audio", "image"])
-@pytest.mark.parametrize("source", ["cut_clip.mp4", "cut_index_first.mp4", "cut.heic", "spoiled.mp4"])
-def test_a_damaged_file_is_said_to_be_damaged(stack: Stack, kind: str, source: str) -> None:
-    error = stack.task(kind, source)["error"]
-    assert error["kind"] == "format_unsupported"
-    assert "damaged" in error["message"]
-
-
 @pytest.mark.parametrize(
-    ("kind", "options", "codec"),
-    [
-        ("video", {"codec": "h265", "width": "50%"}, "hevc"),
-        ("video", {"codec": "av1", "bitrate": 300_000}, "av1"),
-    ],
+    ("source", "message"),
+    [("cut.mp4", "holds no picture"), ("spoiled.mp4", "is damaged"), ("text.mp4", "holds no picture")],
 )
-def test_further_formats(stack: Stack, tmp_path: Path, kind: str, options: dict[str, Any], codec: str) -> None:
-    found = picture(stack.output(stack.task(kind, "clip.mp4", options=options), tmp_path))
-    assert found["codec"].startswith(codec)
-    assert found["size"] == ((160, 120) if codec == "hevc" else (320, 240))
+def test_what_does_not_decode_fails(stack: Stack, source: str, message: str) -> None:
+    for kind in ("video", "image"):
+        error = stack.task(kind, source)["error"]
+        assert error["kind"] == "format_unsupported"
+        assert message in error["message"]
 
 
-def test_audio_of_every_shape(stack: Stack, media: Path, tmp_path: Path) -> None:
+def test_audio_of_another_shape(stack: Stack, media: Path, tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "sine=duration=1:sample_rate=96000", "-ac", "6", "-c:a", "flac", media / "studio.flac")
-    for audio_format in ("mp3", "aac", "ogg", "opus", "wav"):
+    for audio_format in ("mp3", "aac", "opus", "wav"):
         task = stack.task("audio", "studio.flac", options={"format": audio_format})
         path = stack.output(task, tmp_path)
         assert task["outputs"][0]["duration"] == pytest.approx(1, abs=0.1)
-        assert "stereo" in ffmpeg("-i", path, "-f", "null", "-")
+        assert "48000 Hz, stereo" in ffmpeg("-i", path, "-f", "null", "-")
