@@ -1,7 +1,7 @@
 """``/automations``: workflows, and running one on a url.
 
-Not documented, and chosen: the run is answered with 201 and the run; only http(s) sources are taken, since no
-document shows another; a paused automation answers 400 ``request_invalid``; a deleted one 200 with its id.
+Not documented, and chosen: the run is answered with 201 and the run; a paused automation answers 400
+``request_invalid``. Left out: deleting one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from local.ittybit_server.bodies import (
     AutomationBody,
@@ -45,11 +45,8 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
 
     @part.get("/automations")
     def list_automations() -> Response:
-        status = request.args.get("status")
-        if status not in {None, "active", "paused"}:
-            raise invalid("status must be active or paused.")
         with records.lock:
-            shown, headers = page(records.automations, lambda one: status in {None, one.fields["status"]})
+            shown, headers = page(records.automations)
             return renderer.answer([renderer.automation(one) for one in shown], headers=headers)
 
     @part.get("/automations/<automation_id>")
@@ -66,13 +63,6 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
             automation.updated_at = time.time()
             return renderer.answer(renderer.automation(automation))
 
-    @part.delete("/automations/<automation_id>")
-    def delete_automation(automation_id: str) -> Response:
-        with records.lock:
-            automation = find("automation", records.automations, automation_id)
-            del records.automations[automation.id]
-            return renderer.answer({"id": automation.id, "object": "automation", "deleted": True})
-
     @part.post("/automations/<automation_id>/run")
     def run_automation(automation_id: str) -> Response:
         url = parse(AutomationRunBody, read_json()).url
@@ -82,8 +72,6 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
             if automation.fields["status"] == "paused":
                 raise invalid("The automation is paused.")
             check_source(url)
-            if url and url.startswith("s3://"):
-                raise invalid("url must be an https:// or http:// address.")
             workflow = parse(AutomationBody, automation.fields).workflow
             return make_run(records, in_order(workflow), created_by=automation.id, url=url)
 

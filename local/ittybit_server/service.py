@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from local.ittybit_server.api import application
+from flask import Blueprint, Flask, Response, jsonify, request, send_from_directory
+from werkzeug.exceptions import HTTPException
+
 from local.ittybit_server.automations import automations
 from local.ittybit_server.connections import connections
+from local.ittybit_server.errors import RequestError
 from local.ittybit_server.job_serialization import JobRenderer
 from local.ittybit_server.jobs import jobs
 from local.ittybit_server.journal import Entry
@@ -20,6 +24,8 @@ from local.ittybit_server.workers import Workers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+_KINDS = {404: "not_found", 405: "method_not_allowed", 500: "internal_error"}
 
 
 class Ittybit:
@@ -66,7 +72,7 @@ class Ittybit:
             parts.append(automations(self._records, renderer, self._starting))
         if api != "automations":
             parts.append(jobs(self._records, JobRenderer(renderer), self._starting))
-        self.app: WSGIApplication = application(api_key, results, parts)
+        self.app: WSGIApplication = _application(api_key, results, parts)
 
     @property
     def journal(self) -> list[Entry]:
@@ -94,3 +100,37 @@ class Ittybit:
     def stop(self) -> None:
         """Stop running work, cancel its tasks and remove temporary files; return when no thread is left."""
         self._workers.stop()
+
+
+def _application(api_key: str, results: Path, parts: list[Blueprint]) -> Flask:
+    """The application that answers requests bearing this key; results, as on ittybit's public CDN, need none."""
+    app = Flask(__name__, static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined] # of the default provider
+
+    @app.before_request
+    def check_key() -> None:
+        if request.endpoint == "result":
+            return
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise RequestError(401, "token_missing", "Send the API key as a bearer token.")
+        if not hmac.compare_digest(key.encode(), api_key.encode()):
+            raise RequestError(401, "token_invalid", "The API key is not valid.")
+
+    @app.get("/results/<path:name>")
+    def result(name: str) -> Response:
+        return send_from_directory(results, name)
+
+    @app.errorhandler(RequestError)
+    def refused(error: RequestError) -> tuple[Response, int]:
+        return jsonify(kind=error.kind, message=error.message), error.status
+
+    @app.errorhandler(HTTPException)
+    def failed(error: HTTPException) -> tuple[Response, int]:
+        status = error.code or 500
+        kind = _KINDS.get(status, "request_invalid")
+        return jsonify(kind=kind, message=error.description), status
+
+    for part in parts:
+        app.register_blueprint(part)
+    return app

@@ -1,4 +1,10 @@
-"""The POSTs that start paid work, their replays and the journal."""
+"""The POSTs that start paid work, their replays and the journal.
+
+The documents of the generation *jobs* name the header ``Idempotency-Key`` for every POST, with a replay answered by
+200. For ``POST /tasks`` and ``POST /automations/:id/run`` of the generation before nothing is documented, and they do
+the same here. Keys are kept apart by path. The same key with another body is undocumented: it gets the first answer
+too. Documented keys last 24 hours; these last as long as the process.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,6 @@ from flask import Response, request
 
 from local.ittybit_server.bodies import Item
 from local.ittybit_server.errors import RequestError
-from local.ittybit_server.idempotency import Answers
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.options import IngestOptions, UploadOptions, read_options
 from local.ittybit_server.records import File, Records, Run, Task
@@ -44,7 +49,7 @@ class Starting:
         self._records = records
         self._renderer = renderer
         self._submit = submit
-        self._answers = Answers()
+        self._answers: dict[tuple[str, str], tuple[dict[str, Any], Entry]] = {}
         self._honour_idempotency = honour_idempotency
         self.journal: list[Entry] = []
         self.payment_required = False
@@ -70,7 +75,7 @@ class Starting:
         """
         key = request.headers.get("Idempotency-Key") or body_key
         with self._records.lock:
-            found = self._answers.find(request.path, key) if key and self._honour_idempotency else None
+            found = self._answers.get((request.path, key)) if key and self._honour_idempotency else None
             if found:
                 body, first = found
                 self.journal.append(replace(first, time=time.time(), replay=True))
@@ -87,7 +92,7 @@ class Starting:
             entry = replace(draft, idempotency_key=key, id=body["id"], time=time.time())
             self.journal.append(entry)
             if key:
-                self._answers.keep(request.path, key, body, entry)
+                self._answers[request.path, key] = body, entry
             self._submit(run)
             return self._renderer.answer(body, 201)
 

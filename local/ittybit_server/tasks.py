@@ -1,4 +1,4 @@
-"""``/tasks`` and ``/runs``."""
+"""``/tasks`` and ``/runs``. Left out: the list of runs, and tasks listed by ``kind`` or ``created_by``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from flask import Blueprint, Response, request
 from local.ittybit_server.bodies import Item, RunBody, check_items, in_order, parse, read_json
 from local.ittybit_server.errors import find, invalid
 from local.ittybit_server.journal import Entry
-from local.ittybit_server.options import Kind
 from local.ittybit_server.paging import page
-from local.ittybit_server.records import Records, Run, Status, Task
+from local.ittybit_server.records import Records, Run, Status
 from local.ittybit_server.serialization import Renderer
 from local.ittybit_server.starting import Starting, make_run
 
@@ -34,17 +33,16 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
 
     @part.get("/tasks")
     def list_tasks() -> Response:
-        status, kind = _filter("status", Status), _filter("kind", Kind)
-        run_id, creator = request.args.get("run_id"), request.args.get("created_by")
-
-        def keep(task: Task) -> bool:
-            return status in {None, task.status} and kind in {None, task.kind} and creator in {None, task.run.id}
-
+        status, run_id = request.args.get("status"), request.args.get("run_id")
+        if status not in {None, "ready", *get_args(Status)}:
+            raise invalid(f"status must be one of {', '.join(get_args(Status))}.")
+        # ``ready`` is another word for ``succeeded``.
+        wanted = {None: get_args(Status), "ready": ("succeeded",)}.get(status, (status,))
         with records.lock:
             run = records.runs.get(run_id) if run_id else None
             # A run's tasks are a list of their own: among all tasks they would take ever longer to find.
             tasks = records.tasks if run_id is None else {task.id: task for task in run.tasks} if run else {}
-            shown, headers = page(tasks, keep)
+            shown, headers = page(tasks, lambda task: task.status in wanted)
             return renderer.answer_page(shown, renderer.task, headers)
 
     @part.get("/tasks/<task_id>")
@@ -64,26 +62,9 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
         draft = Entry("POST /runs", items[0].source, metadata=body.metadata)
         return starting.start(draft, accept, renderer.run, body_key=body.idempotency_key)
 
-    @part.get("/runs")
-    def list_runs() -> Response:
-        status = _filter("status", Status)
-        with records.lock:
-            shown, headers = page(records.runs, lambda run: status in {None, run.status})
-            return renderer.answer_page(shown, renderer.run, headers)
-
     @part.get("/runs/<run_id>")
     def get_run(run_id: str) -> Response:
         with records.lock:
             return renderer.answer(renderer.run(find("run", records.runs, run_id)))
 
     return part
-
-
-def _filter(name: str, allowed: object) -> str | None:
-    """A query parameter with one of a few values; ``ready`` is another word for ``succeeded``."""
-    value = request.args.get(name)
-    if value == "ready":
-        value = "succeeded"
-    if value is not None and value not in get_args(allowed):
-        raise invalid(f"{name} must be one of {', '.join(get_args(allowed))}.")
-    return value

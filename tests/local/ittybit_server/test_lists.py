@@ -24,8 +24,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {KEY}"}
     with Server(ittybit.app) as server, httpx.Client(base_url=server.origin, headers=headers) as client:
         for number in range(25):
-            kind = "image" if number % 5 == 0 else "video"
-            client.post("/tasks", json={"url": f"{URL}?n={number}", "kind": kind}).raise_for_status()
+            client.post("/tasks", json={"url": f"{URL}?n={number}", "kind": "video"}).raise_for_status()
         yield client
     ittybit.stop()
 
@@ -74,13 +73,14 @@ def test_twenty_at_first_the_newest_on_top(http: httpx.Client) -> None:
 
 
 def test_link_leads_to_the_end_and_keeps_the_filters(http: httpx.Client) -> None:
-    answer = http.get("/tasks", params={"kind": "video", "limit": 7, "order": "asc"})
+    answer = http.get("/tasks", params={"status": "waiting", "limit": 10, "order": "asc"})
     found = [numbers(answer)]
     while "next" in answer.links:
+        assert "status=waiting" in answer.links["next"]["url"]
         answer = http.get(answer.links["next"]["url"])
         found.append(numbers(answer))
-    assert [len(page) for page in found] == [7, 7, 6]
-    assert [number for page in found for number in page] == [number for number in range(25) if number % 5]
+    assert [len(page) for page in found] == [10, 10, 5]
+    assert [number for page in found for number in page] == list(range(25))
     assert answer.headers["Has-More"] == "false"
 
 
@@ -113,18 +113,13 @@ def test_before_goes_on_backwards(http: httpx.Client) -> None:
 
 def test_filters(http: httpx.Client) -> None:
     task = http.get("/tasks", params={"limit": 1}).json()[0]
-    assert numbers(http.get("/tasks", params={"kind": "image"})) == [20, 15, 10, 5, 0]
     assert numbers(http.get("/tasks", params={"run_id": task["run_id"]})) == [24]
-    assert numbers(http.get("/tasks", params={"created_by": task["created_by"]})) == [24]
     assert numbers(http.get("/tasks", params={"status": "succeeded"})) == []
     assert len(http.get("/tasks", params={"status": "waiting"}).json()) == 20
-    assert len(http.get("/runs", params={"status": "waiting", "limit": 100}).json()) == 25
-    assert http.get("/runs", params={"status": "failed"}).json() == []
 
 
 def test_a_cursor_need_not_pass_the_filters(http: httpx.Client) -> None:
-    params = {"after": task_id(http, 12), "kind": "image"}
-    assert numbers(http.get("/tasks", params=params)) == [10, 5, 0]
+    assert numbers(http.get("/tasks", params={"after": task_id(http, 12), "status": "failed"})) == []
 
 
 @pytest.mark.parametrize(
@@ -137,7 +132,6 @@ def test_a_cursor_need_not_pass_the_filters(http: httpx.Client) -> None:
         {"after": "task_0"},
         {"before": "task_0"},
         {"status": "done"},
-        {"kind": "thumbnails"},
     ],
 )
 def test_parameters_that_cannot_be_used(http: httpx.Client, params: dict[str, str]) -> None:

@@ -49,7 +49,6 @@ def test_a_call_without_the_key_is_refused(stack: Stack, headers: dict[str, Any]
         ("GET", "/runs/run_0", (404, "run_not_found")),
         ("GET", "/automations/auto_0", (404, "automation_not_found")),
         ("PATCH", "/automations/auto_0", (404, "automation_not_found")),
-        ("DELETE", "/automations/auto_0", (404, "automation_not_found")),
         ("POST", "/automations/auto_0/run", (404, "automation_not_found")),
         ("GET", "/connections/con_0", (404, "connection_not_found")),
         ("PATCH", "/connections/con_0", (404, "connection_not_found")),
@@ -160,17 +159,14 @@ def test_an_automation_as_it_was_sent(stack: Stack) -> None:
     assert created["status"] == "active"
     assert isinstance(created["created_at"], int)
     assert stack.get(f"/automations/{created['id']}") == created
-    assert created in stack.get("/automations", status="active")
-    assert created not in stack.get("/automations", status="paused")
+    assert created in stack.get("/automations")
 
 
-def test_an_automation_is_changed_and_deleted(stack: Stack) -> None:
+def test_an_automation_is_changed(stack: Stack) -> None:
     path = f"/automations/{stack.post('/automations', AUTOMATION)['id']}"
     assert stack.http.patch(path, json={"status": "paused"}).json()["status"] == "paused"
     bad = {"workflow": [{"kind": "video", "options": {"format": "gif"}}]}
     assert refusal(stack.http.patch(path, json=bad))[:2] == (400, "format_unsupported")
-    assert stack.http.delete(path).status_code == 200
-    assert stack.http.get(path).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -178,7 +174,6 @@ def test_an_automation_is_changed_and_deleted(stack: Stack) -> None:
     [
         ("paused", URL, "request_invalid"),
         ("active", None, "url_required"),
-        ("active", "s3://bucket/key", "request_invalid"),
     ],
 )
 def test_an_automation_that_does_not_run(stack: Stack, status: str, url: str | None, kind: str) -> None:

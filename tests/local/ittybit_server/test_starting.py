@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from local.ittybit_server import Entry, Ittybit, Shapes
-from local.ittybit_server.idempotency import KEPT, Answers
+from local.ittybit_server import Ittybit, Shapes
 from tests.local.ittybit_server.stack import KEY, Stack
 from tests.waiting import until
 
@@ -36,7 +35,7 @@ def test_the_same_key_starts_once_and_repeats_the_answer(copying: Stack) -> None
         assert again.json() == first.json()
         assert other.json()["id"] != first.json()["id"]
     assert [entry.replay for entry in copying.ittybit.journal] == [False, True, False] * 3
-    assert len(copying.get("/runs")) == 6
+    assert len(copying.get("/tasks")) == 6
 
 
 def test_a_run_takes_its_key_from_the_body_too(copying: Stack) -> None:
@@ -61,18 +60,6 @@ def test_keys_without_effect(media: Path, tmp_path: Path) -> None:
         answers = [stack.http.post("/tasks", json=body, headers=headers) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [201, 201]
         assert [entry.replay for entry in ittybit.journal] == [False, False]
-
-
-def test_a_key_is_forgotten_after_a_day() -> None:
-    now = 100.0
-    answers = Answers(clock=lambda: now)
-    entry = Entry("POST /tasks", None)
-    answers.keep("/tasks", "one", {"id": "task_1"}, entry)
-    assert answers.find("/runs", "one") is None
-    now += KEPT - 1
-    assert answers.find("/tasks", "one") == ({"id": "task_1"}, entry)
-    now += 1
-    assert answers.find("/tasks", "one") is None
 
 
 def test_the_journal_says_what_was_started(copying: Stack) -> None:
