@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,15 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
 from local.connection_pool import Connect
-from local.storage_server import rest_buckets, rest_listing, rest_objects, rest_signing, rest_upload_signing
+from local.storage_server import rest_buckets, rest_listing, rest_objects, rest_signing
 from local.storage_server.database import Database
 from local.storage_server.errors import StorageError
 from local.storage_server.files import Files
-from local.storage_server.s3_access import S3Access
 from local.storage_server.s3_routes import create_s3_blueprint
-from local.storage_server.s3_signatures import Verifier
+from local.storage_server.s3_signatures import S3Access
 from local.storage_server.signed_urls import UrlSigner
 from local.storage_server.store import Store
 from local.storage_server.tus_routes import create_tus_blueprint
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class _KeyConverter(BaseConverter):
@@ -53,7 +46,6 @@ def create_blueprint(
     directory: Path,
     jwt_secret: str,
     s3: S3Access,
-    clock: Callable[[], datetime] = _now,
 ) -> StorageServer:
     """Return the storage server, to be mounted at ``/storage/v1``.
 
@@ -66,10 +58,9 @@ def create_blueprint(
         directory: Where the bytes are kept; made if it is not there.
         jwt_secret: Signs the tokens of signed URLs (HS256, at least 32 bytes).
         s3: The S3 protocol's keys and settings.
-        clock: The time now, with a timezone.
     """
     database = Database(connect)
-    store = Store(database, Files(directory), clock)
+    store = Store(database, Files(directory))
     blueprint = StorageServer(database)
     blueprint.record_once(_add_converter)
     blueprint.register_error_handler(StorageError, _refuse)
@@ -77,11 +68,9 @@ def create_blueprint(
     rest_buckets.add_routes(blueprint, store)
     rest_objects.add_routes(blueprint, store)
     rest_listing.add_routes(blueprint, store)
-    signer = UrlSigner(jwt_secret, clock)
-    rest_signing.add_routes(blueprint, store, signer)
-    rest_upload_signing.add_routes(blueprint, store, signer)
-    blueprint.register_blueprint(create_tus_blueprint(store, signer), url_prefix="/upload/resumable")
-    blueprint.register_blueprint(create_s3_blueprint(store, Verifier(s3, clock), s3), url_prefix="/s3")
+    rest_signing.add_routes(blueprint, store, UrlSigner(jwt_secret))
+    blueprint.register_blueprint(create_tus_blueprint(store), url_prefix="/upload/resumable")
+    blueprint.register_blueprint(create_s3_blueprint(store, s3), url_prefix="/s3")
     return blueprint
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from flask import Request, Response
@@ -31,7 +31,7 @@ def send(
     stored: StoredObject,
     request: Request,
     *,
-    expires: datetime | None = None,
+    expires: float | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> Response:
     """Return the answer to a GET or HEAD: 200, 206 or 304.
@@ -40,7 +40,7 @@ def send(
         files: Where the bytes are.
         stored: The object.
         request: Its ``Range`` and ``If-*`` headers are honoured.
-        expires: When the signed URL ends; without it, ``Cache-Control`` says how long to keep the answer.
+        expires: When the signed URL ends, in Unix seconds; without it ``Cache-Control`` says how long the answer holds.
         extra: Further headers.
 
     Raises:
@@ -53,7 +53,7 @@ def send(
     response.content_length = size
     if expires is not None:
         del response.headers["Cache-Control"]
-        response.expires = expires
+        response.expires = datetime.fromtimestamp(expires, UTC)
     response.headers.update(extra or {})
     try:
         response.make_conditional(request, accept_ranges=True, complete_length=size)

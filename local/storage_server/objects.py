@@ -95,12 +95,6 @@ def existing(cursor: Cursor, bucket: str, names: Sequence[str]) -> set[str]:
     return {row["name"] for row in cursor.execute(statement, (bucket, list(names)))}
 
 
-def names(cursor: Cursor, bucket: str) -> list[str]:
-    """Return the names of the objects that the transaction's role may see."""
-    statement = "select name from storage.objects where bucket_id = %s"
-    return [row["name"] for row in cursor.execute(statement, (bucket,))]
-
-
 def write(cursor: Cursor, caller: Caller, target: Target, content: Content) -> dict[str, Any]:
     """Insert a row, or update the key's row (same id, other version) if the target allows it; return the row.
 

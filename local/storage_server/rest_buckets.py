@@ -5,14 +5,12 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from local.storage_server import buckets
-from local.storage_server.callers import caller_for
-from local.storage_server.errors import access_denied
+from local.storage_server.requests import caller_for, parse
 from local.storage_server.store import Store
-from local.storage_server.validation import parse
 
 
 def add_routes(blueprint: Blueprint, store: Store) -> None:
-    """Add the routes to create, list, read, change, empty and delete buckets."""
+    """Add the routes to create, list, read and delete buckets."""
 
     @blueprint.post("/bucket", strict_slashes=False)
     def create_bucket() -> Response:
@@ -31,21 +29,6 @@ def add_routes(blueprint: Blueprint, store: Store) -> None:
     def get_bucket(bucket: str) -> Response:
         with store.database.transaction(caller_for("storage.bucket.get")) as cursor:
             return jsonify(buckets.as_json(buckets.get(cursor, bucket)))
-
-    @blueprint.put("/bucket/<bucket>")
-    def update_bucket(bucket: str) -> Response:
-        caller, body = caller_for("storage.bucket.update"), parse(buckets.BucketSettings, request)
-        with store.database.transaction(caller) as cursor:
-            buckets.update(cursor, bucket, body)
-        return jsonify(message="Successfully updated")
-
-    @blueprint.post("/bucket/<bucket>/empty")
-    def empty_bucket(bucket: str) -> Response | tuple[Response, int]:
-        caller = caller_for("storage.bucket.empty")
-        if caller.role != "service_role":
-            return jsonify(access_denied("Access denied: Invalid role").body()), 403
-        store.empty(bucket)
-        return jsonify(message="Empty bucket has been queued. Completion may take up to an hour.")
 
     @blueprint.delete("/bucket/<bucket>")
     def delete_bucket(bucket: str) -> Response:

@@ -1,4 +1,7 @@
-"""REST routes that list objects: ``/object/list``, a folder level, and ``/object/list-v2``, a page with a cursor."""
+"""REST routes that list objects: ``/object/list``, a folder level, and ``/object/list-v2``, a page with a cursor.
+
+Leaves out pages with a cursor that are not sorted by name.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,9 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, Field
 
 from local.storage_server import listing
-from local.storage_server.callers import caller_for
+from local.storage_server.requests import caller_for, parse
 from local.storage_server.store import Store
 from local.storage_server.timestamps import to_json
-from local.storage_server.validation import parse
 
 _FIELDS = ("name", "id", "updated_at", "created_at", "last_accessed_at", "metadata")
 
@@ -40,7 +42,6 @@ class PageQuery(BaseModel):
     limit: Annotated[int, Field(ge=1)] = listing.MOST
     cursor: str | None = None
     with_delimiter: bool = False
-    order: Annotated[Order | None, Field(alias="sortBy")] = None
 
 
 def add_routes(blueprint: Blueprint, store: Store) -> None:
@@ -66,24 +67,21 @@ def add_routes(blueprint: Blueprint, store: Store) -> None:
     @blueprint.post("/object/list-v2/<bucket>")
     def list_page(bucket: str) -> Response:
         caller, body = caller_for("storage.object.list_v2"), parse(PageQuery, request)
-        order = body.order or Order()
         query = listing.Query(
             prefix=body.prefix or "",
             delimiter="/" if body.with_delimiter else None,
             limit=body.limit,
-            column=order.column,
-            descending=order.order == "desc",
-            cursor=body.cursor,
+            after=body.cursor or "",
         )
         with store.database.transaction(caller) as cursor:
             page = listing.page(cursor, bucket, query)
         answer: dict[str, Any] = {
-            "hasNext": page.cursor is not None,
+            "hasNext": page.more,
             "folders": [{"name": row["name"]} for row in page.entries if row["folder"]],
             "objects": [_shown(row) for row in page.entries if not row["folder"]],
         }
-        if page.cursor:
-            answer |= {"nextCursor": page.cursor, "nextCursorKey": page.entries[-1]["name"]}
+        if page.more:
+            answer |= dict.fromkeys(("nextCursor", "nextCursorKey"), page.entries[-1]["name"])
         return jsonify(answer)
 
 

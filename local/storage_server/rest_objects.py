@@ -8,14 +8,12 @@ from flask import Blueprint, Response, g, jsonify, request
 from pydantic import BaseModel, Field
 
 from local.storage_server import objects
-from local.storage_server.bodies import incoming
-from local.storage_server.callers import anyone_for, caller_for
 from local.storage_server.database import Caller
 from local.storage_server.downloads import attachment, caching_headers, send
 from local.storage_server.errors import no_such_bucket
 from local.storage_server.objects import Target
+from local.storage_server.requests import anyone_for, caller_for, incoming, parse
 from local.storage_server.store import Store
-from local.storage_server.validation import parse
 
 
 class Relocation(BaseModel):
@@ -117,11 +115,3 @@ def _add_reading(blueprint: Blueprint, store: Store) -> None:
     @blueprint.get("/object/info/<bucket>/<key:key>")
     def info(bucket: str, key: str) -> Response:
         return described(readable(anyone_for("storage.object.info_authenticated"), bucket, key))
-
-    @blueprint.get("/object/info/authenticated/<bucket>/<key:key>")
-    def info_authenticated(bucket: str, key: str) -> Response:
-        return described(readable(caller_for("storage.object.info_authenticated"), bucket, key))
-
-    @blueprint.get("/object/info/public/<bucket>/<key:key>")
-    def info_public(bucket: str, key: str) -> Response:
-        return described(readable(anyone_for("storage.object.info_public"), bucket, key, public_only=True))

@@ -1,23 +1,26 @@
-"""REST routes of signed URLs: ``/object/sign``."""
+"""REST routes of signed URLs: ``/object/sign`` to read, ``/object/upload/sign`` to write."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, Field
 
 from local.storage_server import objects
-from local.storage_server.callers import caller_for
 from local.storage_server.database import Caller
 from local.storage_server.downloads import attachment, send
 from local.storage_server.errors import invalid_request
+from local.storage_server.keys import check_bucket_name
+from local.storage_server.objects import Target
+from local.storage_server.requests import caller_for, decoded_object, incoming, parse
 from local.storage_server.signed_urls import UrlSigner, decode_uri
 from local.storage_server.store import Store
-from local.storage_server.validation import parse
 
-_MISSING = "Either the object does not exist or you do not have access to it"
+_MISSING: Final = "Either the object does not exist or you do not have access to it"
+# For an upload, as hosted projects and the CLI have it.
+_SECONDS: Final = 7200
 
 
 class Signing(BaseModel):
@@ -33,7 +36,7 @@ class BulkSigning(Signing):
 
 
 def add_routes(blueprint: Blueprint, store: Store, signer: UrlSigner) -> None:
-    """Add the routes that sign one key, sign many keys, and read a signed object."""
+    """Add the routes that sign one key or many, read a signed object, sign an upload, and upload with the token."""
 
     @blueprint.post("/object/sign/<bucket>/<key:key>")
     def sign(bucket: str, key: str) -> Response:
@@ -58,9 +61,34 @@ def add_routes(blueprint: Blueprint, store: Store, signer: UrlSigner) -> None:
 
     @blueprint.get("/object/sign/<bucket>/<key:key>")
     def get_signed(bucket: str, key: str) -> Response:
-        if (token := request.args.get("token")) is None:
-            raise invalid_request("querystring must have required property 'token'")
-        expires = signer.verify_download(token, f"{bucket}/{key}")
+        claims = signer.verify("download", _token(), f"{bucket}/{key}")
         stored = store.find(Caller("service_role", "storage.object.get_signed"), bucket, key)
         extra = attachment(request.args.get("download"))
-        return send(store.files, stored, request, expires=expires, extra=extra)
+        return send(store.files, stored, request, expires=claims.get("exp"), extra=extra)
+
+    @blueprint.post("/object/upload/sign/<bucket>/<key:key>")
+    def sign_upload(bucket: str, key: str) -> Response:
+        """Try the row as the caller; whoever has the token may write it."""
+        caller = caller_for("storage.object.sign_upload_url")
+        check_bucket_name(bucket)
+        said = {"mimetype": request.headers.get("Content-Type"), "contentLength": request.content_length}
+        metadata = {name: value for name, value in said.items() if value is not None}
+        user_metadata = decoded_object(request.headers.get("x-metadata"))
+        upsert = request.headers.get("x-upsert") == "true"
+        store.try_write(caller, Target(bucket, key, upsert), metadata, user_metadata)
+        owner = {} if caller.owner is None else {"owner": caller.owner}
+        token = signer.sign("upload", f"{bucket}/{key}", _SECONDS, upsert=upsert, **owner)
+        return jsonify(url=f"/object/upload/sign/{bucket}/{key}?token={token}", token=token)
+
+    @blueprint.put("/object/upload/sign/<bucket>/<key:key>")
+    def upload_signed(bucket: str, key: str) -> Response:
+        claims = signer.verify("upload", _token(), f"{bucket}/{key}")
+        caller = Caller("service_role", "storage.object.upload_signed", owner=claims.get("owner"))
+        store.upload(caller, Target(bucket, key, bool(claims.get("upsert"))), incoming(request))
+        return jsonify(Key=f"{bucket}/{key}")
+
+
+def _token() -> str:
+    if token := request.args.get("token"):
+        return token
+    raise invalid_request("querystring must have required property 'token'")

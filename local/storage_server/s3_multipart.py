@@ -17,12 +17,12 @@ from uuid import UUID, uuid4
 from flask import Response, request
 
 from local.storage_server import s3_chunked
-from local.storage_server.bodies import limited
 from local.storage_server.database import Caller
 from local.storage_server.errors import StorageError, no_such_upload, too_large
 from local.storage_server.files import read_chunks, remove_folder, write_chunks
 from local.storage_server.keys import check_key, check_mimetype
 from local.storage_server.objects import Content, Target
+from local.storage_server.requests import limited
 from local.storage_server.s3_xml import answer, read
 from local.storage_server.store import Store
 

@@ -1,26 +1,25 @@
 """The S3 protocol, at ``/s3``, for the project's keys, each of which may do everything.
 
-Leaves out, besides what the original leaves out: ListObjects version 1, tagging, POST forms and session tokens.
-Like the original it ignores what it does not support, ``If-None-Match`` on a PUT for one.
+Leaves out, besides what the original leaves out: ListObjects version 1, DeleteObjects, requests that make, delete and
+locate buckets, tagging and POST forms. Like the original it ignores what it does not support, ``If-None-Match`` on a
+PUT for one.
 """
 
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from flask import Blueprint, Response, jsonify, request
 
-from local.storage_server import buckets, s3_chunked, s3_multipart
-from local.storage_server.bodies import Incoming
+from local.storage_server import buckets, listing, s3_chunked, s3_multipart
 from local.storage_server.database import Caller
 from local.storage_server.downloads import send
 from local.storage_server.errors import StorageError, no_such_key
 from local.storage_server.keys import FOLDER_PLACEHOLDER
 from local.storage_server.objects import Target
-from local.storage_server.s3_access import S3Access
-from local.storage_server.s3_buckets import delete_objects, list_objects
-from local.storage_server.s3_signatures import Verifier
+from local.storage_server.requests import Incoming
+from local.storage_server.s3_signatures import S3Access, verify
 from local.storage_server.s3_xml import answer
 from local.storage_server.store import Store
 from local.storage_server.timestamps import iso_milliseconds
@@ -28,14 +27,8 @@ from local.storage_server.timestamps import iso_milliseconds
 _METADATA: Final = "x-amz-meta-"
 
 
-def create_s3_blueprint(store: Store, verifier: Verifier, access: S3Access) -> Blueprint:
-    """Return the routes of the S3 protocol, to be mounted at ``/s3``.
-
-    Args:
-        store: The objects.
-        verifier: Checks the signature of every request.
-        access: Whether S3 is on, and the region that GetBucketLocation and HeadBucket say.
-    """
+def create_s3_blueprint(store: Store, access: S3Access) -> Blueprint:
+    """Return the routes of the S3 protocol, to be mounted at ``/s3``."""
     blueprint = Blueprint("s3", __name__)
     uploads = s3_multipart.Uploads(store)
 
@@ -45,7 +38,7 @@ def create_s3_blueprint(store: Store, verifier: Verifier, access: S3Access) -> B
             # JSON and no XML: after storage-api's source (tenant-feature), not recorded.
             message = "feature not enabled for this tenant"
             return jsonify(StorageError(403, "FeatureNotEnabled", message).body()), 403
-        verifier.verify(request)
+        verify(request, access)
         return None
 
     @blueprint.errorhandler(StorageError)
@@ -66,27 +59,7 @@ def create_s3_blueprint(store: Store, verifier: Verifier, access: S3Access) -> B
         if request.method == "HEAD":
             store.bucket(_caller("bucket.head"), bucket)
             return Response(headers={"x-amz-bucket-region": access.region})
-        if "location" in request.args:
-            store.bucket(_caller("bucket.get_location"), bucket)
-            return answer("LocationConstraint", {"LocationConstraint": access.region})
-        return list_objects(store, _caller("object.list"), bucket)
-
-    @blueprint.post("/<bucket>", strict_slashes=False)
-    def post_bucket(bucket: str) -> Response:
-        return delete_objects(store, _caller("object.delete_many"), bucket)
-
-    @blueprint.put("/<bucket>", strict_slashes=False)
-    def create_bucket(bucket: str) -> Response:
-        caller = _caller("bucket.create")
-        with store.database.transaction(caller) as cursor:
-            buckets.create(cursor, caller, buckets.NewBucket(name=bucket))
-        return Response(headers={"Location": f"/{bucket}"})
-
-    @blueprint.delete("/<bucket>", strict_slashes=False)
-    def delete_bucket(bucket: str) -> Response:
-        with store.database.transaction(_caller("bucket.delete")) as cursor:
-            buckets.delete(cursor, bucket)
-        return Response(status=204)
+        return _list_objects(store, _caller("object.list"), bucket)
 
     @blueprint.get("/<bucket>/<key:key>")
     def get_object(bucket: str, key: str) -> Response:
@@ -156,3 +129,48 @@ def _copy(store: Store, source: str, target: Target) -> Response:
     row = store.copy(_caller("object.copy"), (bucket, key), target)
     content = {"ETag": row["metadata"]["eTag"], "LastModified": row["metadata"]["lastModified"]}
     return answer("CopyObjectResult", content)
+
+
+def _list_objects(store: Store, caller: Caller, bucket: str) -> Response:
+    """Return one page of ListObjectsV2."""
+    store.bucket(caller, bucket)
+    arguments = request.args
+    query = listing.Query(
+        prefix=arguments.get("prefix", ""),
+        delimiter=arguments.get("delimiter") or None,
+        limit=arguments.get("max-keys", listing.MOST, type=int) or listing.MOST,
+        after=arguments.get("continuation-token") or arguments.get("start-after", ""),
+    )
+    with store.database.transaction(caller) as cursor:
+        page = listing.page(cursor, bucket, query)
+    encoding = arguments.get("encoding-type")
+
+    def text(value: str | None) -> str | None:
+        return quote(value, safe="-_.~") if value is not None and encoding == "url" else value
+
+    contents = [
+        {
+            "Key": text(row["name"]),
+            "LastModified": iso_milliseconds(row["updated_at"]),
+            "ETag": (row["metadata"] or {}).get("eTag"),
+            "Size": (row["metadata"] or {}).get("size", 0),
+            "StorageClass": "STANDARD",
+        }
+        for row in page.entries
+        if not row["folder"]
+    ]
+    content = {
+        "Name": bucket,
+        "Prefix": text(query.prefix),
+        "ContinuationToken": arguments.get("continuation-token"),
+        "StartAfter": text(arguments.get("start-after")),
+        "Contents": contents,
+        "IsTruncated": page.more,
+        "MaxKeys": min(query.limit, listing.MOST),
+        "Delimiter": text(query.delimiter),
+        "EncodingType": encoding,
+        "KeyCount": len(page.entries),
+        "CommonPrefixes": [{"Prefix": text(row["name"])} for row in page.entries if row["folder"]],
+        "NextContinuationToken": page.entries[-1]["name"] if page.more else None,
+    }
+    return answer("ListBucketResult", content)

@@ -2,39 +2,36 @@
 
 Every write of a row is first tried as the caller's role and rolled back, so that row-level security decides
 before a byte is stored; then the bytes are stored; then the row is written as ``service_role``. Triggers
-therefore see each write twice. Leaves out the object queue: files of older versions are removed, and
-buckets emptied, at once instead of by a job.
+therefore see each write twice. Leaves out the object queue: files of older versions are removed at once
+instead of by a job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
 from local.storage_server import buckets, objects
-from local.storage_server.bodies import Incoming, limited
 from local.storage_server.database import Caller, Database
 from local.storage_server.errors import no_such_key
 from local.storage_server.files import Files, Written
 from local.storage_server.keys import FOLDER_PLACEHOLDER, check_key, check_mimetype
 from local.storage_server.objects import TRIAL_VERSION, Content, Target
+from local.storage_server.requests import Incoming, limited
 from local.storage_server.timestamps import iso_milliseconds
-
-Clock = Callable[[], datetime]
 
 
 class Store:
     """The objects of one project: their rows in the database and their bytes on disk."""
 
-    def __init__(self, database: Database, files: Files, clock: Clock) -> None:
+    def __init__(self, database: Database, files: Files) -> None:
         self.database = database
         self.files = files
-        self.clock = clock
 
     def upload(self, caller: Caller, target: Target, body: Incoming) -> dict[str, Any]:
         """Store a body under a key and return the row.
@@ -93,7 +90,7 @@ class Store:
         self.try_write(caller, target, origin.metadata, origin.user_metadata)
         version = str(uuid4())
         self.files.copy((*source, origin.version), (target.bucket, target.key, version))
-        metadata = {**origin.metadata, "lastModified": iso_milliseconds(self.clock())}
+        metadata = {**origin.metadata, "lastModified": iso_milliseconds(datetime.now(UTC))}
         return self.complete(caller, target, Content(version, metadata, origin.user_metadata))
 
     def move(self, caller: Caller, source: tuple[str, str], target: tuple[str, str]) -> None:
@@ -108,7 +105,7 @@ class Store:
         if source == target:
             return
         self.files.copy((*source, origin.version), (*target, version))
-        metadata = {**origin.metadata, "lastModified": iso_milliseconds(self.clock())}
+        metadata = {**origin.metadata, "lastModified": iso_milliseconds(datetime.now(UTC))}
         try:
             with self.database.transaction(caller.as_service()) as cursor:
                 objects.lock_key(cursor, *target)
@@ -136,18 +133,6 @@ class Store:
             self.files.remove((bucket, row["name"], row["version"]))
         return rows
 
-    def empty(self, bucket: str) -> None:
-        """Remove every object of a bucket, as the service and for no operation: a job has none.
-
-        Raises:
-            StorageError: ``NoSuchBucket``.
-        """
-        caller = Caller("service_role", "")
-        self.bucket(caller, bucket)
-        with self.database.transaction(caller) as cursor:
-            keys = objects.names(cursor, bucket)
-        self.delete_many(caller, bucket, keys)
-
     def find(self, caller: Caller, bucket: str, key: str) -> objects.StoredObject:
         """Return an object that the caller may see.
 
@@ -174,7 +159,7 @@ class Store:
             "size": written.size,
             "mimetype": mimetype,
             "cacheControl": cache_control,
-            "lastModified": iso_milliseconds(self.clock()),
+            "lastModified": iso_milliseconds(datetime.now(UTC)),
             "contentLength": written.size,
             "httpStatusCode": 200,
         }

@@ -12,11 +12,17 @@ from typing import Self
 
 from pydantic import BaseModel
 
-from local.storage_server.bodies import user_object
 from local.storage_server.errors import StorageError
 from local.storage_server.files import Files, Written
 from local.storage_server.keys import check_bucket_name, check_key
-from local.storage_server.tus_protocol import Metadata, refusal
+from local.storage_server.requests import user_object
+
+Metadata = dict[str, str | None]
+
+
+def refusal(status: int, text: str) -> StorageError:
+    """Return a refusal of the protocol itself."""
+    return StorageError(status, "TusError", text)
 
 
 class UploadId(BaseModel, frozen=True):
@@ -60,10 +66,10 @@ class UploadId(BaseModel, frozen=True):
 
 
 class Upload(BaseModel):
-    """An upload's metadata; ``length`` is None until the client sends it."""
+    """An upload: its length in bytes, the client's metadata, and whether its row is written."""
 
     id: UploadId
-    length: int | None
+    length: int
     metadata: Metadata
     finished: bool = False
 
@@ -75,8 +81,7 @@ class Upload(BaseModel):
     @property
     def trial_metadata(self) -> dict[str, str | int]:
         """The row that is written when an upload is only tried."""
-        said = {"mimetype": self.mimetype, "contentLength": self.length}
-        return {name: value for name, value in said.items() if value is not None}
+        return {"contentLength": self.length} | ({"mimetype": self.mimetype} if self.mimetype else {})
 
     @property
     def user_metadata(self) -> dict[str, object] | None:
@@ -124,20 +129,20 @@ class Uploads:
         Raises:
             StorageError: ``TusError``; they are gone, because the row could not be written.
         """
-        if upload.finished and upload.length is not None:
+        if upload.finished:
             return upload.length
         try:
             return self._part(upload.id).stat().st_size
         except FileNotFoundError as error:
             raise refusal(410, "The file for this url no longer exists\n") from error
 
-    def append(self, upload: Upload, offset: int, chunks: Iterable[bytes], limit: int | None) -> int:
-        """Write the chunks after ``offset`` bytes, up to ``limit`` in all, and return the offset after them.
+    def append(self, upload: Upload, offset: int, chunks: Iterable[bytes]) -> int:
+        """Write the chunks after ``offset`` bytes, up to the upload's length, and return the offset after them.
 
         What has arrived stays when the chunks break off.
 
         Raises:
-            StorageError: ``TusError``; another number of bytes has arrived, the limit, or a newer request.
+            StorageError: ``TusError``; another number of bytes has arrived, too many, or a newer request.
         """
         turn = object()
         with self._lock:
@@ -152,7 +157,7 @@ class Uploads:
                 with self._lock:
                     if self._writing.get(upload.id) is not turn:
                         raise refusal(400, "Request aborted due to lock acquired")
-                    if limit is not None and file.tell() + len(chunk) > limit:
+                    if file.tell() + len(chunk) > upload.length:
                         raise refusal(413, "upload's size exceeded\n")
                     file.write(chunk)
                     file.flush()

@@ -16,7 +16,6 @@ NO_TOKEN = "headers must have required property 'authorization'"
 REASONS = {
     None: NO_TOKEN,
     "garbage": "Invalid Compact JWS",
-    "a.b.c": "JWS Protected Header is invalid",
     FORGED: "signature verification failed",
     EXPIRED: '"exp" claim timestamp check failed',
 }
@@ -26,7 +25,7 @@ def headers(token: str | None) -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
-@pytest.mark.parametrize("token", REASONS, ids=["none", "garbage", "bad-header", "forged", "expired"])
+@pytest.mark.parametrize("token", REASONS, ids=["none", "garbage", "forged", "expired"])
 def test_a_read_without_a_token_that_holds_finds_no_private_bucket(
     token: str | None, client: httpx.Client, anonymous: httpx.Client, bucket: str, make_bucket: MakeBucket
 ) -> None:
@@ -39,7 +38,7 @@ def test_a_read_without_a_token_that_holds_finds_no_private_bucket(
     assert anonymous.get(f"/object/{opened}/a", headers=headers(token)).content == b"x"
 
 
-@pytest.mark.parametrize("token", REASONS, ids=["none", "garbage", "bad-header", "forged", "expired"])
+@pytest.mark.parametrize("token", REASONS, ids=["none", "garbage", "forged", "expired"])
 def test_all_else_tells_why_the_token_does_not_hold(token: str | None, anonymous: httpx.Client, bucket: str) -> None:
     status, code = ("400", "InvalidRequest") if token is None else ("403", "AccessDenied")
     for method, path in (

@@ -20,10 +20,10 @@ TUS = {"Tus-Resumable": "1.0.0"}
 CHUNK = TUS | {"Content-Type": "application/offset+octet-stream"}
 
 
-def uploader(site: Site, headers: dict[str, str], bucket: str, key: str, path: str = "", **options: Any) -> Any:
+def uploader(site: Site, headers: dict[str, str], bucket: str, key: str, **options: Any) -> Any:
     """A real client's uploader of ``BYTES``."""
     said = {"bucketName": bucket, "objectName": key, "contentType": "video/mp4", "cacheControl": "3600"}
-    client = TusClient(f"{site.url}/upload/resumable{path}", headers)
+    client = TusClient(f"{site.url}/upload/resumable", headers)
     return client.uploader(file_stream=io.BytesIO(BYTES), metadata=said | options, chunk_size=4096)
 
 
@@ -119,14 +119,6 @@ def test_creation_may_carry_the_first_bytes_or_all(site: Site, client: httpx.Cli
     assert len(site.stored_files()) == 2
 
 
-def test_the_length_may_be_told_with_a_later_chunk(client: httpx.Client, bucket: str) -> None:
-    said = TUS | metadata(bucketName=bucket, objectName="a") | {"Upload-Defer-Length": "1"}
-    address = client.post("/upload/resumable", headers=said).headers["location"]
-    assert client.head(address, headers=TUS).headers["upload-defer-length"] == "1"
-    assert "tus-complete" not in patch(client, address, 0, b"12").headers
-    assert patch(client, address, 2, b"3", **{"Upload-Length": "3"}).headers["tus-complete"] == "1"
-
-
 def test_a_terminated_upload_is_gone(site: Site, client: httpx.Client, bucket: str) -> None:
     address = create(client, bucket, "a", 5)
     assert client.delete(address, headers=TUS).status_code == 204
@@ -185,22 +177,6 @@ def test_a_user_uploads_where_a_policy_allows(site: Site, user: tuple[httpx.Clie
         uploader(site, theirs, bucket, "another/a").upload()
     assert refused.value.status_code == 403
     assert refused.value.response_content == b"new row violates row-level security policy"
-
-
-@pytest.mark.usefixtures("own_folder")
-def test_whoever_has_a_signed_url_uploads_for_the_user_who_signed_it(
-    site: Site, user: tuple[httpx.Client, str], bucket: str
-) -> None:
-    theirs, sub = user
-    token = theirs.post(f"/object/upload/sign/{bucket}/{sub}/a").json()["token"]
-    site.forget()
-    uploader(site, {"x-signature": token}, bucket, f"{sub}/a", "/sign").upload()
-    assert theirs.get(f"/object/{bucket}/{sub}/a").content == BYTES
-    assert [fire["storage_operation"] for fire in site.fires()] == ["storage.tus.upload.part_signed"]
-    assert [row["rec"]["owner_id"] for row in site.rows()] == [sub]
-    for headers in ({"x-signature": token}, {"x-signature": "garbage"}, {}):
-        with pytest.raises(TusCommunicationError):
-            uploader(site, headers, bucket, "b", "/sign").upload()
 
 
 @pytest.mark.parametrize("token", [None, "garbage"])

@@ -45,7 +45,6 @@ def test_an_object_is_put_read_described_and_deleted(s3: Any, bucket: str) -> No
 def test_buckets_are_listed_and_described(s3: Any, bucket: str) -> None:
     assert bucket in [each["Name"] for each in s3.list_buckets()["Buckets"]]
     assert s3.head_bucket(Bucket=bucket)["BucketRegion"] == "local"
-    assert s3.get_bucket_location(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
 def test_what_is_not_there_is_a_404_with_a_namespaced_error(site: Site, s3: Any, bucket: str) -> None:
@@ -136,19 +135,6 @@ def test_a_request_changed_after_signing_is_refused(site: Site, bucket: str) -> 
     assert httpx.put(f"{site.url}/s3/{bucket}/a", content=b"x", headers=dict(request.headers)).status_code == 200
 
 
-def test_presigned_urls_are_for_one_method_and_a_time(s3: Any, bucket: str) -> None:
-    place = {"Bucket": bucket, "Key": KEY}
-    put = s3.generate_presigned_url("put_object", place)
-    assert httpx.put(put, content=BYTES).status_code == 200
-    get = s3.generate_presigned_url("get_object", place)
-    assert httpx.get(get).content == BYTES
-    assert httpx.get(get, headers={"Range": "bytes=0-1"}).content == BYTES[:2]
-    assert httpx.head(get).status_code == 403
-    assert httpx.get(get.replace("Expires=3600", "Expires=3601")).status_code == 403
-    over = httpx.get(s3.generate_presigned_url("get_object", place, ExpiresIn=-1))
-    assert over.status_code == 400
-
-
 def chunked(content: bytes) -> bytes:
     """Encode as boto3 does over https: pieces, then a trailing checksum."""
     checksum = base64.b64encode(zlib.crc32(content).to_bytes(4)).decode()
@@ -178,7 +164,7 @@ def test_an_unsigned_chunked_body_is_decoded(cut: int | None, expected: int, sit
         assert site.stored_files() == []
 
 
-def test_many_objects_are_listed_in_pages_and_deleted(s3: Any, bucket: str) -> None:
+def test_many_objects_are_listed_in_pages(s3: Any, bucket: str) -> None:
     names = ["a b/1", "a b/2", "a+b/3", "top", "Z"]
     for name in names:
         s3.put_object(Bucket=bucket, Key=name, Body=b"x")
@@ -190,9 +176,11 @@ def test_many_objects_are_listed_in_pages_and_deleted(s3: Any, bucket: str) -> N
     assert level["KeyCount"] == 4
     below = s3.list_objects_v2(Bucket=bucket, Prefix="a b/", StartAfter="a b/1")
     assert [(each["Key"], each["Size"]) for each in below["Contents"]] == [("a b/2", 1)]
-    gone = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": name} for name in [*names, "none"]]})
-    assert len(gone["Deleted"]) == len(names) + 1
-    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+    levels = s3.get_paginator("list_objects_v2").paginate(
+        Bucket=bucket, Delimiter="/", PaginationConfig={"PageSize": 1}
+    )
+    found = [each["Prefix"] for page in levels for each in page.get("CommonPrefixes", ())]
+    assert found == ["a b/", "a+b/"]
 
 
 def test_an_object_is_copied(site: Site, s3: Any, bucket: str) -> None:

@@ -1,4 +1,4 @@
-"""The body of an upload: the bytes as they arrive, and the client's own metadata."""
+"""What a request says: who asks, as the gateway has found it, and the body."""
 
 from __future__ import annotations
 
@@ -7,12 +7,48 @@ import binascii
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from flask import Request
+from flask import Request, g
+from pydantic import BaseModel, ValidationError
 
-from local.storage_server.errors import StorageError, too_large
+from local.storage_server.database import Caller
+from local.storage_server.errors import StorageError, access_denied, invalid_request, too_large
 from local.storage_server.files import read_chunks
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def caller_for(operation: str, *, resumable: bool = False) -> Caller:
+    """Return the caller whose role the gateway put into ``flask.g.role``, and user into ``flask.g.sub``.
+
+    Raises:
+        StorageError: ``AccessDenied`` (a token that does not hold; none, for a resumable upload) or ``InvalidRequest``
+            (the request carries no key).
+    """
+    if (role := g.get("role")) is None:
+        if reason := g.get("refused_token") or ("Invalid Compact JWS" if resumable else None):
+            raise access_denied(reason)
+        raise invalid_request("headers must have required property 'authorization'")
+    return Caller(role, operation, g.get("sub"), g.get("sub"))
+
+
+def anyone_for(operation: str) -> Caller:
+    """Return the caller, or without a key the service, for what a public address or a signed URL allows."""
+    return Caller(g.get("role") or "service_role", operation, g.get("sub"), g.get("sub"))
+
+
+def parse(model: type[Model], request: Request) -> Model:
+    """Return the JSON body as ``model``.
+
+    Raises:
+        StorageError: ``InvalidRequest``, which names the first fault. The original says it in Ajv's words.
+    """
+    try:
+        return model.model_validate_json(request.get_data() or b"null")
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise invalid_request(f"{'/'.join(['body', *map(str, fault['loc'])])}: {fault['msg']}") from error
 
 
 @dataclass(frozen=True)
