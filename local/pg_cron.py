@@ -160,23 +160,16 @@ def is_due(schedule: str, minute: datetime) -> bool:
     As in Vixie's cron, days are those of the month or those of the week when both fields are given, else both.
     """
     minutes, hours, days, months, weekdays = schedule.split()
-    on_day = _has(days, minute.day, 1)
-    on_weekday = any(_has(weekdays, number, 0) for number in {minute.isoweekday() % 7, minute.isoweekday()})
-    either = not days.startswith("*") and not weekdays.startswith("*")
+    on_day = _has(days, minute.day)
+    on_weekday = weekdays == "*" or int(weekdays) % 7 == minute.isoweekday() % 7
+    either = "*" not in (days, weekdays)
     return (
-        _has(minutes, minute.minute, 0)
-        and _has(hours, minute.hour, 0)
-        and _has(months, minute.month, 1)
+        _has(minutes, minute.minute)
+        and _has(hours, minute.hour)
+        and _has(months, minute.month)
         and (on_day or on_weekday if either else on_day and on_weekday)
     )
 
 
-def _has(expression: str, value: int, lowest: int) -> bool:
-    for item in expression.split(","):
-        span, _, step = item.partition("/")
-        first, _, last = span.partition("-")
-        low = lowest if first == "*" else int(first)
-        high = int(last) if last else value if first == "*" or step else low
-        if low <= value <= high and (value - low) % int(step or 1) == 0:
-            return True
-    return False
+def _has(field: str, value: int) -> bool:
+    return value % int(field[2:] or 1) == 0 if field.startswith("*") else value == int(field)

@@ -1,7 +1,7 @@
 """One batch of HTTP requests as pg_net sends it: with libcurl, all at once.
 
 Follows pg_net 0.20.4, whose settings of libcurl these are. Leaves out: connections kept open from one batch to the
-next.
+next, and methods other than POST.
 """
 
 from __future__ import annotations
@@ -55,17 +55,12 @@ class _Exchange:
         self._queued = queued
         self._content = io.BytesIO()
         self._headers: dict[str, str] = {}
-        curl, body = self.curl, queued.body
+        curl = self.curl
         curl.setopt(pycurl.URL, queued.url.encode())
         # A header whose value is null is dropped silently.
         lines = [line.encode() for line in queued.headers if line is not None]
         curl.setopt(pycurl.HTTPHEADER, [*lines, f"User-Agent: pg_net/{VERSION}".encode()])
-        if queued.method == "POST":
-            curl.setopt(pycurl.POSTFIELDS, body or b"")
-        elif queued.method == "DELETE":
-            curl.setopt(pycurl.CUSTOMREQUEST, "DELETE")
-            if body is not None:
-                curl.setopt(pycurl.POSTFIELDS, body)
+        curl.setopt(pycurl.POSTFIELDS, queued.body or b"")
         curl.setopt(pycurl.TIMEOUT_MS, queued.timeout_milliseconds)
         curl.setopt(pycurl.FOLLOWLOCATION, 1)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)

@@ -1,6 +1,6 @@
 -- Schema cron after pg_cron 1.6, with the grants that a hosted project adds. What the background worker does is
--- local/pg_cron.py. Left out: schedule_in_database, changing a job's database or user, and in schedules the names of
--- months and weekdays, `$` for a month's last day, and @daily and its like.
+-- local/pg_cron.py. Left out: schedule_in_database, changing a job's database or user, and in schedules everything but
+-- numbers, `*`, and `*/n` for minutes and hours.
 
 create schema cron;
 
@@ -38,34 +38,13 @@ alter table cron.job_run_details enable row level security;
 create policy cron_job_run_details_policy on cron.job_run_details using (username = current_user);
 
 create function cron._is_schedule(schedule text) returns boolean
-  language plpgsql immutable strict
+  language sql immutable strict
   set search_path = ''
 as $$
-declare
-  fields text[] := regexp_split_to_array(btrim(schedule), '\s+');
-  lowest integer[] := '{0, 0, 1, 1, 0}';
-  highest integer[] := '{59, 23, 31, 12, 7}';
-  item text;
-  bounds text[];
-begin
-  if schedule ~* '^\s*([1-9]|[1-5][0-9])\s+seconds?\s*$' then
-    return true;
-  elsif cardinality(fields) <> 5 then
-    return false;
-  end if;
-  for field in 1 .. 5 loop
-    foreach item in array string_to_array(fields[field], ',') loop
-      bounds := regexp_match(item, '^(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/([1-9]\d?))?$');
-      if bounds is null
-        or bounds[1]::integer not between lowest[field] and highest[field]
-        or bounds[2]::integer not between bounds[1]::integer and highest[field]
-      then
-        return false;
-      end if;
-    end loop;
-  end loop;
-  return true;
-end
+  select schedule ~* '^\s*([1-9]|[1-5]\d)\s+seconds?\s*$' or schedule ~ concat(
+    '^\s*(\*(/[1-9]\d?)?|[1-5]?\d)\s+(\*(/[1-9]\d?)?|1?\d|2[0-3])',
+    '\s+(\*|[1-9]|[12]\d|3[01])\s+(\*|[1-9]|1[0-2])\s+(\*|[0-7])\s*$'
+  )
 $$;
 
 -- The originals, in C, write as the extension's owner in the name of whoever calls, also from inside another SECURITY
@@ -82,7 +61,7 @@ begin
   if not cron._is_schedule(_schedule.schedule) then
     raise exception 'invalid schedule: %', _schedule.schedule using
       errcode = 'invalid_parameter_value',
-      hint = 'Use cron format (e.g. 5 4 * * *), or interval format ''[1-59] seconds''';
+      hint = 'The embedded stack takes numbers, * and */n (e.g. */5 4 * * *), or ''[1-59] seconds''';
   end if;
   insert into cron.job (jobname, schedule, command, username)
   values (job_name, _schedule.schedule, _schedule.command, caller)
@@ -152,22 +131,11 @@ end
 $$;
 
 create function cron.alter_job(
-  job_id bigint,
-  schedule text default null,
-  command text default null,
-  database text default null,
-  username text default null,
-  active boolean default null
+  job_id bigint, schedule text default null, command text default null, active boolean default null
 ) returns void
-  language plpgsql
+  language sql
 as $$
-begin
-  if database is not null or username is not null then
-    raise exception 'the embedded stack cannot change a job''s database or user'
-      using errcode = 'feature_not_supported';
-  end if;
-  perform cron._alter_job(current_user, job_id, schedule, command, active);
-end
+  select cron._alter_job(current_user, job_id, schedule, command, active)
 $$;
 
 grant select on cron.job, cron.job_run_details to public;

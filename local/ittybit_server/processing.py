@@ -34,12 +34,11 @@ class Processing:
         self._results = directory / "results"
         self._encode = encode
         self._stopped = threading.Event()
-        self._transfer = Transfer()
+        self._transfer = Transfer(self._stopped)
 
     def stop(self) -> None:
         """Stop encoding and transfers: running ones end with ``StoppedError``."""
         self._stopped.set()
-        self._transfer.stop()
 
     def close(self) -> None:
         """Close idle connections and remove temporary files, once no thread uses this any more."""

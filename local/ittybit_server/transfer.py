@@ -51,19 +51,16 @@ def filename(url: str) -> str:
 class Transfer:
     """The connections to the world, shared by all tasks; safe to use from several threads.
 
-    Connecting, and each piece of an answer, may take 10 s. Proxies in the environment are ignored: everything
-    this server talks to is on the laptop.
+    Connecting, and each piece of an answer, may take 10 s. Proxies in the environment are ignored: everything that
+    this server talks to is on the laptop. Once ``stopped`` is set, transfers under way end with ``StoppedError`` at
+    their next piece, and none begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stopped: threading.Event) -> None:
         self._http = httpx.Client(follow_redirects=True, timeout=10, trust_env=False)
         self._lock = threading.Lock()
         self._s3: dict[tuple[str, ...], Any] = {}
-        self._stopped = threading.Event()
-
-    def stop(self) -> None:
-        """Let transfers under way end with ``StoppedError`` at their next piece; start none after that."""
-        self._stopped.set()
+        self._stopped = stopped
 
     def close(self) -> None:
         """Close idle connections, once no thread uses this any more."""
@@ -76,7 +73,7 @@ class Transfer:
 
         Raises:
             TaskError: ``request_invalid``: it cannot be fetched.
-            StoppedError: ``stop`` was called.
+            StoppedError: ``stopped`` was set.
         """
         try:
             if url.startswith("s3://"):
@@ -100,7 +97,7 @@ class Transfer:
 
         Raises:
             TaskError: ``request_invalid``, with S3's code and HTTP status.
-            StoppedError: ``stop`` was called.
+            StoppedError: ``stopped`` was set.
         """
         if self._stopped.is_set():
             raise StoppedError

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import queue
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from local.ittybit_server.errors import StoppedError, TaskError
 from local.ittybit_server.processing import Processing
@@ -20,49 +20,49 @@ class Workers:
     def __init__(self, records: Records, processing: Processing, count: int) -> None:
         self._records = records
         self._processing = processing
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._take, daemon=True) for _ in range(count)]
+        self._threads = ThreadPoolExecutor(count)
+        self._waiting: list[Task] | None = []
+        """Tasks that were submitted before ``start``; None after it."""
 
     def start(self) -> None:
         """Start the work that was submitted so far."""
-        for thread in self._threads:
-            thread.start()
+        with self._records.lock:
+            waiting, self._waiting = self._waiting or [], None
+            for task in waiting:
+                self._put(task)
 
     def submit(self, run: Run) -> None:
         """Queue the tasks of a run's first level."""
         for task in run.tasks:
             if task.parent is None:
-                self._tasks.put(task)
+                self._put(task)
 
     def stop(self) -> None:
         """End the threads; the tasks under way become ``cancelled``, the others stay as they are."""
         self._processing.stop()
-        while True:
-            try:
-                self._tasks.get_nowait()
-            except queue.Empty:
-                break
-        for _ in self._threads:
-            self._tasks.put(None)
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        self._threads.shutdown(cancel_futures=True)
         self._processing.close()
 
-    def _take(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            self._begin(task)
-            try:
-                self._processing.carry_out(task)
-            except TaskError as error:
-                self._end(task, "failed", {"kind": error.kind, "message": error.message})
-            except StoppedError:
-                self._end(task, "cancelled", None)
-            except Exception:  # noqa: BLE001 - a fault here must end the task, not the thread
-                _log.exception("task %s failed", task.id)
-                self._end(task, "failed", {"kind": "internal_error", "message": "Something went wrong."})
-            else:
-                self._end(task, "succeeded", None)
+    def _put(self, task: Task) -> None:
+        if self._waiting is not None:
+            self._waiting.append(task)
+            return
+        with contextlib.suppress(RuntimeError):  # stopped meanwhile
+            self._threads.submit(self._carry_out, task)
+
+    def _carry_out(self, task: Task) -> None:
+        self._begin(task)
+        try:
+            self._processing.carry_out(task)
+        except TaskError as error:
+            self._end(task, "failed", {"kind": error.kind, "message": error.message})
+        except StoppedError:
+            self._end(task, "cancelled", None)
+        except Exception:  # noqa: BLE001 - a fault here must end the task, not the thread
+            _log.exception("task %s failed", task.id)
+            self._end(task, "failed", {"kind": "internal_error", "message": "Something went wrong."})
+        else:
+            self._end(task, "succeeded", None)
 
     def _begin(self, task: Task) -> None:
         with self._records.lock:
@@ -75,7 +75,7 @@ class Workers:
             if status == "succeeded":
                 task.progress = 100
                 for child in task.children:
-                    self._tasks.put(child)
+                    self._put(child)
             else:
                 for below in _descendants(task):
                     self._settle(below, "cancelled", None)

@@ -114,7 +114,7 @@ def test_scheduling_the_same_name_again_changes_the_job(database: psycopg.Connec
 @pytest.mark.parametrize(
     "expression",
     ["60 seconds", "0 seconds", "1 minute", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *",
-     "* * * * 8", "5-2 * * * *", "*/0 * * * *", "a * * * *", ""],
+     "* * * * 8", "1-5 * * * *", "*/0 * * * *", "a * * * *", ""],
 )  # fmt: skip
 def test_a_schedule_that_means_nothing_is_refused(database: psycopg.Connection, expression: str) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="invalid schedule: "):
@@ -138,14 +138,11 @@ def test_nobody_unschedules_anothers_job(postgres: Postgres, database: psycopg.C
         ("7 3 24 11 2", "2026-11-24T03:07", True),
         ("*/5 * * * *", "2026-11-24T03:07", False),
         ("*/5 * * * *", "2026-11-24T03:10", True),
-        ("1-10/3 * * * *", "2026-11-24T03:07", True),
-        ("1-10/3 * * * *", "2026-11-24T03:08", False),
-        ("0,30 2,3 * * *", "2026-11-24T03:30", True),
-        ("0,30 2,3 * * *", "2026-11-24T04:30", False),
-        ("* * */2 * *", "2026-11-23T00:00", True),
+        ("0 */2 * * *", "2026-11-24T04:00", True),
+        ("0 */2 * * *", "2026-11-24T03:00", False),
         ("* * * * 0", "2026-11-22T00:00", True),
         ("* * * * 7", "2026-11-22T00:00", True),
-        ("* * * * 1-5", "2026-11-22T00:00", False),
+        ("* * * * 1", "2026-11-22T00:00", False),
         ("* * 1 * 2", "2026-11-24T00:00", True),
         ("* * 1 * *", "2026-11-24T00:00", False),
     ],

@@ -161,19 +161,9 @@ def test_hmac_is_the_standards(developer: psycopg.Connection, key: bytes) -> Non
     assert answer == (hmac.new(key, data, hashlib.sha256).digest(),)
 
 
-def test_hmac_takes_text_and_refuses_unknown_algorithms(developer: psycopg.Connection) -> None:
-    answer = developer.execute("select extensions.hmac('é'::text, 'k'::text, 'sha256')").fetchone()
-    assert answer == (hmac.new(b"k", "é".encode(), hashlib.sha256).digest(),)
+def test_hmac_refuses_unknown_algorithms(developer: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match='Cannot use "md6": No such hash algorithm'):
-        developer.execute("select extensions.hmac('a'::text, 'k'::text, 'md6')")
-
-
-def test_random_bytes_are_as_many_as_asked_and_never_the_same(developer: psycopg.Connection) -> None:
-    drawn = developer.execute(
-        "select extensions.gen_random_bytes(33) from generate_series(1, 20)",
-    ).fetchall()
-    assert {len(value) for (value,) in drawn} == {33}
-    assert len(set(drawn)) == 20
+        developer.execute("select extensions.hmac('a', 'k', 'md6')")
 
 
 def test_preparing_twice_changes_nothing(project: Postgres, developer: psycopg.Connection) -> None:
