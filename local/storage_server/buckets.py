@@ -8,11 +8,10 @@ import psycopg
 from psycopg import sql
 from pydantic import BaseModel
 
-from local.storage_server.database import Caller, Cursor
+from local.storage_server.database import Caller, Cursor, to_json
 from local.storage_server.errors import StorageError, already_exists, no_such_bucket
 from local.storage_server.keys import check_bucket_name, check_mimetype_patterns, size_in_bytes
 from local.storage_server.objects import owner_values
-from local.storage_server.timestamps import to_json
 
 _SHOWN = ("id", "name", "owner", "public", "file_size_limit", "allowed_mime_types", "created_at", "updated_at")
 

@@ -1,4 +1,4 @@
-"""Transactions of the storage server: one login, and in each transaction the role that the caller has."""
+"""Transactions of the storage server, one login with the role that the caller has in each, and values as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
@@ -82,3 +84,15 @@ class Database:
     def close(self) -> None:
         """Close the connections; transactions under way finish first and then close theirs."""
         self._connections.close()
+
+
+def iso_milliseconds(moment: datetime) -> str:
+    """Return a time as JavaScript writes it, e.g. ``2026-11-23T22:40:59.656Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def to_json(value: Any) -> Any:
+    """Return a database value as JSON has it; other values are returned unchanged."""
+    if isinstance(value, datetime):
+        return iso_milliseconds(value)
+    return str(value) if isinstance(value, UUID) else value

@@ -51,11 +51,6 @@ def no_such_bucket() -> StorageError:
     return StorageError(404, "NoSuchBucket", "Bucket not found", error="Bucket not found")
 
 
-def no_such_upload() -> StorageError:
-    """Return the refusal for a multipart upload that was never created, or is over."""
-    return StorageError(404, "NoSuchUpload", "Upload not found")
-
-
 def already_exists(code: str) -> StorageError:
     """Return the refusal of a second object (``KeyAlreadyExists``) or bucket (``BucketAlreadyExists``)."""
     return StorageError(409, code, "The resource already exists", error="Duplicate")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -102,11 +101,6 @@ def read_chunks(stream: IO[bytes], size: int = 1 << 16) -> Iterator[bytes]:
     """Give a stream's bytes piece by piece, to its end."""
     while chunk := stream.read(size):
         yield chunk
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder with all it holds; one that is not there is no error."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -15,9 +15,8 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from local.storage_server.database import Caller, Cursor
+from local.storage_server.database import Caller, Cursor, to_json
 from local.storage_server.errors import already_exists, no_such_key
-from local.storage_server.timestamps import to_json
 
 TRIAL_VERSION: Final = "1"
 

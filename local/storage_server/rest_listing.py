@@ -11,9 +11,9 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, Field
 
 from local.storage_server import listing
+from local.storage_server.database import to_json
 from local.storage_server.requests import caller_for, parse
 from local.storage_server.store import Store
-from local.storage_server.timestamps import to_json
 
 _FIELDS = ("name", "id", "updated_at", "created_at", "last_accessed_at", "metadata")
 

@@ -1,25 +1,25 @@
 """S3 multipart uploads: parts on disk, and one row at completion.
 
 As in storage-api v1.70.6 every step first tries the row as the caller, so n parts make n + 3 trigger calls.
-Leaves out the tables ``storage.s3_multipart_uploads*`` (the state is on disk), UploadPartCopy, ListParts and
+Leaves out the tables ``storage.s3_multipart_uploads*`` (the state is in memory), UploadPartCopy, ListParts and
 ListMultipartUploads.
 """
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from flask import Response, request
 
 from local.storage_server import s3_chunked
 from local.storage_server.database import Caller
-from local.storage_server.errors import StorageError, no_such_upload, too_large
-from local.storage_server.files import read_chunks, remove_folder, write_chunks
+from local.storage_server.errors import StorageError, too_large
+from local.storage_server.files import read_chunks, write_chunks
 from local.storage_server.keys import check_key, check_mimetype
 from local.storage_server.objects import Content, Target
 from local.storage_server.requests import limited
@@ -51,6 +51,7 @@ class Uploads:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._known: dict[str, _Upload] = {}
 
     def create(self, caller: Caller, bucket: str, key: str, user_metadata: Mapping[str, str]) -> Response:
         """Answer CreateMultipartUpload."""
@@ -63,9 +64,8 @@ class Uploads:
         upload = _Upload(bucket, key, mimetype, cache_control, dict(user_metadata))
         self._try(caller, upload)
         upload_id = str(uuid4())
-        folder = self._folder(upload_id)
-        folder.mkdir(parents=True)
-        (folder / "upload.json").write_text(json.dumps(asdict(upload)))
+        self._folder(upload_id).mkdir(parents=True)
+        self._known[upload_id] = upload
         return answer("InitiateMultipartUploadResult", {"Bucket": bucket, "Key": key, "UploadId": upload_id})
 
     def put_part(self, caller: Caller, bucket: str, key: str) -> Response:
@@ -102,7 +102,7 @@ class Uploads:
         mimetype = upload.mimetype or "application/octet-stream"
         metadata = self._store.measured(written, mimetype, upload.cache_control)
         self._store.complete(caller, upload.target, Content(version, metadata, upload.user_metadata))
-        remove_folder(folder)
+        self._forget(folder)
         content = {"Location": f"{bucket}/{key}", "Bucket": bucket, "Key": key, "ETag": metadata["eTag"]}
         return answer("CompleteMultipartUploadResult", content)
 
@@ -110,7 +110,7 @@ class Uploads:
         """Answer AbortMultipartUpload."""
         folder, upload = self._open(bucket, key)
         self._try(caller, upload)
-        remove_folder(folder)
+        self._forget(folder)
         return Response(status=204)
 
     def _try(self, caller: Caller, upload: _Upload) -> None:
@@ -121,14 +121,15 @@ class Uploads:
 
     def _open(self, bucket: str, key: str) -> tuple[Path, _Upload]:
         """Return the request's upload, which must be of this bucket and key."""
-        try:
-            folder = self._folder(str(UUID(request.args.get("uploadId", ""))))
-            upload = _Upload(**json.loads((folder / "upload.json").read_text()))
-        except (ValueError, FileNotFoundError) as error:
-            raise no_such_upload() from error
-        if (upload.bucket, upload.key) != (bucket, key):
-            raise no_such_upload()
-        return folder, upload
+        upload_id = request.args.get("uploadId", "")
+        upload = self._known.get(upload_id)
+        if upload is None or (upload.bucket, upload.key) != (bucket, key):
+            raise StorageError(404, "NoSuchUpload", "Upload not found")
+        return self._folder(upload_id), upload
+
+    def _forget(self, folder: Path) -> None:
+        shutil.rmtree(folder)
+        del self._known[folder.name]
 
     def _part(self, folder: Path, number: int, md5: str) -> Path:
         if (part := folder / f"part-{number}-{md5}").name in {path.name for path in folder.iterdir()}:

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from flask import Blueprint, Response, jsonify, request
 
 from local.storage_server import buckets, listing, s3_chunked, s3_multipart
-from local.storage_server.database import Caller
+from local.storage_server.database import Caller, iso_milliseconds
 from local.storage_server.downloads import send
 from local.storage_server.errors import StorageError, no_such_key
 from local.storage_server.keys import FOLDER_PLACEHOLDER
@@ -22,7 +22,6 @@ from local.storage_server.requests import Incoming
 from local.storage_server.s3_signatures import S3Access, verify
 from local.storage_server.s3_xml import answer
 from local.storage_server.store import Store
-from local.storage_server.timestamps import iso_milliseconds
 
 _METADATA: Final = "x-amz-meta-"
 

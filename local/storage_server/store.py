@@ -17,13 +17,12 @@ from uuid import uuid4
 from psycopg.types.json import Jsonb
 
 from local.storage_server import buckets, objects
-from local.storage_server.database import Caller, Database
+from local.storage_server.database import Caller, Database, iso_milliseconds
 from local.storage_server.errors import no_such_key
 from local.storage_server.files import Files, Written
 from local.storage_server.keys import FOLDER_PLACEHOLDER, check_key, check_mimetype
 from local.storage_server.objects import TRIAL_VERSION, Content, Target
 from local.storage_server.requests import Incoming, limited
-from local.storage_server.timestamps import iso_milliseconds
 
 
 class Store:

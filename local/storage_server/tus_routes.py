@@ -13,17 +13,16 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from typing import Final
-from uuid import uuid4
 
 from flask import Blueprint, Response, request, url_for
 
 from local.storage_server.database import Caller
 from local.storage_server.errors import StorageError, invalid_request
-from local.storage_server.keys import check_mimetype
+from local.storage_server.keys import check_bucket_name, check_key, check_mimetype
 from local.storage_server.objects import Content, Target
 from local.storage_server.requests import arriving, caller_for
 from local.storage_server.store import Store
-from local.storage_server.tus_uploads import Metadata, Upload, UploadId, Uploads, refusal
+from local.storage_server.tus_uploads import Metadata, Upload, Uploads, refusal
 
 _VERSION: Final = "1.0.0"
 _CONTENT_TYPE: Final = "application/offset+octet-stream"
@@ -45,8 +44,8 @@ def create_tus_blueprint(store: Store) -> Blueprint:
     resumable = _Resumable(store)
 
     @blueprint.route("/", methods=["POST", "OPTIONS"], strict_slashes=False)
-    @blueprint.route("/<upload_id>", methods=["POST", "HEAD", "PATCH", "DELETE", "OPTIONS"])
-    def upload(upload_id: str = "") -> Response:
+    @blueprint.route("/<address>", methods=["POST", "HEAD", "PATCH", "DELETE", "OPTIONS"])
+    def upload(address: str = "") -> Response:
         if request.method == "OPTIONS":
             return _options()
         # A JWT that does not hold is refused before the protocol begins, in JSON.
@@ -56,7 +55,7 @@ def create_tus_blueprint(store: Store) -> Blueprint:
         except StorageError as error:
             return _reply(error.status, {}, error.message)
         try:
-            response = resumable.answer(caller, upload_id)
+            response = resumable.answer(caller, address)
         except StorageError as error:
             response = _reply(error.status, {}, error.message)
         response.headers.update(_CORS)
@@ -72,20 +71,21 @@ class _Resumable:
         self._store = store
         self._uploads = Uploads(store.files)
 
-    def answer(self, caller: Caller, encoded: str) -> Response:
+    def answer(self, caller: Caller, address: str) -> Response:
         if request.method == "POST":
             return self._create(caller)
-        upload_id = UploadId.decode(encoded)
+        upload = self._uploads.get(address)
         if request.method == "PATCH":
-            return self._patch(caller, upload_id)
+            return self._patch(caller, upload)
         if request.method == "DELETE":
-            return self._terminate(caller, upload_id)
-        return self._head(self._uploads.get(upload_id))
+            return self._terminate(caller, upload)
+        return self._head(upload)
 
     def _create(self, caller: Caller) -> Response:
         upload = _announced()
-        upload.id.check()
-        bucket = self._store.bucket(caller, upload.id.bucket)
+        check_bucket_name(upload.bucket)
+        check_key(upload.key)
+        bucket = self._store.bucket(caller, upload.bucket)
         if bucket["file_size_limit"] and upload.length > bucket["file_size_limit"]:
             raise refusal(413, "Maximum size exceeded\n")
         self._try(caller, upload)
@@ -94,35 +94,33 @@ class _Resumable:
         seconds = upload.metadata.get("cacheControl") or ""
         upload.metadata["cacheControl"] = f"max-age={seconds}" if _SECONDS.fullmatch(seconds) else "no-cache"
         self._uploads.create(upload)
-        response = _reply(201, {"Location": url_for(".upload", upload_id=upload.id.encode(), _external=True)})
+        response = _reply(201, {"Location": url_for(".upload", address=upload.address, _external=True)})
         offset = 0
         if request.headers.get("Content-Type") == _CONTENT_TYPE:
             try:
                 offset = self._receive(upload, 0)
             except StorageError:
                 # Nobody is told its address.
-                self._uploads.remove(upload.id)
+                self._uploads.remove(upload)
                 raise
             response.headers["Upload-Offset"] = str(offset)
         return self._finish(caller, upload, offset, response)
 
-    def _patch(self, caller: Caller, upload_id: UploadId) -> Response:
+    def _patch(self, caller: Caller, upload: Upload) -> Response:
         offset = request.headers.get("Upload-Offset", type=int)
         if offset is None:
             raise refusal(403, "Upload-Offset header required\n")
         if "Content-Type" not in request.headers:
             raise refusal(403, "Content-Type header required\n")
-        upload = self._uploads.get(upload_id)
         self._try(caller, upload)
         offset = self._receive(upload, offset)
         return self._finish(caller, upload, offset, _reply(204, {"Upload-Offset": str(offset)}))
 
-    def _terminate(self, caller: Caller, upload_id: UploadId) -> Response:
-        upload = self._uploads.get(upload_id)
+    def _terminate(self, caller: Caller, upload: Upload) -> Response:
         self._try(caller, upload)
         if self._uploads.offset(upload) == upload.length:
             raise refusal(400, "Cannot terminate an already completed upload")
-        self._uploads.remove(upload_id)
+        self._uploads.remove(upload)
         return _reply(204)
 
     def _head(self, upload: Upload) -> Response:
@@ -154,17 +152,17 @@ class _Resumable:
             mimetype = upload.mimetype or "application/octet-stream"
             metadata = self._store.measured(written, mimetype, str(upload.metadata["cacheControl"]))
             try:
-                content = Content(upload.id.version, metadata, upload.user_metadata)
+                content = Content(upload.version, metadata, upload.user_metadata)
                 self._store.complete(caller, _target(upload), content)
-                self._uploads.save(upload.model_copy(update={"finished": True}))
+                upload.finished = True
             finally:
-                self._uploads.drop_bytes(upload.id)
+                self._uploads.drop_bytes(upload)
         response.headers["Tus-Complete"] = "1"
         return response
 
 
 def _target(upload: Upload) -> Target:
-    return Target(upload.id.bucket, upload.id.key, upsert=request.headers.get("x-upsert") == "true")
+    return Target(upload.bucket, upload.key, upsert=request.headers.get("x-upsert") == "true")
 
 
 def _announced() -> Upload:
@@ -176,8 +174,7 @@ def _announced() -> Upload:
         raise invalid_request("Metadata header is required")
     metadata = _parse_metadata(headers["Upload-Metadata"])
     bucket, key = metadata.get("bucketName") or "", metadata.get("objectName") or ""
-    upload_id = UploadId(bucket=bucket, key=key, version=str(uuid4()))
-    return Upload(id=upload_id, length=int(headers["Upload-Length"]), metadata=metadata)
+    return Upload(bucket, key, int(headers["Upload-Length"]), metadata)
 
 
 def _options() -> Response:

@@ -74,7 +74,7 @@ def running(postgres: Postgres, disturb: Callable[[list[Queued]], list[Queued]] 
     worker = PgNetWorker(postgres, disturb=disturb)
     worker.start()
     try:
-        with psycopg.connect(postgres.dsn("postgres")) as connection:
+        with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
             up = "select count(*) from pg_stat_activity where application_name like 'pg\\_net %'"
             until(lambda: connection.execute(up).fetchone() != (0,))
         yield worker

@@ -80,8 +80,8 @@ class Site:
         self.noticed.clear()
 
     def stored_files(self) -> list[Path]:
-        """Return the files of objects and of uploads under way; a resumable one's ``.info`` outlives it."""
-        return [path for path in self.directory.rglob("*") if path.is_file() and path.suffix != ".info"]
+        """Return the files of objects and of uploads under way."""
+        return [path for path in self.directory.rglob("*") if path.is_file()]
 
 
 @pytest.fixture(scope="session")

@@ -236,6 +236,6 @@ def test_a_chunk_that_does_not_fit_changes_nothing(
 
 
 def test_an_address_of_no_upload_is_not_found(client: httpx.Client, bucket: str) -> None:
-    assert patch(client, "/upload/resumable/abc", 0, b"x").text == "Invalid upload id"
     unknown = base64.urlsafe_b64encode(f"{bucket}/a/10ace93f-3225-4186-a13d-c947ca68590b".encode()).decode()
-    assert patch(client, f"/upload/resumable/{unknown}", 0, b"x").status_code == 404
+    for address in (unknown, "abc"):
+        assert patch(client, f"/upload/resumable/{address}", 0, b"x").status_code == 404
