@@ -12,10 +12,10 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import jwt
-from flask import Blueprint, Flask, Response, g, jsonify, request
+from flask import Blueprint, Flask, Response, abort, g, jsonify, request
 
 from local.json_web_tokens import InvalidToken, verify
 
@@ -66,15 +66,6 @@ class ProjectKeys:
         return claims
 
 
-class _Refusal(Exception):
-    """Why a request does not get past the gateway."""
-
-    def __init__(self, status: int, body: Mapping[str, str | None]) -> None:
-        super().__init__(status, body)
-        self.status = status
-        self.body = body
-
-
 def create_app(keys: ProjectKeys, blueprints: Mapping[str, Blueprint]) -> Flask:
     """Return the project's origin.
 
@@ -92,14 +83,8 @@ def create_app(keys: ProjectKeys, blueprints: Mapping[str, Blueprint]) -> Flask:
         app.register_blueprint(blueprint, url_prefix=prefix)
 
     @app.before_request
-    def identify() -> Response | None:
-        try:
-            g.role, g.sub = _caller(keys)
-        except _Refusal as refusal:
-            answer = jsonify(dict(refusal.body))
-            answer.status_code = refusal.status
-            return answer
-        return None
+    def identify() -> None:
+        g.role, g.sub = _caller(keys)
 
     return app
 
@@ -130,8 +115,7 @@ def _allow_every_origin(app: Flask) -> None:
 def _caller(keys: ProjectKeys) -> tuple[str | None, str | None]:
     """Return the caller's role and, for a signed-in user, its uuid.
 
-    Raises:
-        _Refusal: The request shows no key where one is needed, or not one of this project.
+    A request that shows no key where one is needed, or not one of this project, is answered with a 401.
     """
     in_storage = request.path.startswith("/storage/v1/")
     apikey = request.headers.get("apikey") or request.args.get("apikey")
@@ -139,7 +123,7 @@ def _caller(keys: ProjectKeys) -> tuple[str | None, str | None]:
     bearer = token.strip() if scheme.lower() == "bearer" else None
     if apikey is None and not in_storage:
         hint = "No `apikey` request header or url param was found."
-        raise _Refusal(401, {"message": "No API key found in request", "hint": hint})
+        _refuse({"message": "No API key found in request", "hint": hint})
     claims = {} if apikey is None else _claims_of_key(keys, apikey)
     g.refused_token = None
     # A key of the new kind is no JWT: it is let through here only as what older clients repeat.
@@ -149,7 +133,7 @@ def _caller(keys: ProjectKeys) -> tuple[str | None, str | None]:
         except InvalidToken as error:
             if not in_storage:
                 message = "No suitable key or wrong key type"
-                raise _Refusal(401, {"code": "PGRST301", "details": None, "hint": None, "message": message}) from error
+                _refuse({"code": "PGRST301", "details": None, "hint": None, "message": message})
             claims, g.refused_token = {}, str(error)
     return claims.get("role"), claims.get("sub")
 
@@ -158,15 +142,21 @@ def _claims_of_key(keys: ProjectKeys, apikey: str) -> dict[str, Any]:
     if hmac.compare_digest(apikey.encode(), keys.secret_key.encode()):
         if "Mozilla/" in request.headers.get("user-agent", ""):
             hint = "Secret API keys can only be used in a protected environment and should never be used in a browser."
-            raise _Refusal(401, {"message": "Forbidden use of secret API key in browser", "hint": hint})
+            _refuse({"message": "Forbidden use of secret API key in browser", "hint": hint})
         return {"role": "service_role"}
     if hmac.compare_digest(apikey.encode(), keys.publishable_key.encode()):
         return {"role": "anon"}
     try:
         return keys.claims(apikey)
-    except InvalidToken as error:
+    except InvalidToken:
         hint = "Double check your Supabase `anon` or `service_role` API key."
-        raise _Refusal(401, {"message": "Invalid API key", "hint": hint}) from error
+        _refuse({"message": "Invalid API key", "hint": hint})
+
+
+def _refuse(body: Mapping[str, str | None]) -> NoReturn:
+    answer = jsonify(dict(body))
+    answer.status_code = 401
+    abort(answer)
 
 
 def _sign(claims: Mapping[str, Any], secret: str) -> str:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import pwd
 import select
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +25,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from local.postgres_binaries import copy_installation, installed_binaries
-from local.scratch import Folder, Watchdog
+from local.scratch import Watchdog
 
 __all__ = ["SUPERUSER", "Postgres", "StartError", "installed_binaries"]
 
@@ -64,8 +66,7 @@ class Postgres:
     def __init__(self, directory: Path | None, binaries: Path, settings: Mapping[str, str]) -> None:
         # A socket's path has at most 100 characters or so, and the server's user must be able to enter every
         # folder on the way to it: TMPDIR grants neither.
-        self._folder = Folder("ittybit-pg-", Path("/tmp"))
-        self._home = self._folder.path
+        self._home = Path(tempfile.mkdtemp(prefix="ittybit-pg-", dir="/tmp"))
         self._user = _unprivileged_user(self._home)
         self._data = self._home / "data" if directory is None else directory.absolute()
         self._log = self._home / "server.log"
@@ -153,7 +154,7 @@ class Postgres:
     def stop(self) -> None:
         """End the server (open transactions are rolled back) and remove every file that ``start`` made."""
         self._end(signal.SIGINT)
-        self._folder.remove()
+        shutil.rmtree(self._home, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

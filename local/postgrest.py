@@ -1,24 +1,27 @@
 """The Data API's routes: ``POST /rpc/<function>`` calls ``public.<function>`` by name, ``GET /<relation>`` reads rows.
 
-Follows PostgREST v13 in how it finds the function, in the transaction it runs, and in its answers and errors. Leaves
-out: GET of functions, single unnamed parameters, overloads that only types tell apart (PGRST203), preferences,
-time-outs of the impersonated role, and the schema cache: a new function is there at once.
+Follows PostgREST v13 in how it finds the function, in the statements and the transaction it runs, and in its answers
+and errors. Leaves out:
+
+- GET of functions, single unnamed parameters, overloads that only types tell apart (PGRST203), preferences, time-outs
+  of the impersonated role, and the schema cache: a new function is there at once.
+- What is read by more than ``select`` with plain columns, ``eq``, ``order``, ``limit`` and ``offset``; and writing.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import psycopg
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, abort, g, request
 from psycopg import sql
 from psycopg.rows import class_row
 
 from local.connection_pool import Connections
 from local.postgres import Postgres
-from local.postgrest_reading import Unreadable, read
 
 # By SQLSTATE or its beginning, the longest first; what is not listed is 400. From PostgREST's page on errors.
 _STATUSES: Final = {
@@ -47,6 +50,17 @@ select
 from pg_proc
 where pronamespace = 'public'::regnamespace and prokind = 'f' and proname = %s
 order by pronargs
+"""
+
+
+_NAME: Final = re.compile(r"\w+")
+_ORDER: Final = re.compile(r"(\w+)(?:\.(asc|desc))?(?:\.(nullsfirst|nullslast))?")
+_NULLS: Final = {None: "", "nullsfirst": " nulls first", "nullslast": " nulls last"}
+_FIND_RELATION: Final = """
+select exists (
+  select from pg_class
+  where relnamespace = 'public'::regnamespace and relkind in ('r', 'v', 'm', 'f', 'p') and relname = %s
+)
 """
 
 
@@ -101,9 +115,7 @@ def create_blueprint(postgres: Postgres) -> PostgRest:
     def rows(relation: str) -> Response:
         try:
             with connections.transaction(_begin) as connection:
-                text, count = read(connection, relation, list(request.args.items(multi=True)))
-        except Unreadable as refusal:
-            return _error(refusal.status, refusal.code, str(refusal))
+                text, count = _read(connection, relation, list(request.args.items(multi=True)))
         except psycopg.Error as error:
             return _sql_error(error)
         answer = _json(200, text)
@@ -152,6 +164,67 @@ def _not_found(name: str, given: list[str]) -> Response:
         call = f"public.{name} without parameters"
     details = f"Searched for the function public.{name} {parameters}, but no matches were found in the schema cache."
     return _error(404, "PGRST202", f"Could not find the function {call} in the schema cache", details)
+
+
+def _read(connection: psycopg.Connection, relation: str, parameters: list[tuple[str, str]]) -> tuple[str, int]:
+    """Return the rows as JSON, and how many there are, in the transaction that has begun."""
+    if connection.execute(_FIND_RELATION, [relation]).fetchone() != (True,):
+        abort(_error(404, "PGRST205", f"Could not find the table 'public.{relation}' in the schema cache"))
+    columns: sql.Composable = sql.SQL("*")
+    ends: dict[str, sql.Composable] = {}
+    conditions: list[sql.Composable] = []
+    for name, value in parameters:
+        if name == "select":
+            columns = _columns(value)
+        elif name == "order":
+            ends[name] = sql.SQL(" order by {}").format(_order(value))
+        elif name in {"limit", "offset"}:
+            ends[name] = sql.SQL(f" {name} {{}}").format(sql.Literal(_number(name, value)))
+        else:
+            conditions.append(_condition(relation, name, value))
+    # PostgreSQL wants them in this order.
+    ending = sql.SQL("").join(ends[name] for name in ("order", "limit", "offset") if name in ends)
+    where = sql.SQL(" where {}").format(sql.SQL(" and ").join(conditions)) if conditions else sql.SQL("")
+    query = sql.SQL("select coalesce(json_agg(r), '[]')::text, count(*) from (select {} from {}{}{}) as r").format(
+        columns, sql.Identifier("public", relation), where, ending
+    )
+    row = connection.execute(query).fetchone()
+    return (str(row[0]), int(row[1])) if row else ("[]", 0)
+
+
+def _columns(text: str) -> sql.Composable:
+    names = [name.strip() for name in text.split(",")]
+    if names == ["*"]:
+        return sql.SQL("*")
+    if not all(_NAME.fullmatch(name) for name in names):
+        _misread(f"select parameter ({text})")
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _order(text: str) -> sql.Composable:
+    terms = [_ORDER.fullmatch(term) for term in text.split(",")]
+    if not all(terms):
+        _misread(f"order ({text})")
+    return sql.SQL(", ").join(
+        sql.SQL("{} " + (term[2] or "asc") + _NULLS[term[3]]).format(sql.Identifier(term[1])) for term in terms if term
+    )
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        _misread(f"{name} parameter ({text})")
+    return int(text)
+
+
+def _condition(relation: str, column: str, text: str) -> sql.Composable:
+    operator, dot, value = text.partition(".")
+    if operator != "eq" or not dot or not _NAME.fullmatch(column):
+        _misread(f"filter ({text})")
+    return sql.SQL("{} = {}").format(sql.Identifier("public", relation, column), sql.Literal(value))
+
+
+def _misread(what: str) -> NoReturn:
+    abort(_error(400, "PGRST100", f'"failed to parse {what}" (line 1, column 1)'))
 
 
 def _sql_error(error: psycopg.Error) -> Response:

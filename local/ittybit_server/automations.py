@@ -16,7 +16,6 @@ from local.ittybit_server.bodies import (
     AutomationRunBody,
     check_items,
     check_source,
-    in_order,
     parse,
     read_json,
 )
@@ -73,7 +72,7 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
                 raise invalid("The automation is paused.")
             check_source(url)
             workflow = parse(AutomationBody, automation.fields).workflow
-            return make_run(records, in_order(workflow), created_by=automation.id, url=url)
+            return make_run(records, workflow, created_by=automation.id, url=url)
 
         draft = Entry("POST /automations/:id/run", url, automation_id=automation_id)
         return starting.start(draft, accept, renderer.run)
@@ -84,5 +83,5 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
 def _fields(body: dict[str, Any]) -> dict[str, Any]:
     """The fields of an automation, checked; the workflow is kept as it was sent."""
     checked = parse(AutomationBody, body)
-    check_items(in_order(checked.workflow), run_url=_ANY_URL)
+    check_items(checked.workflow, run_url=_ANY_URL)
     return checked.model_dump() | {"workflow": body["workflow"]}

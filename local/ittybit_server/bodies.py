@@ -49,7 +49,6 @@ class RunBody(Body):
 
     tasks: list[Item] = Field(min_length=1)
     metadata: dict[str, Any] = Field(default_factory=dict)
-    idempotency_key: str | None = None
 
 
 class AutomationBody(Body):
@@ -121,18 +120,6 @@ def check_items(items: list[Item], *, top: bool = True, run_url: str | None = No
         if top:
             check_source(item.source or run_url)
         check_items(item.next, top=False)
-
-
-def in_order(items: list[Item]) -> list[Item]:
-    """A workflow's tasks, those without a source of their own below the ingest that comes first, if one does."""
-    head, *others = items
-    if head.kind != "ingest":
-        return items
-    below = [item for item in others if item.source is None]
-    return [
-        head.model_copy(update={"next": [*head.next, *below]}),
-        *(item for item in others if item.source is not None),
-    ]
 
 
 def check_options(kind: str, options: dict[str, Any]) -> Body:

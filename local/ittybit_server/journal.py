@@ -20,7 +20,7 @@ class Entry:
         connection_id: The connection that the first result is written through, if one is named.
         destination: The place in S3 storage that the first result is written to, if any.
         metadata: From the body of ``POST /runs`` or ``POST /jobs``.
-        idempotency_key: From the header, or from the body of ``POST /runs``.
+        idempotency_key: From the header.
         replay: Whether an earlier answer was repeated, so that nothing was started.
         id: Of the job, run or, for ``POST /tasks``, the task.
         time: When, in Unix seconds.

@@ -1,4 +1,4 @@
-"""The work of one task: fetch the source, probe it, encode it, deliver the result.
+"""The work on tasks: fetch the source, probe it, encode it, deliver the result.
 
 Every file of a task lies in a folder of its own below the run's, and children read their parent's output
 there or where it was published. ``adaptive_video`` writes many files: with a ``destination`` that ends in
@@ -8,54 +8,112 @@ that holds them all. The documents do not say.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import secrets
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 from local.ittybit_server.addresses import Address
-from local.ittybit_server.errors import RequestError, TaskError
+from local.ittybit_server.errors import RequestError, StoppedError, TaskError
 from local.ittybit_server.media_file import Media, probe
 from local.ittybit_server.options import AdaptiveVideoOptions, Encoded, IngestOptions, UploadOptions, read_options
-from local.ittybit_server.records import Connection, File, Records, Status, Task
+from local.ittybit_server.records import Connection, File, Records, Run, Status, Task
 from local.ittybit_server.transcoding import transcode
 from local.ittybit_server.transfer import Transfer, filename, mimetype
 
+_log = logging.getLogger(__name__)
+
 
 class Processing:
-    """Carries out tasks, one per call of ``carry_out``, which may be called from several threads."""
+    """Takes tasks through their states, parents before children and siblings side by side.
 
-    def __init__(self, records: Records, directory: Path, *, encode: bool) -> None:
+    Args:
+        records: Where their state is.
+        directory: Where results (kept) and temporary files (removed) go.
+        workers: How many tasks may be under way at once.
+        encode: Whether media are processed; if not, every task's output is its source.
+    """
+
+    def __init__(self, records: Records, directory: Path, *, workers: int, encode: bool) -> None:
         self._records = records
         self._work = directory / "work"
         self._results = directory / "results"
         self._encode = encode
         self._stopped = threading.Event()
         self._transfer = Transfer(self._stopped)
+        self._threads = ThreadPoolExecutor(workers)
+        self._waiting: list[Task] | None = []
+        """Tasks that were submitted before ``start``; None after it."""
+
+    def start(self) -> None:
+        """Start the work that was submitted so far."""
+        with self._records.lock:
+            waiting, self._waiting = self._waiting or [], None
+            for task in waiting:
+                self._queue(task)
+
+    def submit(self, run: Run) -> None:
+        """Queue the tasks of a run's first level."""
+        for task in run.tasks:
+            if task.parent is None:
+                self._queue(task)
 
     def stop(self) -> None:
-        """Stop encoding and transfers: running ones end with ``StoppedError``."""
+        """End the threads and remove temporary files; the tasks under way become ``cancelled``, others stay."""
         self._stopped.set()
-
-    def close(self) -> None:
-        """Close idle connections and remove temporary files, once no thread uses this any more."""
+        self._threads.shutdown(cancel_futures=True)
         self._transfer.close()
         shutil.rmtree(self._work, ignore_errors=True)
 
-    def forget(self, run_id: str) -> None:
-        """Remove a run's temporary files."""
-        shutil.rmtree(self._work / run_id, ignore_errors=True)
+    def _queue(self, task: Task) -> None:
+        if self._waiting is not None:
+            self._waiting.append(task)
+            return
+        with contextlib.suppress(RuntimeError):  # stopped meanwhile
+            self._threads.submit(self._carry_out, task)
 
-    def carry_out(self, task: Task) -> None:
-        """Take a task from ``validating`` to the end of ``finishing``.
+    def _carry_out(self, task: Task) -> None:
+        with self._records.lock:
+            task.move("validating")
+            task.started_at = task.updated_at
+        try:
+            self._process(task)
+        except TaskError as error:
+            self._end(task, "failed", {"kind": error.kind, "message": error.message})
+        except StoppedError:
+            self._end(task, "cancelled", None)
+        except Exception:  # noqa: BLE001 - a fault here must end the task, not the thread
+            _log.exception("task %s failed", task.id)
+            self._end(task, "failed", {"kind": "internal_error", "message": "Something went wrong."})
+        else:
+            self._end(task, "succeeded", None)
 
-        Raises:
-            TaskError: It fails.
-            StoppedError: ``stop`` was called.
-        """
+    def _end(self, task: Task, status: Status, error: dict[str, str] | None) -> None:
+        with self._records.lock:
+            self._settle(task, status, error)
+            if status == "succeeded":
+                task.progress = 100
+                for child in task.children:
+                    self._queue(child)
+            else:
+                for below in _descendants(task):
+                    self._settle(below, "cancelled", None)
+            ended = task.run.ended
+        if ended:
+            shutil.rmtree(self._work / task.run.id, ignore_errors=True)
+
+    def _settle(self, task: Task, status: Status, error: dict[str, str] | None) -> None:
+        task.status, task.error = status, error
+        task.finished_at = task.updated_at = time.time()
+
+    def _process(self, task: Task) -> None:
+        """Take a task from ``validating`` to the end of ``finishing``."""
         options = read_options(task.kind, task.options)
         if not isinstance(options, Encoded | IngestOptions | UploadOptions):
             raise TaskError("format_unsupported", f"This ittybit runs on a laptop: it has no {task.kind}.")
@@ -138,3 +196,7 @@ class Processing:
                 return self._records.connection(connection_id)
             except RequestError as error:  # deleted since
                 raise TaskError(error.kind, error.message) from error
+
+
+def _descendants(task: Task) -> list[Task]:
+    return [below for child in task.children for below in (child, *_descendants(child))]

@@ -20,7 +20,6 @@ from local.ittybit_server.records import Records
 from local.ittybit_server.serialization import Renderer, Shapes
 from local.ittybit_server.starting import Starting
 from local.ittybit_server.tasks import tasks_and_runs
-from local.ittybit_server.workers import Workers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -63,9 +62,11 @@ class Ittybit:
         results = directory / "results"
         results.mkdir(parents=True, exist_ok=True)
         self._records = Records()
-        self._workers = Workers(self._records, Processing(self._records, directory, encode=encode), workers)
+        self._processing = Processing(self._records, directory, workers=workers, encode=encode)
         renderer = Renderer(shapes or Shapes(), results_origin)
-        self._starting = Starting(self._records, renderer, self._workers.submit, honour_idempotency=honour_idempotency)
+        self._starting = Starting(
+            self._records, renderer, self._processing.submit, honour_idempotency=honour_idempotency
+        )
         parts = [connections(self._records, renderer, "conn" if api == "jobs" else "con")]
         if api != "jobs":
             parts.append(tasks_and_runs(self._records, renderer, self._starting))
@@ -95,11 +96,11 @@ class Ittybit:
 
     def start(self) -> None:
         """Begin to work on tasks."""
-        self._workers.start()
+        self._processing.start()
 
     def stop(self) -> None:
         """Stop running work, cancel its tasks and remove temporary files; return when no thread is left."""
-        self._workers.stop()
+        self._processing.stop()
 
 
 def _application(api_key: str, results: Path, parts: list[Blueprint]) -> Flask:

@@ -3,7 +3,7 @@
 The documents of the generation *jobs* name the header ``Idempotency-Key`` for every POST, with a replay answered by
 200. For ``POST /tasks`` and ``POST /automations/:id/run`` of the generation before nothing is documented, and they do
 the same here. Keys are kept apart by path. The same key with another body is undocumented: it gets the first answer
-too. Documented keys last 24 hours; these last as long as the process.
+too; one in the body of ``POST /runs`` is ignored. Documented keys last 24 hours; these last as long as the process.
 """
 
 from __future__ import annotations
@@ -59,8 +59,6 @@ class Starting:
         draft: Entry,
         accept: Callable[[], Made],
         render: Callable[[Made], dict[str, Any]],
-        *,
-        body_key: str | None = None,
     ) -> Response:
         """Start what ``accept`` returns and answer 201, or repeat the first answer to the key with 200.
 
@@ -68,12 +66,11 @@ class Starting:
             draft: The entry for the journal, without destination, id, time and key.
             accept: Checks the request and makes the run or job; nothing is kept if it raises.
             render: The body that answers.
-            body_key: An idempotency key in the body; the header's goes before it.
 
         Raises:
             RequestError: 402, or what ``accept`` raises.
         """
-        key = request.headers.get("Idempotency-Key") or body_key
+        key = request.headers.get("Idempotency-Key")
         with self._records.lock:
             found = self._answers.get((request.path, key)) if key and self._honour_idempotency else None
             if found:

@@ -6,7 +6,7 @@ from typing import get_args
 
 from flask import Blueprint, Response, request
 
-from local.ittybit_server.bodies import Item, RunBody, check_items, in_order, parse, read_json
+from local.ittybit_server.bodies import Item, RunBody, check_items, parse, read_json
 from local.ittybit_server.errors import find, invalid
 from local.ittybit_server.journal import Entry
 from local.ittybit_server.paging import page
@@ -53,14 +53,14 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
     @part.post("/runs")
     def create_run() -> Response:
         body = parse(RunBody, read_json())
-        items = in_order(body.tasks)
+        items = body.tasks
 
         def accept() -> Run:
             check_items(items)
             return make_run(records, items, metadata=body.metadata)
 
         draft = Entry("POST /runs", items[0].source, metadata=body.metadata)
-        return starting.start(draft, accept, renderer.run, body_key=body.idempotency_key)
+        return starting.start(draft, accept, renderer.run)
 
     @part.get("/runs/<run_id>")
     def get_run(run_id: str) -> Response:

@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 
 from local.functions import ROOT
-from local.scratch import Folder
 from tests.functions.calling import NOWHERE
 from tests.waiting import until
 
@@ -25,13 +24,6 @@ function.wait_until_ready()
 print(scratch.path, function._process.pid, flush=True)
 signal.pause()
 """
-FORGETFUL = """
-import os, sys
-from pathlib import Path
-from local.scratch import Folder
-print(Folder("ittybit-test-", Path(sys.argv[1])).path, flush=True)
-os._exit(0)
-"""
 
 
 def test_a_killed_process_leaves_no_child_and_no_folder() -> None:
@@ -45,23 +37,3 @@ def test_a_killed_process_leaves_no_child_and_no_folder() -> None:
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     until(lambda: not Path(path).exists())
-
-
-def test_a_folder_whose_owner_is_gone_is_removed_by_the_next(tmp_path: Path) -> None:
-    (tmp_path / "ittybit-test-of-nobody").mkdir()
-    mine = Folder("ittybit-test-", tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", FORGETFUL, str(tmp_path)], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    left = Path(done.stdout.strip())
-    assert left.exists()
-
-    others = Folder("ittybit-test-", tmp_path)
-
-    assert not left.exists()
-    # The living have theirs, and what has no owner's mark is somebody else's.
-    assert sorted(tmp_path.iterdir()) == sorted([mine.path, others.path, tmp_path / "ittybit-test-of-nobody"])
-    for folder in (mine, others):
-        folder.remove()
-        folder.remove()
-    assert [one.name for one in tmp_path.iterdir()] == ["ittybit-test-of-nobody"]

@@ -38,11 +38,6 @@ def test_the_same_key_starts_once_and_repeats_the_answer(copying: Stack) -> None
     assert len(copying.get("/tasks")) == 6
 
 
-def test_a_run_takes_its_key_from_the_body_too(copying: Stack) -> None:
-    body = {"tasks": [{"url": copying.file("clip.mp4"), "kind": "video"}], "idempotency_key": "one"}
-    assert [copying.http.post("/runs", json=body).status_code for _ in range(2)] == [201, 200]
-
-
 def test_a_refused_start_leaves_its_key_free(copying: Stack) -> None:
     headers = {"Idempotency-Key": "one"}
     body = {"url": copying.file("clip.mp4"), "kind": "video"}
