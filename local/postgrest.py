@@ -21,7 +21,6 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from local.connection_pool import Connections
-from local.postgres import Postgres
 
 # By SQLSTATE or its beginning, the longest first; what is not listed is 400. From PostgREST's page on errors.
 _STATUSES: Final = {
@@ -75,22 +74,13 @@ class _Function(NamedTuple):
         return set(self.names[: self.required]) <= given <= set(self.names)
 
 
-class PostgRest(Blueprint):
-    """The blueprint that ``create_blueprint`` makes."""
+def create_blueprint(connections: Connections) -> Blueprint:
+    """Return the routes, to be mounted at ``/rest/v1``; they take the caller from ``flask.g.role`` and ``g.sub``.
 
-    def __init__(self, connections: Connections) -> None:
-        super().__init__("postgrest", __name__)
-        self._connections = connections
-
-    def close(self) -> None:
-        """Close the database connections; call it when the application is served no more."""
-        self._connections.close()
-
-
-def create_blueprint(postgres: Postgres) -> PostgRest:
-    """Return the route, to be mounted at ``/rest/v1``; it takes the caller from ``flask.g.role`` and ``g.sub``."""
-    connections = Connections(lambda: psycopg.connect(postgres.dsn("authenticator")))
-    blueprint = PostgRest(connections)
+    Args:
+        connections: As ``authenticator``.
+    """
+    blueprint = Blueprint("postgrest", __name__)
 
     @blueprint.post("/rpc/<function>")
     def call(function: str) -> Response:

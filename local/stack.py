@@ -106,16 +106,19 @@ class Stack:
 
     def services(self, postgres: Postgres, stopping: contextlib.ExitStack) -> dict[str, Blueprint]:
         """Return Storage and the Data API of the project, on this or another database, until ``stopping`` closes."""
+
+        def connections(user: str) -> Connections:
+            made = Connections(lambda: psycopg.connect(postgres.dsn(user)))
+            stopping.callback(made.close)
+            return made
+
         storage = storage_server.create_blueprint(
-            connect=lambda: psycopg.connect(postgres.dsn("supabase_storage_admin")),
+            connections=connections("supabase_storage_admin"),
             directory=self.directory / "objects",
             jwt_secret=self.keys.jwt_secret,
             s3=self.s3,
         )
-        stopping.callback(storage.close)
-        rest = postgrest.create_blueprint(postgres)
-        stopping.callback(rest.close)
-        return {"/storage/v1": storage, "/rest/v1": rest}
+        return {"/storage/v1": storage, "/rest/v1": postgrest.create_blueprint(connections("authenticator"))}
 
     def check(self) -> None:
         """Return while the functions run; raise FunctionError when one has ended by itself."""

@@ -5,7 +5,7 @@ from it, its faults included. Leaves out image transformations, object versionin
 and vector buckets; buckets changed and emptied through the API; and the words of Ajv about a malformed body.
 """
 
-from local.storage_server.blueprint import StorageServer, create_blueprint
+from local.storage_server.blueprint import create_blueprint
 from local.storage_server.s3_signatures import S3Access
 
-__all__ = ["S3Access", "StorageServer", "create_blueprint"]
+__all__ = ["S3Access", "create_blueprint"]

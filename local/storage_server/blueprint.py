@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from flask import Blueprint, Response, jsonify
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-from local.connection_pool import Connect
+from local.connection_pool import Connections
 from local.storage_server import rest_buckets, rest_listing, rest_objects, rest_signing
 from local.storage_server.database import Database
 from local.storage_server.errors import StorageError
@@ -28,25 +27,7 @@ class _KeyConverter(BaseConverter):
     regex = "(?s:.+)"
 
 
-class StorageServer(Blueprint):
-    """The blueprint, and the connections and files behind it."""
-
-    def __init__(self, database: Database, **options: Any) -> None:
-        super().__init__("storage", __name__, **options)
-        self._database = database
-
-    def close(self) -> None:
-        """Close the database connections; call it when the application is served no more."""
-        self._database.close()
-
-
-def create_blueprint(
-    *,
-    connect: Connect,
-    directory: Path,
-    jwt_secret: str,
-    s3: S3Access,
-) -> StorageServer:
+def create_blueprint(*, connections: Connections, directory: Path, jwt_secret: str, s3: S3Access) -> Blueprint:
     """Return the storage server, to be mounted at ``/storage/v1``.
 
     The application sets ``flask.g.role`` (``service_role``, ``authenticated``, ``anon`` or None) and
@@ -54,14 +35,13 @@ def create_blueprint(
     requests below ``/s3`` carry their own signature instead.
 
     Args:
-        connect: Gives a new connection as ``supabase_storage_admin``, autocommit off.
+        connections: As ``supabase_storage_admin``.
         directory: Where the bytes are kept; made if it is not there.
         jwt_secret: Signs the tokens of signed URLs (HS256, at least 32 bytes).
         s3: The S3 protocol's keys and settings.
     """
-    database = Database(connect)
-    store = Store(database, Files(directory))
-    blueprint = StorageServer(database)
+    store = Store(Database(connections), Files(directory))
+    blueprint = Blueprint("storage", __name__)
     blueprint.record_once(_add_converter)
     blueprint.register_error_handler(StorageError, _refuse)
     blueprint.after_request(_name_charset)

@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from local.connection_pool import Connect, Connections
+from local.connection_pool import Connections
 from local.storage_server.errors import from_postgres
 
 Cursor: TypeAlias = psycopg.Cursor[dict[str, Any]]
@@ -51,14 +51,10 @@ class Caller:
 
 
 class Database:
-    """Transactions over connections that are kept open between requests.
+    """Transactions over connections that are kept open between requests."""
 
-    Args:
-        connect: Gives a new connection as ``supabase_storage_admin``, autocommit off.
-    """
-
-    def __init__(self, connect: Connect) -> None:
-        self._connections = Connections(connect)
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     @contextmanager
     def transaction(self, caller: Caller, *, trial: bool = False) -> Iterator[Cursor]:
@@ -80,10 +76,6 @@ class Database:
                     connection.rollback()
         except psycopg.Error as error:
             raise from_postgres(error) from error
-
-    def close(self) -> None:
-        """Close the connections; transactions under way finish first and then close theirs."""
-        self._connections.close()
 
 
 def iso_milliseconds(moment: datetime) -> str:

@@ -16,7 +16,6 @@ from uuid import uuid4
 
 from flask import Response, request
 
-from local.storage_server import s3_chunked
 from local.storage_server.database import Caller
 from local.storage_server.errors import StorageError, too_large
 from local.storage_server.files import read_chunks, write_chunks
@@ -76,12 +75,11 @@ class Uploads:
             raise StorageError(400, "InvalidParameter", "Invalid Parameter PartNumber")
         limit = self._store.bucket(caller, bucket)["file_size_limit"]
         self._try(caller, upload)
-        chunks, _ = s3_chunked.body(request)
         # Under a name of its own until it is whole: a client may send a part twice at a time.
         arriving = folder / f"arriving-{uuid4()}"
         try:
             with arriving.open("wb") as file:
-                written = write_chunks(file, limited(chunks, limit))
+                written = write_chunks(file, limited(read_chunks(request.stream), limit))
             arriving.replace(folder / f"part-{number}-{written.md5}")
         finally:
             arriving.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """The S3 protocol, at ``/s3``, for the project's keys, each of which may do everything.
 
 Leaves out, besides what the original leaves out: ListObjects version 1, DeleteObjects, requests that make, delete and
-locate buckets, tagging and POST forms. Like the original it ignores what it does not support, ``If-None-Match`` on a
+locate buckets, tagging, POST forms, and bodies in pieces that say their length (``aws-chunked``), which are refused.
+Like the original it ignores what it does not support, ``If-None-Match`` on a
 PUT for one.
 """
 
@@ -12,10 +13,11 @@ from urllib.parse import quote, unquote
 
 from flask import Blueprint, Response, jsonify, request
 
-from local.storage_server import buckets, listing, s3_chunked, s3_multipart
+from local.storage_server import buckets, listing, s3_multipart
 from local.storage_server.database import Caller, iso_milliseconds
 from local.storage_server.downloads import send
 from local.storage_server.errors import StorageError, no_such_key
+from local.storage_server.files import read_chunks
 from local.storage_server.keys import FOLDER_PLACEHOLDER
 from local.storage_server.objects import Target
 from local.storage_server.requests import Incoming
@@ -38,6 +40,8 @@ def create_s3_blueprint(store: Store, access: S3Access) -> Blueprint:
             message = "feature not enabled for this tenant"
             return jsonify(StorageError(403, "FeatureNotEnabled", message).body()), 403
         verify(request, access)
+        if request.headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
+            raise StorageError(501, "NotImplemented", "The embedded stack takes no aws-chunked body: send it whole")
         return None
 
     @blueprint.errorhandler(StorageError)
@@ -106,10 +110,9 @@ def _caller(operation: str) -> Caller:
 
 
 def _incoming() -> Incoming:
-    chunks, length = s3_chunked.body(request)
     return Incoming(
-        chunks,
-        length,
+        read_chunks(request.stream),
+        request.content_length,
         request.headers.get("Content-Type") or "application/octet-stream",
         request.headers.get("Cache-Control") or "no-cache",
         _user_metadata(),

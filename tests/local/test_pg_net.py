@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import threading
@@ -196,10 +195,7 @@ def test_a_time_out_holds_up_its_batch_and_is_told_apart(
     assert response(database, quick)[0] == 201
     status, _, _, timed_out, error = response(database, slow)
     assert (status, timed_out) == (None, True)
-    pattern = (
-        r"Timeout of 400 ms reached\. Total time: 4\d\d\.\d{6} ms \(DNS time: .* ms, TCP/SSL handshake time: .* ms, "
-    )
-    assert re.match(pattern + r"HTTP Request/Response time: .* ms\)$", str(error))
+    assert error == "Timeout of 400 ms reached."
 
 
 @pytest.mark.usefixtures("worker")

@@ -14,6 +14,7 @@ import pytest
 from flask import Blueprint, g
 
 from local import gateway
+from local.connection_pool import Connections
 from local.gateway import ProjectKeys, create_app
 from local.json_web_tokens import InvalidToken
 from local.postgres import Postgres
@@ -57,10 +58,11 @@ def origin(postgres: Postgres) -> Iterator[str]:
     def show(path: str) -> dict[str, str | None]:
         return {"path": path, "role": g.role, "sub": g.sub, "refused": g.refused_token}
 
-    rest = create_blueprint(postgres)
+    connections = Connections(lambda: psycopg.connect(postgres.dsn("authenticator")))
+    rest = create_blueprint(connections)
     with Server(create_app(KEYS, {"/rest/v1": rest, "/storage/v1": storage})) as server:
         yield server.origin
-    rest.close()
+    connections.close()
 
 
 @pytest.fixture

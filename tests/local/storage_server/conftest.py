@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from botocore.config import Config
 
+from local.connection_pool import Connections
 from local.gateway import ProjectKeys, create_app
 from local.postgres import Postgres
 from local.server import Server
@@ -100,8 +101,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             site.connections.append(connection)
             return connection
 
+        connections = Connections(connect)
         blueprint = create_blueprint(
-            connect=connect,
+            connections=connections,
             directory=site.directory,
             jwt_secret=KEYS.jwt_secret,
             s3=site.s3,
@@ -109,7 +111,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         with Server(create_app(KEYS, {"/storage/v1": blueprint})) as server:
             site.origin = server.origin
             yield site
-        blueprint.close()
+        connections.close()
 
 
 @pytest.fixture
