@@ -12,7 +12,7 @@ import psycopg
 
 from deploy.env_file import EnvFileError
 from deploy.output import while_read
-from local import demo, serve, sql
+from local import demo, serve
 from local.disk_space import DiskSpaceError
 from local.fault_run import command as fault_run
 from local.functions import FunctionError
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "faults":
             return fault_run.main(rest)
         elif options.command == "sql":
-            sql.run(options.statement)
+            serve.run_psql(options.statement)
         elif options.env and options.ittybit:
             serve.serve_beside(options.env, options.api)
         elif options.env:

@@ -1,4 +1,7 @@
-"""``make serve``: the embedded stack, staying up; or beside a project the functions, and the stand-in ittybit too."""
+"""``make serve``: the embedded stack, staying up; or beside a project the functions, and the stand-in ittybit too.
+
+``make sql`` looks into it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 from urllib.parse import urlencode, urlsplit
 
 import httpx
@@ -23,6 +26,7 @@ from local.disk_space import check_disk_space
 from local.functions import EVERYWHERE, NAMES, ROOT, FunctionError, FunctionProcess, free_port, stage
 from local.ittybit_server import Ittybit
 from local.page import Page, set_up
+from local.postgres_binaries import installed_binaries
 from local.project import BUCKET, Project
 from local.scratch import Scratch, Watchdog
 from local.server import Server
@@ -120,6 +124,28 @@ def serve_beside(env: Path, api: Literal["automations", "jobs"] = "automations")
         with _left(ours, scratch.path) as file:
             print(_guide_beside(env, file, called), flush=True)
             _wait(threads.check, *(function.check for function in functions.values()))
+
+
+def run_psql(statement: str | None) -> NoReturn:
+    """Become the psql that was installed with the stack's PostgreSQL.
+
+    Args:
+        statement: what to run; without it psql reads from the terminal, or from standard input.
+
+    Raises:
+        FileNotFoundError: nothing is served.
+        deploy.env_file.EnvFileError: the file that ``make serve`` left has been changed, and is malformed.
+        psycopg.ProgrammingError: likewise, its DATABASE_URL is no address.
+    """
+    if not ENVIRONMENT.exists():
+        raise FileNotFoundError("nothing is served: run `make serve` in another terminal")
+    given = conninfo_to_dict(read(ENVIRONMENT).get("DATABASE_URL", ""))
+    # The address has a password: it does not go where others can list it.
+    address = {"PGDATABASE" if name == "dbname" else f"PG{name.upper()}": str(value) for name, value in given.items()}
+    psql = str(installed_binaries()[0] / "psql")
+    # What the shell says of another database is not for this one.
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    os.execve(psql, [psql, *(["-c", statement] if statement else [])], others | address)  # noqa: S606
 
 
 def _settings(env: Path) -> dict[str, str]:

@@ -108,10 +108,4 @@ as $$
   select reverse(split_part(reverse(storage.filename(name)), '.', 1))
 $$;
 
-create function storage.operation() returns text
-  language sql stable
-as $$
-  select current_setting('storage.operation', true)
-$$;
-
 reset role;

@@ -134,15 +134,10 @@ def check_options(kind: str, options: dict[str, Any]) -> Body:
         raise _refusal(error, "options") from error
 
 
-def url_required() -> RequestError:
-    """The refusal of a request that names no source."""
-    return RequestError(400, "url_required", "url is required.")
-
-
 def check_source(url: str | None) -> None:
     """Refuse a source that is not there, or neither ``http(s)://`` nor ``s3://bucket/key``."""
     if not url:
-        raise url_required()
+        raise RequestError(400, "url_required", "url is required.")
     if url.startswith("s3://"):
         check_destination(url, "url", "ingest")
     elif not is_http(url):

@@ -1,4 +1,4 @@
-"""Rows of ``storage.buckets``."""
+"""Rows of ``storage.buckets``. Leaves out whether the media types that a bucket allows are any."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from local.storage_server.database import Caller, Cursor, to_json
 from local.storage_server.errors import StorageError, already_exists, no_such_bucket
-from local.storage_server.keys import check_bucket_name, check_mimetype_patterns, size_in_bytes
+from local.storage_server.keys import check_bucket_name, size_in_bytes
 from local.storage_server.objects import owner_values
 
 _SHOWN = ("id", "name", "owner", "public", "file_size_limit", "allowed_mime_types", "created_at", "updated_at")
@@ -42,7 +42,6 @@ def create(cursor: Cursor, caller: Caller, new: NewBucket) -> None:
     """
     check_bucket_name(new.name)
     check_bucket_name(new.id or new.name)
-    check_mimetype_patterns(new.allowed_mime_types or [])
     limit = new.file_size_limit
     values = {
         "id": new.id or new.name,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from flask import Blueprint, Response, request, url_for
@@ -107,9 +107,9 @@ class _Resumable:
         return self._finish(caller, upload, offset, response)
 
     def _patch(self, caller: Caller, upload: Upload) -> Response:
-        offset = request.headers.get("Upload-Offset", type=int)
-        if offset is None:
+        if "Upload-Offset" not in request.headers:
             raise refusal(403, "Upload-Offset header required\n")
+        offset = _size("Upload-Offset")
         if "Content-Type" not in request.headers:
             raise refusal(403, "Content-Type header required\n")
         self._try(caller, upload)
@@ -170,11 +170,12 @@ def _announced() -> Upload:
     headers = request.headers
     if "Upload-Length" not in headers or "Upload-Defer-Length" in headers:
         raise refusal(400, "Upload-Length or Upload-Defer-Length header required\n")
+    length = _size("Upload-Length")
     if "Upload-Metadata" not in headers:
         raise invalid_request("Metadata header is required")
     metadata = _parse_metadata(headers["Upload-Metadata"])
     bucket, key = metadata.get("bucketName") or "", metadata.get("objectName") or ""
-    return Upload(bucket, key, int(headers["Upload-Length"]), metadata)
+    return Upload(bucket, key, length, metadata)
 
 
 def _options() -> Response:
@@ -198,15 +199,19 @@ def _reply(status: int, headers: Mapping[str, str] | None = None, text: str = ""
 
 
 def _check_headers() -> None:
-    """Refuse a request without the protocol's version, or whose headers have values that they cannot have."""
-    if not request.headers.get("Tus-Resumable"):
+    """Refuse a request without the protocol's version, or with another one, and a chunk of another type."""
+    if not (version := request.headers.get("Tus-Resumable")):
         raise refusal(412, "Tus-Resumable Required\n")
-    headers = [(name.lower(), value) for name, value in request.headers.items()]
-    wrong = [name for name, value in headers if name in _VALID and not _VALID[name](value)]
+    if version != _VERSION:
+        raise refusal(400, "Invalid tus-resumable\n")
     if request.method == "PATCH" and request.headers.get("Content-Type", _CONTENT_TYPE) != _CONTENT_TYPE:
-        wrong.append("content-type")
-    if wrong:
-        raise refusal(400, f"Invalid {' '.join(wrong)}\n")
+        raise refusal(400, "Invalid content-type\n")
+
+
+def _size(header: str) -> int:
+    if not _SIZE.fullmatch(value := request.headers[header]):
+        raise refusal(400, f"Invalid {header.lower()}\n")
+    return int(value)
 
 
 def _parse_metadata(header: str) -> Metadata:
@@ -214,9 +219,12 @@ def _parse_metadata(header: str) -> Metadata:
     metadata: Metadata = {}
     for pair in header.split(","):
         key, *values = pair.split(" ")
+        try:
+            value = base64.b64decode("".join(values), validate=True).decode(errors="replace")
+        except binascii.Error:
+            key = ""
         if not key or not key.isascii() or key in metadata or len(values) > 1:
-            raise ValueError(pair)
-        value = base64.b64decode("".join(values), validate=True).decode(errors="replace")
+            raise refusal(400, "Invalid upload-metadata\n")
         metadata[key] = value or None
     return metadata
 
@@ -226,19 +234,3 @@ def _format_metadata(metadata: Metadata) -> str:
         key if value is None else f"{key} {base64.b64encode(value.encode()).decode()}"
         for key, value in metadata.items()
     )
-
-
-def _is_metadata(value: str) -> bool:
-    try:
-        _parse_metadata(value)
-    except (ValueError, binascii.Error):
-        return False
-    return True
-
-
-_VALID: Final[Mapping[str, Callable[[str], object]]] = {
-    "tus-resumable": lambda value: value == _VERSION,
-    "upload-offset": _SIZE.fullmatch,
-    "upload-length": _SIZE.fullmatch,
-    "upload-metadata": _is_metadata,
-}
