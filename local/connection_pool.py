@@ -35,14 +35,12 @@ class Connections:
             psycopg.Error: From connecting, from ``begin`` or from committing.
         """
         with self._free:
-            connection: psycopg.Connection | None = None
+            connection = self._begun(begin)
             try:
-                connection = self._begun(begin)
                 yield connection
                 connection.commit()
             finally:
-                if connection is not None:
-                    self._give_back(connection)
+                self._give_back(connection)
 
     def close(self) -> None:
         """Close the connections; transactions under way finish first and then close theirs."""
@@ -51,14 +49,11 @@ class Connections:
             self._idle.pop().close()
 
     def _begun(self, begin: Callable[[psycopg.Connection], object]) -> psycopg.Connection:
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return _begun(self._connect(), begin)
+        while self._idle:
             # An idle connection does not notice the end of its server; a new one leads to the new server.
-            with suppress(psycopg.OperationalError):
-                return _begun(connection, begin)
+            with suppress(IndexError, psycopg.OperationalError):
+                return _begun(self._idle.pop(), begin)
+        return _begun(self._connect(), begin)
 
     def _give_back(self, connection: psycopg.Connection) -> None:
         with suppress(psycopg.Error):

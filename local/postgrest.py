@@ -97,10 +97,6 @@ def create_blueprint(connections: Connections) -> Blueprint:
         except psycopg.Error as error:
             return _sql_error(error)
 
-    @blueprint.route("/rpc/<function>", methods=["GET", "PUT", "PATCH", "DELETE"])
-    def refuse(function: str) -> Response:  # noqa: ARG001 - Flask passes what the route names
-        return _error(405, "PGRST101", f"Cannot use the {request.method} method on RPC")
-
     @blueprint.get("/<relation>")
     def rows(relation: str) -> Response:
         try:

@@ -1,6 +1,6 @@
 -- Schema cron after pg_cron 1.6, with the grants that a hosted project adds. What the background worker does is
--- local/pg_cron.py. Left out: schedule_in_database, changing a job's database or user, and in schedules everything but
--- numbers, `*`, and `*/n` for minutes and hours.
+-- local/pg_cron.py. Left out: jobs without a name, schedule_in_database, changing a job's database or user, and in
+-- schedules everything but numbers, `*`, and `*/n` for minutes and hours.
 
 create schema cron;
 
@@ -76,12 +76,6 @@ create function cron.schedule(job_name text, schedule text, command text) return
   language sql
 as $$
   select cron._schedule(current_user, job_name, schedule, command)
-$$;
-
-create function cron.schedule(schedule text, command text) returns bigint
-  language sql
-as $$
-  select cron._schedule(current_user, null, schedule, command)
 $$;
 
 create function cron._unschedule(caller text, id bigint, job_name text) returns boolean

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from local.storage_server import objects
 from local.storage_server.database import Caller
 from local.storage_server.downloads import attachment, caching_headers, send
-from local.storage_server.errors import no_such_bucket
+from local.storage_server.errors import no_such_bucket, no_such_key
 from local.storage_server.objects import Target
 from local.storage_server.requests import anyone_for, caller_for, incoming, parse
 from local.storage_server.store import Store
@@ -76,7 +76,8 @@ def _add_writing(blueprint: Blueprint, store: Store) -> None:
 
     @blueprint.delete("/object/<bucket>/<key:key>")
     def delete(bucket: str, key: str) -> Response:
-        store.delete(caller_for("storage.object.delete"), bucket, key)
+        if not store.delete_many(caller_for("storage.object.delete"), bucket, [key]):
+            raise no_such_key()
         return jsonify(message="Successfully deleted")
 
     @blueprint.delete("/object/<bucket>")

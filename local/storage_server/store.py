@@ -18,7 +18,6 @@ from psycopg.types.json import Jsonb
 
 from local.storage_server import buckets, objects
 from local.storage_server.database import Caller, Database, iso_milliseconds
-from local.storage_server.errors import no_such_key
 from local.storage_server.files import Files, Written
 from local.storage_server.keys import FOLDER_PLACEHOLDER, check_key, check_mimetype
 from local.storage_server.objects import TRIAL_VERSION, Content, Target
@@ -114,15 +113,6 @@ class Store:
             self.files.remove((*target, version))
             raise
         self.files.remove((*source, origin.version))
-
-    def delete(self, caller: Caller, bucket: str, key: str) -> None:
-        """Remove one object.
-
-        Raises:
-            StorageError: ``NoSuchKey``.
-        """
-        if not self.delete_many(caller, bucket, [key]):
-            raise no_such_key()
 
     def delete_many(self, caller: Caller, bucket: str, keys: Sequence[str]) -> list[dict[str, Any]]:
         """Remove the objects that exist and that the caller may remove, and return their rows."""

@@ -142,12 +142,6 @@ def test_a_body_that_is_no_json_object(service: httpx.Client, body: str) -> None
     assert (answer.status_code, answer.json()) == (400, expected)
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_other_methods(service: httpx.Client, method: str) -> None:
-    answer = service.request(method, "/me")
-    assert (answer.status_code, answer.json()["code"]) == (405, "PGRST101")
-
-
 @pytest.mark.parametrize(
     ("state", "status"),
     [("P0001", 400), ("22023", 400), ("23503", 409), ("25006", 405), ("40001", 500), ("42501", 403),
