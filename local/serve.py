@@ -26,7 +26,7 @@ from local.disk_space import check_disk_space
 from local.functions import EVERYWHERE, NAMES, ROOT, FunctionError, FunctionProcess, free_port, stage
 from local.ittybit_server import Ittybit
 from local.page import Page, set_up
-from local.postgres_binaries import installed_binaries
+from local.postgres import installed_binaries
 from local.project import BUCKET, Project
 from local.scratch import Scratch, Watchdog
 from local.server import Server

@@ -1,7 +1,7 @@
 """A media file that is open: what it holds, and its frames. Read with FFmpeg's libraries, through PyAV.
 
-Left out: mirroring, which a file may ask for beside a turn; pictures made of tiles (HEIC, AVIF), of which the first
-tile comes out; animated WebP, which is no media here. A video that breaks off is read as far as it goes.
+Left out: mirroring, which a file may ask for beside a turn; HEIC and AVIF, whose tiles FFmpeg's libraries hand out one
+by one, and animated WebP, which are no media here. A video that breaks off is read as far as it goes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from av.stream import Disposition
 # Only files: a playlist sent as a source must not make FFmpeg fetch from anywhere.
 _OPTIONS = {"protocol_whitelist": "file"}
 _INDEXED = ("mp4", "matroska")
+_TILED = {"heic", "heix", "hevc", "mif1", "msf1", "avif", "avis"}
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ class MediaFile:
             raise ValueError("it is damaged, and nothing of its picture or sound decodes")
 
     def _look(self, path: Path, container: InputContainer) -> Media:
+        if container.metadata.get("major_brand") in _TILED:
+            return Media()
         pictures = (one for one in container.streams.video if not one.disposition & Disposition.attached_pic)
         self.video = next(pictures, None)
         self.audio = next(iter(container.streams.audio), None)

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from local.functions import stage
 from local.pg_net import PgNetWorker
-from local.postgres_binaries import installed_binaries
+from local.postgres import installed_binaries
 from local.stack import Stack
 from tests.deploy.clone import Clone
 from tests.deploy.clouds import GCLOUD, Cloud, Secret, Service

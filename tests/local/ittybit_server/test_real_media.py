@@ -25,6 +25,7 @@ def files(media: Path) -> None:
     ffmpeg("-i", clip, *copied, "-movflags", "+faststart", media / "index_first.mp4")
     (media / "cut.mp4").write_bytes(clip.read_bytes()[:50_000])
     Image.new("RGBA", (64, 48), (255, 0, 0, 0)).save(media / "clear.png")
+    Image.new("RGB", (64, 48)).save(media / "tiled.avif")
     phone = Image.new("RGB", (64, 48), "blue")
     phone.paste("white", (0, 0, 32, 48))
     turned = Image.Exif()
@@ -116,7 +117,12 @@ def test_cover_art_is_no_video(stack: Stack) -> None:
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("cut.mp4", "holds no picture"), ("spoiled.mp4", "is damaged"), ("text.mp4", "holds no picture")],
+    [
+        ("cut.mp4", "holds no picture"),
+        ("spoiled.mp4", "is damaged"),
+        ("text.mp4", "holds no picture"),
+        ("tiled.avif", "holds no picture"),
+    ],
 )
 def test_what_does_not_decode_fails(stack: Stack, source: str, message: str) -> None:
     for kind in ("video", "image"):
