@@ -176,6 +176,9 @@ def test_slow_bodies_take_a_thread_each_and_no_more_until_the_host_cuts_them(fun
     try:
         for connection in slow:
             connection.sendall(head)
+        # All threads are taken: whoever comes now waits.
+        with httpx.Client(trust_env=False, timeout=1) as client, pytest.raises(httpx.ReadTimeout):
+            client.post(function.url, content=b"{}", headers=JSON)
         assert worker(function).num_threads() <= THREADS + 2
     finally:
         for connection in slow:
