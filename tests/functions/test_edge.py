@@ -112,7 +112,8 @@ class TestRefused:
             assert "application/json" in problem(answer, 415)["detail"]
 
     def test_json_that_is_no_object_gets_422(self, function: Function) -> None:
-        for body in ([], "text", 1, None, True):
+        bodies: tuple[Any, ...] = ([], "text", 1, None, True)
+        for body in bodies:
             assert problem(function.ask(body), 422)["errors"][0]["field"] == "body"
 
     def test_an_unknown_field_gets_422_by_its_name(self, function: Function) -> None:
