@@ -30,7 +30,9 @@ variables_of() {
       push-back)
         names+=(DRAIN_SECONDS OUTPUT_PREFIXES DESTINATION_BUCKETS ITTYBIT_CONNECTION_ID ITTYBIT_JOB_CONNECTION)
         ;;
-      create-connection) names+=(SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_REGION SUPABASE_S3_ENDPOINT) ;;
+      create-connection)
+        names+=(SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_REGION SUPABASE_S3_ENDPOINT DESTINATION_BUCKETS)
+        ;;
     esac
   done
   for name in "${names[@]}"; do

@@ -208,7 +208,7 @@ class _Examination:
             yield _attempt("automations", lambda: ittybit.automations(settings, asked))
 
         rules = self._setup.rules if self._setup else ()
-        is_needed = any(rule.action.automation_id is None for rule in rules) if self._setup else None
+        is_needed = any(_writes(rule.action) for rule in rules) if self._setup else None
         connection = ittybit.find(settings, self._connections)
         finding = ittybit.connection(settings, connection, is_needed=is_needed)
         yield finding
@@ -228,6 +228,11 @@ class _Examination:
             return {f"rule {rule.name}": rule.action for rule in self._setup.rules}
         automation_id = settings.ittybit_automation_id
         return {"plain mode": Action(automation_id=automation_id)} if automation_id else None
+
+
+def _writes(action: Action) -> bool:
+    """Whether ittybit writes the action's results into a bucket through the project's connection."""
+    return action.run is not None or (action.task is not None and action.task.destination is not None)
 
 
 def _needs(check: str, other: str) -> Finding:

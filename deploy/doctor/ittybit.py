@@ -134,7 +134,7 @@ def connection(settings: Settings, found: Connection | None, *, is_needed: bool 
     Args:
         settings: what it should hold.
         found: the connection that push-back uses.
-        is_needed: whether a rule makes a task; None where the rules are not known.
+        is_needed: whether a rule has results written into a bucket; None where the rules are not known.
     """
     called = settings.ittybit_connection_id or f"supabase-{settings.project_ref}"
     make = "Call create-connection once: ./deploy.sh connection."

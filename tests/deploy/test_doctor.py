@@ -11,11 +11,13 @@ from typing import Any
 
 import jwt
 import pytest
+from psycopg.types.json import Jsonb
 
 from deploy.doctor import functions, ittybit, supabase
 from deploy.doctor.__main__ import main
 from deploy.doctor.checks import examine
 from deploy.doctor.finding import exit_status
+from local.project import TASK
 from local.server import Server
 from shared.ittybit import Generation
 from shared.ittybit_models import Action, Run, Step, Task
@@ -202,6 +204,21 @@ def test_findings_are_printed_a_line_each_and_end_with_their_worst(
         "remedy": "Set it in .env or in the environment; .env.example names all.",
     }
     assert {name_of(finding["check"]) for finding in findings} == ALL
+
+
+def test_a_rule_whose_result_stays_at_ittybit_needs_no_connection(examined: Examined) -> None:
+    connection = f"connections/{examined.connection}"
+    former = examined.ittybit("GET", connection)["name"]
+    examined.ittybit("PATCH", connection, json={"name": "another"})
+    try:
+        assert examined.look()["connection"].verdict == "failure"
+        examined.sql("update ittybit.rules set enabled = false where name = 'still'")
+        examined.sql("update ittybit.rules set task = task - 'destination' where name = 'video-720p'")
+        assert examined.look()["connection"].saw == "there is none, and no rule needs one"
+    finally:
+        examined.sql("update ittybit.rules set enabled = true where name = 'still'")
+        examined.sql("update ittybit.rules set task = %s where name = 'video-720p'", Jsonb(TASK))
+        examined.ittybit("PATCH", connection, json={"name": former})
 
 
 def test_what_others_say_stays_on_its_line_and_moves_no_cursor(

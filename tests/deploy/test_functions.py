@@ -35,6 +35,7 @@ def test_every_setting_is_given_to_some_function(clone: Clone) -> None:
 
     assert sorted(given.pop("together")) == sorted({name for of in given.values() for name in of})
     assert {name for of in given.values() for name in of} == names | {"THREADS"}
+    assert "DESTINATION_BUCKETS" in given["create-connection"]  # where it tries the keys
     only = {name for name in names if name.startswith("SUPABASE_S3_")}
     assert only == {n for n in given["create-connection"] if n not in given["on-upload"] + given["push-back"]}
     plain_mode = {"ITTYBIT_AUTOMATION_ID", "WATCH_BUCKET", "WATCH_PATH", "WATCH_TYPE"}
