@@ -143,7 +143,7 @@ def test_a_locked_table_holds_up_a_transaction_once(database: Project, table: st
             connection.execute("delete from storage.objects where name = any (%s)", [old])
             put(connection, *new)
         took = time.monotonic() - began
-    assert took < 2
+    assert took < 10  # one wait for each row would take 50 s
     assert database.value("select count(*) from storage.objects") == len(new)
     assert 1 <= len(database.warnings) <= 2
     assert all("canceling statement due to lock timeout" in warning for warning in database.warnings)
