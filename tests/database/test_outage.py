@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -92,14 +91,12 @@ def old_snapshot(database: Project) -> Iterator[None]:
         connection.rollback()
 
 
-def uploaded(database: Project, name: str) -> tuple[Row, int, float]:
-    """Upload one object as storage does; return its job, the ledger's rows read without an index, and the seconds."""
+def uploaded(database: Project, name: str) -> tuple[Row, int]:
+    """Upload one object as storage does; return its job, and the ledger's rows that were read without an index."""
     with database.writing("storage.object.upload") as connection:
-        began = time.monotonic()
         put(connection, name)
-        took = time.monotonic() - began
         scanned = rows_scanned(connection, "ittybit.jobs") + rows_scanned(connection, "ittybit.outputs")
-    return database.jobs(name)[-1], scanned, took
+    return database.jobs(name)[-1], scanned
 
 
 def removed(database: Project, name: str) -> int:
@@ -128,9 +125,8 @@ def test_a_hundred_thousand_finished_jobs_and_an_old_snapshot_change_nothing_for
         for _ in range(3):
             database.sql("update ittybit.jobs set attempt = attempt + 1 where name like 'old/1000%'")
         for name in ("0.mp4", "1.mp4", "0.mp4"):
-            job, scanned, took = uploaded(database, name)
+            job, scanned = uploaded(database, name)
             assert (job["state"], scanned) == ("queued", 0)
-            assert took < 0.5
         assert removed(database, "1.mp4") == 0
         assert cost_of_waking(database) < 1000
         assert len(database.claim()) == 1
