@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from shared.errors import ServiceError, Unanswered
 from shared.ittybit_models import Action, Step, Work
-from shared.ittybit_requests import Api, Once
+from shared.ittybit_requests import Api, Newest
 
 
 class Automations:
@@ -21,7 +21,7 @@ class Automations:
     def __init__(self, api: Api, connection_id: Callable[[], str]) -> None:
         self._api = api
         self._connection_id = connection_id
-        self._newest_tasks = Once(api.pages("tasks", Work, order="desc"))
+        self._newest_tasks = Newest(api, "tasks")
 
     def start(self, action: Action, source: str, mark: str, metadata: Mapping[str, str]) -> Work:
         """Run the automation, make the task or the run. The documents name ``metadata`` for a run alone."""
@@ -61,7 +61,7 @@ class Automations:
 
     def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
         """The oldest task since then whose source carries the mark, or its run."""
-        task = self._api.oldest(self._newest_tasks, mark, since, now)
+        task = self._newest_tasks.find(mark, since, now)
         if task is None:
             return None
         if action.task is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
 from shared.ittybit_models import Action, Run, Step, Task, Work
-from shared.ittybit_requests import Api, Once
+from shared.ittybit_requests import Api, Newest
 
 
 class Jobs:
@@ -21,7 +21,7 @@ class Jobs:
         self._api = api
         self._connection_id = connection_id
         self._spelling = spelling
-        self._newest = Once(api.pages("jobs", Work, order="desc"))
+        self._newest = Newest(api, "jobs")
 
     def start(self, action: Action, source: str, mark: str, metadata: Mapping[str, str]) -> Work:
         """Make a job of the task. A 409 says that a start with the same key is under way: its outcome is in doubt."""
@@ -52,7 +52,7 @@ class Jobs:
 
     def find(self, _: Action, mark: str, since: datetime, now: datetime) -> str | None:
         """The oldest job since then with the mark in its metadata or its source."""
-        job = self._api.oldest(self._newest, mark, since, now)
+        job = self._newest.find(mark, since, now)
         return None if job is None else f"jobs/{job.id}"
 
 

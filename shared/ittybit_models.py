@@ -105,10 +105,12 @@ class Work(BaseModel):
         """What the person who started it is told: its resource, id and status."""
         return {self.ref.partition("s/")[0]: {"id": self.id, "status": self.status}}
 
-    def carries(self, mark: str) -> bool:
-        """Whether a start with this mark made it."""
+    @property
+    def marks(self) -> set[str]:
+        """The marks of the start that made it: in its metadata, and in the addresses of its sources."""
         queries = (source.partition("?")[2].split("&") for source in self.sources)
-        return self.metadata.get("job") == mark or any(f"job={mark}" in query for query in queries)
+        marks = {part.removeprefix("job=") for query in queries for part in query if part.startswith("job=")}
+        return marks | {mark for mark in (self.metadata.get("job"),) if isinstance(mark, str)}
 
     @model_validator(mode="before")
     @classmethod

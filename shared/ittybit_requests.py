@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ValidationError
@@ -79,26 +79,73 @@ class Api:
             if after == former:
                 raise Unanswered("ittybit", "a list that should go on begins again")
 
-    def oldest(self, newest_first: Iterable[Work], mark: str, since: datetime, now: datetime) -> Work | None:
+    def ahead(self, now: datetime) -> timedelta:
+        """How far ittybit's clock is ahead of the one that says ``now``, at the least."""
+        return self._clock - now - CLOCKS_COMPARED if self._clock else -CLOCKS_UNKNOWN
+
+    @property
+    def is_late(self) -> bool:
+        """Whether there is no time left for another page."""
+        return self._deadline.left() < 1
+
+
+class Newest:
+    """All work in a list of ittybit's, read from the newest back as far as a search needs it.
+
+    Any number of threads may search at a time. They share the pages, and a search looks a mark up instead of going
+    through what was read: after an outage there may be hundreds of searches among thousands of tasks.
+    """
+
+    def __init__(self, api: Api, path: str) -> None:
+        self._api = api
+        self._items = api.pages(path, Work, order="desc")
+        self._lock = threading.Lock()
+        self._read = 0
+        self._marked: dict[str, list[Work]] = {}
+        self._oldest: datetime | None = None
+        self._end: Exception | None = None
+
+    def find(self, mark: str, since: datetime, now: datetime) -> Work | None:
         """The oldest work that carries the mark and was made since then; None if there certainly is none.
 
-        ``newest_first`` is all work, from a list that ``Once`` keeps; ``Ittybit.find`` describes the rest.
+        ``Ittybit.find`` describes the rest.
         """
-        found = None
-        for seen, work in enumerate(newest_first):
-            ahead = self._clock - now - CLOCKS_COMPARED if self._clock else -CLOCKS_UNKNOWN
-            if work.created_at and work.created_at - since < ahead:
-                return found
-            is_late = seen >= PAGE and self._deadline.left() < 1
-            if seen >= MAX_PAGES * PAGE or is_late:
-                if found is not None:
-                    return found
-                if is_late and now - since < LOOKED_AGAIN:
-                    raise Unanswered("ittybit", "there was no time to look through what it does", in_doubt=True)
-                raise Undecided("ittybit", f"not among the newest {seen} that it does", in_doubt=True)
-            if work.carries(mark):
-                found = work
-        return found
+        with self._lock:
+            late = self._read_back(since, now)
+            begins = since + self._api.ahead(now)
+            found = [
+                work for work in self._marked.get(mark, ()) if work.created_at is None or work.created_at >= begins
+            ]
+            read = self._read
+        if found:
+            return found[-1]
+        if late == "time" and now - since < LOOKED_AGAIN:
+            raise Unanswered("ittybit", "there was no time to look through what it does", in_doubt=True)
+        if late:
+            raise Undecided("ittybit", f"not among the newest {read} that it does", in_doubt=True)
+        return None
+
+    def _read_back(self, since: datetime, now: datetime) -> Literal["time", "number"] | None:
+        """Read on until what follows is older than that; otherwise return why not."""
+        while self._oldest is None or self._oldest >= since + self._api.ahead(now):
+            if isinstance(self._end, StopIteration):
+                return None
+            if self._read >= MAX_PAGES * PAGE:
+                return "number"
+            if self._read >= PAGE and self._api.is_late:
+                return "time"
+            if self._end is not None:
+                raise self._end
+            try:
+                work = next(self._items)
+            except Exception as end:  # noqa: BLE001 - raised to each search that comes here
+                self._end = end
+                continue
+            self._read += 1
+            self._oldest = work.created_at or self._oldest
+            for mark in work.marks:
+                self._marked.setdefault(mark, []).append(work)
+        return None
 
 
 class Once(Iterable[Shape]):
