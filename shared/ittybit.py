@@ -39,7 +39,7 @@ class Ittybit:
         self._api = Api(settings, deadline)
         self._settings = settings
         self._connection_name = f"supabase-{settings.project_ref}"
-        self._connections = Once(self._api.pages("connections", Connection))
+        self._connections = Once(self.connections)
         self._asking = threading.Lock()
         self._whose = (settings.ittybit_api_url, settings.ittybit_api_key)
         self._automations = Automations(self._api, lambda: self.connection_id)
@@ -54,7 +54,7 @@ class Ittybit:
     def connection_id(self) -> str:
         """The connection that the environment names, or the project's own, looked up once."""
         name, named = self._connection_name, self._settings.ittybit_connection_id
-        found = named or next((one.id for one in self._connections if one.name == name), None)
+        found = named or next((one.id for one in self._connections() if one.name == name), None)
         if found is None:
             raise ServiceError("ittybit", f"no connection {name!r}: call create-connection once", effect="hold")
         return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ValidationError
@@ -28,6 +28,7 @@ CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
 
 Shape = TypeVar("Shape", bound=BaseModel)
+Value = TypeVar("Value")
 
 
 class Api:
@@ -148,31 +149,23 @@ class Newest:
         return None
 
 
-class Once(Iterable[Shape]):
-    """An iterator's items, for any number of threads: each reads them from the beginning, and each is fetched once.
+class Once(Generic[Value]):
+    """The answer to a question that an invocation's threads ask once, or the error, which each of them gets."""
 
-    An error is raised to every thread that reaches it: none takes it for the end of the list.
-    """
-
-    def __init__(self, items: Iterator[Shape]) -> None:
-        self._items = items
-        self._seen: list[Shape] = []
-        self._end: Exception | None = None
+    def __init__(self, ask: Callable[[], Value]) -> None:
+        self._answer: Future[Value] = Future()
+        self._ask = ask
         self._lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[Shape]:
-        for place in itertools.count():
-            with self._lock:
-                if place == len(self._seen) and self._end is None:
-                    try:
-                        self._seen.append(next(self._items))
-                    except Exception as end:  # noqa: BLE001 - raised again to each reader
-                        self._end = end
-                if place == len(self._seen):
-                    break
-            yield self._seen[place]
-        if self._end is not None and not isinstance(self._end, StopIteration):
-            raise self._end
+    def __call__(self) -> Value:
+        """Ask, unless that was done."""
+        with self._lock:
+            if not self._answer.done():
+                try:
+                    self._answer.set_result(self._ask())
+                except Exception as error:  # noqa: BLE001 - raised to each thread
+                    self._answer.set_exception(error)
+        return self._answer.result()
 
 
 def listed(reply: Reply) -> list[Any]:

@@ -132,7 +132,8 @@ declare
 begin
   update ittybit.outputs as o set version = null
   where o.bucket_id = object ->> 'bucket_id' and o.name = object ->> 'name' and o.version <> object ->> 'version';
-  if object ->> 'owner_id' is null and current_setting('storage.operation', true) like 'storage.s3.upload%' then
+  if object ->> 'owner_id' is null and current_setting('storage.operation', true) like 'storage.s3.upload%'
+    and exists (select from ittybit.rules as r where r.delete_results) then
     insert into ittybit.outputs (bucket_id, name, job, version)
     select object ->> 'bucket_id', object ->> 'name', w.job, object ->> 'version'
     from (
@@ -146,7 +147,6 @@ begin
     ) as w where w.may_go and w.distance = 1
     on conflict on constraint outputs_pkey do update set version = excluded.version;
   end if;
-
   with checked as (
     update ittybit.jobs as j
     set due_at = clock_timestamp() + case when w.is_folder then interval '2 seconds' else interval '0' end
