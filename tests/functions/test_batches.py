@@ -67,3 +67,16 @@ def test_a_walk_that_breaks_off_decides_nothing_for_any_of_a_batch(project: Proj
     assert push_back.ask({"type": "jobs.due"}).get_json() == {"claimed": 5, "retry": 5}
     assert project.starts("broken-off/0.mp4") == []
     assert project.stack.sql("select count(in_doubt_since) from ittybit.jobs") == [(5,)]
+
+
+def test_a_connection_that_cannot_be_asked_for_is_asked_for_once_by_a_batch(
+    project: Project, push_back: Function
+) -> None:
+    project.stack.sql("insert into ittybit.rules (name, bucket_id, task) values ('all', 'private', %s)", [Jsonb(TASK)])
+    for number in range(5):
+        project.upload("private", f"connection/{number}.mp4")
+
+    refused = project.stack.ittybit_api.add("GET", "/connections", times=9, status=401)
+    assert push_back.ask({"type": "jobs.due"}).get_json() == {"claimed": 5, "hold": 5}
+    assert refused.seen == 1
+    assert project.starts("connection/0.mp4") == []
