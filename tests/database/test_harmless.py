@@ -129,6 +129,12 @@ def test_one_rule_that_fails_does_not_keep_the_others_from_the_object(database: 
     assert warning.startswith("ittybit: rule b missed uploads/a.mp4: ")
 
 
+@pytest.mark.parametrize("function", ["object_stored", "object_removed"])
+def test_a_trigger_waits_200_ms_for_a_lock(database: Project, function: str) -> None:
+    settings = database.value("select proconfig from pg_proc where oid = to_regproc(%s)", f"ittybit.{function}")
+    assert "lock_timeout=200ms" in settings
+
+
 @pytest.mark.parametrize("table", ["jobs", "rules", "settings", "outputs"])
 def test_a_locked_table_holds_up_a_transaction_once(database: Project, table: str) -> None:
     database.rule("automation")
