@@ -32,14 +32,17 @@ update ittybit.functions set url = null, knocked_at = null, claimed_at = null;
 
 
 class Project:
-    """What the tests do besides calling functions. There are two buckets: ``private``, and ``open`` to the public."""
+    """What the tests do besides calling functions.
+
+    There are three buckets: ``private``, ``open`` to the public, and ``uploads`` of the recordings.
+    """
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.http = httpx.Client(trust_env=False, timeout=20)
         self.superuser = psycopg.connect(stack.postgres.dsn(SUPERUSER), autocommit=True)
         self.key = {"apikey": stack.keys.secret_key}
-        for bucket in ("private", "open"):
+        for bucket in ("private", "open", "uploads"):
             self.storage("POST", "bucket", json={"id": bucket, "name": bucket, "public": bucket == "open"})
         # The generation without automations has a task whose result stays there.
         self.speaks_jobs = not self.speaks("automations")

@@ -41,9 +41,8 @@ def update(record: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def uploads(running: Project) -> Project:
-    """The project with the bucket and the objects of the recordings."""
+    """The project with the objects of the recordings."""
     running.clear()
-    running.storage("POST", "bucket", json={"id": BUCKET, "name": BUCKET})
     for name in ("dbwh/a.mp4", "clips/rest-new.mp4", "clips/meta.mp4", "s3/put.mp4", "tus/new.mp4"):
         running.upload(BUCKET, name)
     return running

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from tests.database.project import Project as Database
@@ -19,10 +18,8 @@ from tests.functions.project import Project
 
 @pytest.fixture
 def database(project: Project) -> Iterator[Database]:
-    """The project's database as the storage server writes it, with a bucket as in the recordings and a rule for it."""
+    """The project's database as the storage server writes it, with a rule for the recordings' bucket."""
     database = Database(project.stack.postgres)
-    body = {"id": "uploads", "name": "uploads"}
-    httpx.post(f"{project.stack.supabase_url}/storage/v1/bucket", json=body, headers=project.key, trust_env=False)
     action = (
         {"task": {"kind": "video", "options": {}}} if project.speaks_jobs else {"automation_id": project.automation}
     )
