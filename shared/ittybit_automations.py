@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from shared.errors import ServiceError, Unanswered
 from shared.ittybit_models import Action, Step, Work
-from shared.ittybit_requests import Api, Newest
+from shared.ittybit_requests import Api
+from shared.ittybit_search import Newest
 
 
 class Automations:

@@ -11,7 +11,8 @@ from typing import Any
 
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
 from shared.ittybit_models import Action, Run, Step, Task, Work
-from shared.ittybit_requests import Api, Newest
+from shared.ittybit_requests import Api
+from shared.ittybit_search import Newest
 
 
 class Jobs:

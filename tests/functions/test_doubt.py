@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared import ittybit_requests
+from shared import ittybit_search
 from tests.functions.calling import Function
 from tests.functions.project import Job, Project
 from tests.functions.test_job_steps import AT_ONCE, RETRY, RUN, STARTED, STARTS
@@ -65,7 +65,7 @@ def test_a_search_that_fails_says_nothing_about_the_job(worker: Function, in_dou
 def test_a_start_that_stays_in_doubt_is_repeated_once_and_never_again(
     worker: Function, in_doubt: Job, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ittybit_requests, "MAX_PAGES", 0)  # any task at all is one too many to look through
+    monkeypatch.setattr(ittybit_search, "MAX_PAGES", 0)  # any task at all is one too many to look through
     other = in_doubt.project
     other.ittybit("POST", "tasks", json={"url": "https://example.test/a.mp4", "kind": "speech"})
     known = len(in_doubt.starts)
@@ -94,7 +94,7 @@ def test_a_start_that_is_found_without_its_run_is_not_paid_for_again(project: Pr
 @pytest.fixture
 def unseen(monkeypatch: pytest.MonkeyPatch, in_doubt: Job) -> Job:
     """A job in doubt among more than can be looked through, at an ittybit that heeds Idempotency-Key."""
-    monkeypatch.setattr(ittybit_requests, "MAX_PAGES", 0)
+    monkeypatch.setattr(ittybit_search, "MAX_PAGES", 0)
     monkeypatch.setattr(in_doubt.project.stack.ittybit._starting, "_honour_idempotency", True)
     in_doubt.project.ittybit("POST", "jobs", json={"input": "https://example.test/a.mp4", "kind": "audio"})
     return in_doubt

@@ -10,7 +10,7 @@ from werkzeug import Response
 
 from local.ittybit_server import Shapes
 from local.server import Server
-from shared import ittybit_requests
+from shared import ittybit_requests, ittybit_search
 from shared.errors import Answered, ServiceError, Unanswered, Undecided
 from shared.ittybit_models import Action, Connection, Task, Work
 from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client, start
@@ -122,7 +122,7 @@ def test_a_search_goes_back_to_the_attempt_whatever_the_ledger_s_clock_says(itty
 
 @pytest.mark.usefixtures("pages_of_two")
 def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ittybit_requests, "MAX_PAGES", 2)
+    monkeypatch.setattr(ittybit_search, "MAX_PAGES", 2)
     action = ittybit.action("video")
     for _ in range(5):  # one more than two pages
         ittybit.client.start(action, ittybit.source, "other.1")
