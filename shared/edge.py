@@ -63,8 +63,8 @@ class Call:
     body_bytes: int = 0
     noted: dict[str, Any] = field(default_factory=dict)
 
-    def told(self, kind: str | None, message: str) -> dict[str, Any]:
-        """What a service said, without keys, and cut. Keys go first: a cut could leave half of one."""
+    def quote(self, kind: str | None, message: str) -> dict[str, Any]:
+        """Quote a service, without keys, and cut. Keys go first: a cut could leave half of one."""
         return {"kind": kind and self.redact(kind)[:100], "message": self.redact(message)[:500]}
 
     def note(self, **fields: Any) -> None:
@@ -200,7 +200,7 @@ def _problem(error: Exception, call: Call) -> flask.Response:
             detail = {"detail": error.detail} if error.detail else {}
             return _json(200, {"outcome": "skipped", "reason": error.reason, **detail})
         case ServiceError():
-            told = {"service": error.service, "status": error.status, **call.told(error.kind, error.message)}
+            told = {"service": error.service, "status": error.status, **call.quote(error.kind, error.message)}
             call.note(upstream=told)
             status = 422 if error.effect == "fail" else 503
             response = _details(

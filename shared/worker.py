@@ -263,13 +263,13 @@ class _Drain:
                 return Outcome(outcome="succeeded", ittybit_id=work.ref, outputs=list(work.outputs))
             case "failed":
                 cause = work.error or next((task.error for task in work.tasks if task.error), None)
-                error = self._call.told(cause.kind, cause.message) if cause else {}
+                error = self._call.quote(cause.kind, cause.message) if cause else {}
                 return Outcome(outcome="failed", ittybit_id=work.ref, error=error)
             case "ongoing":
                 return Outcome(outcome="started", ittybit_id=work.ref, progress=work.progress)
 
     def _failure(self, outcome: str, error: ServiceError, **more: Any) -> Outcome:
         """The outcome of a step whose service failed."""
-        told = {"service": error.service, "status": error.status, **self._call.told(error.kind, error.message)}
+        told = {"service": error.service, "status": error.status, **self._call.quote(error.kind, error.message)}
         said = {"reason": error.reason, "error": told, "retry_after": error.retry_after}
         return Outcome.model_validate({"outcome": outcome, **said, **more})

@@ -46,7 +46,7 @@ def test_every_request_that_is_not_taken() -> None:
     assert faults <= {detail for _, detail in told}
 
 
-def test_every_proof_that_fails() -> None:
+def test_every_way_to_fail_to_authenticate() -> None:
     reasons = {call.arguments[0] for call in said.calls("Unauthenticated")} - {"…"}
     source = (SHARED / "authentication.py").read_text()
     assert 'f"signature: {error}" if isinstance(error, WebhookVerificationError) else "malformed signature"' in source

@@ -31,8 +31,8 @@ NOT_SUPABASE = Path(__file__).parents[1] / "not_supabase.sql"
 _APPLY = "Apply supabase/migrations: ./deploy.sh database."
 _CONNECT_SECONDS = 10
 _STATEMENT = "set local statement_timeout = '15s'; set local lock_timeout = '2s'; set transaction read only"
-# What ittybit.prove_secret() signs.
-_PROOF = ("doctor", datetime.fromtimestamp(0, UTC), "the secret of ittybit.doctor()")
+# What ittybit.secret_signature() signs.
+_SIGNED = ("doctor", datetime.fromtimestamp(0, UTC), "the secret of ittybit.doctor()")
 
 
 class Rule(BaseModel):
@@ -130,10 +130,10 @@ class Database:
 
     def signing_secret(self, secrets: tuple[str, ...]) -> str | None:
         """The one of the secrets that the database signs with, or None; only a signature leaves the database."""
-        [row] = self._rows("select ittybit.prove_secret() as proof")
-        name, moment, text = _PROOF
+        [row] = self._rows("select ittybit.secret_signature() as signature")
+        name, moment, text = _SIGNED
         signed = {secret: Webhook(secret).sign(name, moment, text) for secret in secrets}
-        return next((one for one, proof in signed.items() if hmac.compare_digest(proof, row["proof"] or "")), None)
+        return next((one for one, its in signed.items() if hmac.compare_digest(its, row["signature"] or "")), None)
 
     def migrations(self) -> Finding:
         """Compare the functions that are there with those that the migrations of this clone define."""

@@ -119,7 +119,7 @@ def _lets_strangers_in(name: str, answer: Answer) -> Finding | None:
 
 
 def _is_another(name: str, answer: Answer, variable: str) -> Finding | None:
-    """Whether it is not the function that it should be, or does not take our proof."""
+    """Whether it is not the function that it should be, or does not let us in."""
     if answer.status == 401:
         saw = f"refuses the {variable} that is known here"
         return failure(name, saw, f"Deploy it with this {variable}, or set the one that it has.")

@@ -64,9 +64,9 @@ def go_away_for_days(
         load.upload(f"absence/{number:05}.mp4", f"absence {number} ".encode() * 20)
     stack.sql(_AGE, [DAYS])
     # Knocking on a closed door.
-    knocks = sum(_knock(stack) for _ in range(_TICKS))
+    wake_ups = sum(_tick(stack) for _ in range(_TICKS))
     jobs = [job for (job,) in stack.sql(_JOBS)]
-    say(f"the functions were away for {DAYS} days: {len(jobs)} jobs wait, {knocks} wake-ups by {_TICKS} ticks")
+    say(f"the functions were away for {DAYS} days: {len(jobs)} jobs wait, {wake_ups} wake-ups by {_TICKS} ticks")
     before = len(stack.ittybit.journal)
     host.bring_back()
     settle(stack, host, seconds=seconds, say=say)
@@ -77,7 +77,7 @@ def go_away_for_days(
     return Absence(len(jobs), processed, out_of_turn(jobs, accepted, ROOM))
 
 
-def _knock(stack: Stack) -> int:
+def _tick(stack: Stack) -> int:
     """Make pg_cron's tick, and wait until pg_net has sent its queue."""
     [(sent,)] = stack.sql("select ittybit.wake_functions()")
     while stack.sql("select 1 from net.http_request_queue limit 1"):

@@ -27,7 +27,7 @@ with jobs as (
   where due_at is not null
 ), functions as (
   update ittybit.functions
-  set knocked_at = knocked_at - interval '1 minute', claimed_at = claimed_at - interval '1 minute'
+  set awaited_since = awaited_since - interval '1 minute', claimed_at = claimed_at - interval '1 minute'
   where url is not null
 )
 select ittybit.set_last_woken(name, greatest(ittybit.last_woken(name) - 60000, 0))

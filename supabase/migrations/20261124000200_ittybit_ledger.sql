@@ -57,7 +57,7 @@ comment on table ittybit.outputs is 'What started jobs may write: an object ther
 create table if not exists ittybit.functions (
   name text primary key check (name in ('on-upload', 'push-back')),
   url text check (url ~ '^https?://[!-~]+$'),
-  knocked_at timestamptz, -- the first wake-up that no claim has followed, as pg_cron sees it
+  awaited_since timestamptz, -- the first wake-up that no claim has followed, as pg_cron sees it; earlier than claimed_at when one has
   request_id bigint, -- pg_net's number of pg_cron's last wake-up, for reading only: a crash reuses it
   claimed_at timestamptz -- the first claim after the last wake-up
 );
@@ -128,7 +128,7 @@ begin
   end loop;
 end $$;
 
--- The scopes in which starts of a job can be kept back; see ittybit.gates.
+-- The scopes in which starts of a job can be kept back; see ittybit.kept_back.
 create or replace function ittybit.scopes(rule text, function text)
 returns text[] language sql immutable parallel safe
 return array['all', 'function:' || function, 'rule:' || rule];
@@ -158,12 +158,12 @@ end $$;
 
 -- What keeps starts back now: each scope and the reason. Empty when everything may start. A caller that has already
 -- counted the starts that are left passes their number, because counting reads each start in doubt.
-create or replace function ittybit.gates(starts_left integer default ittybit.starts_left())
+create or replace function ittybit.kept_back(starts_left integer default ittybit.starts_left())
 returns table (scope text, reason text) language plpgsql stable security definer set search_path = '' as $$ begin
   return query
   select 'all', case when s.paused then 'paused' when s.tripped_at is not null then 'tripped' else 'ceiling' end
   from ittybit.settings as s
-  where s.paused or s.tripped_at is not null or gates.starts_left <= 0
+  where s.paused or s.tripped_at is not null or kept_back.starts_left <= 0
   union all
   select 'rule:' || r.name, 'disabled' from ittybit.rules as r where not r.enabled
   union all

@@ -92,10 +92,10 @@ declare
 begin
   select f.url into address from ittybit.functions as f
   where f.name = wake_from_upload.function
-    -- pg_cron has knocked, and goes on: a function that is down holds up nobody's calls in pg_net.
-    and (f.knocked_at > coalesce(f.claimed_at, '-infinity')) is not true
+    -- A function that is down is left to pg_cron, so that it holds up nobody's calls in pg_net.
+    and (f.awaited_since > coalesce(f.claimed_at, '-infinity')) is not true
     and not (to_timestamp(woken / 1000.0) > coalesce(f.claimed_at, '-infinity') and moment - woken between 0 and 4999)
-    -- As ittybit.gates() says, but the starts in doubt are not counted: a wake-up for nothing is harmless.
+    -- As ittybit.kept_back() says, but the starts in doubt are not counted: a wake-up for nothing is harmless.
     and (rule is null or exists (
       select from ittybit.settings as s cross join ittybit.recent_starts() as c
       where not s.paused and s.tripped_at is null and c.this_hour < s.starts_per_hour and c.today < s.starts_per_day
@@ -119,7 +119,7 @@ returns integer language plpgsql security definer set search_path = '' as $$
 declare target record; calls integer; sent integer := 0; request bigint;
 begin
   for target in
-    select f.name, f.url, f.knocked_at, f.knocked_at > c.claimed_at as is_down, w.woken_at,
+    select f.name, f.url, f.awaited_since, f.awaited_since > c.claimed_at as is_down, w.woken_at,
       w.woken_at > c.claimed_at as is_silent
     from ittybit.functions as f
     cross join lateral (select coalesce(f.claimed_at, '-infinity') as claimed_at) as c
@@ -135,7 +135,7 @@ begin
     if target.is_down then
       -- The next call when as much time has passed again, within a minute; less a second, as ticks are not exact.
       continue when now() < target.woken_at - interval '1 second'
-        + least(greatest(target.woken_at - target.knocked_at, interval '5 seconds'), interval '1 minute');
+        + least(greatest(target.woken_at - target.awaited_since, interval '5 seconds'), interval '1 minute');
       calls := 1;
     else
       -- Those that wait in pg_net's queue are under way. pg_net adds the path to an address that has none.
@@ -145,8 +145,8 @@ begin
         ) as waiting
       );
       if calls <= 0 and target.is_silent then
-        -- An upload has knocked, and pg_net may be waiting for the answer: what it waits for is still in its queue.
-        update ittybit.functions as f set knocked_at = target.woken_at where f.name = target.name;
+        -- An upload has woken it, and pg_net may be waiting for the answer: what it waits for is still in its queue.
+        update ittybit.functions as f set awaited_since = target.woken_at where f.name = target.name;
       end if;
     end if;
 
@@ -157,7 +157,7 @@ begin
     if calls > 0 then
       perform ittybit.set_last_woken(target.name);
       update ittybit.functions as f
-      set knocked_at = case when target.is_down then f.knocked_at else clock_timestamp() end, request_id = request
+      set awaited_since = case when target.is_down then f.awaited_since else clock_timestamp() end, request_id = request
       where f.name = target.name;
     end if;
   end loop;

@@ -24,7 +24,7 @@ create or replace function ittybit.work(function text, most integer)
 returns setof uuid language plpgsql stable security definer set search_path = '' as $$
 declare
   starts integer := ittybit.starts_left();
-  closed constant pg_catalog.text[] := array(select g.scope from ittybit.gates(starts) as g);
+  closed constant pg_catalog.text[] := array(select g.scope from ittybit.kept_back(starts) as g);
   some_are_apart constant boolean := exists (
     select from ittybit.jobs as j
     where j.function = work.function and j.lost > 1 and j.claimed_at > now() - ittybit.lease(0)
@@ -110,7 +110,7 @@ begin
 
   woken := to_timestamp(ittybit.last_woken(ittybit_claim.function) / 1000.0);
   update ittybit.functions as f set claimed_at = clock_timestamp()
-  where f.name = ittybit_claim.function and coalesce(f.claimed_at, '-infinity') <= greatest(f.knocked_at, woken);
+  where f.name = ittybit_claim.function and coalesce(f.claimed_at, '-infinity') <= greatest(f.awaited_since, woken);
 
   -- An array, because PostgreSQL plans a join with a function for a thousand rows, and would read the whole ledger.
   ids := array(select w from ittybit.work(ittybit_claim.function, ittybit_claim.jobs) as w);
@@ -205,7 +205,7 @@ begin
         when c.is_busy then 'output_busy'
         -- This job itself counts towards the ceiling.
         when c.in_doubt_since is not null then (
-          select g.reason from ittybit.gates() as g
+          select g.reason from ittybit.kept_back() as g
           where g.scope = any (c.scopes) and (g.reason <> 'ceiling' or ittybit.starts_left() < 0) limit 1
         )
       end as waits

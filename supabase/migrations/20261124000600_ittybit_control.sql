@@ -69,7 +69,7 @@ begin
     update ittybit.backfills as b set state = 'stopped', ended_at = now() where b.state = 'running';
     delete from ittybit.holds as h where h.scope is not null;
     delete from ittybit.starts as c where c.hour is not null;
-    update ittybit.functions as f set url = null, knocked_at = null, request_id = null, claimed_at = null
+    update ittybit.functions as f set url = null, awaited_since = null, request_id = null, claimed_at = null
     where f.name is not null;
     perform ittybit.set_last_woken(f.name, 0) from ittybit.functions as f;
   elsif open_jobs = 'look' then
@@ -96,7 +96,7 @@ returns text language plpgsql stable security definer set search_path = '' as $$
       else 'HTTP ' || r.status_code
     end
     from ittybit.functions as f
-    join net._http_response as r on r.id = f.request_id and r.created >= f.knocked_at
+    join net._http_response as r on r.id = f.request_id and r.created >= f.awaited_since
     where f.name = last_answer.function
   );
 exception when others then
@@ -109,9 +109,9 @@ returns text language plpgsql stable security definer set search_path = '' as $$
   return (
     select case
       when f.url is null then f.name || ' has no address: deploy it, then run ./deploy.sh database'
-      when f.knocked_at > coalesce(f.claimed_at, '-infinity') and f.knocked_at < now() - interval '10 seconds'
+      when f.awaited_since > coalesce(f.claimed_at, '-infinity') and f.awaited_since < now() - interval '10 seconds'
         then format('%s was woken at %s and has claimed nothing since; the last answer: %s',
-          f.name, f.knocked_at, coalesce(ittybit.last_answer(f.name), 'none'))
+          f.name, f.awaited_since, coalesce(ittybit.last_answer(f.name), 'none'))
     end
     from ittybit.functions as f where f.name = function_fault.function
   );
@@ -182,7 +182,7 @@ returns table (
             when 'ceiling' then 'a ceiling on starts is reached'
             when 'held' then 'held: ' || coalesce(h.error ->> 'message', 'ittybit refuses')
           end
-          from ittybit.gates() as g
+          from ittybit.kept_back() as g
           left join ittybit.holds as h on h.scope = g.scope
           where g.scope = any (ittybit.scopes(j.rule, j.function)) limit 1
         ),

@@ -6,7 +6,7 @@ set search_path = '';
 
 -- The signature of a fixed text of 1970, which no function accepts: whoever holds the secret can tell by it whether it
 -- is the same one, and the secret stays in the database. Null without one.
-create or replace function ittybit.prove_secret()
+create or replace function ittybit.secret_signature()
 returns text language sql stable security definer set search_path = '' as $$
   select ittybit.sign(s.decrypted_secret, 'doctor', 0, 'the secret of ittybit.doctor()')
   from vault.decrypted_secrets as s where s.name = 'ittybit_functions_secret';

@@ -83,7 +83,7 @@ with jobs as (
   update ittybit.holds set probe_at = probe_at - interval '<seconds> s'
 ), functions as (
   update ittybit.functions set
-    knocked_at = knocked_at - interval '<seconds> s',
+    awaited_since = awaited_since - interval '<seconds> s',
     claimed_at = claimed_at - interval '<seconds> s'
 )
 select ittybit.set_last_woken(name, greatest(ittybit.last_woken(name) - <seconds> * 1000, 0)::bigint)

@@ -201,7 +201,7 @@ STARTING = {
         """insert into ittybit.rules (name, bucket_id, run) values ('r', 'b', '{"tasks": [{"kind": "video"}]}')""",
     ],
     "on-upload was woken at 2026-01-02 03:04:05+00 and has claimed nothing since; the last answer: none": [
-        "update ittybit.functions set knocked_at = '2026-01-02 03:04:05Z' where name = 'on-upload'"
+        "update ittybit.functions set awaited_since = '2026-01-02 03:04:05Z' where name = 'on-upload'"
     ],
 }
 

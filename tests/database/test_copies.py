@@ -134,7 +134,7 @@ def test_a_copys_backfill_stops_and_its_holds_and_ceilings_are_its_own(database:
     database.sql("select ittybit.adopt(%s, open_jobs => 'skip')", ANOTHER)
     assert database.value("select ittybit.backfill_page()") == 0
     assert database.value("select state from ittybit.backfills") == "stopped"
-    assert (database.jobs(), database.sql("select * from ittybit.gates()")) == ([], [])
+    assert (database.jobs(), database.sql("select * from ittybit.kept_back()")) == ([], [])
 
 
 def test_only_the_developer_may_adopt_and_must_say_what_becomes_of_the_jobs(database: Project) -> None:

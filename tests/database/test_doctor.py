@@ -62,9 +62,9 @@ def test_no_secret_is_in_it(database: Project) -> None:
 
 
 def test_whoever_holds_the_secret_can_tell_it_by_a_signature_that_no_function_accepts(database: Project) -> None:
-    proof = database.value("select ittybit.prove_secret()")
+    signature = database.value("select ittybit.secret_signature()")
     signed = Webhook(SECRET).sign("doctor", datetime.fromtimestamp(0, UTC), "the secret of ittybit.doctor()")
-    assert proof == signed
+    assert signature == signed
 
 
 def test_the_functions_of_the_migrations_are_those_that_are_there(database: Project) -> None:

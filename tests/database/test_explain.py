@@ -87,7 +87,7 @@ HOLD = """
 insert into ittybit.holds (scope, probe_at, error)
 values ('all', now() + interval '5 minutes', '{"message": "no credit"}')
 """
-WOKEN = "update ittybit.functions set request_id = 7, knocked_at = now() - interval '%s seconds'"
+WOKEN = "update ittybit.functions set request_id = 7, awaited_since = now() - interval '%s seconds'"
 ANSWERED = "; insert into net._http_response (id, status_code, error_msg) values (7, %s, %s)"
 
 

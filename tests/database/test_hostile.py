@@ -118,7 +118,7 @@ def use_everything(connection: Connection) -> None:
         "select ittybit.retry(id) from ittybit.jobs where state = 'failed'",
         "select * from ittybit.doctor()",
         "select ittybit.adopt('https://p.test', 'look'), ittybit.adopt('https://p.test', 'skip')",
-        "select ittybit.prove_secret()",
+        "select ittybit.secret_signature()",
         "insert into ittybit.rules (name, bucket_id, task) select 'again', bucket_id, task"
         """ || '{"destination": "s3://results/{dir}{stem}.again"}' from ittybit.rules where task is not null limit 1""",
         "delete from ittybit.rules where name = 'again'",

@@ -142,7 +142,7 @@ def test_waking_costs_no_more_the_more_jobs_wait(outage: Project) -> None:
     small = cost_of_waking(outage)
     outage.superuser.execute(WAITING)
     outage.superuser.execute("analyze ittybit.jobs")
-    outage.sql("update ittybit.functions set knocked_at = null")
+    outage.sql("update ittybit.functions set awaited_since = null")
     outage.messages()
     large = cost_of_waking(outage)
     assert len(outage.messages()) == 8

@@ -185,16 +185,16 @@ def test_a_function_that_claims_nothing_is_woken_ever_more_rarely_by_one_call(da
     database.rule("task", path="**.mov", task=TASK | {"destination": "s3://results/{version}"})
     database.put(*(f"{number}.mp4" for number in range(500)))
     up(database)
-    knocks = []
+    wake_ups = []
     for seconds in range(0, 330, 5):
         database.wake()
         # Uploads leave it alone, and one that is down holds up nobody else.
         database.put(f"{seconds}.mov")
         database.claim("push-back")
-        knocks += [(seconds, url) for url in woken(database)]
+        wake_ups += [(seconds, url) for url in woken(database)]
         database.pass_time(5)
-    assert [at for at, url in knocks if url == ON_UPLOAD] == [0] * 8 + [5, 10, 20, 40, 80, 140, 200, 260, 320]
-    assert len([at for at, url in knocks if url == PUSH_BACK]) >= 60
+    assert [at for at, url in wake_ups if url == ON_UPLOAD] == [0] * 8 + [5, 10, 20, 40, 80, 140, 200, 260, 320]
+    assert len([at for at, url in wake_ups if url == PUSH_BACK]) >= 60
 
     # It claims again, and is up.
     database.claim(jobs=1)
@@ -215,8 +215,8 @@ def test_one_whose_wake_up_by_an_upload_still_waits_for_its_answer_is_down_and_i
     database.pass_time(6)
     database.put("b.mp4")
     assert (woken(database), database.wake()) == ([], 1)
-    [knock] = database.messages()
-    assert (call["timeout_milliseconds"], knock["timeout_milliseconds"]) == (5000, 2000)
+    [wake_up] = database.messages()
+    assert (call["timeout_milliseconds"], wake_up["timeout_milliseconds"]) == (5000, 2000)
 
 
 def test_your_own_scheduler_drives_a_function_beside_pg_cron_and_uploads(waiting: Project) -> None:

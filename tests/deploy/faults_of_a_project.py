@@ -427,8 +427,8 @@ of_a_job(
 )
 in_database(
     "insert into net._http_response (id, status_code) values (-1, 401); update ittybit.functions"
-    " set knocked_at = now() - interval '20 seconds', request_id = -1, claimed_at = null where name = 'on-upload'",
-    "delete from net._http_response; update ittybit.functions set knocked_at = null where name = 'on-upload'",
+    " set awaited_since = now() - interval '20 seconds', request_id = -1, claimed_at = null where name = 'on-upload'",
+    "delete from net._http_response; update ittybit.functions set awaited_since = null where name = 'on-upload'",
     functions=("failure", "has claimed nothing since; the last answer: HTTP 401", "See that the functions run"),
 )
 

@@ -183,7 +183,7 @@ def test_values_with_commas_and_an_account_of_ones_own(clone: Clone, cloud: Clou
     assert cloud.secrets["supabase-ittybit-functions-token"].readers == [f"serviceAccount:{own['SERVICE_ACCOUNT']}"]
 
 
-def test_missing_proofs_are_made(clone: Clone, cloud: Cloud) -> None:
+def test_missing_secrets_are_made(clone: Clone, cloud: Cloud) -> None:
     settings = {name: value for name, value in SETTINGS.items() if not name.startswith("FUNCTIONS_")}
     clone.write_env(settings | GOOGLE)
 

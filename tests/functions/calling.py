@@ -1,4 +1,4 @@
-"""Calling the functions in this process, as functions-framework serves them, with proofs of both kinds."""
+"""Calling the functions in this process, as functions-framework serves them, authenticated in both ways."""
 
 from __future__ import annotations
 

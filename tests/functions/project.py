@@ -27,7 +27,7 @@ delete from ittybit.holds;
 delete from ittybit.starts;
 delete from net.http_request_queue;
 update ittybit.settings set project = null, paused = false;
-update ittybit.functions set url = null, knocked_at = null, claimed_at = null;
+update ittybit.functions set url = null, awaited_since = null, claimed_at = null;
 """
 
 

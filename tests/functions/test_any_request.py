@@ -1,4 +1,4 @@
-"""Whatever is sent to a function: no fault of ours, an answer that the document describes, nobody called unproven."""
+"""Whatever is sent to a function: no fault of ours, a described answer, nobody called without authentication."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def asked_or_refused(scripted: Scripted, answer: TestResponse) -> None:
 
 
 @given(request=REQUESTS, method=METHODS, path=PATHS, headers=HEADERS, forged=st.none() | VALUES | CODES)
-def test_nothing_without_proof_is_taken_and_nobody_is_called(
+def test_nothing_unauthenticated_is_taken_and_nobody_is_called(
     scripted: Scripted, request: tuple[str, bytes], method: str, path: str, headers: dict[str, str], forged: str | None
 ) -> None:
     name, body = request
@@ -149,7 +149,7 @@ def test_nothing_without_proof_is_taken_and_nobody_is_called(
 
 @given(request=REQUESTS, is_signed=st.booleans(), headers=HEADERS)
 @example(request=("push-back", INFINITE), is_signed=False, headers={})
-def test_nothing_with_proof_is_a_fault_of_ours(
+def test_nothing_authenticated_is_a_fault_of_ours(
     scripted: Scripted, request: tuple[str, bytes], is_signed: bool, headers: dict[str, str]
 ) -> None:
     name, body = request
@@ -158,9 +158,9 @@ def test_nothing_with_proof_is_a_fault_of_ours(
     secret = function.environment["FUNCTIONS_SECRET"]
     # A signature is over text: what is none cannot have a right one.
     text = body.decode("utf-8", "ignore").encode()
-    proof = sign(secret, text) if is_signed and text == body else function.bearer
-    others = {key: value for key, value in headers.items() if key not in {"Authorization", *proof}}
-    answer = function.send(body, others | proof)
+    authentication = sign(secret, text) if is_signed and text == body else function.bearer
+    others = {key: value for key, value in headers.items() if key not in {"Authorization", *authentication}}
+    answer = function.send(body, others | authentication)
     openapi_check.check(name, answer)
     assert answer.status_code != 401
     asked_or_refused(scripted, answer)

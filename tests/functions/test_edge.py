@@ -56,7 +56,7 @@ class TestRefused:
             if method != "HEAD":
                 problem(answer, 405)
 
-    def test_every_lack_of_proof_gets_one_and_the_same_401(self, function: Function) -> None:
+    def test_every_failed_authentication_gets_one_and_the_same_401(self, function: Function) -> None:
         body = json.dumps(TAKEN[function.name]).encode()
         right = sign(function.environment["FUNCTIONS_SECRET"], body)
         other = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
@@ -95,7 +95,7 @@ class TestRefused:
         for headers in ({}, function.bearer, sign(function.environment["FUNCTIONS_SECRET"], body)):
             problem(closed.send(body, headers), 401)
 
-    def test_a_body_over_64_kib_gets_413_with_any_proof(self, function: Function) -> None:
+    def test_a_body_over_64_kib_gets_413_however_authenticated(self, function: Function) -> None:
         for size in (LIMIT + 1, 3 * 1024 * 1024, 11 * 1024 * 1024):
             body = b" " * size
             problem(function.send(body, function.bearer), 413)
@@ -171,7 +171,7 @@ def test_either_of_two_secrets_is_accepted_while_one_replaces_the_other(function
     old = function.environment["FUNCTIONS_SECRET"]
     turning = Function.make(function.name, function.environment, FUNCTIONS_SECRET=f"{new}, {old}")
     for secret in (old, new):
-        # The proof is good, so that the body is looked at.
+        # It is authenticated, so that the body is looked at.
         problem(turning.send(b"[]", sign(secret, b"[]")), 422)
     problem(turning.send(b"[]", sign(NOWHERE["FUNCTIONS_SECRET"], b"[]")), 401)
 

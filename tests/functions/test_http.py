@@ -202,7 +202,7 @@ def test_an_answer_that_is_compressed_unasked_is_not_unpacked() -> None:
 CERTIFICATE = Path(__file__).parent / "self_signed.pem"
 
 
-def test_a_server_that_cannot_prove_who_it_is_is_told_nothing() -> None:
+def test_a_server_with_another_s_certificate_is_told_nothing() -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(CERTIFICATE)
     heard: list[bytes] = []

@@ -22,7 +22,7 @@ def test_a_secret_is_taken_out_in_every_form(form: str) -> None:
 def test_a_cut_leaves_no_half_of_a_secret() -> None:
     call = Call(load(NOWHERE), Redactor([SECRET]))
     for place in range(480, 501):
-        told = call.told("." * (place - 400) + SECRET + " and more", "." * place + SECRET + " and more")
+        told = call.quote("." * (place - 400) + SECRET + " and more", "." * place + SECRET + " and more")
         assert "secr" not in told["kind"] + told["message"]
         assert (len(told["kind"]) <= 100, len(told["message"]) <= 500) == (True, True)
 

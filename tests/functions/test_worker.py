@@ -51,11 +51,11 @@ def draining(function: Function) -> Iterator[Callable[[], Any]]:
         yield pool.submit(function.tell, WAKE_UP).result
 
 
-@pytest.mark.parametrize("proof", ["signature", "bearer"])
-def test_a_wake_up_drains_due_jobs_and_answers_in_counts(on_upload: Function, project: Project, proof: str) -> None:
+@pytest.mark.parametrize("by", ["signature", "bearer"])
+def test_a_wake_up_drains_due_jobs_and_answers_in_counts(on_upload: Function, project: Project, by: str) -> None:
     due = many(project, 3)
     project.stack.ittybit_api.add("POST", RUN, status=400, body={"kind": "unreadable", "message": "No."})
-    answer = on_upload.tell(WAKE_UP) if proof == "signature" else on_upload.ask(WAKE_UP)
+    answer = on_upload.tell(WAKE_UP) if by == "signature" else on_upload.ask(WAKE_UP)
     assert (answer.status_code, answer.get_json()) == (200, {"claimed": 3, "started": 2, "failed": 1})
     assert sorted(job["state"] for job in due) == ["failed", "started", "started"]
     assert on_upload.drain() == {"claimed": 0}

@@ -89,11 +89,11 @@ def test_a_flood_of_unsigned_calls_is_refused_by_the_threads_and_memory_that_are
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "in chunks"])
-@pytest.mark.parametrize("proof", ["X: none", "Authorization: Bearer wrong", RIGHT], ids=["none", "wrong", "right"])
-def test_a_body_without_end_is_not_kept(function: FunctionProcess, proof: str, chunked: bool) -> None:
+@pytest.mark.parametrize("header", ["X: none", "Authorization: Bearer wrong", RIGHT], ids=["none", "wrong", "right"])
+def test_a_body_without_end_is_not_kept(function: FunctionProcess, header: str, chunked: bool) -> None:
     size = 60 * MEGABYTE
     coding = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
-    lines = ["POST / HTTP/1.1", "Host: x", proof, coding, "Content-Type: application/json", "", ""]
+    lines = ["POST / HTTP/1.1", "Host: x", header, coding, "Content-Type: application/json", "", ""]
     head = "\r\n".join(lines).encode()
     body = f"{size:x}\r\n".encode() + bytes(size) + b"\r\n0\r\n\r\n" if chunked else bytes(size)
     said(function, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n ")
@@ -136,7 +136,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("headers", MALFORMED.values(), ids=MALFORMED)
-def test_malformed_proof_is_one_and_the_same_401(function: FunctionProcess, headers: list[str]) -> None:
+def test_malformed_authentication_is_one_and_the_same_401(function: FunctionProcess, headers: list[str]) -> None:
     lines = ["POST / HTTP/1.1", "Host: x", "Content-Length: 2", "Content-Type: application/json", *headers, "", "{}"]
     status, text = said(function, "\r\n".join(lines).encode("latin-1"))
     assert status == 401, text
