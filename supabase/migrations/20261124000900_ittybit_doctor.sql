@@ -1,19 +1,19 @@
--- The doctor: what is wrong with the project's database, and what to do about it: select * from ittybit.doctor();
+-- The doctor says what is wrong with the project's database and how to mend it: select * from ittybit.doctor();
 --
--- One line for each check: ok, warning (it works, and will not for ever or not as somebody expects) or failure (uploads
--- are not processed). It only reads, and shows no secret.
+-- Each check gives one line: ok, failure (uploads are not processed) or warning (uploads are processed, but something
+-- is likely to go wrong or to surprise). The doctor only reads, and shows no secret.
 set search_path = '';
 
--- The signature of a fixed text of 1970, which no function accepts: whoever holds the secret can tell by it whether it
--- is the same one, and the secret stays in the database. Null without one.
+-- The signature of a fixed text, dated 1970, so that no function accepts it. Whoever has a secret signs the same text
+-- and compares: the database's secret need not leave it. Null when Vault has none.
 create or replace function ittybit.secret_signature()
 returns text language sql stable security definer set search_path = '' as $$
   select ittybit.sign(s.decrypted_secret, 'doctor', 0, 'the secret of ittybit.doctor()')
   from vault.decrypted_secrets as s where s.name = 'ittybit_functions_secret';
 $$;
 
--- The media types that a task's result may have by its format, its address's ending or its kind; null where none is
--- known. Any of them will do: who uploads it names the type.
+-- The media types that a task's result may have, by its format, its address's ending or its kind; null where none is
+-- known. Whoever uploads a file names its type, and people name some formats in several ways.
 create or replace function ittybit.result_types(task jsonb, address text)
 returns text[] language sql immutable strict parallel safe set search_path = '' as $$
   select string_to_array(coalesce(
@@ -160,7 +160,7 @@ begin
     ) as u
     left join storage.buckets as b on b.id = u.bucket_id
     where r.enabled and u.bucket_id is not null;
-  -- Whether the destinations' buckets accept what the rules declare: its type, and files as large as it may become.
+  -- A destination's bucket must accept the type of the result, and files as large as the result may become.
   when 'limits' then
     fine := 'the buckets accept the types and sizes that rules declare';
     select string_agg(f.fault, '; ' order by r.name, f.fault) into fault
@@ -189,8 +189,8 @@ begin
       when 'warning' then 'Raise the bucket''s file size limit, or give the rule a max_size.'
       else 'Allow the type in the bucket''s settings, or change the rule''s format or destination.'
     end;
-  -- Whether a declared result lies where a rule looks for uploads and no output prefix says that it is one: then only
-  -- its row in ittybit.outputs keeps it from being processed again.
+  -- A result may lie where a rule looks for uploads. Without an output prefix, only its row in ittybit.outputs keeps
+  -- that rule from processing it.
   when 'results' then
     verdict := 'warning'; fine := 'no rule''s declared results are another''s uploads';
     remedy := 'Write them under an output prefix (ittybit.settings.output_prefixes), or narrow the other rule''s path.';
