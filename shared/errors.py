@@ -6,6 +6,7 @@ Error                  base of all below
 └── ServiceError       a service that we called failed
     ├── Answered       it answered with an error: status, kind and message are its own
     ├── Unanswered     there was no answer: never connected, timed out, cut off, unreadable
+    ├── Unfinished     a search in its answers ran out of time, and will go on
     ├── Undecided      its answers do not tell whether a start took effect
     └── Unsupported    this generation of ittybit's API cannot do it, and was not asked to
 
@@ -149,6 +150,12 @@ class Answered(ServiceError):
 
 class Unanswered(ServiceError):
     """The service gave no answer that can be used."""
+
+
+class Unfinished(ServiceError):
+    """A search in the service's answers ran out of time. The next one goes on."""
+
+    reason = "searching"
 
 
 class Undecided(ServiceError):

@@ -114,7 +114,7 @@ class Ittybit:
 
         Raises:
             Undecided: too much was started since then, and none of what was read is ours.
-            Unanswered: also when the search took too long and may be quicker later.
+            Unfinished: the search ran out of time. The next one goes on.
         """
         return self._adapters[self.generation].find(action, mark, since, now)
 

@@ -7,14 +7,14 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from shared.errors import Answered, Unanswered, Undecided
+from shared.errors import Answered, Undecided, Unfinished
 from shared.ittybit_models import Work
 from shared.ittybit_requests import Api
 
 # A search reads at most this many pages: forty minutes at twenty starts a second.
 MAX_PAGES = 500
-# A search that ran out of time is repeated later, until the doubt is this old.
-LOOKED_AGAIN = timedelta(minutes=15)
+# A search that runs out of time goes on with the job's next attempt, until the doubt is this old.
+LOOKED_AGAIN = timedelta(hours=1)
 # How much a search allows for the difference of two clocks: with a Date header in the answer, and without one.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
@@ -81,7 +81,7 @@ class Newest:
         if found:
             return found[-1]
         if late == "time" and now - since < LOOKED_AGAIN:
-            raise Unanswered("ittybit", "there was no time to look through what it does", in_doubt=True)
+            raise Unfinished("ittybit", "there was no time to look through what it does", in_doubt=True)
         if late:
             read = sum(page.size for page in pages)
             raise Undecided("ittybit", f"not among the newest {read} that it does", in_doubt=True)

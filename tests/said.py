@@ -86,7 +86,7 @@ def failures() -> set[str]:
 
 def waits() -> set[str]:
     """The words for what keeps a start back."""
-    [words] = re.findall(r"was_kept_back constant boolean := why in \((.*?)\)", MIGRATIONS)
+    [words] = re.findall(r"was_kept_back constant boolean\s+:= why in \((.*?)\)", MIGRATIONS)
     return set(re.findall(r"'(\w+)'", words))
 
 

@@ -353,8 +353,9 @@ declare
   percent constant pg_catalog.float4 := report ->> 'progress';
   in_doubt constant boolean := coalesce((report ->> 'in_doubt')::boolean, false);
   status constant pg_catalog.text := said ->> 'status';
-  -- A start that may not happen yet has not failed. A fact tells what ittybit does.
-  was_kept_back constant boolean := why in ('paused', 'tripped', 'ceiling', 'disabled', 'held', 'output_busy');
+  -- A start that may not happen yet has not failed, nor has a search that goes on. A fact tells what ittybit does.
+  was_kept_back constant boolean
+    := why in ('paused', 'tripped', 'ceiling', 'disabled', 'held', 'output_busy', 'searching');
   is_fact constant boolean := started_as is not null and outcome in ('started', 'succeeded', 'failed');
   is_holder boolean; waits boolean; fails boolean;
 begin
@@ -476,7 +477,7 @@ begin
         )
         -- work() keeps a start back until the scope's next probe, but not a start in doubt.
         when outcome = 'hold' and in_doubt then interval '5 minutes'
-        when outcome = 'retry' and why = 'output_busy' then interval '15 seconds'
+        when outcome = 'retry' and why in ('output_busy', 'searching') then interval '15 seconds'
         when waits then interval '0'
       end;
     end if;

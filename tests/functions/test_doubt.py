@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared import ittybit_search
+from shared import ittybit_requests, ittybit_search
 from tests.functions.calling import Function
 from tests.functions.project import Job, Project
 from tests.functions.test_job_steps import AT_ONCE, RETRY, RUN, STARTED, STARTS
@@ -76,6 +76,27 @@ def test_a_start_that_stays_in_doubt_is_repeated_once_and_never_again(
     assert worker.drain() == {"claimed": 1, "undecided": 1}
     assert (in_doubt["state"], in_doubt["reason"]) == ("failed", "undecided")
     assert len(in_doubt.starts) == known + 1
+
+
+@pytest.mark.generations("automations")
+def test_a_search_that_runs_out_of_time_goes_on_soon_however_often(
+    worker: Function, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_doubt.project.ittybit("POST", "tasks", json={"url": "https://example.test/a.mp4", "kind": "speech"})
+    failures = in_doubt["failures"]
+    with monkeypatch.context() as hurried:
+        hurried.setattr(ittybit_requests, "PAGE", 1)
+        hurried.setattr(ittybit_requests.Api, "is_late", True)
+        for _ in range(3):
+            in_doubt.now()
+            assert worker.drain() == RETRY
+            assert (in_doubt["reason"], in_doubt["failures"]) == ("searching", failures)
+            assert in_doubt["in_doubt_since"]
+            soon = "select due_at - now() between interval '5 s' and interval '15 s' from ittybit.jobs where id = %s"
+            assert in_doubt.project.stack.sql(soon, [in_doubt.id]) == [(True,)]
+    in_doubt.now()
+    assert worker.drain() == STARTED
+    assert in_doubt.start.idempotency_key == in_doubt.mark
 
 
 @pytest.mark.generations("automations")

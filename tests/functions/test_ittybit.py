@@ -11,7 +11,7 @@ from werkzeug import Response
 from local.ittybit_server import Shapes
 from local.server import Server
 from shared import ittybit_requests, ittybit_search
-from shared.errors import Answered, ServiceError, Unanswered, Undecided
+from shared.errors import Answered, ServiceError, Unanswered, Undecided, Unfinished
 from shared.ittybit_models import Action, Connection, Task, Work
 from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client, start
 from tests.functions.scripted import ORIGIN, Said, Scripted
@@ -132,7 +132,7 @@ def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, mon
 
 
 @pytest.mark.usefixtures("pages_of_two")
-@pytest.mark.parametrize(("minutes", "said"), [(14, Unanswered), (16, Undecided)])
+@pytest.mark.parametrize(("minutes", "said"), [(59, Unfinished), (61, Undecided)])
 def test_a_search_without_time_is_done_again_until_the_doubt_is_old(
     ittybit: Alone, minutes: int, said: type[ServiceError]
 ) -> None:
