@@ -373,8 +373,8 @@ def test_a_source_that_is_uploaded_again_first_has_its_new_result(made: Storage)
     made.database.put(SOURCE)
     # Deleting waits for the job that writes over it.
     made.start("a.mp4")
-    assert [lease["step"] for lease in made.due()] == ["check"]
     [check] = made.due()
+    assert check["step"] == "check"
     made.database.report(check, "succeeded", ittybit_id=check["ittybit_id"])
     made.drain()
     assert (made.left, made.deleted) == (["a.mp4"], [])
