@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -90,10 +92,11 @@ def tables(connection: Connection) -> Iterator[tuple[str, list[str]]]:
 
 
 def files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every file below a folder as text, and its name."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            yield path, f"{path.name}\n{path.read_bytes().decode('utf-8', 'replace')}"
+    """Every file below a folder as text, and its name. Other tests stage meanwhile: what goes away is passed over."""
+    for root, _, names in os.walk(folder):
+        for path in (path for name in names if (path := Path(root, name)).is_file()):
+            with contextlib.suppress(FileNotFoundError):
+                yield path, f"{path.name}\n{path.read_bytes().decode('utf-8', 'replace')}"
 
 
 def processes(stack: Stack) -> Iterator[tuple[str, str]]:
