@@ -13,6 +13,7 @@ DOCS ?=
 UPLOADS ?= 10000
 EVERY ?=
 SEED ?= 1
+PACE ?= 12
 KEY ?= honoured
 ifeq ($(filter honoured ignored,$(KEY)),)
   $(error KEY=$(KEY): it is honoured or ignored)
@@ -48,8 +49,8 @@ test: $(VENV)/installed ## All tests, several files at a time (EVERY=yes: all va
 	@./deploy.sh stage >/dev/null
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(EVERY),--every)
 
-faults: $(VENV)/local ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored API=jobs)
-	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) --api $(API) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
+faults: $(VENV)/local ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored API=jobs PACE=12)
+	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) --pace $(PACE) --api $(API) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
 
 bench: $(VENV)/installed ## What it costs beside what one has without it (ROWS=1,2; DOCS=1 puts it into docs/performance.md)
 	@$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(DOCS),--write-docs)

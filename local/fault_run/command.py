@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from local.fault_run.plan import PACE
 from local.fault_run.run import run
 from local.fault_run.settling import SettlingError
 from local.fault_run.uploads import LoadError
@@ -21,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local faults", description="The stack under load and faults.")
     parser.add_argument("--uploads", type=int, default=300, help="how many objects (300)")
     parser.add_argument("--seed", type=int, default=1, help="plans the same load and faults each time (1)")
+    parser.add_argument(
+        "--pace", type=float, default=PACE, help="changes of objects a second at the most (%(default)s)"
+    )
     parser.add_argument("--ignore-idempotency", action="store_true", help="ittybit ignores Idempotency-Key")
     parser.add_argument("--api", choices=GENERATIONS, default="automations", help="the API that ittybit speaks")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "faults.json", help="(build/faults.json)")
@@ -33,9 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{time.monotonic() - began:6.1f} s  {line}", flush=True)
 
     try:
-        report = run(
-            options.uploads, options.seed, api=options.api, ignore_idempotency=options.ignore_idempotency, say=say
-        )
+        how = {"pace": options.pace, "api": options.api, "ignore_idempotency": options.ignore_idempotency}
+        report = run(options.uploads, options.seed, **how, say=say)
     except (SettlingError, LoadError, ValueError) as error:
         print(f"\nfaults: {error}", file=sys.stderr)
         return 1

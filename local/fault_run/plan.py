@@ -23,9 +23,10 @@ HANG: Final = 9.0
 _HANGING: Final = 0.001
 # Where a function is when it is killed: the request it then waits for. What it had claimed goes with it.
 WAITING_PLACES: Final = ("claim", "sign", "start", "check", "report")
-# How quickly the load goes, and how long it takes at the least: not all of it before the first faults have come.
-STEPS_PER_SECOND: Final = 12.0
-LEAST_SECONDS: Final = 15.0
+# Steps of the load a second: what two cores carry with all of this beside it.
+PACE: Final = 12.0
+# How long the load takes at the least: not all of it before the first faults have come.
+_LEAST_SECONDS: Final = 15.0
 
 _CHANGES: Final[tuple[tuple[Change, float], ...]] = (("overwrite", 0.06), ("rename", 0.04), ("delete", 0.03))
 _WAKE_UPS: Final = (("wake_up_dropped", 0.1), ("wake_up_doubled", 0.1), ("wake_up_delayed", 0.1))
@@ -135,6 +136,7 @@ class Plan:
 
     Attributes:
         steps: The load, in order.
+        seconds: How long it takes at the least.
         http: Faults of requests to ittybit and to Supabase.
         wake_ups: By kind, which wake-ups of pg_net's it befalls.
         mishaps: What else happens, and after which part of the load (0 to 1), in order.
@@ -143,22 +145,26 @@ class Plan:
     seed: int
     uploads: int
     steps: tuple[Step, ...]
+    seconds: float
     http: tuple[HttpFault, ...]
     wake_ups: dict[str, frozenset[int]]
     mishaps: tuple[tuple[float, Mishap], ...]
 
 
-def make_plan(uploads: int, seed: int) -> Plan:
-    """Plan a run of so many uploads; every kind of fault is in it at least once.
+def make_plan(uploads: int, seed: int, pace: float = PACE) -> Plan:
+    """Plan a run of so many uploads, so many steps a second; every kind of fault is in it at least once.
 
     Raises:
-        ValueError: fewer uploads than the kinds of faults need.
+        ValueError: fewer uploads than the kinds of faults need, or no pace.
     """
     if uploads < 30:
         raise ValueError("a fault run needs 30 uploads at the least")
+    if not pace > 0:
+        raise ValueError("the pace is a number of steps a second, more than 0")
     chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
     steps = _steps(chance, uploads)
-    sure = {"upload": float(uploads), "second": max(len(steps) / STEPS_PER_SECOND, LEAST_SECONDS)}
+    seconds = max(len(steps) / pace, _LEAST_SECONDS)
+    sure = {"upload": float(uploads), "second": seconds}
     http = tuple(
         HttpFault(kind, origin, method, path, at, options)
         for origin, method, path, unit, each, kinds in _HTTP
@@ -169,14 +175,14 @@ def make_plan(uploads: int, seed: int) -> Plan:
     wake_ups = dict(
         zip(
             [kind for kind, _ in _WAKE_UPS],
-            _places(chance, int(sure["second"]), [share for _, share in _WAKE_UPS]),
+            _places(chance, int(seconds), [share for _, share in _WAKE_UPS]),
             strict=True,
         )
     )
     mishaps = [
         (chance.uniform(0.05, 0.95), kind) for kind, each, least in _MISHAPS for _ in range(max(least, uploads // each))
     ]
-    return Plan(seed, uploads, steps, http, wake_ups, tuple(sorted(mishaps)))
+    return Plan(seed, uploads, steps, seconds, http, wake_ups, tuple(sorted(mishaps)))
 
 
 def _places(chance: random.Random, among: int, shares: Sequence[float]) -> list[frozenset[int]]:

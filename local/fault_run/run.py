@@ -21,7 +21,7 @@ from local.fault_run.final_checks import idle_hour, unexplained
 from local.fault_run.function_outage import go_away_for_days
 from local.fault_run.host import Host
 from local.fault_run.lost_wake_ups import lose_wake_ups_for_an_hour
-from local.fault_run.plan import make_plan
+from local.fault_run.plan import PACE, make_plan
 from local.fault_run.progress import Progress
 from local.fault_run.report import Report, percentiles
 from local.fault_run.scheduled import drive_by_schedule
@@ -63,6 +63,7 @@ def run(
     uploads: int,
     seed: int,
     *,
+    pace: float = PACE,
     api: str = "automations",
     ignore_idempotency: bool = False,
     say: Callable[[str], None] = lambda _: None,
@@ -72,6 +73,7 @@ def run(
     Args:
         uploads: How many objects are stored; 30 at the least.
         seed: Plans the load and the faults.
+        pace: Steps of the load a second at the most.
         api: The generation of its API that the stand-in ittybit speaks.
         ignore_idempotency: Whether the stand-in ittybit ignores Idempotency-Key.
         say: Told how it goes, a line each.
@@ -79,10 +81,10 @@ def run(
     Raises:
         local.fault_run.settling.SettlingError: it did not come to its end.
         local.fault_run.uploads.LoadError: the storage server did not take the load, or lost it.
-        ValueError: too few uploads.
+        ValueError: too few uploads, or no pace.
     """
     began = time.monotonic()
-    plan = make_plan(uploads, seed)
+    plan = make_plan(uploads, seed, pace)
     options: dict[str, Any] = {
         "api": api,
         "encode": False,

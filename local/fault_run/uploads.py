@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 
 from local.fault_run.database_outages import Outages
-from local.fault_run.plan import LEAST_SECONDS, STEPS_PER_SECOND, Plan, Step
+from local.fault_run.plan import Plan, Step
 from local.stack import Stack
 
 BUCKET: Final = "media"
@@ -58,7 +58,7 @@ class Uploads:
         self._plan = plan
         self.outages = outages
         self._has_room = has_room
-        self._pace = max(1 / STEPS_PER_SECOND, LEAST_SECONDS / len(plan.steps))
+        self._pace = plan.seconds / len(plan.steps)
         self._lock = threading.Lock()
         self._done = 0
         self._late = 0

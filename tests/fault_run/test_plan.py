@@ -44,6 +44,15 @@ def test_an_object_is_uploaded_first_and_deleted_last() -> None:
         assert "delete" not in changes[:-1]
 
 
-def test_too_small_a_run_is_refused() -> None:
-    with pytest.raises(ValueError, match="30 uploads"):
-        make_plan(29, 1)
+def test_twice_the_pace_is_half_the_time_and_faults_to_match() -> None:
+    slow, quick = make_plan(2000, 1, 10), make_plan(2000, 1, 20)
+    assert slow.steps == quick.steps
+    assert slow.seconds == 2 * quick.seconds == len(slow.steps) / 10
+    assert len(slow.wake_ups["wake_up_dropped"]) == round(0.1 * int(slow.seconds))
+    assert len(quick.wake_ups["wake_up_dropped"]) == round(0.1 * int(quick.seconds))
+
+
+@pytest.mark.parametrize(("uploads", "pace", "said"), [(29, 12, "30 uploads"), (30, 0, "pace"), (30, -1, "pace")])
+def test_a_run_that_cannot_be_is_refused(uploads: int, pace: float, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make_plan(uploads, 1, pace)
