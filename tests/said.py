@@ -86,8 +86,8 @@ def failures() -> set[str]:
 
 def waits() -> set[str]:
     """The words for what keeps a start back."""
-    [words] = re.findall(r"was_kept_back constant boolean\s+:= why in \((.*?)\)", MIGRATIONS)
-    return set(re.findall(r"'(\w+)'", words))
+    [words] = re.findall(r"was_kept_back constant boolean := why = any \('\{(.*?)\}'\)", MIGRATIONS)
+    return set(words.split(","))
 
 
 def states() -> set[str]:

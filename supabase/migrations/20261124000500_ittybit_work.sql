@@ -354,8 +354,7 @@ declare
   in_doubt constant boolean := coalesce((report ->> 'in_doubt')::boolean, false);
   status constant pg_catalog.text := said ->> 'status';
   -- A start that may not happen yet has not failed, nor has a search that goes on. A fact tells what ittybit does.
-  was_kept_back constant boolean
-    := why in ('paused', 'tripped', 'ceiling', 'disabled', 'held', 'output_busy', 'searching');
+  was_kept_back constant boolean := why = any ('{paused,tripped,ceiling,disabled,held,output_busy,searching}');
   is_fact constant boolean := started_as is not null and outcome in ('started', 'succeeded', 'failed');
   is_holder boolean; waits boolean; fails boolean;
 begin

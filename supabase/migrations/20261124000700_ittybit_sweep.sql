@@ -38,8 +38,7 @@ create or replace view ittybit.unseen as
 select
   r as rule, r.name as rule_name, o.bucket_id, o.name, to_jsonb(o) as object,
   (o.metadata ->> 'size')::bigint as size, ittybit.content_time(o.metadata) as content_time,
-  j.id as stopped_job, s.reason as skipped,
-  case when r.function = 'push-back'
+  j.id as stopped_job, s.reason as skipped, case when r.function = 'push-back'
     then ittybit.reason_against_action(ittybit.fill_action(r, to_jsonb(o)), to_jsonb(o)) end as reason
 from ittybit.rules as r
 join storage.objects as o on o.bucket_id = r.bucket_id and o.metadata ? 'size' and ittybit.fits(r, o.name, o.metadata)
