@@ -18,8 +18,9 @@ LOOKED_AGAIN = timedelta(hours=1)
 # How much a search allows for the difference of two clocks: with a Date header in the answer, and without one.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
-# A page whose items are older than this does not change any more.
-SETTLED = timedelta(seconds=30)
+# A page whose items are older than this does not change any more. A start in doubt is first searched for after a minute
+# (ittybit.lease), because it may take effect late: until then no page that it may belong to is kept.
+SETTLED = timedelta(minutes=1)
 
 
 class Marked(NamedTuple):

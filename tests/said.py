@@ -85,8 +85,8 @@ def failures() -> set[str]:
 
 
 def waits() -> set[str]:
-    """The words for what keeps a start back."""
-    [words] = re.findall(r"was_kept_back constant boolean := why = any \('\{(.*?)\}'\)", MIGRATIONS)
+    """The words for what a start waits for without having failed."""
+    [words] = re.findall(r"has_not_failed constant boolean := why = any \('\{(.*?)\}'\)", MIGRATIONS)
     return set(words.split(","))
 
 

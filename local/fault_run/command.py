@@ -37,8 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{time.monotonic() - began:6.1f} s  {line}", flush=True)
 
     try:
-        how = {"pace": options.pace, "api": options.api, "ignore_idempotency": options.ignore_idempotency}
-        report = run(options.uploads, options.seed, **how, say=say)
+        report = run(
+            options.uploads,
+            options.seed,
+            pace=options.pace,
+            api=options.api,
+            ignore_idempotency=options.ignore_idempotency,
+            say=say,
+        )
     except (SettlingError, LoadError, ValueError) as error:
         print(f"\nfaults: {error}", file=sys.stderr)
         return 1

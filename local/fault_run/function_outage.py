@@ -63,7 +63,7 @@ def go_away_for_days(
     for number in range(uploads):
         load.upload(f"absence/{number:05}.mp4", f"absence {number} ".encode() * 20)
     stack.sql(_AGE, [DAYS])
-    # Knocking on a closed door.
+    # Nobody answers these.
     wake_ups = sum(_tick(stack) for _ in range(_TICKS))
     jobs = [job for (job,) in stack.sql(_JOBS)]
     say(f"the functions were away for {DAYS} days: {len(jobs)} jobs wait, {wake_ups} wake-ups by {_TICKS} ticks")

@@ -160,7 +160,7 @@ def make_plan(uploads: int, seed: int, pace: float = PACE) -> Plan:
     if uploads < 30:
         raise ValueError("a fault run needs 30 uploads at the least")
     if not pace > 0:
-        raise ValueError("the pace is a number of steps a second, more than 0")
+        raise ValueError("the pace is a number of changes a second, more than 0")
     chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
     steps = _steps(chance, uploads)
     seconds = max(len(steps) / pace, _LEAST_SECONDS)

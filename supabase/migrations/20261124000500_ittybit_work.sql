@@ -354,7 +354,7 @@ declare
   in_doubt constant boolean := coalesce((report ->> 'in_doubt')::boolean, false);
   status constant pg_catalog.text := said ->> 'status';
   -- A start that may not happen yet has not failed, nor has a search that goes on. A fact tells what ittybit does.
-  was_kept_back constant boolean := why = any ('{paused,tripped,ceiling,disabled,held,output_busy,searching}');
+  has_not_failed constant boolean := why = any ('{paused,tripped,ceiling,disabled,held,output_busy,searching}');
   is_fact constant boolean := started_as is not null and outcome in ('started', 'succeeded', 'failed');
   is_holder boolean; waits boolean; fails boolean;
 begin
@@ -450,7 +450,7 @@ begin
   end if;
 
   waits := outcome in ('retry', 'hold');
-  fails := outcome = 'retry' and was_kept_back is not true;
+  fails := outcome = 'retry' and has_not_failed is not true;
   if outcome = 'again' then
     mine.state := 'queued';
     mine.generation := mine.generation + (why is null)::integer;

@@ -100,6 +100,12 @@ def test_a_search_that_runs_out_of_time_goes_on_soon_however_often(
 
 
 @pytest.mark.generations("automations")
+def test_no_page_is_kept_before_a_start_that_it_may_belong_to_is_searched_for(project: Project) -> None:
+    [(lease,)] = project.stack.sql("select ittybit.lease(0)")
+    assert lease <= ittybit_search.SETTLED
+
+
+@pytest.mark.generations("automations")
 def test_a_start_that_is_found_without_its_run_is_not_paid_for_again(project: Project, on_upload: Function) -> None:
     job = Job.of_automation(project, "found without run.mp4")
     project.stack.ittybit_api.add("POST", RUN, drop="after")

@@ -79,20 +79,28 @@ def test_each_page_is_fetched_once_and_what_came_since_is_found(
         fetched()
 
 
-def test_a_search_goes_on_where_one_that_failed_stopped(
-    ittybit: Alone, action: Action, look: Callable[[str], str | None], fetched: Callable[[], int]
+@pytest.mark.parametrize(
+    ("status", "is_kept"), [(429, True), (404, False)], ids=["goes on", "ittybit has forgotten the cursor"]
+)
+def test_a_search_goes_on_where_one_that_failed_stopped_unless_the_cursor_is_no_more(
+    ittybit: Alone,
+    action: Action,
+    look: Callable[[str], str | None],
+    fetched: Callable[[], int],
+    status: int,
+    is_kept: bool,
 ) -> None:
     start(ittybit, action, *(f"far-{number}.1" for number in range(8)))
     assert look("far-0.1")
     whole = fetched()
     ittybit_search._kept.clear()
-    ittybit.faults.add("GET", pages(ittybit), status=429, headers={"retry-after": "3600"}, at=[3])
+    ittybit.faults.add("GET", pages(ittybit), status=status, headers={"retry-after": "3600"}, at=[3])
     with pytest.raises(Answered):
         look("far-0.1")
     assert fetched() == 4
     assert look("far-0.1")
-    # The first page again, and those that are left.
-    assert fetched() == 1 + whole - 3
+    # The first page is fetched anew each time, and two more were kept.
+    assert fetched() == whole - 2 * is_kept
 
 
 def test_a_search_without_time_for_a_page_looks_at_those_that_are_kept(
@@ -104,21 +112,6 @@ def test_a_search_without_time_for_a_page_looks_at_those_that_are_kept(
         ittybit.within(0.9).find(action, "slow-0.1", now - LONG_AGO, now)
     assert look("slow-0.1")
     assert ittybit.within(0.9).find(action, "slow-0.1", now - LONG_AGO, now) == look("slow-0.1")
-
-
-def test_a_cursor_that_ittybit_has_forgotten_makes_the_next_search_begin_anew(
-    ittybit: Alone, action: Action, look: Callable[[str], str | None], fetched: Callable[[], int]
-) -> None:
-    start(ittybit, action, *(f"gone-{number}.1" for number in range(8)))
-    assert look("gone-0.1")
-    whole = fetched()
-    ittybit_search._kept.clear()
-    ittybit.faults.add("GET", pages(ittybit), status=404, at=[3])
-    with pytest.raises(Answered):
-        look("gone-0.1")
-    fetched()
-    assert look("gone-0.1")
-    assert fetched() == whole
 
 
 def test_what_may_still_change_is_fetched_again(
