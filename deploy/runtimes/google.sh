@@ -11,19 +11,23 @@ else
   GOOGLE_SERVICES=(functions)
   GENERATION=--gen2
 fi
+READER=roles/secretmanager.secretAccessor
 
-# Where the functions are. Every command says it: what gcloud is set to on this machine does not count.
+# Where the functions are; every command says it, so that this machine's settings of gcloud do not count. And who they
+# run as: SERVICE_ACCOUNT, or the project's default account of Compute Engine.
 runtime_check() {
-  local account
+  local account number
   check_tools gcloud curl
   check_settings GOOGLE_CLOUD_PROJECT REGION
   PROJECT="$(value GOOGLE_CLOUD_PROJECT)"
   PLACE="$(value REGION)"
+  ACCOUNT="${SERVICE_ACCOUNT:-<SERVICE_ACCOUNT>}"
   if $DRY_RUN; then return; fi
   account="$(gcloud auth list --filter=status:ACTIVE --format='value(account)')" || account=''
   [[ -n "$account" ]] || fail 'gcloud is not signed in' 'gcloud auth login'
-  gcloud projects describe "$PROJECT" --format='value(projectId)' >/dev/null ||
+  number="$(gcloud projects describe "$PROJECT" --format='value(projectNumber)')" ||
     fail "$account cannot see the project $PROJECT" 'Mend GOOGLE_CLOUD_PROJECT, or: gcloud auth login'
+  ACCOUNT="${SERVICE_ACCOUNT:-$number-compute@developer.gserviceaccount.com}"
 }
 
 runtime_question() {
@@ -57,19 +61,27 @@ secret_id() {
 # Store these secrets, and let the functions' account read them. SECRET_VERSIONS is then a line for each,
 # NAME=id:version: a revision names the version that it runs with, so that all its instances have the same.
 runtime_store() {
-  local name id version member
+  local name id stored='' version='<VERSION>'
   SECRET_VERSIONS=''
-  member="serviceAccount:$(service_account)"
+  if $DRY_RUN; then
+    step 'each secret, unless it is stored already; if its value has changed, a version is added'
+  else
+    stored="$(gcloud secrets list --project="$PROJECT" --format='value(name.basename())')" ||
+      fail "the secrets of project $PROJECT cannot be listed" 'It takes roles/secretmanager.viewer.'
+  fi
   for name in "$@"; do
     id="$(secret_id "$name")"
     step "$name: in Secret Manager as $id"
-    store_secret "$name" "$id"
-    may_read "$id" "$member"
-    if $DRY_RUN; then
-      version='<VERSION>'
-    else
+    if [[ $'\n'"$stored"$'\n' == *$'\n'"$id"$'\n'* ]]; then
+      store_version "$name" "$id"
+      may_read "$id" || let_read "$id"
       version="$(gcloud secrets versions describe latest --secret="$id" --project="$PROJECT" --format='value(name)')" ||
         fail "the newest version of $id is not known" 'It takes roles/secretmanager.viewer.'
+    else
+      run_with "$name" gcloud secrets create "$id" --replication-policy=automatic --data-file=- \
+        --project="$PROJECT" --quiet
+      let_read "$id"
+      $DRY_RUN || version=1
     fi
     SECRET_VERSIONS="$SECRET_VERSIONS$name=$id:${version##*/}"$'\n'
   done
@@ -82,44 +94,28 @@ runtime_holds() {
   fi
 }
 
-# Make the value of a variable the newest version of a secret, unless it is.
-store_secret() {
-  local stored
-  if $DRY_RUN; then
-    step '(made unless it is there; a version added unless it is the newest already)'
-  fi
-  if $DRY_RUN || ! is_there secrets describe "$2"; then
-    run gcloud secrets create "$2" --replication-policy=automatic --project="$PROJECT" --quiet
-  elif stored="$(gcloud secrets versions access latest --secret="$2" --project="$PROJECT" 2>/dev/null)"; then
-    if [[ "$stored" == "${!1}" ]]; then return; fi
+# Make the value of a variable the newest version of a stored secret, unless it is: store_version NAME ID
+store_version() {
+  local newest
+  if newest="$(gcloud secrets versions access latest --secret="$2" --project="$PROJECT" 2>/dev/null)"; then
+    if [[ "$newest" == "${!1}" ]]; then return; fi
   elif is_there secrets versions describe latest --secret="$2"; then
     say "$1: you may not read it (roles/secretmanager.secretAccessor), so a version is added, changed or not"
   fi
   run_with "$1" gcloud secrets versions add "$2" --data-file=- --project="$PROJECT" --quiet
 }
 
-# Let an account read a secret, unless it may.
+# Whether the functions' account may read a secret.
 may_read() {
-  local role=roles/secretmanager.secretAccessor readers=''
-  if ! $DRY_RUN; then
-    readers="$(gcloud secrets get-iam-policy "$1" --project="$PROJECT" --flatten='bindings[].members' \
-      --filter="bindings.role=$role" --format='value(bindings.members)')" || readers=''
-  fi
-  [[ $'\n'"$readers"$'\n' != *$'\n'"$2"$'\n'* ]] || return 0
-  run gcloud secrets add-iam-policy-binding "$1" --member="$2" --role="$role" --condition=None \
-    --project="$PROJECT" --format=none --quiet
+  local readers
+  readers="$(gcloud secrets get-iam-policy "$1" --project="$PROJECT" --flatten='bindings[].members' \
+    --filter="bindings.role=$READER" --format='value(bindings.members)')" || readers=''
+  [[ $'\n'"$readers"$'\n' == *$'\n'"serviceAccount:$ACCOUNT"$'\n'* ]]
 }
 
-# Who the functions run as: SERVICE_ACCOUNT, or the project's default account of Compute Engine.
-service_account() {
-  if [[ -n "${SERVICE_ACCOUNT:-}" ]]; then
-    printf '%s' "$SERVICE_ACCOUNT"
-  elif $DRY_RUN; then
-    printf '<SERVICE_ACCOUNT>'
-  else
-    printf '%s-compute@developer.gserviceaccount.com' \
-      "$(gcloud projects describe "$PROJECT" --format='value(projectNumber)')"
-  fi
+let_read() {
+  run gcloud secrets add-iam-policy-binding "$1" --member="serviceAccount:$ACCOUNT" --role="$READER" --condition=None \
+    --project="$PROJECT" --format=none --quiet
 }
 
 # The value of --set-secrets for a function.

@@ -21,7 +21,8 @@ GCLOUD = {
     "services list": ["--enabled"],
     "services enable": [],
     "secrets describe": [],
-    "secrets create": ["--replication-policy="],
+    "secrets list": [],
+    "secrets create": ["--replication-policy=", "--data-file="],
     "secrets delete": [],
     "secrets get-iam-policy": [],
     "secrets add-iam-policy-binding": ["--member=", "--role=", "--condition="],
@@ -100,7 +101,7 @@ class Cloud:
             case ["auth", "list"]:
                 return "dev@example.com\n"
             case ["projects", "describe"]:
-                return {"value(projectNumber)": "1234\n", "value(projectId)": "a-project\n"}[call.flags["--format"]]
+                return {"value(projectNumber)": "1234\n"}[call.flags["--format"]]
             case ["services", "list"]:
                 return "\n".join(sorted(self.apis))
             case ["services", "enable"]:
@@ -131,10 +132,14 @@ class Cloud:
 
     def _secrets(self, call: CommandCall, name: str) -> str:
         name = call.flags.get("--secret", name)
+        if call.command == "secrets list":
+            return {"value(name.basename())": "\n".join(sorted(self.secrets))}[call.flags["--format"]]
+        if call.flags.get("--data-file", "-") != "-" or ("--data-file" in call.flags and not call.stdin):
+            raise CommandError("nothing on stdin")
         if call.command == "secrets create":
             if name in self.secrets:
                 raise CommandError("ERROR: ALREADY_EXISTS")
-            self.secrets[name] = Secret()
+            self.secrets[name] = Secret([call.stdin] if "--data-file" in call.flags else [])
             return ""
         if name not in self.secrets:
             raise CommandError(f"ERROR: NOT_FOUND: {name}")
@@ -149,8 +154,6 @@ class Cloud:
             case "secrets add-iam-policy-binding":
                 secret.readers.append(call.flags["--member"])
             case "secrets versions add":
-                if call.flags["--data-file"] != "-" or not call.stdin:
-                    raise CommandError("nothing on stdin")
                 secret.versions.append(call.stdin)
             case _ if not secret.versions:
                 raise CommandError("ERROR: NOT_FOUND: latest")
