@@ -5,7 +5,7 @@ Auth        FUNCTIONS_TOKEN as a bearer token, or a Standard Webhooks signature 
 Takes       {} for the keys in the environment, or any of
             {"access_key_id", "secret_access_key", "region", "is_default"}; the endpoint is always this project's own.
             {"buckets": ["…"]} names buckets to try the keys in, by default DESTINATION_BUCKETS: a probe is written
-            under .ittybit/, read back and deleted. With neither, the keys are tried by a listing alone
+            under .ittybit/, read back and deleted. Without any bucket, the keys are tried with a listing only
 Answers     200 {"outcome": "created" | "unchanged" | "replaced", "connection": {…}}, never with the secret;
             4xx and 503 as application/problem+json; if the keys do not work, 422 says why and ittybit is not called
 Deployed    ./deploy.sh stage create-connection; target create_connection
@@ -30,7 +30,7 @@ from shared.s3 import Keys
 from shared.s3_probe import probe
 
 SETTINGS = settings.load()
-# Kept back from the deadline for ittybit while the keys are tried.
+# Trying the keys leaves this much of the deadline for ittybit.
 REGISTERING_SECONDS = 3.0
 
 Key = Annotated[str, Field(pattern=r"^[!-~]{1,512}$")]
@@ -53,7 +53,7 @@ class ConnectionRequest(objects.Request):
 def create_connection(body: ConnectionRequest, call: Call) -> Answer:
     """Try the keys; then create the project's connection, leave it as it is, or replace it."""
     wanted = _fields(body)
-    # The request's secret is not among those of the settings.
+    # The request may bring a secret that is not in the settings.
     call.redact = Redactor((*SETTINGS.secrets, wanted["secret_access_key"]))
     _try_keys(wanted, SETTINGS.destination_buckets if body.buckets is None else body.buckets, call)
     ittybit = Ittybit(call.settings, call.deadline)
@@ -69,7 +69,7 @@ def create_connection(body: ConnectionRequest, call: Call) -> Answer:
 
 
 def _fields(body: ConnectionRequest) -> dict[str, Any]:
-    """The connection's fields for ittybit, or a refusal that names each missing one."""
+    """Return the connection's fields for ittybit; raise Refused if any is missing, and name them all."""
     keys = {
         "access_key_id": body.access_key_id or SETTINGS.supabase_s3_access_key_id,
         "secret_access_key": body.secret_access_key or SETTINGS.supabase_s3_secret_access_key,
@@ -86,7 +86,7 @@ def _fields(body: ConnectionRequest) -> dict[str, Any]:
 
 
 def _try_keys(wanted: dict[str, Any], buckets: Sequence[str], call: Call) -> None:
-    """Refuse keys that do not work, and say all that is wrong. A failure that may pass is raised as a ServiceError."""
+    """Raise Refused with all that is wrong with the keys, or Unanswered if trying again later may help."""
     keys = Keys(**{name: wanted[name] for name in ("endpoint", "region", "access_key_id", "secret_access_key")})
     findings = probe(keys, tuple(dict.fromkeys(buckets)), call.deadline.reserving(REGISTERING_SECONDS))
     if lasting := [finding for finding in findings if not finding.passing]:
@@ -106,7 +106,7 @@ def _same(existing: Connection, wanted: dict[str, Any]) -> bool:
 
 
 def _replace(existing: Connection, wanted: dict[str, Any], ittybit: Ittybit) -> Connection:
-    """Change the keys in place, which keeps the id. If ittybit refuses, make a new one and delete this."""
+    """Update the connection, which keeps its id. If ittybit refuses or ignores it, create a new one and delete this."""
     try:
         changed = ittybit.update_connection(existing.id, wanted)
     except Answered as error:

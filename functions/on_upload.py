@@ -2,9 +2,9 @@
 
 Called by   the database (pg_net), people, schedulers; in plain mode a Dashboard webhook
 Auth        Standard Webhooks signature with FUNCTIONS_SECRET, or FUNCTIONS_TOKEN as a bearer token
-Takes       {"type": "jobs.due"}                    there is work: claim what is due and do it
-            {"bucket", "name", "automation_id"}     a person's: run this automation on this object now
-            {"bucket", "name", "kind", "options"}   a person's: make this task of this object now
+Takes       {"type": "jobs.due"}                    wake-up: claim the due jobs and do their next steps
+            {"bucket", "name", "automation_id"}     run this automation on this object now, without a rule
+            {"bucket", "name", "kind", "options"}   make this task of this object now, without a rule
             {"type", "record", "old_record", …}     plain mode: the body of a Database Webhook on storage.objects
 Answers     202 started, 200 done or nothing to do, 4xx and 503 as application/problem+json
 Deployed    ./deploy.sh stage on-upload; target on_upload
@@ -58,7 +58,7 @@ Body = Annotated[
 @functions_framework.http
 @endpoint(SETTINGS, Body, max_body=database_webhook.MAX_EVENT_BYTES if SETTINGS.watch_bucket else MAX_BODY_BYTES)
 def on_upload(body: worker.WakeUp | RunRequest | TaskRequest | database_webhook.ObjectEvent, call: Call) -> Answer:
-    """Do what is due, or start something for a person or for a plain webhook."""
+    """Drain the due jobs, or start an action for a person or for a plain-mode webhook."""
     if isinstance(body, worker.WakeUp):
         return worker.drain("on-upload", call)
     if isinstance(body, database_webhook.ObjectEvent):

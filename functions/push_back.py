@@ -2,12 +2,12 @@
 
 Called by   the database (pg_net), people, schedulers
 Auth        Standard Webhooks signature with FUNCTIONS_SECRET, or FUNCTIONS_TOKEN as a bearer token
-Takes       {"type": "jobs.due"}                                     there is work: claim what is due and do it
-            {"bucket", "name", "kind", "options", "destination"}     a person's: make this task now; its output goes to
-                                                                     s3://bucket/key, under an output prefix
+Takes       {"type": "jobs.due"}                                     wake-up: claim the due jobs and do their next steps
+            {"bucket", "name", "kind", "options", "destination"}     make this task now, without a rule; its output goes
+                                                                     to s3://bucket/key, under an output prefix
             {"bucket", "name", "tasks": [{"kind", "options", "next"}]}
-                                                                     a person's: run these tasks now; a task of kind
-                                                                     upload has such a destination in options.url
+                                                                     run these tasks now, without a rule; an upload task
+                                                                     has its destination in options.url
 Answers     202 started, 200 done or nothing to do, 4xx and 503 as application/problem+json
 Deployed    ./deploy.sh stage push-back; target push_back
 """
@@ -59,7 +59,7 @@ Body = Annotated[
 @functions_framework.http
 @endpoint(SETTINGS, Body)
 def push_back(body: worker.WakeUp | RunRequest | PushBackRequest, call: Call) -> Answer:
-    """Do what is due, or make a task or a run for a person."""
+    """Drain the due jobs, or make a task or a run for a person."""
     if isinstance(body, worker.WakeUp):
         return worker.drain("push-back", call)
     if isinstance(body, RunRequest):

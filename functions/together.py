@@ -1,6 +1,6 @@
 """All functions behind one address, each at its own path, in one process and with one set of variables.
 
-Called by   the callers of the functions; each function authenticates its own
+Called by   the callers of the functions; each function authenticates its callers
 Takes       /on-upload, /push-back, /create-connection: what the function of that name takes
 Answers     as that function does; at any other path 404 as application/problem+json
 Deployed    ./deploy.sh stage together; target together

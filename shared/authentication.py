@@ -1,4 +1,4 @@
-"""Who may call: the database by its signature, people and schedulers by a bearer token."""
+"""Authenticates callers: the database by its signature, people and schedulers by a bearer token."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def has_bearer(headers: Headers, settings: Settings) -> bool:
     """Whether the caller sent the bearer token; False when it sent none at all.
 
     Raises:
-        Unauthenticated: it sent another one, or none is configured.
+        Unauthenticated: it sent a wrong one, or none is configured.
     """
     sent = headers.get("Authorization")
     if sent is None:
@@ -41,7 +41,7 @@ def has_bearer(headers: Headers, settings: Settings) -> bool:
     if settings.functions_token is None:
         raise Unauthenticated("bearer sent, but FUNCTIONS_TOKEN is not set")
     scheme, _, token = sent.partition(" ")
-    # On bytes: compare_digest refuses non-ASCII text, and a header may hold any.
+    # On bytes: compare_digest refuses non-ASCII text, and a header may contain it.
     same = hmac.compare_digest(token.strip(" \t").encode(), settings.functions_token.encode())
     if scheme.lower() != "bearer" or not same:
         raise Unauthenticated("wrong bearer token")
@@ -51,10 +51,10 @@ def has_bearer(headers: Headers, settings: Settings) -> bool:
 def check_signature(headers: Headers, body: bytes, settings: Settings) -> None:
     """Verify a Standard Webhooks 1.0.0 signature over the raw body, with a timestamp within 5 minutes of now.
 
-    Any of the configured secrets fits: a rotation has two for a while.
+    Any configured secret may match: during a rotation there are two.
 
     Raises:
-        Unauthenticated: there is no signature, no secret is configured, or no secret fits.
+        Unauthenticated: there is no signature, no secret is configured, or no secret matches.
     """
     if not settings.functions_secret:
         raise Unauthenticated("no bearer sent, and FUNCTIONS_SECRET is not set")
@@ -66,7 +66,7 @@ def check_signature(headers: Headers, body: bytes, settings: Settings) -> None:
     for secret in settings.functions_secret:
         try:
             Webhook(base64.b64decode(secret.removeprefix("whsec_"))).verify(body, signed, json_parse=False)
-        # A malformed header, or a body that is not UTF-8, comes out of the library as a plain ValueError.
+        # For a malformed header, or a body that is not UTF-8, the library raises a plain ValueError.
         except (WebhookVerificationError, ValueError) as error:
             reason = f"signature: {error}" if isinstance(error, WebhookVerificationError) else "malformed signature"
         else:

@@ -23,7 +23,7 @@ class StoredObject(BaseModel):
 
     bucket_id: Bucket
     name: ObjectKey
-    # It marks the content, in the source's address and in a header.
+    # The start's mark: in the source's address and as the Idempotency-Key.
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")] | None = None
     metadata: dict[str, Any] | None = None
     is_delete_marker: bool = False
@@ -40,7 +40,7 @@ class StoredObject(BaseModel):
         return str((self.metadata or {}).get("mimetype") or "")[:1000]
 
     def is_same_as(self, other: StoredObject) -> bool:
-        """Whether both rows are of one content; older versions of Supabase's storage have no ``version``."""
+        """Whether both rows have the same content. Older versions of Supabase Storage have no ``version``."""
         etag, others = ((row.metadata or {}).get("eTag") for row in (self, other))
         return (etag, self.size) == (others, other.size) or (self.version is not None and self.version == other.version)
 
@@ -56,14 +56,14 @@ class ObjectEvent(BaseModel):
 
 
 def check(event: ObjectEvent, settings: Settings) -> StoredObject:
-    """Return the event's object if it is to be processed.
+    """Return the event's object if plain mode processes it.
 
-    The guards are those of the database side (ittybit.reason_to_skip) except one: a webhook does not show that an
+    The conditions are those of the database side (ittybit.reason_to_skip) except one: a webhook does not show that an
     object was written through S3, so results must lie under an output prefix.
 
     Raises:
         Refused: plain mode is not set up.
-        Skipped: nothing is to be done, with the reason.
+        Skipped: the object is not processed; the reason says why.
     """
     if settings.watch_bucket is None:
         raise Refused(422, "This is a Database Webhook: set ITTYBIT_AUTOMATION_ID and WATCH_BUCKET for plain mode.")

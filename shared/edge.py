@@ -1,7 +1,7 @@
-"""The HTTP edge of every function: who may call, how much, in which shape; answers and errors as JSON; one log line.
+"""The HTTP edge of every function: authentication, size limit, validation, JSON answers and errors, one log line.
 
-The order is fixed: method, bearer token, bounded read, signature, media type, JSON, fields. The handler runs, and calls
-other services, only after all of them hold.
+The checks run in this order: method, bearer token, bounded read, signature, media type, JSON, fields. The handler
+runs, and calls other services, only after all have passed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Function = Callable[[flask.Request], ResponseReturnValue]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an endpoint says: 200 done or nothing to do, 202 started."""
+    """A handler's answer: 200 done or nothing to do, 202 started."""
 
     status: int
     body: Mapping[str, Any]
@@ -53,7 +53,7 @@ class Call:
     Attributes:
         id: names it in the answer, in the log and, where a person calls, at ittybit.
         body_bytes: the size of the request's body.
-        redact: takes every key out of a text.
+        redact: removes every key from a text.
     """
 
     settings: Settings
@@ -64,7 +64,7 @@ class Call:
     noted: dict[str, Any] = field(default_factory=dict)
 
     def quote(self, kind: str | None, message: str) -> dict[str, Any]:
-        """Quote a service, without keys, and cut. Keys go first: a cut could leave half of one."""
+        """Quote a service's error: first without keys, then cut, as a cut could leave half of a key."""
         return {"kind": kind and self.redact(kind)[:100], "message": self.redact(message)[:500]}
 
     def note(self, **fields: Any) -> None:
@@ -138,7 +138,7 @@ def _admit(request: flask.Request, call: Call, adapter: TypeAdapter[Any], max_bo
         raise Refused(405, f"Send a POST, not a {request.method}.")
     bearer = authentication.has_bearer(request.headers, call.settings)
     limit = max_body if bearer else MAX_BODY_BYTES
-    # Reading one byte more than is allowed works with and without a Content-Length.
+    # One byte over the limit shows that a body is too large, with or without a Content-Length.
     try:
         raw = request.stream.read(limit + 1)
     except Exception:  # noqa: BLE001 - the server's own errors: the caller has hung up, or its chunks are malformed
@@ -167,9 +167,9 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _without_the_rest(request: flask.Request, response: flask.Response) -> flask.Response:
-    """Read and drop the rest of a refused request's body; where there is too much of it, leave it unread.
+    """Read and drop the rest of a refused request's body. If there is too much of it, answer with a stream.
 
-    functions-framework reads the rest into memory (``read_request``), unless the answer is a stream.
+    After any other answer, functions-framework reads the rest into memory (``read_request``).
     """
     try:
         for _ in range(MAX_DISCARDED_BYTES // MAX_BODY_BYTES):
@@ -177,9 +177,9 @@ def _without_the_rest(request: flask.Request, response: flask.Response) -> flask
                 return response
     except Exception:  # noqa: BLE001, S110 - the caller has hung up; the refusal is answered all the same
         pass
-    said = response.get_data()
-    response.content_length = len(said)
-    response.response = iter([said])
+    content = response.get_data()
+    response.content_length = len(content)
+    response.response = iter([content])
     return response
 
 
@@ -200,11 +200,11 @@ def _problem(error: Exception, call: Call) -> flask.Response:
             detail = {"detail": error.detail} if error.detail else {}
             return _json(200, {"outcome": "skipped", "reason": error.reason, **detail})
         case ServiceError():
-            told = {"service": error.service, "status": error.status, **call.quote(error.kind, error.message)}
-            call.note(upstream=told)
+            upstream = {"service": error.service, "status": error.status, **call.quote(error.kind, error.message)}
+            call.note(upstream=upstream)
             status = 422 if error.effect == "fail" else 503
             response = _details(
-                status, f"{error.service}: {told['message'].rstrip('.')}. {error.remedy}", call, upstream=told
+                status, f"{error.service}: {upstream['message'].rstrip('.')}. {error.remedy}", call, upstream=upstream
             )
             if status == 503:
                 response.headers["Retry-After"] = str(error.retry_after or (300 if error.effect == "hold" else 15))
@@ -214,11 +214,11 @@ def _problem(error: Exception, call: Call) -> flask.Response:
             return _details(code, "The request could not be read.", call)
         case _:
             call.note(**fault(error))
-            return _details(500, "A fault of ours; the log has it under this id.", call)
+            return _details(500, "Internal error; the log has it under this id.", call)
 
 
 def fault(error: Exception) -> dict[str, Any]:
-    """What the log says of a fault of ours: its type and place. Its message could contain a key or a body."""
+    """The log's fields for an internal error: its type and place. Its message could contain a key or a body."""
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     return {"error": type(error).__name__, "at": [f"{frame.name}:{frame.lineno}" for frame in frames]}
 
@@ -236,7 +236,7 @@ def _json(status: int, body: Mapping[str, Any]) -> flask.Response:
 
 
 def _log(function: str, status: int, call: Call, seconds: float) -> None:
-    """Write the call's one line: JSON, as Cloud Logging and every collector reads it."""
+    """Write the call's log line: JSON, which Cloud Logging and other collectors read."""
     severity = "ERROR" if {"error", "faults"} & call.noted.keys() else "WARNING" if status >= 400 else "INFO"
     line = {
         "severity": severity,

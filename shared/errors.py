@@ -2,15 +2,15 @@
 
 Error                  base of all below
 ├── Refused            the caller's request is wrong, and no service was called
-├── Skipped            there is rightly nothing to do: the object is gone, or not to be processed
+├── Skipped            there is nothing to do: the object is gone, or must not be processed
 └── ServiceError       a service that we called failed
     ├── Answered       it answered with an error: status, kind and message are its own
     ├── Unanswered     there was no answer: never connected, timed out, cut off, unreadable
-    ├── Unfinished     a search in its answers ran out of time, and will go on
+    ├── Unfinished     a search in its lists ran out of time; the next attempt continues it
     ├── Undecided      its answers do not tell whether a start took effect
-    └── Unsupported    this generation of ittybit's API cannot do it, and was not asked to
+    └── Unsupported    this generation of ittybit's API cannot do it, and was not called
 
-No exception of httpx, obstore or pydantic leaves the module that met it.
+Exceptions of httpx, obstore and pydantic never leave the module that calls the library.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Refused(Error):
         status: the HTTP status, 4xx.
         detail: what is wrong and how to fix it, for the caller.
         fields: (field, what is wrong with it) for each field at fault.
-        reason: what the log says, where the caller is told less.
+        reason: what the log says, if that is more than the caller may know.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Skipped(Error):
 
     Attributes:
         reason: why, in one word; the same words as in the ledger.
-        detail: more of it, for a person.
+        detail: an explanation for a person.
     """
 
     def __init__(self, reason: str, detail: str | None = None) -> None:
@@ -64,13 +64,13 @@ class ServiceError(Error):
 
     Attributes:
         service: which one.
-        message: what it said, or what happened to the call.
+        message: its own, or what happened to the call.
         status: its HTTP status, or None without an answer.
         kind: its own word for the error (ittybit's ``kind``, PostgREST's and Storage's ``code``), or None.
         in_doubt: whether the call may have taken effect although it failed.
         retry_after: seconds it asked us to wait, or None.
-        effect: what becomes of the work: it is retried, fails, or is held until a person has fixed the cause.
-        reason: the ledger's word for it, where the service's own words are not enough.
+        effect: what happens to the work: it is retried, fails, or is held until a person has fixed the cause.
+        reason: the ledger's word for it, where the service's own message is not enough.
     """
 
     reason: str | None = None
@@ -97,16 +97,16 @@ class ServiceError(Error):
 
     @property
     def is_passing(self) -> bool:
-        """Whether the very same call may succeed a moment later."""
+        """Whether the error is transient: the same call may succeed a moment later."""
         return self.status is None or self.status in (408, 425, 429) or self.status >= 500
 
     def _effect_of_status(self) -> Effect:
         if self.status in (401, 402, 403):
-            # ittybit's concern the account or the rule; Supabase's concern our key, and no one job.
+            # ittybit's are about the account or the rule. Supabase's are about our key, not about one job.
             return "hold" if self.service == "ittybit" else "retry"
-        # A missing ledger, or a service that has moved, is no fault of the request.
-        is_ours = self.service == "ledger" or (self.status is not None and self.status < 400)
-        return "retry" if is_ours or self.is_passing else "fail"
+        # The request did not cause it: the ledger is missing, or the service redirects.
+        is_setup = self.service == "ledger" or (self.status is not None and self.status < 400)
+        return "retry" if is_setup or self.is_passing else "fail"
 
     @property
     def remedy(self) -> str:
@@ -117,9 +117,9 @@ class ServiceError(Error):
         if self.status is None and self.effect == "retry":
             return f"Try again later; if that does not help, check {_ADDRESSES[self.service]}."
         if self.effect == "hold":
-            return "It goes on by itself when that is mended."
+            return "Waiting jobs go on by themselves once that is fixed."
         if self.effect == "fail":
-            return "The request can never work as it is: change what was asked for."
+            return "The request can never work as it is: change it."
         return "Nothing is wrong with the request: try again later."
 
 
@@ -153,7 +153,7 @@ class Unanswered(ServiceError):
 
 
 class Unfinished(ServiceError):
-    """A search in the service's answers ran out of time. The next one goes on."""
+    """A search in the service's lists ran out of time. The next attempt continues it."""
 
     reason = "searching"
 
@@ -163,7 +163,7 @@ class Undecided(ServiceError):
 
 
 class Unsupported(ServiceError):
-    """The generation of ittybit's API that answers cannot do it."""
+    """ittybit's API, in the generation that answers, cannot do it."""
 
     reason = "unsupported"
 

@@ -1,6 +1,6 @@
-"""Path globs and media types, as the rules in the database read them (ittybit.glob_pattern, .mimetype_pattern).
+"""Path globs and media types, matched as the database's rules match them (ittybit.glob_pattern, .mimetype_pattern).
 
-Strangers choose the names, and ``re`` can take hours to try all ways through several stars. So each star but the last
+Uploaders choose the names, and ``re`` can take hours to try all ways through several stars. So each star but the last
 is an atomic group that takes as little as it can. That loses no match: the next star begins earlier, and can take more.
 """
 
@@ -26,7 +26,7 @@ def matches_mimetype(pattern: str, mimetype: str) -> bool:
 
 @functools.cache
 def _path(glob: str) -> re.Pattern[str]:
-    # A run of stars is one star.
+    # Three or more stars are the same as ``**``.
     *parts, last = re.split(r"\*\*+", glob)
     chains = [_chain(_literals(part), "[^/]*?") for part in parts]
     return re.compile(_chain([*chains, _chain(_literals(last), "[^/]*?", ends=True)], ".*?", ends=True), re.DOTALL)
@@ -42,7 +42,7 @@ def _literals(pattern: str) -> list[str]:
 
 
 def _chain(pieces: list[str], star: str, *, ends: bool = False) -> str:
-    """The pieces with a star between any two. If they end the text, the last star takes what it must."""
+    """Join the pieces with stars. At the end of the text the last star is not atomic, so that it can reach the end."""
     groups = [f"(?>{star}{piece})" for piece in pieces[1:]]
     if ends and groups:
         groups[-1] = f"{star}{pieces[-1]}"

@@ -16,7 +16,7 @@ from shared.errors import Answered, Service, Unanswered
 USER_AGENT = f"supabase-ittybit/{__version__}"  # Supabase refuses secret keys from what looks like a browser
 MAX_TRIES = 3
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-# JSON can hold these only as escapes. An answer without such escapes needs no second look.
+# JSON can contain these only as escapes. An answer without such escapes is not searched for them.
 _ESCAPED = re.compile(rb"\\u(?:0000|d[89a-f])", re.IGNORECASE)
 
 
@@ -63,7 +63,7 @@ def send(
         headers: the service's authentication.
         body: sent as JSON.
         repeatable: whether sending it twice has the same effect as sending it once. If not, it is retried only when it
-            never arrived or was turned away (429, 503); any other failure leaves the outcome in doubt.
+            never arrived or was turned away (425, 429, 503). Another 5xx, a 408 or no usable answer leaves it in doubt.
 
     Raises:
         Answered: any status but 2xx.
@@ -101,14 +101,14 @@ def _reply(service: Service, status: int, headers: Mapping[str, str], body: byte
     if 200 <= status < 300:
         return Reply(headers, data)
     words = _own_words(service, data)
-    told = words or (data if isinstance(data, dict) else {})
+    fields = words or (data if isinstance(data, dict) else {})
     if service == "storage" and words and str(words["statusCode"]).isdecimal():
         status = int(words["statusCode"])  # Storage answers most errors with HTTP 400
-    kind = told.get("kind") or told.get("code") or told.get("error")
+    kind = fields.get("kind") or fields.get("code") or fields.get("error")
     after = headers.get("retry-after", "")
     error = Answered(
         service,
-        str(told.get("message") or f"HTTP {status}"),
+        str(fields.get("message") or f"HTTP {status}"),
         status=status,
         kind=str(kind) if kind else None,
         in_doubt=not repeatable and (status == 408 or status >= 500) and status != 503,
@@ -116,7 +116,7 @@ def _reply(service: Service, status: int, headers: Mapping[str, str], body: byte
     )
     if words is None and error.effect != "retry":
         # A gateway or a proxy has answered in the service's place.
-        raise Unanswered(service, f"HTTP {status}, and not in {service}'s own words", in_doubt=not repeatable)
+        raise Unanswered(service, f"HTTP {status}, but not from {service} itself", in_doubt=not repeatable)
     raise error
 
 

@@ -1,4 +1,4 @@
-"""The client of ittybit's API: one interface, whichever generation answers.
+"""The client of ittybit's API: one interface for both generations.
 
 Each generation has an adapter that knows its paths and bodies: ``ittybit_automations`` and ``ittybit_jobs``.
 ``ittybit_models`` reads the answers of both.
@@ -22,7 +22,7 @@ from shared.settings import Settings
 
 Generation = Literal["automations", "jobs"]
 GENERATIONS: tuple[Generation, ...] = ("automations", "jobs")
-# The statuses by which ittybit says that it does not have a path.
+# ittybit answers with one of these statuses if it does not have a path.
 ABSENT = (404, 405, 410)
 
 # The generation found for each address and key, kept as long as the process lives.
@@ -30,7 +30,7 @@ _spoken: dict[tuple[str, str], Generation] = {}
 
 
 class Ittybit:
-    """One invocation's view of ittybit: its key and its deadline. Several threads may share it.
+    """One invocation's client, with its key and its deadline. Several threads may share it.
 
     Every method raises ``ServiceError`` when ittybit answers with an error or not at all.
     """
@@ -52,7 +52,7 @@ class Ittybit:
 
     @property
     def connection_id(self) -> str:
-        """The connection that the environment names, or the project's own, looked up once."""
+        """The id of the connection that the environment names, or of the project's own, which is looked up once."""
         name, named = self._connection_name, self._settings.ittybit_connection_id
         found = named or next((one.id for one in self._connections() if one.name == name), None)
         if found is None:
@@ -69,7 +69,7 @@ class Ittybit:
         return read(Connection, self._api.call("PATCH", path, fields, repeatable=True))
 
     def delete_connection(self, connection_id: str) -> None:
-        """Forget a connection."""
+        """Delete a connection."""
         self._api.call("DELETE", f"connections/{quote(connection_id, safe='')}", repeatable=True)
 
     def start(self, action: Action, source: str, mark: str, **metadata: str) -> Work:
@@ -79,7 +79,7 @@ class Ittybit:
             action: an automation, or a task. A result goes to its destination through the project's connection.
             source: the file's address.
             mark: names the job or the person's call; also the Idempotency-Key.
-            metadata: kept with it by ittybit, where a document says so.
+            metadata: sent along where ittybit documents it.
         """
         generation = self.generation
         try:
@@ -91,7 +91,7 @@ class Ittybit:
             raise Unanswered("ittybit", f"it no longer has /{generation}") from None
 
     def work(self, ref: str) -> Work:
-        """The run, task or job as it is now, whichever generation starts what is new."""
+        """The run, task or job as it is now, also one of the generation that starts nothing new."""
         resource, _, id_ = ref.partition("/")
         work = self._api.work("GET", f"{resource}/{quote(id_, safe='')}").model_copy(update={"ref": ref})
         is_done = resource == "runs" and work.state == "succeeded"
@@ -103,24 +103,24 @@ class Ittybit:
         Sending the Idempotency-Key again is not enough: an ittybit that ignores it would start once more. Each attempt
         also signs the source anew, so the key would come with another body, and no document says what happens then.
 
-        All searches of an invocation read the same pages, fetched once from the first search on. They contain all that
-        was started before this object was made.
+        All searches of an invocation read the same pages. The first page is fetched after this object was made, so the
+        pages contain everything that was started before.
 
         Args:
             action: the job's.
             mark: the job's.
             since: when the attempt began, by the ledger's clock.
-            now: a moment of this invocation by the same clock, to compare ittybit's with.
+            now: when this invocation claimed the job, by the same clock, to compare ittybit's with.
 
         Raises:
-            Undecided: too much was started since then, and none of what was read is ours.
-            Unfinished: the search ran out of time. The next one goes on.
+            Undecided: the list is too long to read back to ``since``, and what was read does not have the mark.
+            Unfinished: the search ran out of time. The next attempt continues it.
         """
         return self._adapters[self.generation].find(action, mark, since, now)
 
     @property
     def generation(self) -> Generation:
-        """The generation that starts work: ITTYBIT_API, or for ``auto`` the one that answers; asked once a process."""
+        """The generation that starts work: ITTYBIT_API, or for ``auto`` the one that answers; found once a process."""
         chosen = self._settings.ittybit_api
         if chosen != "auto":
             return chosen
@@ -143,5 +143,5 @@ class Ittybit:
                 return False
             if error.effect != "fail":
                 raise
-            raise Unanswered("ittybit", f"asked for /{generation}, it said: {error.message}") from None
+            raise Unanswered("ittybit", f"GET /{generation} was answered: {error.message}") from None
         return True

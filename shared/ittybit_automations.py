@@ -17,7 +17,7 @@ from shared.ittybit_search import Newest
 
 
 class Automations:
-    """Starts runs and tasks. ``Ittybit`` says what each method is for."""
+    """Starts runs and tasks. ``Ittybit`` describes each method."""
 
     def __init__(self, api: Api, connection_id: Callable[[], str]) -> None:
         self._api = api
@@ -25,7 +25,7 @@ class Automations:
         self._newest_tasks = Newest(api, "tasks")
 
     def start(self, action: Action, source: str, mark: str, metadata: Mapping[str, str]) -> Work:
-        """Run the automation, make the task or the run. The documents name ``metadata`` for a run alone."""
+        """Run the automation, make the task or the run. ``metadata`` is documented for runs only."""
         if action.automation_id is not None:
             path = f"automations/{quote(action.automation_id, safe='')}/run"
             run = self._api.work("POST", path, {"url": source}, mark=mark)
@@ -42,7 +42,7 @@ class Automations:
         return self._api.work("POST", "tasks", body, mark=mark)
 
     def _step(self, step: Step) -> dict[str, Any]:
-        """A step as it is sent; an upload that names no connection goes through the project's."""
+        """The step as it is sent; an upload that names no connection goes through the project's."""
         options = step.options
         if step.kind == "upload" and "connection_id" not in options:
             options = {**options, "connection_id": self._connection_id()}
@@ -50,9 +50,9 @@ class Automations:
         return {"kind": step.kind, "options": options, **following}
 
     def with_outputs(self, run: Work, id_: str) -> Work:
-        """A succeeded run with its outputs. ittybit shows a run's tasks in short, and their outputs with each task.
+        """Return a succeeded run with its outputs, which ittybit shows in the tasks and not in the run.
 
-        The fetched source is no result, and an encode whose output was uploaded is one result, not two.
+        The fetched source is no result. An encode and the upload of its output are one result: the upload.
         """
         tasks = list(self._api.pages("tasks", Work, run_id=id_, order="asc"))
         uploaded = {task.parent_id for task in tasks if task.kind == "upload"}
@@ -61,7 +61,7 @@ class Automations:
         return run.model_copy(update={"outputs": tuple(outputs)})
 
     def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
-        """The oldest task since then whose source carries the mark, or its run."""
+        """The ``ref`` of the oldest task since then whose source carries the mark, or of its run."""
         task = self._newest_tasks.find(mark, since, now)
         if task is None:
             return None
@@ -69,5 +69,5 @@ class Automations:
             return f"tasks/{task.id}"
         if task.run_id is None:
             # The run was started and costs money. It must not be started again because its id is unknown.
-            raise Unanswered("ittybit", "the task that an earlier attempt started does not say its run")
+            raise Unanswered("ittybit", "the task that an earlier attempt started has no run_id")
         return f"runs/{task.run_id}"

@@ -16,16 +16,16 @@ from shared.ittybit_search import Newest
 
 
 class Jobs:
-    """Starts jobs. ``Ittybit`` says what each method is for."""
+    """Starts jobs. ``Ittybit`` describes each method."""
 
-    def __init__(self, api: Api, connection_id: Callable[[], str], spelling: str) -> None:
+    def __init__(self, api: Api, connection_id: Callable[[], str], connection_field: str) -> None:
         self._api = api
         self._connection_id = connection_id
-        self._spelling = spelling
+        self._connection_field = connection_field
         self._newest = Newest(api, "jobs")
 
     def start(self, action: Action, source: str, mark: str, metadata: Mapping[str, str]) -> Work:
-        """Make a job of the task. A 409 says that a start with the same key is under way: its outcome is in doubt."""
+        """Make a job of the task. A 409 means that a start with the same key is unfinished: it is in doubt."""
         body = {"input": source, "metadata": {**metadata, "job": mark}, **self._pipeline(only_task(action))}
         try:
             return self._api.work("POST", "jobs", body, mark=mark)
@@ -36,23 +36,23 @@ class Jobs:
 
     def _pipeline(self, task: Task) -> dict[str, Any]:
         """The task's kind and options, its output and the connection that its output goes through."""
-        said: dict[str, Any] = {"kind": task.kind, "options": task.options}
+        fields: dict[str, Any] = {"kind": task.kind, "options": task.options}
         if task.destination is None:
-            return said
+            return fields
         # A kind that writes many files has a folder as its output.
         folder = task.destination.rpartition("/")[0] + "/"
-        said["output"] = folder if task.kind == "adaptive_video" else task.destination
-        match self._spelling:
+        fields["output"] = folder if task.kind == "adaptive_video" else task.destination
+        match self._connection_field:
             case "options":
-                said["options"] = {"connection_id": self._connection_id(), **task.options}
+                fields["options"] = {"connection_id": self._connection_id(), **task.options}
             case "output":
-                said["options"] = {"output_connection_id": self._connection_id(), **task.options}
+                fields["options"] = {"output_connection_id": self._connection_id(), **task.options}
             case "top":
-                said["connection_id"] = self._connection_id()
-        return said
+                fields["connection_id"] = self._connection_id()
+        return fields
 
     def find(self, _: Action, mark: str, since: datetime, now: datetime) -> str | None:
-        """The oldest job since then with the mark in its metadata or its source."""
+        """The ``ref`` of the oldest job since then with the mark in its metadata or its source."""
         job = self._newest.find(mark, since, now)
         return None if job is None else f"jobs/{job.id}"
 
@@ -61,7 +61,7 @@ def only_task(action: Action) -> Task:
     """The action as one task: a job encodes once and uploads the result.
 
     Raises:
-        Unsupported: the action is more than that, or an automation.
+        Unsupported: the action is an automation, or more than one task and one upload.
     """
     match action:
         case Action(automation_id=str()):
@@ -78,6 +78,6 @@ def only_task(action: Action) -> Task:
             raise ServiceError("ledger", "the job has no action", effect="fail")
     raise Unsupported(
         "ittybit",
-        "a job of this ittybit is one task and one upload of its result, through the project's connection; ask for each"
-        " result by itself",
+        "a job of this ittybit is one task and one upload of its result, through the project's connection; request"
+        " each result separately",
     )

@@ -21,7 +21,7 @@ def bare(answer: Any) -> Any:
 
 
 class Fault(BaseModel):
-    """Why ittybit failed at something, in its own words."""
+    """ittybit's own description of a failure."""
 
     kind: str | None = None
     message: str = "ittybit gave no reason"
@@ -80,7 +80,7 @@ class Work(BaseModel):
         run_id, parent_id: the run that a task belongs to, and the task on whose output it works.
         sources: the addresses it reads from.
         outputs: the addresses of its results.
-        metadata: what was sent along.
+        metadata: what was sent with its start.
         tasks: a run's or a job's tasks, where given.
         created_at: when it was made, by ittybit's clock.
     """
@@ -102,7 +102,7 @@ class Work(BaseModel):
 
     @property
     def shown(self) -> dict[str, dict[str, str]]:
-        """What the person who started it is told: its resource, id and status."""
+        """What the answer to a person's start shows of it: its resource, id and status."""
         return {self.ref.partition("s/")[0]: {"id": self.id, "status": self.status}}
 
     @property
@@ -125,7 +125,7 @@ class Work(BaseModel):
             "state": "succeeded" if status in _SUCCEEDED else "failed" if status in _FAILED else "ongoing",
             "progress": data.get("progress"),
             "run_id": data.get("run_id"),
-            **{name: said for name in ("kind", "parent_id") if isinstance(said := data.get(name), str)},
+            **{name: value for name in ("kind", "parent_id") if isinstance(value := data.get(name), str)},
             "sources": _addresses(data, "url", "input", "inputs", "options"),
             "outputs": _addresses(data, "output", "outputs", "output_url"),
             "metadata": data["metadata"] if isinstance(data.get("metadata"), dict) else {},
@@ -143,8 +143,8 @@ class Work(BaseModel):
     @field_validator("error", mode="before")
     @classmethod
     def _text_or_object(cls, value: Any) -> Any:
-        said = {"message": value} if isinstance(value, str) else value if isinstance(value, dict) else {}
-        return {name: text for name in Fault.model_fields if isinstance(text := said.get(name), str) and text} or None
+        fault = {"message": value} if isinstance(value, str) else value if isinstance(value, dict) else {}
+        return {name: text for name in Fault.model_fields if isinstance(text := fault.get(name), str) and text} or None
 
     @model_validator(mode="after")
     def _progress_of_its_tasks(self) -> Work:
@@ -157,7 +157,7 @@ class Work(BaseModel):
     @field_validator("created_at")
     @classmethod
     def _utc_unless_it_says(cls, value: datetime | None) -> datetime | None:
-        # Seconds and milliseconds since 1970 are told apart by pydantic.
+        # pydantic distinguishes seconds since 1970 from milliseconds.
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
 

@@ -1,4 +1,4 @@
-"""Requests to ittybit, whichever generation of its API answers: the key, one deadline, lists page by page."""
+"""Requests to ittybit, in either generation of its API: with the key, under one deadline; lists page by page."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Value = TypeVar("Value")
 
 
 class Api:
-    """One invocation's way to ittybit. Several threads may share it.
+    """One invocation's requests to ittybit. Several threads may share it.
 
     Every method raises ``ServiceError`` when ittybit answers with an error or not at all.
 
     Attributes:
         whose: the address and the key.
-        clock: what ittybit's clock said with the last answer that has a Date.
+        clock: ittybit's time, from the last answer that has a Date.
     """
 
     def __init__(self, settings: Settings, deadline: Deadline) -> None:
@@ -64,7 +64,7 @@ class Api:
     def page(
         self, path: str, shape: type[Shape], after: str | None = None, **query: str
     ) -> tuple[list[Shape], str | None]:
-        """The items of one page of a list, the first or the one behind a cursor; and the cursor of the next, if any."""
+        """One page of a list, the first or the one after a cursor: its items, and the next page's cursor, if any."""
         cursor = {} if after is None else {"after": after}
         reply = self.call("GET", f"{path}?{urlencode({'limit': PAGE, **query, **cursor})}", repeatable=True)
         items = listed(reply)
@@ -73,7 +73,7 @@ class Api:
         is_more = reply.headers.get("has-more", str(len(items) >= PAGE)).lower() == "true"
         following = str(items[-1]["id"]) if is_more and items else None
         if following is not None and following == after:
-            raise Unanswered("ittybit", "a list that should go on begins again")
+            raise Unanswered("ittybit", "a list repeats a page")
         return parsed, following
 
     def pages(self, path: str, shape: type[Shape], **query: str) -> Iterator[Shape]:
@@ -86,12 +86,12 @@ class Api:
 
     @property
     def is_late(self) -> bool:
-        """Whether there is no time left for another page."""
+        """Whether too little time is left for another page."""
         return self._deadline.left() < 1
 
 
 class Once(Generic[Value]):
-    """The answer to a question that an invocation's threads ask once, or the error, which each of them gets."""
+    """Calls a function once for all threads of an invocation. Each of them gets its result, or its error."""
 
     def __init__(self, ask: Callable[[], Value]) -> None:
         self._answer: Future[Value] = Future()
@@ -99,7 +99,7 @@ class Once(Generic[Value]):
         self._lock = threading.Lock()
 
     def __call__(self) -> Value:
-        """Ask, unless that was done."""
+        """Return the result of the one call, or raise its error."""
         with self._lock:
             if not self._answer.done():
                 try:
@@ -110,7 +110,7 @@ class Once(Generic[Value]):
 
 
 def listed(reply: Reply) -> list[Any]:
-    """The items of a list's answer."""
+    """The items in the answer to a list request."""
     items = bare(reply.data)
     if not isinstance(items, list):
         raise Unanswered("ittybit", "the answer to a list is not a list")

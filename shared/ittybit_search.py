@@ -1,4 +1,4 @@
-"""The search for a start in doubt: what ittybit does is read from the newest back, and looked through for its mark."""
+"""The search for a start in doubt: ittybit's list is read from the newest back, and searched for the start's mark."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from shared.errors import Answered, Undecided, Unfinished
 from shared.ittybit_models import Work
 from shared.ittybit_requests import Api
 
-# A search reads at most this many pages: forty minutes at twenty starts a second.
+# A search reads at most this many pages, which cover forty minutes at twenty starts a second.
 MAX_PAGES = 500
-# A search that runs out of time goes on with the job's next attempt, until the doubt is this old.
+# The job's next attempt continues a search that ran out of time, until the doubt is this old.
 LOOKED_AGAIN = timedelta(hours=1)
-# How much a search allows for the difference of two clocks: with a Date header in the answer, and without one.
+# The error that a search allows in comparing ittybit's clock with the ledger's: with a Date header, and without one.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
-# A page whose items are older than this does not change any more. A start in doubt is first searched for after a minute
-# (ittybit.lease), because it may take effect late: until then no page that it may belong to is kept.
+# A page is kept once all its items are older than this. A start may take effect late, so it is first searched for after
+# a minute (ittybit.lease). Until then no page is kept that may still get its item.
 SETTLED = timedelta(minutes=1)
 
 
@@ -38,7 +38,7 @@ class _Page(NamedTuple):
         size: how many items it has.
         marked: those with a mark, by their marks, from the newest back.
         oldest: when the last of its items was made.
-        following: the next page's cursor; None behind the last page.
+        following: the next page's cursor; None on the last page.
     """
 
     size: int
@@ -47,17 +47,17 @@ class _Page(NamedTuple):
     following: str | None
 
 
-# The settled pages of each list of each address and key, by their cursors. They are kept as long as the process lives:
-# an invocation fetches what is new, and goes on where an earlier one ran out of time.
+# For each address, key and list: its settled pages, by their cursors. They are kept as long as the process lives, so an
+# invocation fetches only what is new, and continues where an earlier one ran out of time.
 _kept: dict[tuple[str, str, str], dict[str, _Page]] = defaultdict(dict)
 _keeping = threading.Lock()
 
 
 class Newest:
-    """All work in a list of ittybit's, read from the newest back as far as a search needs it.
+    """One of ittybit's lists, read from the newest back as far as a search needs it.
 
-    Any number of threads may search at a time. They share the pages, and a search looks a mark up instead of going
-    through what was read: after an outage there may be hundreds of searches among thousands of tasks.
+    Any number of threads may search at a time. They share the pages, and each page is indexed by mark: after
+    an outage there may be hundreds of searches among thousands of tasks.
     """
 
     def __init__(self, api: Api, path: str) -> None:
@@ -82,18 +82,18 @@ class Newest:
         if found:
             return found[-1]
         if late == "time" and now - since < LOOKED_AGAIN:
-            raise Unfinished("ittybit", "there was no time to look through what it does", in_doubt=True)
+            raise Unfinished("ittybit", "there was no time to search all of its list", in_doubt=True)
         if late:
             read = sum(page.size for page in pages)
-            raise Undecided("ittybit", f"not among the newest {read} that it does", in_doubt=True)
+            raise Undecided("ittybit", f"not among the newest {read} that were read", in_doubt=True)
         return None
 
     def _ahead(self, now: datetime) -> timedelta:
-        """How far ittybit's clock is ahead of the one that says ``now``, at the least."""
+        """The least that ittybit's clock can be ahead of the ledger's, which says ``now``."""
         return self._api.clock - now - CLOCKS_COMPARED if self._api.clock else -CLOCKS_UNKNOWN
 
     def _read_back(self, since: datetime, now: datetime) -> Literal["time", "number"] | None:
-        """Read on until what follows is older than that; otherwise return why not."""
+        """Read pages until the rest is older than ``since``. Otherwise return what ran out: time, or pages."""
         cursor = None
         while not self._pages or (cursor := self._pages[-1].following):
             oldest = next((page.oldest for page in reversed(self._pages) if page.oldest), None)
@@ -108,7 +108,7 @@ class Newest:
         return None
 
     def _fetch(self, cursor: str | None) -> _Page:
-        """Read one page, and keep it if it is settled. An error is raised to each search that comes here."""
+        """Read one page, and keep it if it is settled. After an error, further searches raise it too."""
         if self._error is not None:
             raise self._error
         try:
@@ -116,11 +116,11 @@ class Newest:
         except Exception as error:
             self._error = error
             if isinstance(error, Answered) and error.effect == "fail":
-                # The cursor may be of an item that ittybit has forgotten. The next invocation begins anew.
+                # ittybit may have deleted the item that is the cursor. The next invocation begins anew.
                 with _keeping:
                     self._kept.clear()
             raise
-        # Where a kept page follows one of the items, this page ends: the search has met what was read before.
+        # If a kept page follows one of the items, this page ends there: the kept pages have the rest.
         met = next((place for place, item in enumerate(items) if item.id != cursor and item.id in self._kept), None)
         if met is not None:
             items, following = items[: met + 1], items[met].id

@@ -66,12 +66,12 @@ class Start(Lease):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What ittybit is told about the object."""
+        """What is sent to ittybit about the object."""
         return {"bucket": self.bucket, "name": self.name, **({"version": self.version} if self.version else {})}
 
 
 class Check(Lease):
-    """Ask ittybit how far the job's run or task is."""
+    """Ask ittybit how far the job's run, task or job is."""
 
     step: Literal["check"]
     ittybit_id: str
@@ -88,7 +88,7 @@ class Delete(Lease):
     """Delete results of the job: its object was deleted, and its rule says ``delete_results``.
 
     Attributes:
-        results: as many as one lease covers. When they were claimed, each still was what ittybit had written.
+        results: as many as one lease covers. At the claim, each was still as ittybit had written it.
     """
 
     step: Literal["delete"]

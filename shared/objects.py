@@ -1,4 +1,4 @@
-"""Stored objects: which keys are valid, which addresses ittybit reads them from, and how they are deleted."""
+"""Stored objects: which keys are valid, the addresses from which ittybit reads them, and their deletion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.settings import S3_BUCKET, Settings, check_s3_bucket
 
 # Seconds that a signed address lasts. ittybit may fetch the source long after the start.
 SIGNED_SECONDS = 24 * 3600
-# Why a job failed whose address Storage refused to sign: ittybit was never asked.
+# The reason of a job that failed because Storage refused to sign its address. ittybit was never called.
 NOT_SIGNED = "not_signed"
 
 # What storage-api accepts in a key (isValidKey); everything else it refuses with 400 InvalidKey.
@@ -29,7 +29,7 @@ _DESTINATION = re.compile(r"s3://([^/]+)/(.+)")
 
 
 def check_key(key: str) -> str:
-    """Return a key that Supabase accepts and an address can name; raise ValueError otherwise."""
+    """Return the key if Supabase accepts it and an address can contain it; raise ValueError otherwise."""
     if not _KEY.fullmatch(key):
         raise ValueError("Supabase accepts letters, digits and _/!.*'() &$@=;:+,?- in a key, 1024 at most")
     if _CLIMBS.search(key):
@@ -38,14 +38,14 @@ def check_key(key: str) -> str:
 
 
 def check_bucket(bucket: str) -> str:
-    """Return a bucket's id as it may stand in an address; raise ValueError otherwise."""
+    """Return the bucket's id if an address can contain it; raise ValueError otherwise."""
     if len(bucket) > 100 or "/" in bucket:
         raise ValueError("a bucket's id has no slash and at most 100 characters")
     return check_key(bucket)
 
 
 def check_destination(destination: str) -> str:
-    """Return an ``s3://bucket/key`` that names one place in a bucket; raise ValueError otherwise."""
+    """Return the destination if it is an ``s3://bucket/key`` that names one object; raise ValueError otherwise."""
     match = _DESTINATION.fullmatch(destination)
     if not match:
         raise ValueError("must be s3://bucket/key")
@@ -70,7 +70,7 @@ Destination = Annotated[
 
 
 def _check_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse another source or connection; and NaN and the infinities at any depth, which are not JSON."""
+    """Refuse another source or connection. Also refuse NaN and infinities at any depth: they are not JSON."""
     json.dumps(options, allow_nan=False)
     if any(name == "url" or name.endswith("connection_id") for name in options):
         raise ValueError("the source is the object, and results go through the project's connection: name no other")
@@ -101,7 +101,7 @@ def split_destination(destination: str) -> tuple[str, str]:
 
 
 def _path(bucket: str, name: str) -> str:
-    """The object's place in an address. Raises Skipped for a key that would lead to another object's."""
+    """The object's path in an address. Raises Skipped for a key that would lead to another object."""
     if _CLIMBS.search(name) or bucket in (".", ".."):
         raise Skipped("not_addressable", "A key with a . or .. part cannot be addressed.")
     return f"{quote(bucket, safe='')}/{quote(name, safe='/')}"
@@ -110,7 +110,7 @@ def _path(bucket: str, name: str) -> str:
 def public_address(public_url: str, bucket: str, name: str, mark: str) -> str:
     """The address of an object in a public bucket of the project at ``public_url``.
 
-    The mark names the start. Storage ignores it, and a CDN's copy of an older version is not served for it.
+    The mark names the start. Storage ignores it. It keeps a CDN from serving its copy of an older version.
     """
     return f"{public_url}/storage/v1/object/public/{_path(bucket, name)}?job={mark}"
 
@@ -175,7 +175,7 @@ class Sources:
 
 
 def delete(settings: Settings, bucket: str, names: list[str], deadline: Deadline) -> None:
-    """Delete objects of a bucket, 1,000 at most. Storage passes over those that are not there.
+    """Delete objects of a bucket, 1,000 at most. Storage ignores missing ones.
 
     A deletion whose answer is lost is not repeated: by then somebody may have stored another object under the name.
 

@@ -16,7 +16,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         long = [secret for secret in secrets if len(secret) >= 8]
-        # Special characters of a secret are quoted in an address.
+        # In an address, a secret's special characters are percent-encoded.
         forms = {form for secret in long for form in (secret, quote(secret, safe=""))}
         # The longest first: a secret that contains another must not be replaced in part.
         self._secrets = sorted(forms, key=len, reverse=True)
@@ -27,13 +27,13 @@ class Redactor:
             text = text.replace(secret, "***")
         return _TOKEN.sub(r"\1=***", text)
 
-    def within(self, said: Any) -> Any:
-        """Return a value without secrets in its texts. In JSON their characters could be escaped, and not be found."""
-        match said:
+    def within(self, value: Any) -> Any:
+        """Return the value with each text redacted. In its JSON, escapes could hide a secret from the search."""
+        match value:
             case str():
-                return self(said)
+                return self(value)
             case list() | tuple():
-                return [self.within(item) for item in said]
+                return [self.within(item) for item in value]
             case dict():
-                return {name: self.within(item) for name, item in said.items()}
-        return said
+                return {name: self.within(item) for name, item in value.items()}
+        return value

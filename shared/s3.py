@@ -30,7 +30,7 @@ _NOWHERE = "127.0.0.1:0"
 _REFUSED = re.compile(r"status code: (\d{3})[^:]*: (.*?)(?:\n\nDebug source:|\Z)", re.DOTALL)
 _CODES = (re.compile(r'(?:<Code>|"code"\s*:\s*")(\w{1,60})[<"]'), re.compile(r'"error"\s*:\s*"(\w{1,60})"'))
 _MESSAGE = re.compile(r'(?:<Message>|"message"\s*:\s*")([^<"]+)')
-# A part of obstore's message, and the kind, the words and the doubt that it stands for. The first that fits counts.
+# A part of obstore's message, and the error's kind, message and doubt. The first that matches counts.
 _CAUSES = (
     (f"{_NOWHERE},", "redirect", "it redirects to another host", False),
     ("without LOCATION", "redirect", "it redirects", False),
@@ -40,8 +40,8 @@ _CAUSES = (
     ("InvalidCertificate", "no_tls", "its certificate is not valid", False),
     ("InvalidMessage", "no_tls", "it does not speak TLS", False),
     ("kind: Connect", "unreachable", "could not connect", False),
-    ("Got invalid", "not_s3", "the answer is not one of S3", True),
-    ("Unable to extract", "not_s3", "the answer is not one of S3", True),
+    ("Got invalid", "not_s3", "the answer is not S3's", True),
+    ("Unable to extract", "not_s3", "the answer is not S3's", True),
     ("", "no_answer", "the answer broke off", True),
 )
 
@@ -50,7 +50,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What opens a project's buckets.
+    """S3 keys of a project, and where they are valid.
 
     Attributes:
         endpoint: as ``shared.settings`` accepts it.
@@ -65,7 +65,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One bucket behind the keys, until the deadline.
+    """Requests to one bucket, with the keys and until the deadline.
 
     Every method raises ``Answered`` with S3's code as its ``kind``, or ``Unanswered`` with one of ``redirect``,
     ``time_out``, ``unreachable``, ``no_such_host``, ``no_tls``, ``not_s3`` and ``no_answer``.
@@ -76,7 +76,7 @@ class Bucket:
     deadline: Deadline
 
     def look(self, prefix: str) -> None:
-        """List what begins with the prefix, the first page of it."""
+        """List the first page of the keys with the prefix."""
         self._call(lambda store: next(obstore.list(store, prefix), None))
 
     def put(self, key: str, content: bytes, mimetype: str) -> None:
@@ -141,17 +141,17 @@ def _store(keys: Keys, bucket: str, time: timedelta) -> S3Store:
         },
         client_options=client,
         retry_config={"max_retries": 0, "retry_timeout": time},
-        # Keys in ``config`` would be joined by a session token of the environment.
+        # To keys in ``config``, obstore would add a session token from the environment.
         credential_provider=credential,
     )
 
 
-def _failure(account: str) -> Answered | Unanswered:
-    """Make an error of obstore's message: it gives nothing else (0.12.1; the tests check these words)."""
-    if refused := _REFUSED.search(account):
+def _failure(text: str) -> Answered | Unanswered:
+    """Make an error of obstore's message, the only thing that it gives (0.12.1; tests check its wording)."""
+    if refused := _REFUSED.search(text):
         status, body = int(refused[1]), refused[2]
         code = next((found[1] for code in _CODES if (found := code.search(body))), None)
         message = found[1] if (found := _MESSAGE.search(body)) else f"HTTP {status}"
         return Answered("s3", message, status=status, kind=code, in_doubt=status == 408 or status >= 500)
-    _, kind, message, in_doubt = next(cause for cause in _CAUSES if cause[0] in account)
+    _, kind, message, in_doubt = next(cause for cause in _CAUSES if cause[0] in text)
     return Unanswered("s3", message, kind=kind, in_doubt=in_doubt)

@@ -12,9 +12,9 @@ from shared.errors import Answered, ServiceError
 from shared.http import Deadline
 from shared.s3 import Bucket, Keys
 
-# Objects in this folder start nothing: the database's triggers and plain mode skip them.
+# Objects in this folder trigger no jobs: the database's triggers and plain mode skip them.
 FOLDER = ".ittybit/"
-# Kept back from the deadline for deleting the probe, however the other requests ended.
+# The other requests leave this much of the deadline for deleting the probe.
 DELETING_SECONDS = 1.5
 # A bucket may allow only some types. Results have these.
 _MIMETYPES = ("video/mp4", "image/jpeg", "audio/mpeg")
@@ -44,10 +44,10 @@ _FINDINGS: dict[str | int | None, tuple[Field, str]] = {
     "EntityTooLarge": ("buckets", "bucket {bucket!r} takes no object of 50 bytes. Raise its size limit."),
     "redirect": ("endpoint", "it redirects elsewhere, and keys are not sent there. Give the final address."),
     "no_such_host": ("endpoint", "there is no such host. Check SUPABASE_URL, or SUPABASE_S3_ENDPOINT where it is set."),
-    "no_tls": ("endpoint", "{said}. Give an address with a valid certificate."),
+    "no_tls": ("endpoint", "{cause}. Give an address with a valid certificate."),
     "not_s3": (
         "endpoint",
-        "what answers there is not Supabase's S3 ({said}). It is https://<ref>.storage.supabase.co/storage/v1/s3, and "
+        "what answers there is not Supabase's S3 ({cause}). It is https://<ref>.storage.supabase.co/storage/v1/s3, and "
         "has to be enabled in Dashboard > Storage > S3.",
     ),
     402: ("endpoint", "Supabase has restricted the project: over its quota, or unpaid. The Dashboard says which."),
@@ -62,7 +62,7 @@ class Finding:
     Attributes:
         field: what to fix.
         detail: what is wrong with it and how to fix it, for a person; never a key.
-        passing: whether it may be fixed by itself a moment later.
+        passing: whether it is transient: a moment later the keys may work.
     """
 
     field: Field
@@ -71,7 +71,7 @@ class Finding:
 
     @property
     def variable(self) -> str:
-        """The environment's variable of that field."""
+        """The field's environment variable."""
         return "DESTINATION_BUCKETS" if self.field == "buckets" else f"SUPABASE_S3_{self.field.upper()}"
 
 
@@ -83,19 +83,19 @@ def probe(keys: Keys, buckets: Sequence[str], deadline: Deadline) -> list[Findin
 
     Args:
         keys: their secret is never in a finding.
-        buckets: their ids, each once.
-        deadline: the deletion included.
+        buckets: their ids, without duplicates.
+        deadline: for all requests, the deletion included.
     """
     name = f"probe-{uuid.uuid4().hex}"
     if not buckets:
-        return _looked(Bucket(keys, name, deadline))
+        return _list_missing(Bucket(keys, name, deadline))
     with ThreadPoolExecutor(min(32, len(buckets))) as pool:
-        found = pool.map(lambda bucket: _probed(Bucket(keys, bucket, deadline), FOLDER + name), buckets)
+        found = pool.map(lambda bucket: _probe_bucket(Bucket(keys, bucket, deadline), FOLDER + name), buckets)
         # Wrong keys are wrong in every bucket. One finding is enough.
         return list(dict.fromkeys(finding for findings in found for finding in findings))
 
 
-def _looked(missing: Bucket) -> list[Finding]:
+def _list_missing(missing: Bucket) -> list[Finding]:
     try:
         missing.look(FOLDER)
     except ServiceError as error:
@@ -103,8 +103,8 @@ def _looked(missing: Bucket) -> list[Finding]:
     return []
 
 
-def _probed(bucket: Bucket, key: str) -> list[Finding]:
-    """Take the steps up to the first that fails. A probe that was or may have been written is always deleted."""
+def _probe_bucket(bucket: Bucket, key: str) -> list[Finding]:
+    """List, write and read back until one fails. A probe that was or may have been written is always deleted."""
     asked = replace(bucket, deadline=bucket.deadline.reserving(DELETING_SECONDS))
     try:
         asked.look(FOLDER)
@@ -152,21 +152,21 @@ def _delete(bucket: Bucket, key: str) -> list[Finding]:
 
 
 def _finding(error: ServiceError, bucket: str | None = None) -> Finding:
-    """Put an error into words. They have S3's code and nothing else of its answer."""
-    said = error.message if error.status is None else f"HTTP {error.status} {error.kind or ''}".rstrip()
+    """Describe an error. Of S3's answer the description has only the status and the code."""
+    cause = error.message if error.status is None else f"HTTP {error.status} {error.kind or ''}".rstrip()
     if known := _FINDINGS.get(error.status) or _FINDINGS.get(_kind(error)):
-        return Finding(known[0], known[1].format(bucket=bucket, said=said))
+        return Finding(known[0], known[1].format(bucket=bucket, cause=cause))
     where = f" in bucket {bucket!r}" if bucket else ""
     if error.is_passing:
-        return Finding("endpoint", f"S3 did not answer as it should{where}: {said}.", passing=True)
-    return Finding("access_key_id", f"S3 refuses the probe{where}: {said}.")
+        return Finding("endpoint", f"S3 did not answer as it should{where}: {cause}.", passing=True)
+    return Finding("access_key_id", f"S3 refuses the probe{where}: {cause}.")
 
 
 def _kind(error: ServiceError) -> str | None:
-    """The error's kind. Some different errors share one, and get a kind of their own here."""
+    """The error's kind. Different errors that share S3's code get different kinds here."""
     if error.kind == "AccessDenied" and error.message == "Invalid Region":
         return "InvalidRegion"
-    if error.kind == "AccessDenied" and error.message == "Invalid Access Key":  # a self-hosted project says it so
+    if error.kind == "AccessDenied" and error.message == "Invalid Access Key":  # a self-hosted project's answer
         return "InvalidAccessKeyId"
     if error.status is not None and 300 <= error.status < 400:
         return "redirect"

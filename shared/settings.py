@@ -59,7 +59,7 @@ def _project(url: str) -> str:
 
 
 def _is_hosted(host: str) -> bool:
-    """Whether the host is one of Supabase's, named after a project's ref, and no custom domain."""
+    """Whether the host is Supabase's own, named after a project's ref, and not a custom domain."""
     return host.lower().endswith(".supabase.co")
 
 
@@ -81,7 +81,7 @@ def _secret_key(key: str) -> str:
 
 
 def _role(key: str) -> object:
-    """The role in a legacy key, which is a JWT; None in any other."""
+    """The role in a legacy key, which is a JWT; None for any other key."""
     try:
         _, payload, _ = key.split(".")
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -107,7 +107,7 @@ def _prefix(prefix: str) -> str:
 
 
 def check_s3_bucket(bucket: str) -> str:
-    """Return a bucket's id that S3 can name; raise ValueError otherwise."""
+    """Return the bucket's id if S3 can name it; raise ValueError otherwise."""
     if not re.fullmatch(S3_BUCKET, bucket, re.ASCII):
         raise ValueError(f"cannot name bucket {bucket!r} in S3: letters, digits and ._- alone")
     return bucket
@@ -134,8 +134,8 @@ Buckets = Annotated[tuple[Annotated[str, AfterValidator(check_s3_bucket)], ...],
 
 # The message for a project where `Settings.is_out_of_reach`.
 OUT_OF_REACH = (
-    "ittybit cannot reach the project at its address, which is known on this network alone:"
-    " set SUPABASE_PUBLIC_URL to the one that the internet reaches it at"
+    "ittybit cannot reach the project's address, which exists only on this network:"
+    " set SUPABASE_PUBLIC_URL to an address that the internet can reach"
 )
 
 
@@ -171,7 +171,7 @@ class Settings(BaseModel):
         token = self.functions_token
         bare = {secret.removeprefix("whsec_") for secret in self.functions_secret}
         if token and token.removeprefix("whsec_") in bare:
-            raise ValueError("FUNCTIONS_TOKEN must not be the FUNCTIONS_SECRET: whoever holds one would hold both")
+            raise ValueError("FUNCTIONS_TOKEN must not be the FUNCTIONS_SECRET: a leak of one would leak both")
         if token in {self.ittybit_api_key, self.supabase_secret_key, self.supabase_s3_secret_access_key} - {None}:
             raise ValueError("FUNCTIONS_TOKEN must be a secret of its own, not one of the keys")
         if (self.ittybit_automation_id is None) != (self.watch_bucket is None):
@@ -180,7 +180,7 @@ class Settings(BaseModel):
 
     @property
     def project_ref(self) -> str:
-        """The project's reference, or another host's name and port. Connections are named after it."""
+        """The project's reference, or for other hosts their name and port. Connections are named after it."""
         parts = urlsplit(self.supabase_url)
         host = parts.netloc.lower()
         return host.split(".")[0] if self.is_hosted else re.sub(r"[^a-z0-9]+", "-", host)

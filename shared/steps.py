@@ -1,4 +1,4 @@
-"""A workflow in ittybit's words, as a person sends it: tasks, and uploads of their outputs."""
+"""A workflow in a person's request, in ittybit's format: tasks, and uploads of their outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class UploadOptions(objects.Request):
 
 
 class Upload(objects.Request):
-    """Write the output of the task before it into a bucket."""
+    """Write the previous task's output into a bucket."""
 
     kind: Literal["upload"]
     options: UploadOptions

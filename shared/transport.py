@@ -1,11 +1,11 @@
-"""How ``shared.http`` sends: over kept connections, on which each step ends when no time is left.
+"""Sends the requests of ``shared.http``: over kept connections, on which no step outlasts the deadline.
 
 This is the only module that knows httpx. It is imported at the first request, so a refused call does not pay for the
 import. It uses httpx's transport alone: a Client adds cookies, redirects and authentication, and takes another quarter
 of a request's processor time.
 
-httpx's time-outs hold for one read of a socket. A peer that sends its headers a byte at a time, or interim answers
-without end, would never exceed them. So each step on a socket asks how much time is left.
+httpx's time-outs apply to one read of a socket. A peer that sends its headers a byte at a time, or endless interim
+answers, would never exceed them. So each step on a socket asks how much time is left.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def exchange(
     answer = bytearray()
     try:
         with _transport() as transport, contextlib.closing(transport.handle_request(request)) as response:
-            # Raw: an answer that is compressed although none was asked for is not unpacked, as it may become large.
+            # Raw: an answer that is compressed, although the request excludes it, stays so: it may unpack to any size.
             for chunk in response.iter_raw():
                 answer += chunk
                 if len(answer) > MAX_ANSWER_BYTES or left() == 0:
@@ -75,7 +75,7 @@ def _transport() -> Iterator[httpx.BaseTransport]:
     try:
         transport = _idle.pop()
     except IndexError:
-        # Without trust_env, a proxy that the environment names is not used.
+        # Without trust_env, the environment's proxies are ignored.
         made = httpx.HTTPTransport(verify=_tls, trust_env=False, limits=httpx.Limits(keepalive_expiry=30))
         made._pool._network_backend = _Backend()  # noqa: SLF001 - httpx has no argument for it
         transport = made
@@ -94,7 +94,7 @@ def _left(late: type[httpcore.TimeoutException]) -> float:
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Opens connections whose every step waits no longer than there is time."""
+    """Opens connections on which no step waits longer than the time left."""
 
     def connect_tcp(
         self,

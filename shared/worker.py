@@ -1,6 +1,6 @@
-"""The drain: claim due jobs, do the next step of each side by side, report, and repeat while jobs are due.
+"""The drain: claim due jobs, do their next steps in parallel, report, and repeat while jobs are due.
 
-A step is a start, a check or a deletion. A wake-up carries no job, so any number of them does no harm. Reports travel
+A step is a start, a check or a deletion. A wake-up carries no job, so duplicates are harmless. Reports travel
 with the next claim, so a batch costs one round trip to the ledger.
 
 One thread talks to the ledger. The steps run in a pool of threads and put their outcomes into a queue.
@@ -45,7 +45,7 @@ NAMED = 10
 
 # One pool for each drain. The pool used last is taken first, and a pool makes its threads when it needs them. Each
 # function has its own pools: in one service, the drains of on-upload would otherwise keep push-back from claiming, and
-# the database takes a function that claims nothing for down.
+# the database treats a function that claims nothing as down.
 _pools: dict[FunctionName, list[ThreadPoolExecutor]] = {
     function: [ThreadPoolExecutor(THREADS, thread_name_prefix="job") for _ in range(DRAINS)]
     for function in get_args(FunctionName)
@@ -53,7 +53,7 @@ _pools: dict[FunctionName, list[ThreadPoolExecutor]] = {
 
 
 class WakeUp(BaseModel):
-    """There is work. The database, a scheduler or a person sends it."""
+    """Jobs are due. The database, a scheduler or a person sends it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -61,11 +61,11 @@ class WakeUp(BaseModel):
 
 
 def drain(function: FunctionName, call: Call) -> Answer:
-    """Do what is due for a function, and answer in counts.
+    """Do the next steps of a function's due jobs, and answer with counts.
 
     Args:
         function: whose jobs are claimed.
-        call: the invocation. The drain claims for ``DRAIN_SECONDS`` and does the claimed jobs within the deadline.
+        call: the invocation. The drain claims for ``DRAIN_SECONDS`` and works on the claimed jobs until the deadline.
 
     Raises:
         ServiceError: the ledger could not be reached. A leased job is due again when its lease ends.
@@ -87,7 +87,7 @@ class _Drain:
 
     ``_step`` and what it calls run in the pool; everything else runs in the invocation's thread. ``_in_flight`` has
     the jobs whose steps are in the pool, ``_done`` is the queue of their outcomes, and ``_unreported`` has the outcomes
-    that are taken from the queue and not reported yet.
+    that were taken from the queue and are not reported yet.
     """
 
     def __init__(self, function: FunctionName, call: Call, pool: ThreadPoolExecutor) -> None:
@@ -104,7 +104,7 @@ class _Drain:
         self._faults: list[dict[str, Any]] = []
 
     def run(self) -> dict[str, int]:
-        """Claim until nothing is due or time is over; then wait for the steps in flight."""
+        """Claim until nothing is due or the time is over; then wait for the steps in flight."""
         failure = None
         try:
             self._claim_what_is_due()
@@ -168,7 +168,7 @@ class _Drain:
             self._unreported = []
 
     def _gather(self, enough: int, seconds: float) -> None:
-        """Take finished steps' outcomes from the queue: ``enough`` of them, or what has come after so many seconds."""
+        """Wait for ``enough`` outcomes, or until the seconds are over; take all that are in the queue by then."""
         waiting = Deadline(seconds)
         while self._in_flight:
             try:
@@ -181,7 +181,7 @@ class _Drain:
                 self._counts[done.outcome] += 1
                 self._unreported.append(done)
             else:
-                # A fault of ours is not reported. The lease ends, and the next attempt looks for what was started.
+                # An internal error is not reported. The lease ends, and the next attempt looks for what was started.
                 job, error = done
                 self._in_flight.discard(job.job)
                 self._counts["lost"] += 1
@@ -199,7 +199,7 @@ class _Drain:
                 case Delete():
                     outcome = self._delete(job, deleting)
             self._done.put(Report.of(job, outcome))
-        except Exception as error:  # noqa: BLE001 - the drain must hear of every error
+        except Exception as error:  # noqa: BLE001 - the drain must get every error
             self._done.put((job, error))
 
     def _start(self, start: Start, sources: objects.Sources) -> Outcome:
@@ -244,7 +244,7 @@ class _Drain:
         return self._progress(work)
 
     def _delete(self, delete: Delete, deadline: Deadline) -> Outcome:
-        """Delete results which the ledger has just checked are ittybit's, before the deadline or not at all."""
+        """Delete results before the deadline or not at all: the ledger has just checked that ittybit wrote them."""
         buckets: dict[str, list[str]] = {}
         for result in delete.results:
             buckets.setdefault(result.bucket, []).append(result.name)
@@ -270,6 +270,6 @@ class _Drain:
 
     def _failure(self, outcome: str, error: ServiceError, **more: Any) -> Outcome:
         """The outcome of a step whose service failed."""
-        told = {"service": error.service, "status": error.status, **self._call.quote(error.kind, error.message)}
-        said = {"reason": error.reason, "error": told, "retry_after": error.retry_after}
-        return Outcome.model_validate({"outcome": outcome, **said, **more})
+        quoted = {"service": error.service, "status": error.status, **self._call.quote(error.kind, error.message)}
+        fields = {"reason": error.reason, "error": quoted, "retry_after": error.retry_after}
+        return Outcome.model_validate({"outcome": outcome, **fields, **more})

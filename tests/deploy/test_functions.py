@@ -263,7 +263,7 @@ def test_a_project_on_this_machine_is_deployed_for_and_what_ittybit_cannot_reach
     clone.write_env(SETTINGS | GOOGLE | {"SUPABASE_URL": url})
     alone = deploy(clone, "functions", "--to", "process")
     assert f"  set       SUPABASE_URL={url}\n" in alone.stdout
-    assert alone.stderr.count("set SUPABASE_PUBLIC_URL to the one that the internet reaches it at") == 1
+    assert alone.stderr.count("set SUPABASE_PUBLIC_URL to an address that the internet can reach") == 1
 
     clone.write_env(SETTINGS | GOOGLE | {"SUPABASE_URL": url, "SUPABASE_PUBLIC_URL": "https://supabase.example.com"})
     both = deploy(clone, "functions", "--to", "process")

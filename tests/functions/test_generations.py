@@ -161,7 +161,7 @@ def test_where_a_list_says_nothing_of_more_a_full_page_is_not_the_last(scripted:
         patch.setattr("shared.ittybit_search.MAX_PAGES", 9)
         assert client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now) == "jobs/job_2"
         scripted.script(ittybit=[Said(page)])
-        with pytest.raises(Unanswered, match="begins again"):
+        with pytest.raises(Unanswered, match="repeats a page"):
             client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now)
 
 

@@ -112,7 +112,7 @@ def test_storages_status_is_the_one_in_the_body_and_not_http_400(project: Projec
 )
 def test_a_gateway_s_404_is_no_word_of_storage_s(project: Project, supabase: Settings, body: dict[str, object]) -> None:
     project.stack.supabase.add("POST", "/storage/.*", status=404, body=body, times=3)
-    with pytest.raises(Unanswered, match="HTTP 404, and not in storage's own words"):
+    with pytest.raises(Unanswered, match="HTTP 404, but not from storage itself"):
         objects.signed_address(supabase, "private", "a.mp4", MARK, Deadline(5))
 
 
