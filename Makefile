@@ -33,16 +33,16 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/local ## The whole way once: a clip in, results out (FILE=path for one of yours; OPEN=1; API=jobs)
+demo: $(VENV)/local ## Process one clip with the embedded stack (FILE=path for one of yours; OPEN=1; API=jobs)
 	@$(BIN)/python -m local demo --api $(API) $(if $(OPEN),--open) $(if $(FILE),"$(FILE)")
 
-serve: $(VENV)/local ## The embedded stack, staying up (API=jobs; ENV=.env: the functions alone; ITTYBIT=local, too)
+serve: $(VENV)/local ## Keep the embedded stack running (API=jobs; ENV=.env: only the functions; ITTYBIT=local: and ittybit)
 	@$(BIN)/python -m local serve --api $(API) $(if $(ENV),--env "$(ENV)") $(if $(ITTYBIT),--ittybit "$(ITTYBIT)")
 
-sql: $(VENV)/local ## psql, to the database of what make serve runs (SQL='select …')
+sql: $(VENV)/local ## psql on the database that make serve runs (SQL='select …')
 	@$(BIN)/python -m local sql $${SQL:+"$$SQL"}
 
-doctor: $(VENV)/local ## What is wrong with the stack that make serve runs (ARGS=--json)
+doctor: $(VENV)/local ## Check the stack that make serve runs (ARGS=--json)
 	@$(BIN)/python -m deploy.doctor --env-file build/serve.env $(ARGS)
 
 test: $(VENV)/installed ## All tests, several files at a time (EVERY=yes: all variations, and PostgreSQL 15 and 18)
@@ -52,13 +52,13 @@ test: $(VENV)/installed ## All tests, several files at a time (EVERY=yes: all va
 faults: $(VENV)/local ## The stack under load and faults (UPLOADS=10000 SEED=1 KEY=honoured|ignored API=jobs PACE=12)
 	@$(BIN)/python -m local faults --uploads $(UPLOADS) --seed $(SEED) --pace $(PACE) --api $(API) $(if $(filter ignored,$(KEY)),--ignore-idempotency)
 
-bench: $(VENV)/installed ## What it costs beside what one has without it (ROWS=1,2; DOCS=1 puts it into docs/performance.md)
+bench: $(VENV)/installed ## Measure each step against the same step without this project (ROWS=1,2; DOCS=1 updates docs/performance.md)
 	@$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(DOCS),--write-docs)
 
-fuzz: $(VENV)/installed ## Every property with other inputs, until time is over (FUZZ_SECONDS=60)
+fuzz: $(VENV)/installed ## Run every property test with other inputs, for some time (FUZZ_SECONDS=60)
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
-openapi: $(VENV)/installed ## docs/openapi.json, made of the functions' models
+openapi: $(VENV)/installed ## Write docs/openapi.json from the functions' models
 	@$(BIN)/python -m deploy.openapi
 
 lint: $(VENV)/installed ## ruff, mypy --strict and shellcheck
@@ -67,16 +67,16 @@ lint: $(VENV)/installed ## ruff, mypy --strict and shellcheck
 	@$(BIN)/mypy --strict
 	@$(BIN)/shellcheck -x deploy.sh deploy/*.sh deploy/runtimes/*.sh .ci/run
 
-compile: $(VENV)/installed ## Pin what requirements*.in ask for, with hashes (UPGRADE=yes: the newest of it)
+compile: $(VENV)/installed ## Pin the packages of requirements*.in, with hashes (UPGRADE=yes: the newest versions)
 	@$(BIN)/$(COMPILE) requirements.in --output-file requirements.txt
 	@$(BIN)/$(COMPILE) requirements-deploy.in --output-file requirements-deploy.txt
 	@$(BIN)/$(COMPILE) requirements-local.in --output-file requirements-local.txt
 	@$(BIN)/$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 
-audit: $(VENV)/installed ## Known vulnerabilities of what is deployed, where a database of them can be reached
+audit: $(VENV)/installed ## Look for known vulnerabilities in the deployed packages, if their database can be reached
 	@$(BIN)/python -m deploy.audit
 
-sbom: $(VENV)/installed ## Bill of materials of what is deployed: build/sbom.json (CycloneDX)
+sbom: $(VENV)/installed ## Write the bill of materials of what is deployed: build/sbom.json (CycloneDX)
 	@mkdir -p build
 	@$(BIN)/cyclonedx-py requirements --output-reproducible --output-file build/sbom.json requirements.txt
 
@@ -86,7 +86,7 @@ clean: ## Remove what these commands made
 $(VENV)/installed: requirements-dev.txt
 	@$(PYTHON) -m deploy.install $@ $<
 
-# What the embedded stack needs is a part of that, and what ./deploy.sh needs a part of it. Each may be there alone.
+# The embedded stack needs a part of the above, and ./deploy.sh a part of that. Each can be installed alone.
 $(VENV)/local: requirements-local.txt
 	@$(PYTHON) -m deploy.install $@ $<
 

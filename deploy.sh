@@ -29,25 +29,25 @@ Verbs
   connection      register the project's S3 keys at ittybit, so that results can be written back
 
   rule add|list|explain|enable|disable|remove
-                  what becomes of which object, without writing SQL
+                  manage rules (which objects are processed, and how) without writing SQL
 
   doctor [--json] check the whole project, change nothing, and print what is wrong and what to do, a line for each
-                  check; ends with 0 when all is ok, 1 with a warning, 2 with a failure
+                  check; exits with 0 when all is ok, 1 with a warning, 2 with a failure
 
-  rotate-secret   replace FUNCTIONS_SECRET while uploads go on: no call is refused at any moment
+  rotate-secret   replace FUNCTIONS_SECRET while uploads go on, without refusing a call
 
-  remove          remove all of it, and list what is left; no file in a bucket is touched
+  remove          remove the functions and the schema, and list what stays; files in buckets are not touched
 
-Options, in front of the verb or behind it
-  --env NAME      read .env.NAME instead of .env, and keep the names in the cloud apart; local is what make serve runs
-  --dry-run       print what would run, and run nothing; what is not set prints as <NAME>
+Options, before or after the verb
+  --env NAME      read .env.NAME instead of .env, and add NAME to the names in the cloud; local is what make serve runs
+  --dry-run       print the commands instead of running them; a value that is not set prints as <NAME>
   --yes           answer every question with yes
   -h, --help      this text; after a verb, the verb's own
   --version       the version of this clone
 
 Functions
-  on-upload           a stored object: run an ittybit automation on it
-  push-back           a stored object: make a task, its output written back into the bucket
+  on-upload           run an automation on a stored object, or make a task whose result stays at ittybit
+  push-back           make a task or a run of a stored object; ittybit writes the results into a bucket
   create-connection   register the project's Supabase S3 keys at ittybit
 USAGE
 }
@@ -67,7 +67,7 @@ doctor() {
 # shellcheck disable=SC2034 # for deploy/
 main() {
   local verb='' rest=()
-  # Options may stand in front of the verb or behind it.
+  # Options may come before or after the verb.
   while (($#)); do
     case "$1" in
       --env)
