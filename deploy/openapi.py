@@ -133,7 +133,7 @@ PROBLEMS = {
     413: f"The body is over {MAX_BODY_BYTES} bytes; for a Database Webhook with the bearer token {MAX_EVENT_BYTES}.",
     415: "The body is not application/json.",
     422: "The request is wrong, or can never work; `errors` names the fields.",
-    500: "A fault of ours; the log has it under the id.",
+    500: "Internal error; the log has it under the id.",
     503: "A service did not do its part: try again later.",
 }
 MORE_HEADERS = {200: "X-Version", 202: "X-Version", 401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After"}
