@@ -1,18 +1,18 @@
--- Schema ittybit: which object is processed, and how.
+-- Schema ittybit: the rules say which objects are processed, and how.
 --
--- A rule is data, edited in Studio or by SQL. This file holds the rules, what their patterns mean, and the checks that
--- refuse a rule which could never work. Like every file it can run twice, and closes what it makes to the API's roles.
+-- A rule is a row that people edit in Studio or with SQL. This file creates their table, translates their patterns, and
+-- refuses rules that could never work. Like every file it can run twice, and closes what it creates to the API's roles.
 --
--- The search_path is empty, here and in each function: a name without a schema is always PostgreSQL's own, whatever
--- else the project holds. Inside functions, a type that is not a keyword carries pg_catalog, because PostgreSQL would
--- look among a session's temporary types first.
+-- The search_path is empty, here and in each function: a name without a schema is always PostgreSQL's own. Inside
+-- functions, a type whose name is no keyword is written with pg_catalog. Without it, PostgreSQL would look among the
+-- session's temporary types first.
 set search_path = '';
 
 create schema if not exists ittybit;
 comment on schema ittybit is 'Supabase Storage x ittybit: rules, the ledger of jobs, and wake-ups.';
 revoke all on schema ittybit from public, anon, authenticated, service_role;
 
--- Close the whole schema to the API's roles. It locks no table whose row level security is on: uploads go on.
+-- Close the whole schema to the API's roles. A table that has row level security is not locked, so uploads go on.
 create or replace function ittybit.close_schema()
 returns void language plpgsql set search_path = '' as $$
 declare relation pg_catalog.regclass;
@@ -32,14 +32,14 @@ end $$;
 -- The regular expression of a path glob: `*` stops at `/`, `**` does not, nothing else is special.
 create or replace function ittybit.glob_pattern(glob text)
 returns text language sql immutable strict parallel safe set search_path = '' as $$
-  -- `**` becomes `[^/]*` twice, and then `.*`. A glob cannot say `[^/]*` itself: its own brackets are escaped.
+  -- `**` becomes `[^/]*[^/]*`, and that becomes `.*`. A glob cannot contain that text: its own brackets are escaped.
   select '^' || replace(
     replace(regexp_replace(glob, '[][\\.^$+?(){}|]', '\\\&', 'g'), '*', '[^/]*'), '[^/]*[^/]*', '.*'
   ) || '$';
 $$;
 
--- The regular expression of a media type such as `video/*`. It ignores parameters after `;`, and the case of ASCII
--- letters alone, whatever the database's locale says.
+-- The regular expression of a media type such as `video/*`. It ignores parameters after `;`. It also ignores the case
+-- of ASCII letters, and of those only, in every locale.
 create or replace function ittybit.mimetype_pattern(mimetype text)
 returns text language sql immutable strict parallel safe set search_path = '' as $$
   select '^'
@@ -47,22 +47,22 @@ returns text language sql immutable strict parallel safe set search_path = '' as
     || ' *(;.*)?$';
 $$;
 
--- The LIKE pattern of a path's or a media type's glob. It matches more where the glob has a single `*`. LIKE costs a
--- tenth of a regular expression and compiles nothing: a session keeps only 32 compiled ones.
+-- The LIKE pattern of a path's or media type's glob. A single `*` matches too much, so a regular expression follows.
+-- LIKE costs a tenth of one and compiles nothing: a session keeps only 32 compiled regular expressions.
 create or replace function ittybit.glob_like(glob text)
 returns text language sql immutable strict parallel safe set search_path = '' as $$
   select regexp_replace(regexp_replace(glob, '[\\%_]', '\\\&', 'g'), '\*+', '%', 'g');
 $$;
 
--- Whether Supabase Storage accepts the key (isValidKey in storage-api) and no part of it climbs or is empty.
+-- Whether Supabase Storage accepts the key (isValidKey in storage-api) and no part of it is empty, `.` or `..`.
 create or replace function ittybit.is_safe_key(key text)
 returns boolean language plpgsql immutable strict parallel safe set search_path = '' as $$ begin
   return length(key) between 1 and 1024
     and key ~ '^[A-Za-z0-9_/!.*''() &$@=;:+,?-]+$' and key !~ '(^/|//|(^|/)\.\.?(/|$))';
 end $$;
 
--- Fill in a template for one object and answer the address. Null when a placeholder has no value, or the key is not a
--- safe one. Each placeholder is replaced once: a name that looks like a template stays a name.
+-- Fill in a template for one object and return the address. Null when a placeholder has no value or the key is not
+-- safe. Each placeholder is replaced once: a value that looks like a placeholder stays as it is.
 create or replace function ittybit.render_destination(template text, name text, version text, owner_id text)
 returns text language plpgsql immutable parallel safe set search_path = '' as $$
 declare
@@ -84,8 +84,8 @@ begin
   return case when ittybit.is_safe_key(substring(address from '^s3://[^/]+/(.*[^/])$')) then address end;
 end $$;
 
--- The steps of an action; a task is a single step. Answers each one's place and, where it writes a result, the field of
--- the address, the address, and the step that makes the result: null for an upload of the object itself.
+-- The steps of an action; a task is one step. `place` is where the step is. For a step that writes a result, `field` is
+-- where its address is, and `maker` is the step that makes the result, or null when the object itself is uploaded.
 create or replace function ittybit.steps(task jsonb, run jsonb)
 returns table (place text[], step jsonb, field text[], address text, maker jsonb)
 language plpgsql immutable parallel safe rows 3 set search_path = '' as $$ begin
@@ -131,21 +131,21 @@ create table if not exists ittybit.rules (
   mimetype_like text generated always as (ittybit.glob_like(lower(mimetype collate "C")) || '%') stored,
   constraint one_action check (num_nonnulls(automation_id, task, run) = 1)
 );
-comment on table ittybit.rules is 'Which object starts what. An edit concerns later uploads: a job keeps its own copy.';
+comment on table ittybit.rules is 'Which objects are processed, and how. An edit applies to later uploads.';
 comment on column ittybit.rules.path is 'Glob over the whole key: * stops at /, ** does not, nothing else is special.';
-comment on column ittybit.rules.mimetype is 'Such as video/* or image/png; null for any. The uploader claims the type.';
-comment on column ittybit.rules.accept_s3 is 'Whether uploads through the S3 protocol count: ittybit writes that way.';
-comment on column ittybit.rules.delete_results is 'Whether what ittybit wrote is deleted when its source is deleted.';
+comment on column ittybit.rules.mimetype is 'Such as video/* or image/png; null for any. The uploader sets the type.';
+comment on column ittybit.rules.accept_s3 is 'Whether uploads through S3 are processed; ittybit writes that way.';
+comment on column ittybit.rules.delete_results is 'Whether results are deleted when their object is deleted.';
 comment on column ittybit.rules.active_since is 'Only content stored after this is processed automatically.';
-comment on column ittybit.rules.output_prefix is 'Where an automation itself uploads to. Objects there start nothing.';
+comment on column ittybit.rules.output_prefix is 'Where an automation uploads by itself: objects there are results.';
 comment on column ittybit.rules.task is
-  'The ittybit task to make: {"kind", "options"} by on-upload, its result staying at ittybit; or with "destination": '
-  '"s3://bucket/key" by push-back, where the key may use {dir} {stem} {ext} {name} {version} {owner_id}.';
+  'The ittybit task to make. on-upload makes {"kind", "options"}, and the result stays at ittybit. push-back makes one '
+  'with "destination": "s3://bucket/key". The key may use {dir} {stem} {ext} {name} {version} {owner_id}.';
 comment on column ittybit.rules.run is
-  'The ittybit run for push-back to make: {"tasks": [{"kind", "options", "next": […]}]}. Uploads write to options.url.';
+  'The ittybit run that push-back makes: {"tasks": [{"kind", "options", "next": […]}]}. Uploads write to options.url.';
 
--- Whether a rule is for an object of its bucket. PostgreSQL resolves its operators when it makes it, so it needs no
--- search_path and is inlined into queries. Keys longer than S3's 1,024 bytes do not fit: that bounds an upload's cost.
+-- Whether a rule matches an object of its bucket. PostgreSQL resolves the operators when the function is created, so it
+-- needs no search_path, and queries inline it. Keys over S3's limit of 1,024 never match: that bounds an upload's cost.
 create or replace function ittybit.fits(rule ittybit.rules, name text, metadata jsonb)
 returns boolean language sql immutable parallel safe
 return length(name) <= 1024
@@ -156,8 +156,8 @@ return length(name) <= 1024
   and ((rule).min_size is null or (metadata ->> 'size')::bigint >= (rule).min_size)
   and ((rule).max_size is null or (metadata ->> 'size')::bigint <= (rule).max_size);
 
--- Whether two rules' destinations can become one key, for any two objects. It tries objects in the root, in a folder,
--- and in the folders that the rules name. Of a/b/ it also tries b/, because the other rule may add the a/.
+-- Whether two rules can write the same key, for any two objects. It tries objects in the root, in a folder, and in the
+-- folders that the rules name. For a/b/ it also tries b/, because the other rule's destination may add the a/.
 create or replace function ittybit.can_meet(path text, destination text, other_path text, other_destination text)
 returns boolean language sql immutable set search_path = '' as $$
   with sample as (
@@ -183,12 +183,12 @@ returns boolean language sql immutable set search_path = '' as $$
   );
 $$;
 
--- Refuse an action that could never work. Set active_since when the rule begins to reach other objects.
+-- Refuse a rule that could never work. Set active_since when the rule begins to match other objects.
 create or replace function ittybit.check_rule()
 returns trigger language plpgsql security definer set search_path = '' as $$
 declare
   part record; written pg_catalog.text[] := '{}';
-  -- Where something is wrong, what it is with a hint, and the rule that can write the same key.
+  -- `at`: the wrong field. `fault`: what is wrong with it, and a hint. `rival`: a rule that can write the same key.
   at pg_catalog.text := case
     when new.delete_results and not exists (
       select from ittybit.steps(new.task, new.run) as s where s.address is not null
@@ -244,13 +244,13 @@ begin
         'Known are {dir} {stem} {ext} {name} {version} {owner_id}.']
       when ittybit.render_destination(coalesce(part.address, ''), 'dir/stem.ext', 'version', 'owner') is null
         or part.address !~ '^s3://[A-Za-z0-9][A-Za-z0-9._-]{0,99}/.+' then array[
-        ' must be s3://bucket/key with a bucket that S3 has a name for and a key that Supabase accepts',
+        ' must be s3://bucket/key with a bucket name that S3 allows and a key that Supabase accepts',
         'For example s3://results/{dir}{stem}.mp4. A bucket has letters, digits, dots, hyphens and underscores.'
       ]
       when part.plain = 's3://' || new.bucket_id || '/{name}'
         then array[' is the object itself', 'Write under another key, such as processed/{name}.']
-      when part.plain = any (written) then array[' is what another upload of the run writes', 'Name them differently.']
-      -- The whole folder is reserved, so it must be the object's own.
+      when part.plain = any (written) then array[' is the address of another upload too', 'Name them differently.']
+      -- A job reserves the whole folder, so each object needs its own.
       when part.maker ->> 'kind' = 'adaptive_video'
         and coalesce(substring(part.address from '^s3://[^/]+/(.*)/'), '') !~ '\{(stem|name|version)\}'
         then array[' needs a folder for each object: adaptive_video writes many files', 'Such as {dir}{stem}/hls.m3u8.']

@@ -1,8 +1,8 @@
 -- The ledger: one row per rule and stored content, written in the transaction that stores the object.
 --
 -- `due_at` drives everything. It says when the job next needs a step, by this database's clock. A claim moves it one
--- lease ahead, so a lease that ends without a report is simply due again. A report moves it to the next try, the next
--- check, or null. Nothing here locks a table that is already as it should be: uploads go on while this runs again.
+-- lease ahead, so a job whose lease ends without a report is simply due again. A report sets it to the next try, the
+-- next check, or null. A table that is in place already is not locked: uploads go on while this file runs again.
 set search_path = '';
 
 -- A domain, because PostgreSQL parses a table's checks and generated columns anew at each insert.
@@ -19,52 +19,52 @@ create table if not exists ittybit.jobs (
   version text, -- storage.objects.version: one value per stored content, new on overwrite and move
   etag text, size bigint, owner_id text,
   action jsonb not null,
-  function text not null, -- which one does it
+  function text not null, -- the function that does the job
   state ittybit.job_state not null default 'queued',
-  generation integer not null default 1, -- counts up when the work is asked for again; part of the mark
-  attempt integer not null default 0, -- the last claim's number; it never falls, so an older claim's report is known
+  generation integer not null default 1, -- rises with ittybit.retry and with a start under a new name; part of the mark
+  attempt integer not null default 0, -- the last claim's number; it never falls, so reports of older claims are known
   lost integer not null default 0, -- how many leases in a row ended without a report
   backfill boolean not null default false,
   due_at timestamptz, claimed_at timestamptz, -- claimed_at: when the lease began; null when no function holds the job
   in_doubt_since timestamptz, undecided boolean not null default false,
-  former_name text, -- what ittybit was told, when the object was renamed since: a failure then starts it once more
+  former_name text, -- the name that ittybit was given, if it changed since: a failed job then starts once more
   ittybit_id text, progress real, outputs text[], reason text, error jsonb,
   failures integer not null default 0, failing_since timestamptz,
   created_at timestamptz not null default now(), started_at timestamptz, progressed_at timestamptz,
-  finished_at timestamptz, orphaned_at timestamptz, -- since when the content is no more: only then the row may go
+  finished_at timestamptz, orphaned_at timestamptz, -- orphaned_at: the content's end; the row must stay until then
   orphaned_by text, results_deleted_at timestamptz
 );
-comment on table ittybit.jobs is 'What became of each object that a rule matched. Deleted rules leave their jobs.';
-comment on column ittybit.jobs.owner_id is 'Whose the content is; see deploy/share_status.sql.';
-comment on column ittybit.jobs.action is 'The rule''s action as it was at the upload, placeholders filled in.';
+comment on table ittybit.jobs is 'One row for each rule and stored content. The jobs of a deleted rule stay.';
+comment on column ittybit.jobs.owner_id is 'The object''s owner; see deploy/share_status.sql.';
+comment on column ittybit.jobs.action is 'A copy of the rule''s action at the upload, with the placeholders filled in.';
 comment on column ittybit.jobs.due_at is 'When the job needs a step, or its lease ends; null when nothing is left.';
-comment on column ittybit.jobs.in_doubt_since is 'Since when a start may have happened unknown to us; null when sure.';
-comment on column ittybit.jobs.undecided is 'Nobody could tell whether it was started, so it was started once more.';
-comment on column ittybit.jobs.orphaned_by is 'How it went: superseded, moved or gone. Gone, its results may go too.';
-comment on column ittybit.jobs.results_deleted_at is 'When none was left to delete: see ittybit.results_of.';
-comment on column ittybit.jobs.reason is 'Why it was skipped or failed, in one word.';
+comment on column ittybit.jobs.in_doubt_since is 'Since when it is unknown whether the job has started, or null.';
+comment on column ittybit.jobs.undecided is 'No search could tell whether it had started: it was started once more.';
+comment on column ittybit.jobs.orphaned_by is 'How the content ended: superseded, moved or gone (deleted).';
+comment on column ittybit.jobs.results_deleted_at is 'When no result was left to delete; see ittybit.results_of.';
+comment on column ittybit.jobs.reason is 'Why it was skipped, failed or waits, as docs/errors.md explains.';
 comment on column ittybit.jobs.error is 'The last error: {"status", "kind", "message"} as the service gave it.';
 
 create table if not exists ittybit.outputs (
   bucket_id text not null,
   name text not null, -- a key, or a folder ending in / for kinds that write many files
   job uuid not null,
-  version text, -- the content that ittybit wrote for a rule with delete_results; then each file of a folder has a row
+  version text, -- the content that ittybit wrote, for delete_results; each file of a folder then has its own row
   primary key (bucket_id, name, job)
 );
-comment on table ittybit.outputs is 'What started jobs may write: an object there is a result and starts nothing.';
+comment on table ittybit.outputs is 'Where jobs may write: an object there is a result and triggers no job.';
 
 create table if not exists ittybit.functions (
   name text primary key check (name in ('on-upload', 'push-back')),
   url text check (url ~ '^https?://[!-~]+$'),
-  awaited_since timestamptz, -- the first wake-up that no claim has followed, as pg_cron sees it; earlier than claimed_at when one has
-  request_id bigint, -- pg_net's number of pg_cron's last wake-up, for reading only: a crash reuses it
+  awaited_since timestamptz, -- pg_cron's first wake-up since the last claim; earlier than claimed_at once one follows
+  request_id bigint, -- pg_net's id of pg_cron's last wake-up, for ittybit.last_answer; a crash lets pg_net reuse ids
   claimed_at timestamptz -- the first claim after the last wake-up
 );
 comment on table ittybit.functions is 'The HTTP functions that do the work, and their addresses for wake-ups.';
 
--- When uploads last woke each function, in milliseconds since 1970. A sequence, so that no upload writes a row that
--- another upload waits for; see ittybit.wake_from_upload.
+-- When each function was last woken, in milliseconds since 1970. A sequence, so that an upload that wakes a function
+-- writes no row for which another upload waits; see ittybit.wake_from_upload.
 create sequence if not exists ittybit.on_upload_woken minvalue 0;
 create sequence if not exists ittybit.push_back_woken minvalue 0;
 
@@ -76,20 +76,20 @@ create table if not exists ittybit.settings (
   starts_per_day integer not null default 5000 check (starts_per_day >= 0),
   parallel_calls integer not null default 8 check (parallel_calls between 1 and 100),
   paused boolean not null default false, tripped_at timestamptz,
-  migrations text, version text -- which state of the migrations, and of which version, deploy.sh last applied
+  migrations text, version text -- the checksum and version of the migrations that deploy.sh applied last
 );
 comment on table ittybit.settings is 'One row. The secret that signs wake-ups is in Vault: ittybit_functions_secret.';
 comment on column ittybit.settings.project is 'SUPABASE_URL of the functions that may claim. The first claim sets it.';
-comment on column ittybit.settings.output_prefixes is 'Objects under one of these, in any bucket, start nothing.';
-comment on column ittybit.settings.starts_per_day is 'Reaching it sets tripped_at: nothing starts until that is null.';
-comment on column ittybit.settings.parallel_calls is 'How many wake-ups of one function may be under way at a time.';
-comment on column ittybit.settings.paused is 'Uploads go on being recorded; nothing starts.';
+comment on column ittybit.settings.output_prefixes is 'Objects under one of these, in any bucket, trigger no job.';
+comment on column ittybit.settings.starts_per_day is 'Reaching it sets tripped_at: nothing starts until resume().';
+comment on column ittybit.settings.parallel_calls is 'How many wake-up calls a function may get at a time.';
+comment on column ittybit.settings.paused is 'Uploads are still recorded; nothing starts.';
 
 create table if not exists ittybit.starts (
   hour timestamptz primary key,
-  started integer not null, towards_day integer not null -- those that count for starts_per_day: since ittybit.resume()
+  started integer not null, towards_day integer not null -- towards_day: of these, the ones since ittybit.resume()
 );
-comment on table ittybit.starts is 'The starts of each hour: with those in doubt, what the ceilings are held against.';
+comment on table ittybit.starts is 'The starts of each hour. The ceilings count these and the starts in doubt.';
 
 create table if not exists ittybit.holds (
   scope text primary key, -- "all" (402), "function:<name>" (401) or "rule:<name>" (403)
@@ -100,19 +100,20 @@ comment on table ittybit.holds is 'What ittybit refuses for now. One job of the 
 insert into ittybit.settings (singleton) values (true) on conflict do nothing;
 insert into ittybit.functions (name) values ('on-upload'), ('push-back') on conflict do nothing;
 
--- The order in which open jobs are claimed. 0 and 1 buy nothing: they are claimed whatever keeps starts back.
+-- The kind of an open job: 0 start in doubt, 1 check or deletion, 2 upload, 3 backfill. Kinds 0 and 1 cost nothing, so
+-- they are claimed even while starts are kept back.
 create or replace function ittybit.priority(state text, in_doubt_since timestamptz, backfill boolean)
 returns integer language sql immutable parallel safe
 return case when state <> 'queued' then 1 when in_doubt_since is not null then 0 when backfill then 3 else 2 end;
 
--- Making an index locks its table against uploads, so that is done once.
+-- Creating an index blocks uploads, so only a missing one is created.
 do $$
 declare made record;
 begin
   for made in
     values
       ('rules_bucket', 'create index rules_bucket on ittybit.rules (bucket_id)'),
-      -- Led by the object, so that the triggers find an object's jobs by the same index that keeps them unique.
+      -- The object comes first, so that the triggers find an object's jobs with this unique index.
       ('jobs_content',
         'create unique index jobs_content on ittybit.jobs (bucket_id, name, rule, coalesce(version, ''''))'),
       ('jobs_due',
@@ -128,13 +129,13 @@ begin
   end loop;
 end $$;
 
--- The scopes in which starts of a job can be kept back; see ittybit.kept_back.
+-- The scopes in which a job's start can be kept back; see ittybit.kept_back.
 create or replace function ittybit.scopes(rule text, function text)
 returns text[] language sql immutable parallel safe
 return array['all', 'function:' || function, 'rule:' || rule];
 
 -- The starts that the ceilings count: those of this hour, and those of the last 24 hours since ittybit.resume().
--- No view: to replace one locks it against uploads.
+-- Not a view, because replacing a view blocks uploads.
 create or replace function ittybit.recent_starts()
 returns table (this_hour bigint, today bigint) language sql stable
 begin atomic
@@ -143,7 +144,7 @@ begin atomic
   from ittybit.starts as c where c.hour > now() - interval '24 hours';
 end;
 
--- How many more jobs the ceilings let start now. What is in doubt may have started, so it counts.
+-- How many more jobs may start now under the ceilings. A start in doubt may have happened, so it counts.
 create or replace function ittybit.starts_left()
 returns integer language plpgsql stable security definer set search_path = '' as $$ begin
   return (
@@ -156,8 +157,8 @@ returns integer language plpgsql stable security definer set search_path = '' as
   );
 end $$;
 
--- What keeps starts back now: each scope and the reason. Empty when everything may start. A caller that has already
--- counted the starts that are left passes their number, because counting reads each start in doubt.
+-- What keeps starts back now: each scope and its reason. Empty when everything may start. A caller that already knows
+-- how many starts are left passes the number, because counting reads every start in doubt.
 create or replace function ittybit.kept_back(starts_left integer default ittybit.starts_left())
 returns table (scope text, reason text) language plpgsql stable security definer set search_path = '' as $$ begin
   return query
@@ -170,7 +171,7 @@ returns table (scope text, reason text) language plpgsql stable security definer
   select h.scope, 'held' from ittybit.holds as h where h.probe_at > now();
 end $$;
 
--- Deleting a rule skips its waiting jobs and lets started ones finish; renaming one takes its jobs along.
+-- When a rule is deleted, its waiting jobs are skipped and started ones finish. When renamed, it keeps its jobs.
 create or replace function ittybit.follow_rule()
 returns trigger language plpgsql security definer set search_path = '' as $$ begin
   if tg_op = 'DELETE' then

@@ -1,10 +1,10 @@
 -- Wake-ups: a signed {"type": "jobs.due"} to a function, through pg_net. The function then claims what is due.
 --
--- A wake-up carries no job. It may be lost, doubled, late, replayed or sent by a copy of this database: the function
--- looks into the ledger, and nothing else comes of it. Uploads wake an idle system at once; pg_cron does the rest.
+-- A wake-up carries no job. It may be lost, doubled, late, replayed or sent by a copy of this database: all it does is
+-- make the function look into the ledger. Uploads wake an idle function at once; pg_cron wakes it while jobs are due.
 set search_path = '';
 
--- The extensions this needs, where the project does not have them yet.
+-- Install the extensions that are missing.
 do $$ begin
   if to_regprocedure('extensions.hmac(bytea, bytea, text)') is null then
     create extension if not exists pgcrypto with schema extensions;
@@ -21,7 +21,7 @@ do $$ begin
 end $$;
 
 -- The value of webhook-signature: Standard Webhooks 1.0.0, HMAC-SHA256 over "id.timestamp.body". `secret` is
--- whsec_<base64>; `body` is the text that goes over the wire.
+-- whsec_<base64>; `body` is the text as it is sent.
 create or replace function ittybit.sign(secret text, id text, stamp bigint, body text)
 returns text language plpgsql immutable strict parallel safe set search_path = '' as $$ begin
   return 'v1,' || encode(extensions.hmac(
@@ -29,15 +29,15 @@ returns text language plpgsql immutable strict parallel safe set search_path = '
   ), 'base64');
 end $$;
 
--- Hand one wake-up to pg_net and answer its number. Raises without a secret: the function would refuse the call.
+-- Give one wake-up to pg_net and return its id. Fails without a secret, as the function would refuse the call.
 create or replace function ittybit.post_wake_up(url text, timeout_milliseconds integer default 5000)
 returns bigint language plpgsql security definer set search_path = '' as $$
 declare
   secret pg_catalog.text;
-  -- The jsonb's own text is what pg_net sends, so it is what is signed.
+  -- pg_net sends the text of this jsonb, so that text is signed.
   body constant pg_catalog.jsonb := '{"type": "jobs.due"}';
   id constant pg_catalog.text := 'wake_' || gen_random_uuid();
-  -- The transaction may have begun long ago: only clock_timestamp() is inside the verifier's window.
+  -- Not now(): the transaction may have begun long ago, and the function accepts only recent signatures.
   stamp constant bigint := floor(extract(epoch from clock_timestamp()));
 begin
   select s.decrypted_secret into secret from vault.decrypted_secrets as s where s.name = 'ittybit_functions_secret';
@@ -66,7 +66,7 @@ create or replace function ittybit.is_just_woken(function text)
 returns boolean language sql volatile
 return extract(epoch from clock_timestamp()) * 1000 - ittybit.last_woken(function) between 0 and 49;
 
--- Note that a function is woken now, or at another moment.
+-- Record that a function was woken, now or at `moment`.
 create or replace function ittybit.set_last_woken(
   function text, moment bigint default extract(epoch from clock_timestamp()) * 1000
 ) returns bigint language sql volatile
@@ -75,14 +75,14 @@ return setval(
   moment
 );
 
--- Wake a function for a job of this transaction, unless nothing would come of it. The caller of a start names its rule:
--- what keeps starts back keeps the wake-up back as well. A failed wake-up leaves the job recorded. pg_cron wakes the
--- function within seconds after somebody mends the cause. The warning names the object.
+-- Wake a function for a job of this transaction, unless that would be useless. For a start, the caller passes the rule:
+-- while the start is kept back, the function is not woken. When the wake-up fails, a warning names the object, and the
+-- job stays recorded. pg_cron wakes the function within seconds after the cause is fixed.
 --
--- The caller asks ittybit.is_just_woken first. So uploads wake each function twenty times a second at the most, however
--- many commit, and the claims that follow find the others' jobs as well. After a wake-up, uploads wake nobody until a
--- claim follows, for as long as pg_net waits for the answer. If the wake-up was rolled back, pg_cron wakes. A claim
--- that empties the ledger lets the next upload wake at once.
+-- The caller first checks ittybit.is_just_woken. So uploads wake each function at most twenty times a second, and the
+-- claims that follow find the other uploads' jobs too. After a wake-up, uploads wait for a claim before they wake the
+-- function again, or until pg_net no longer waits for the answer (5 s). If the wake-up was rolled back, pg_cron wakes
+-- the function. After a claim that leaves no due job, the next upload wakes it at once.
 create or replace function ittybit.wake_from_upload(function text, bucket_id text, name text, rule text default null)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
@@ -92,10 +92,10 @@ declare
 begin
   select f.url into address from ittybit.functions as f
   where f.name = wake_from_upload.function
-    -- A function that is down is left to pg_cron, so that it holds up nobody's calls in pg_net.
+    -- Only pg_cron wakes a function that is down: a call that hangs holds up the other calls in pg_net.
     and (f.awaited_since > coalesce(f.claimed_at, '-infinity')) is not true
     and not (to_timestamp(woken / 1000.0) > coalesce(f.claimed_at, '-infinity') and moment - woken between 0 and 4999)
-    -- As ittybit.kept_back() says, but the starts in doubt are not counted: a wake-up for nothing is harmless.
+    -- Like ittybit.kept_back(), but without counting the starts in doubt: an unnecessary wake-up is harmless.
     and (rule is null or exists (
       select from ittybit.settings as s cross join ittybit.recent_starts() as c
       where not s.paused and s.tripped_at is null and c.this_hour < s.starts_per_hour and c.today < s.starts_per_day
@@ -109,11 +109,11 @@ exception when others then
   raise warning 'ittybit: no wake-up for %/%: % (%)', bucket_id, wake_from_upload.name, sqlerrm, sqlstate;
 end $$;
 
--- Wake each function that has work, with as many calls as the work needs. Answers how many calls were handed to pg_net.
+-- Wake each function that has work, with as many calls as the work needs. Returns how many calls pg_net was given.
 --
 -- A function that has claimed nothing since it was woken is down. It gets one call after 5 s, 10 s, 20 s and 40 s, then
 -- one a minute. pg_net waits for the slowest call of a batch, so a function that hangs would hold up every webhook of
--- the project. Nobody needs the answer: pg_net waits 2 s for it.
+-- the project: while a function has not claimed since its last wake-up, pg_net waits only 2 s for its answer.
 create or replace function ittybit.wake_functions()
 returns integer language plpgsql security definer set search_path = '' as $$
 declare target record; calls integer; sent integer := 0; request bigint;
@@ -127,25 +127,25 @@ begin
     where f.url is not null
     order by f.name
   loop
-    -- As many calls as a claim's most often fits into the work.
+    -- One call for each 50 due jobs, and at most parallel_calls.
     select ceil(count(*) / 50.0) into calls
     from ittybit.work(target.name, 50 * (select s.parallel_calls from ittybit.settings as s));
     continue when calls = 0;
 
     if target.is_down then
-      -- The next call when as much time has passed again, within a minute; less a second, as ticks are not exact.
+      -- Wait as long again as it was down at the last call: 5 s to 1 minute, less 1 s, because ticks are not exact.
       continue when now() < target.woken_at - interval '1 second'
         + least(greatest(target.woken_at - target.awaited_since, interval '5 seconds'), interval '1 minute');
       calls := 1;
     else
-      -- Those that wait in pg_net's queue are under way. pg_net adds the path to an address that has none.
+      -- Less the calls that still wait in pg_net's queue. pg_net adds a slash to an address that has no path.
       calls := calls - (
         select count(*) from (
           select from net.http_request_queue as q where rtrim(q.url, '/') = rtrim(target.url, '/') limit calls
         ) as waiting
       );
       if calls <= 0 and target.is_silent then
-        -- An upload has woken it, and pg_net may be waiting for the answer: what it waits for is still in its queue.
+        -- An upload woke it, and its call is still in the queue: pg_net may be waiting. From now on it counts as down.
         update ittybit.functions as f set awaited_since = target.woken_at where f.name = target.name;
       end if;
     end if;

@@ -1,12 +1,12 @@
 -- The triggers on storage.objects: an upload becomes a row in the ledger and wakes the function that does the work.
 --
--- An upload never fails because of them. Whatever goes wrong in here ends in a warning. A trigger waits for a lock once
--- in a transaction, 200 ms at the most. What an upload runs is in PL/pgSQL, which keeps its plans: before PostgreSQL 18
--- a function in SQL is parsed and planned anew at each call.
+-- An upload never fails because of them: every error becomes a warning. They wait 200 ms at most for a lock; after such
+-- a time-out they do nothing for the rest of the transaction. What an upload runs is PL/pgSQL, which keeps its plans:
+-- before PostgreSQL 18 a function in SQL is parsed and planned anew at each call.
 set search_path = '';
 
--- What starts nothing -------------------------------------------------------------------------------------------------
--- The places in which an output covers a key: the key, and every folder it lies in, as `a/` and `a/b/` for a/b/c.
+-- What triggers no job ------------------------------------------------------------------------------------------------
+-- The names under which an output covers a key: the key, and each of its folders, as `a/` and `a/b/` for a/b/c.
 create or replace function ittybit.places(name text)
 returns text[] language plpgsql immutable strict parallel safe set search_path = '' as $$
 declare
@@ -20,8 +20,8 @@ begin
   return places;
 end $$;
 
--- Why an object starts nothing although a rule matches it, or null when it may start: always one row. PostgreSQL
--- inlines it, like ittybit.fits. Each reason can be worked out later as well, so it leaves no row in the ledger.
+-- Why an object triggers no job although a rule matches it, or null when it may. Always one row. PostgreSQL inlines it,
+-- like ittybit.fits. Each of these reasons can still be worked out later, so it leaves no row in the ledger.
 create or replace function ittybit.reasons_to_skip(bucket_id text, name text, metadata jsonb, is_delete_marker boolean)
 returns setof text language sql stable
 begin atomic
@@ -29,7 +29,7 @@ begin atomic
     when exists (
       select from ittybit.outputs as o
       where o.bucket_id = reasons_to_skip.bucket_id
-        -- PostgreSQL runs a subquery once; it would run the function alone for each output that it looks at.
+        -- In a subquery PostgreSQL runs the function once; without one, it runs it for each output that it reads.
         and o.name = any ((select ittybit.places(reasons_to_skip.name))::text[])
     ) then 'output'
     when is_delete_marker then 'delete_marker'
@@ -41,7 +41,7 @@ begin atomic
   end;
 end;
 
--- The same of one object.
+-- The same for a row of storage.objects.
 create or replace function ittybit.reason_to_skip(object jsonb)
 returns text language sql stable
 return (
@@ -84,7 +84,7 @@ returns text language plpgsql immutable strict set search_path = '' as $$ begin
   );
 end $$;
 
--- The places that an action writes to: keys, or the whole folder for kinds that write many files.
+-- Where an action writes: keys, or a whole folder for kinds that write many files.
 create or replace function ittybit.destinations(action jsonb)
 returns table (bucket_id text, name text) language sql immutable
 begin atomic
@@ -95,8 +95,8 @@ begin atomic
   where place.part is not null;
 end;
 
--- Record what one rule makes of one stored object. `rule` is a row of ittybit.rules, `object` one of storage.objects.
--- Answers the function that has a new job to do, or null.
+-- Record the job of one rule for one stored object. `rule` is a row of ittybit.rules, `object` one of storage.objects,
+-- `skipped` the reason to skip it. Returns the function that has a new job to do, or null.
 create or replace function ittybit.record_job(rule record, object jsonb, skipped text, backfill boolean default false)
 returns text language plpgsql security definer set search_path = '' as $$
 declare action constant pg_catalog.jsonb := ittybit.fill_action(rule, object);
@@ -116,17 +116,17 @@ begin
   return case when found and skipped is null then rule.function end;
 end $$;
 
--- What becomes of results and of former contents ----------------------------------------------------------------------
--- An object under an output was stored: a result, whose job is checked at once. A folder's job is checked when no file
--- has come for two seconds, and is written once a second at the most.
+-- Results and former contents -----------------------------------------------------------------------------------------
+-- A result was stored, at an output's key or in its folder: its job is checked at once. A folder's job is checked when
+-- no file has come for two seconds, and its row is written at most once a second.
 --
--- Where a rule deletes results with their source, the output's row notes which content ittybit wrote: what came through
--- the project's S3 keys while a job that writes there was under way. Of one object's jobs, that is the one with the
--- innermost place. A place of several objects' jobs is noted for each of them. Other content belongs to somebody else.
+-- For rules with delete_results, the output's row records the version that ittybit wrote. That is a version that came
+-- through the project's S3 keys while a job that writes there was started or in doubt. Of one object's jobs, only
+-- the one with the innermost place gets the row; jobs of several objects each get one. No other content is ittybit's.
 create or replace function ittybit.result_stored(object jsonb)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
-  -- A variable, because in the query PostgreSQL would work it out for each output that it looks at.
+  -- A variable, because in the query PostgreSQL would compute it for each output that it reads.
   places constant pg_catalog.text[] := ittybit.places(object ->> 'name');
   worker pg_catalog.text;
 begin
@@ -165,8 +165,8 @@ begin
   end if;
 end $$;
 
--- The results of a job that are deleted with its source, while its rule has delete_results: what ittybit wrote, nobody
--- has replaced, and no job of another source wrote as well.
+-- The results to delete with a job's object, while the job's rule has delete_results. What somebody has replaced stays,
+-- and what a job of another object wrote as well, unless that object is deleted too.
 create or replace function ittybit.results_to_delete(job uuid)
 returns table (bucket_id text, name text) language sql stable
 begin atomic
@@ -193,7 +193,7 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
     and o.name = any ((select ittybit.places(former ->> 'name'))::pg_catalog.text[])
   group by o.job
   union
-  -- It lay under an output prefix: nobody knows which job wrote it.
+  -- It lay under an output prefix: which job wrote it is unknown.
   select object ->> 'bucket_id', object ->> 'name', '00000000-0000-0000-0000-000000000000', null
   from ittybit.reasons_to_skip(former ->> 'bucket_id', former ->> 'name', object -> 'metadata', false) as r
   where r = 'output_prefix'
@@ -201,15 +201,15 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
   perform ittybit.release_output(former ->> 'bucket_id', former ->> 'name');
 end $$;
 
--- Forget that a key is an output when no object is there any more, unless an open job may still write it.
+-- Delete a key's outputs when no object is there any more, except those that an open job may still write.
 create or replace function ittybit.release_output(bucket_id text, name text)
 returns void language plpgsql security definer set search_path = '' as $$ begin
   delete from ittybit.outputs as o where o.bucket_id = release_output.bucket_id and o.name = release_output.name
     and not exists (select from ittybit.jobs as j where j.id = o.job and j.state in ('queued', 'started'));
 end $$;
 
--- A stored content was overwritten, moved or deleted. Its waiting jobs are skipped. A start in doubt is still looked
--- for. When a rule deletes results, the jobs of a deleted object are due again: their results are deleted.
+-- A stored content was overwritten, moved or deleted. Its waiting jobs are skipped; starts in doubt are still looked
+-- for. When the object was deleted, its jobs with results to delete are due again.
 create or replace function ittybit.end_content(bucket_id text, name text, version text, reason text)
 returns void language plpgsql security definer set search_path = '' as $$ begin
   update ittybit.jobs as j
@@ -235,13 +235,13 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
 end $$;
 
 -- The triggers --------------------------------------------------------------------------------------------------------
--- An object was stored, overwritten, moved or copied. After a lock that could not be had in time, the triggers do
--- nothing for the rest of the transaction. The handlers call nothing of this schema, which may be what is missing.
+-- An object was stored, overwritten, moved or copied. After a time-out for a lock, the triggers do nothing for the rest
+-- of the transaction. The exception handlers call nothing of this schema, because a missing function may be the error.
 create or replace function ittybit.object_stored()
 returns trigger language plpgsql security definer set search_path = ''
 set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
 declare
-  -- Of an object that no rule is for, and that is no result, nobody needs the whole row.
+  -- Null until a rule matches: for all other objects, the whole row is not needed.
   object pg_catalog.jsonb; rule record; moved boolean := false;
   same_bytes boolean := false; skipped pg_catalog.text; worker pg_catalog.text;
 begin
@@ -267,8 +267,8 @@ begin
       end if;
       begin
         if same_bytes then
-          -- What was or may have been bought for these bytes stays bought under the new name and version. A claim that
-          -- is under way comes first: what it is about to start is carried. What comes later passes it over.
+          -- A job that started or may have keeps its start under the new name and version: these bytes are paid for
+          -- once. A running claim ends first, so its starts are carried as well. Later claims skip the locked rows.
           with k as materialized (
             select l.* from ittybit.jobs as l
             where l.bucket_id = old.bucket_id and l.name = old.name and l.rule = rule.name
@@ -287,7 +287,7 @@ begin
         end if;
 
         exit when skipped is not null;
-        -- Nobody can tell later that an object was written through S3, so this reason is recorded.
+        -- Later the object does not show that it was written through S3, so this reason is recorded.
         worker := ittybit.record_job(rule, object, case
           when not rule.accept_s3 and current_setting('storage.operation', true) like 'storage.s3.%' then 's3_write'
         end);
@@ -314,7 +314,7 @@ begin
           old.bucket_id, old.name, old.version, case when moved then 'moved' else 'superseded' end
         );
       exception when others then
-        -- The new content's rows stay. A claim of the former content's job finds it superseded.
+        -- The new content's jobs stay recorded. A claim of a former content's job finds it superseded.
         raise warning 'ittybit: missed the end of %/%: % (%)', old.bucket_id, old.name, sqlerrm, sqlstate;
         perform set_config('ittybit.off', 'on', true) where sqlstate = '55P03';
       end;
@@ -326,7 +326,7 @@ begin
   return null;
 end $$;
 
--- An object was deleted: its waiting jobs are skipped. A key of a deleted result may be uploaded to again.
+-- An object was deleted: its waiting jobs are skipped. If it was a result, uploads to its key trigger jobs again.
 create or replace function ittybit.object_removed()
 returns trigger language plpgsql security definer set search_path = ''
 set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
@@ -342,7 +342,7 @@ begin
   return null;
 end $$;
 
--- The triggers, as PostgreSQL itself words them without parentheses, and what is wrong with each, or null. They fire
+-- The triggers' definitions, which are compared without parentheses, and what is wrong with each, or null. They fire
 -- only for final metadata: the storage server first tries each write with a row without a size, and rolls that back.
 create or replace function ittybit.trigger_faults()
 returns table (name text, definition text, fault text) language sql stable security definer set search_path = '' as $$
@@ -366,8 +366,8 @@ returns table (name text, definition text, fault text) language sql stable secur
   left join pg_catalog.pg_trigger as t on t.tgrelid = 'storage.objects'::regclass and t.tgname = e.name;
 $$;
 
--- Making a trigger locks storage.objects against uploads. So only a trigger that is missing or wrong is made, and it
--- waits 150 ms for its lock: uploads queue behind it.
+-- Creating a trigger locks storage.objects, and uploads queue behind it. So only a trigger that is missing or wrong is
+-- created, and it waits 150 ms at most for the lock.
 do $$
 declare made record;
 begin

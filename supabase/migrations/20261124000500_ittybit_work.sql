@@ -1,25 +1,25 @@
--- Work: what may be claimed, the claim that takes it for a time, and the report of what came of it.
+-- Work: which jobs may be claimed, the claim that leases them, and the reports of how each attempt ended.
 --
--- The two functions in public are what the HTTP functions call over PostgREST, with service_role's key.
+-- The HTTP functions call the two functions in schema public, over PostgREST, with service_role's key.
 set search_path = '';
 
 -- What may be claimed -------------------------------------------------------------------------------------------------
--- How many leases in a row have ended without a report. For a job that is due: its last lease, if any, counts as well.
+-- How many leases of a due job in a row have ended without a report. Includes its last one, if it has no report.
 create or replace function ittybit.times_lost(lost integer, claimed_at timestamptz)
 returns integer language sql immutable parallel safe
 return lost + (claimed_at is not null)::integer;
 
--- How long a claim lasts: a minute, and twice as long after each that ended without a report, up to an hour.
+-- How long a lease lasts: a minute, doubled for each lease before it that ended without a report, up to an hour.
 create or replace function ittybit.lease(lost integer)
 returns interval language sql immutable parallel safe
 return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 
--- The jobs of a function that may be claimed now, in their order, `most` of them. pg_cron and reports ask it before
--- they wake a function, so they wake none that would be given nothing.
+-- The jobs of a function that may be claimed now, in order, at most `most`. pg_cron and reports call this before they
+-- wake a function, so that they wake none that would get nothing.
 --
--- First come starts in doubt, then live uploads, then a backfill's jobs, then checks. An eighth is kept for checks, so
--- that a flood of uploads does not hide what has ended. Nothing keeps back starts in doubt and checks: they buy
--- nothing. Jobs that were lost twice are claimed apart (lease_jobs): while a function may be at some, others wait.
+-- First come starts in doubt, then uploads, then a backfill's jobs, then checks. An eighth is kept for checks, so that
+-- a flood of uploads does not hide the jobs that ended. Starts in doubt and checks cost nothing, so nothing keeps them
+-- back. Jobs that were lost twice are claimed apart (lease_jobs): while a function may be doing some, the others wait.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -39,7 +39,7 @@ begin
   loop
     return query
     select j.id from ittybit.jobs as j
-    -- Not clock_timestamp(): only what is stable can be a condition of the index.
+    -- Not clock_timestamp(): a condition of the index must be stable.
     where j.function = work.function and ittybit.priority(j.state, j.in_doubt_since, j.backfill) = turn.priority
       and j.due_at <= now()
       and (turn.priority < 2 or 'rule:' || j.rule <> all (closed))
@@ -54,7 +54,7 @@ begin
   end loop;
 end $$;
 
--- What ends a job that has not started, or null while it may still start.
+-- Why a job that has not started must not start any more, or null while it may.
 create or replace function ittybit.reason_to_end(job ittybit.jobs)
 returns text language sql stable
 return case
@@ -67,19 +67,19 @@ return case
 end;
 
 -- Claim ---------------------------------------------------------------------------------------------------------------
--- Lease up to `jobs` of a function's due jobs and answer what to do with each. `reports` says what became of the last
--- batch: the claim applies it first, so that a batch costs one round trip.
+-- Lease up to `jobs` of a function's due jobs, and return what to do with each. `reports` has the outcomes of the last
+-- batch: the claim applies them first, so that a batch costs one round trip.
 --
 -- `project` is the SUPABASE_URL of the calling function. A ledger that was set up for another project refuses. So the
--- original's functions never do a copy's work, nor a copy's functions the original's.
+-- original's functions never do a copy's work, and a copy's functions never the original's.
 --
--- Answers {"jobs": […], "reports": […]}. A job is {"job", "generation", "attempt", "step": "check", "ittybit_id"}; one
--- with "step": "delete" and the results to delete at once; or one with "step": "start", its object, its action, and the
--- mark that its source address carries. `look_since` is set when an earlier attempt may have started it: then it is
--- looked for first, and `otherwise` is what to report when nothing is found, if it is not to start any more or now.
+-- Returns {"jobs": […], "reports": […]}. A job has "job", "generation", "attempt" and "step". Step "check" has the
+-- "ittybit_id". Step "delete" has "results", 250 at most. Step "start" has the object, its action and the "mark" that
+-- goes into the source's address. With "look_since" an earlier attempt may have started the job: the function looks for
+-- that start first. If there is none, it reports "otherwise", or starts the job when "otherwise" is null.
 --
--- A session keeps its plans, also those that it made for empty tables. With `enable_seqscan` off they use the indexes.
--- A table without an index then seems so dear that parallel workers or JIT would be used, for milliseconds.
+-- A session keeps its plans, even those that it made for empty tables. With `enable_seqscan` off they use the indexes.
+-- A table without an index then looks so expensive that PostgreSQL would spend milliseconds on parallel workers or JIT.
 create or replace function public.ittybit_claim(function text, project text, jobs integer, reports jsonb default '[]')
 returns jsonb language plpgsql security definer set search_path = ''
 set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off'
@@ -103,8 +103,8 @@ begin
       using hint = 'Correct the function''s SUPABASE_URL, or say what this database is: ./deploy.sh database.';
   end if;
 
-  -- Claims take turns, so that several never pass a ceiling at once, and the second of two jobs for one output sees the
-  -- first. A waiting claim holds no job. One that has its turn skips the jobs that an upload holds.
+  -- Claims take turns: together they never exceed a ceiling, and the second of two jobs for one output sees the first.
+  -- A waiting claim has locked no job. The claim whose turn it is skips the jobs that an upload has locked.
   perform pg_advisory_xact_lock(hashtextextended('ittybit claim', 0));
   applied := ittybit.apply_reports(reports);
 
@@ -112,7 +112,7 @@ begin
   update ittybit.functions as f set claimed_at = clock_timestamp()
   where f.name = ittybit_claim.function and coalesce(f.claimed_at, '-infinity') <= greatest(f.awaited_since, woken);
 
-  -- An array, because PostgreSQL plans a join with a function for a thousand rows, and would read the whole ledger.
+  -- An array: PostgreSQL plans a join with a function for a thousand rows, and would read the whole ledger.
   ids := array(select w from ittybit.work(ittybit_claim.function, ittybit_claim.jobs) as w);
   ids := array(
     select j.id from ittybit.jobs as j
@@ -121,20 +121,20 @@ begin
   );
   if cardinality(ids) > 0 then claimed := ittybit.lease_jobs(ids); end if;
   if cardinality(ids) < jobs then
-    -- Nothing is left: the next upload wakes again at once.
+    -- No due job is left: the next upload wakes the function at once.
     perform ittybit.set_last_woken(ittybit_claim.function, 0);
   end if;
   return jsonb_build_object('jobs', claimed, 'reports', applied);
 end $$;
-comment on function public.ittybit_claim is 'Take due jobs for a time and learn what to do. For service_role alone.';
+comment on function public.ittybit_claim is 'Lease due jobs and say what to do with each. For service_role only.';
 
--- Lease the jobs, in their order, and answer what to do with each. Those that cannot start are skipped or put off.
+-- Lease the jobs, in this order, and return what to do with each. Jobs that cannot start are skipped or put off.
 create or replace function ittybit.lease_jobs(ids uuid[])
 returns jsonb language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare claimed pg_catalog.jsonb;
 begin
-  -- A job that was lost twice may be what kills the function. It is claimed only with others that were lost twice, and
-  -- with fewer each time: seven, one, none. Not alone at once, because an outage may have left hundreds.
+  -- A job that was lost twice may be what kills the function. Such jobs are claimed only with one another, and the more
+  -- often they were lost the fewer: eight, two, one. Not one at once, because an outage may have left hundreds.
   with due as (
     select
       j.id, c.place, l.lost, l.lost > 1 as is_suspect,
@@ -162,8 +162,8 @@ begin
     from candidate as c cross join lateral ittybit.destinations(c.action) as d
     where (c.is_start and c.ends is null) or c.is_deletion
   ),
-  -- Whether another job writes the same place: one that has started or may have, or an earlier one of this batch. A
-  -- start and a deletion of one place wait for each other: no new result is deleted.
+  -- `is_busy`: another job writes the same place. It has started or may have, or it comes earlier in this batch. Starts
+  -- and deletions in one place wait for each other, so that no new result is deleted.
   judged as (
     select c.*, c.id in (
       select w.id from written as w
@@ -177,7 +177,7 @@ begin
     ) as is_busy
     from candidate as c
   ),
-  -- A scope that ittybit refuses lets one job through as a probe, and the next one after a lease's time.
+  -- Of a scope that ittybit refuses, one job may start as a probe, and a lease's time later the next.
   held as (
     select
       h.scope,
@@ -189,7 +189,7 @@ begin
   probing as (
     update ittybit.holds as h set probe_at = clock_timestamp() + ittybit.lease(0)
     from (
-      -- Skip a hold that a report is changing: that report may belong to a claim that waits for this one's turn.
+      -- Skip a hold that a report has locked: the report may be waiting for a job that this claim has locked.
       select k.scope from ittybit.holds as k join held on held.scope = k.scope where held.probe is not null
       for update of k skip locked
     ) as probed
@@ -203,7 +203,7 @@ begin
         when not c.is_start or c.ends is not null then null
         when exists (select from held as h where h.scope = any (c.scopes) and h.probe is distinct from c.id) then 'held'
         when c.is_busy then 'output_busy'
-        -- This job itself counts towards the ceiling.
+        -- starts_left() counts this job as well.
         when c.in_doubt_since is not null then (
           select g.reason from ittybit.kept_back() as g
           where g.scope = any (c.scopes) and (g.reason <> 'ceiling' or ittybit.starts_left() < 0) limit 1
@@ -224,7 +224,7 @@ begin
     set
       state = case when v.ends is null then j.state else 'skipped' end, reason = coalesce(v.ends, j.reason),
       finished_at = case when v.ends is null then j.finished_at else now() end, claimed_at = null,
-      -- Held: work() keeps it back until the scope's next probe.
+      -- A held job stays due; work() keeps it back until the scope's next probe.
       due_at = case when v.ends is null then now() end
         + case v.waits when 'output_busy' then interval '15 seconds' else interval '0' end
     from verdict as v
@@ -236,7 +236,7 @@ begin
       attempt = j.attempt + 1, lost = v.lost,
       claimed_at = clock_timestamp(), due_at = clock_timestamp() + ittybit.lease(v.lost),
       in_doubt_since = case when v.is_start then coalesce(j.in_doubt_since, clock_timestamp()) end,
-      -- From here on ittybit is told the name that it has.
+      -- ittybit now gets the present name.
       former_name = case when not v.is_start or v.in_doubt_since is not null then j.former_name end
     from verdict as v
     where j.id = v.id and v.is_leased
@@ -263,9 +263,9 @@ begin
 end $$;
 
 -- Report --------------------------------------------------------------------------------------------------------------
--- Record what attempts came to: an array of {"job", "generation", "attempt", "outcome", …}, each applied by itself.
--- Wakes the function again when there is more to do: a drain's last call is this one. Answers, for each report,
--- {"job"}, with "refused" and why where it changed nothing.
+-- Record how attempts ended: an array of {"job", "generation", "attempt", "outcome", …}, each applied by itself. It is
+-- the last call of a drain, so it wakes the function again when jobs are due. Returns {"job"} for each report, with the
+-- reason as "refused" if the report was not applied.
 create or replace function public.ittybit_report(reports jsonb)
 returns jsonb language plpgsql security definer set search_path = ''
 set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
@@ -290,10 +290,10 @@ begin
   end loop;
   return applied;
 end $$;
-comment on function public.ittybit_report is 'Record what attempts of jobs came to. For service_role alone.';
+comment on function public.ittybit_report is 'Record how attempts of jobs ended. For service_role only.';
 
--- Apply an array of reports in the order of their jobs, so that two callers cannot wait for each other. A report fails
--- by itself if it is bad, or if another transaction holds its job for longer than half of what an upload waits.
+-- Apply an array of reports in the order of their jobs, so that two callers cannot deadlock. A bad report fails alone,
+-- and so does one whose job another transaction locks for longer than half of what an upload waits.
 create or replace function ittybit.apply_reports(reports jsonb)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '100ms' as $$
 declare
@@ -311,7 +311,7 @@ begin
     exception when others then
       raise warning 'ittybit: a report of job % could not be applied: % (%)', report ->> 'job', sqlerrm, sqlstate;
       refused := sqlerrm;
-      -- Wait for one lock, not for each.
+      -- After one time-out for a lock, do not wait for the other locks.
       perform set_config('lock_timeout', '1ms', true) where sqlstate = '55P03';
     end;
     answers := answers || jsonb_strip_nulls(jsonb_build_object('job', report ->> 'job', 'refused', refused));
@@ -328,7 +328,7 @@ begin
   return to_jsonb(answers);
 end $$;
 
--- How long to wait after so many failures: 15 s doubling to 1 h, +-20 %, and not before the service said.
+-- How long to wait after so many failures: 15 s doubling to 1 h, +-20 %, and at least Retry-After, up to a day.
 create or replace function ittybit.backoff(failures integer, retry_after integer)
 returns interval language sql volatile parallel safe
 return greatest(
@@ -336,16 +336,15 @@ return greatest(
   interval '1 second' * least(coalesce(retry_after, 0), 86400)
 );
 
--- Apply one report. `refused` says why it changed nothing, `is_new_start` that a start counts that did not before.
--- `outcome` is started, succeeded or failed with the id of what runs at ittybit; or failed, skipped, retry, hold or
--- undecided of a start (undecided: whether an earlier attempt started it cannot be found out); or deleted or retry of a
--- deletion, which goes on until the ledger itself sees nothing left. A report with an id is a fact about what ittybit
--- does and moves the state forward, however late it comes; one without speaks for its attempt alone, while that holds
--- the job.
+-- Apply one report. `refused` says why it was not applied, `is_new_start` that the ceilings count one more start.
+-- With an ittybit_id, the outcomes started, succeeded and failed are facts about what ittybit does: they move the job
+-- forward, however late they come. All other reports count only while their attempt holds the job. For a start: failed,
+-- skipped, retry, hold or undecided, which means that no search can tell whether an earlier attempt started it. For a
+-- check: retry. For a deletion: deleted or retry, until the ledger sees no result left.
 create or replace function ittybit.apply_report(report jsonb, out refused text, out is_new_start boolean)
 language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
-  mine record; -- the job as it is, and then as it is to be
+  mine record; -- the job's row: as it is, then as it will be
   outcome pg_catalog.text := report ->> 'outcome';
   started_as constant pg_catalog.text := report ->> 'ittybit_id';
   why pg_catalog.text := report ->> 'reason';
@@ -353,7 +352,7 @@ declare
   percent constant pg_catalog.float4 := report ->> 'progress';
   in_doubt constant boolean := coalesce((report ->> 'in_doubt')::boolean, false);
   status constant pg_catalog.text := said ->> 'status';
-  -- A start that may not happen yet has not failed, nor has a search that goes on. A fact tells what ittybit does.
+  -- A start that is kept back has not failed, nor has a search that takes longer.
   has_not_failed constant boolean := why = any ('{paused,tripped,ceiling,disabled,held,output_busy,searching}');
   is_fact constant boolean := started_as is not null and outcome in ('started', 'succeeded', 'failed');
   is_holder boolean; waits boolean; fails boolean;
@@ -371,7 +370,7 @@ begin
     refused := 'of another generation';
   elsif is_fact then
     if mine.ittybit_id <> started_as then
-      -- It was started twice: the ledger follows the first that it knew, and names the other.
+      -- It was started twice: the ledger follows the start that it knew first, and names the other.
       is_new_start := mine.reason is distinct from 'also started as ' || started_as;
       refused := 'started as ' || mine.ittybit_id;
       update ittybit.jobs as j set reason = 'also started as ' || started_as where j.id = mine.id;
@@ -407,7 +406,7 @@ begin
   end if;
 
   if is_fact then
-    -- ittybit has accepted it: nothing holds it back any more, and it will write where it was told to.
+    -- ittybit has accepted the job: this ends its holds, and its outputs are reserved if they were not.
     if mine.ittybit_id is null then
       is_new_start := true;
       insert into ittybit.outputs (bucket_id, name, job)
@@ -420,18 +419,18 @@ begin
       outcome := 'failed'; why := 'no_progress';
     end if;
   elsif outcome = 'skipped' then
-    -- Only the ledger knows whether an object is there. If it still is, the job is tried again.
+    -- The ledger checks for itself. If nothing ends the job, it is retried.
     if why in ('gone', 'superseded', 'rule_deleted') then
       select ittybit.reason_to_end(j) into why from ittybit.jobs as j where j.id = mine.id;
     end if;
     outcome := case when why is null then 'retry' else outcome end;
   elsif outcome = 'undecided' then
-    -- Nobody will ever know whether it was started. It counts as a start, and is started once more.
+    -- Whether it was started cannot be found out: it counts as a start, and the job starts once more.
     is_new_start := true;
     outcome := case when mine.undecided then 'failed' else 'again' end;
     why := 'undecided';
   elsif outcome = 'retry' and mine.failing_since < now() - interval '3 days' and status <> all ('{401,402,403}') then
-    -- ittybit has answered, and neither the account nor the key is the trouble.
+    -- A service has answered with errors for three days, and not about the account or the key.
     outcome := 'failed'; why := 'gave_up';
   elsif outcome = 'hold' then
     insert into ittybit.holds as h (scope, error, probe_at)
@@ -444,7 +443,7 @@ begin
   if outcome = 'failed' then
     why := coalesce(why, 'ittybit_failed');
     if mine.former_name is not null and why = 'ittybit_failed' then
-      -- ittybit was told a former name of the object.
+      -- The run used a former name of the object: the job starts again under the present one.
       outcome := 'again'; why := null;
     end if;
   end if;
@@ -461,20 +460,20 @@ begin
     mine.ittybit_id := coalesce(started_as, mine.ittybit_id);
     mine.progress := case outcome when 'succeeded' then 100 else coalesce(percent, mine.progress) end;
     mine.state := case when waits then mine.state else outcome end;
-    -- A late report of a start leaves the job with the function that holds it.
+    -- A late report of a start leaves the job's lease with the function that holds it.
     if outcome <> 'started' or mine.claimed_at is null or is_holder then
       mine.due_at := now() + case
-        -- A tenth of the run's age until the next check, sooner when a result is there.
+        -- The next check: after a tenth of the run's age, 5 s to 1 minute; 1 s at least once the results are there.
         when outcome = 'started' then least(interval '1 minute', greatest(
           (now() - coalesce(mine.started_at, now())) / 10,
           interval '1 second' * case when ittybit.has_results(mine.action, mine.started_at) then 1 else 5 end
         ))
-        -- A minute when in doubt: a call may still take effect.
+        -- At least a minute when in doubt: the call may still take effect.
         when fails then greatest(
           case when in_doubt then interval '1 minute' end,
           ittybit.backoff(mine.failures, (report ->> 'retry_after')::integer)
         )
-        -- work() keeps a start back until the scope's next probe, but not a start in doubt.
+        -- work() keeps back held starts until the scope's next probe, but not those in doubt: they wait 5 minutes.
         when outcome = 'hold' and in_doubt then interval '5 minutes'
         when outcome = 'retry' and why in ('output_busy', 'searching') then interval '15 seconds'
         when waits then interval '0'
@@ -514,7 +513,7 @@ begin
       = (mine.failures, mine.failing_since, mine.started_at, mine.progressed_at, mine.finished_at)
   where j.id = mine.id;
 
-  -- A job that ended or did not start writes no more. One given up without ittybit's word may still write.
+  -- A job that ended or did not start writes no more. But ittybit may still write for one that the ledger gave up.
   if not mine.undecided and (
     (outcome in ('failed', 'skipped') and coalesce(why, '') not in ('no_progress', 'gave_up', 'undecided'))
     or (waits and mine.state = 'queued' and not in_doubt and mine.generation = 1)
@@ -523,7 +522,7 @@ begin
   end if;
 end $$;
 
--- Forget the place that a job writes to when no object is there. ittybit.tidy() does it for folders.
+-- Delete the outputs of a job where no object is. ittybit.tidy() does it for folders.
 create or replace function ittybit.free_output(job uuid, action jsonb)
 returns void language plpgsql security definer set search_path = '' as $$ begin
   delete from ittybit.outputs as o
@@ -532,7 +531,7 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
     and not exists (select from storage.objects as s where s.bucket_id = o.bucket_id and s.name = o.name);
 end $$;
 
--- Whether every result of an action was stored since its start. Never true with a folder: nobody knows its files.
+-- Whether every result of an action was stored since its start. Never true for a folder: its files are unknown.
 create or replace function ittybit.has_results(action jsonb, since timestamptz)
 returns boolean language plpgsql stable security definer set search_path = '' as $$ begin
   return (
@@ -542,7 +541,7 @@ returns boolean language plpgsql stable security definer set search_path = '' as
   );
 end $$;
 select ittybit.close_schema();
--- Hosted projects grant new functions in public to anon and authenticated by default: each is revoked by name.
+-- Hosted projects grant new functions in public to anon and authenticated by default: revoke from each by name.
 revoke execute on function public.ittybit_claim, public.ittybit_report from public, anon, authenticated;
 grant execute on function public.ittybit_claim, public.ittybit_report to service_role;
 reset search_path;

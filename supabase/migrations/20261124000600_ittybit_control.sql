@@ -1,21 +1,21 @@
--- What a person does and asks: pause and resume, retry, whose ledger this is, why, and how things stand.
+-- What a person calls: pause and resume, retry, adopt, explain, results_of and status.
 set search_path = '';
 
--- Stop starting: uploads go on being recorded, what runs at ittybit is still followed to its end.
+-- Start no more jobs. Uploads are still recorded, and jobs that have started are followed to their end.
 create or replace function ittybit.pause()
 returns void language sql security definer set search_path = '' as $$
   update ittybit.settings as s set paused = true where s.singleton;
 $$;
 
--- Go on, after pause() or after the day's ceiling tripped: the day's count begins anew.
+-- Start jobs again, after pause() or after the day's ceiling tripped. The day's count begins at 0.
 create or replace function ittybit.resume()
 returns void language sql security definer set search_path = '' as $$
   update ittybit.starts as c set towards_day = 0 where c.towards_day > 0;
   update ittybit.settings as s set paused = false, tripped_at = null where s.singleton;
 $$;
 
--- Do a job's work again, as a new generation, which never takes a former one's run for its own. Answers false and
--- changes nothing when the job waits or runs, or its results are being deleted.
+-- Do a job again, as a new generation: it never follows a run of an earlier one. Returns false and changes nothing when
+-- the job waits or runs, or when its results are being deleted.
 create or replace function ittybit.retry(job uuid)
 returns boolean language plpgsql security definer set search_path = '' as $$
 declare mine record;
@@ -39,7 +39,7 @@ begin
   return true;
 end $$;
 
--- Retry all failed jobs of a rule; answers how many.
+-- Retry all failed jobs of a rule. Returns how many.
 create or replace function ittybit.retry_failed(rule text)
 returns bigint language sql security definer set search_path = '' as $$
   select count(*) filter (where ittybit.retry(failed.id))
@@ -51,10 +51,10 @@ returns bigint language sql security definer set search_path = '' as $$
   ) as failed;
 $$;
 
--- Set the project whose functions may claim here. Answers how many jobs that changed.
+-- Set the project whose functions may claim here. Returns how many jobs are skipped, or are looked for first.
 --
--- `open_jobs` says what becomes of open jobs. `skip` is for a copy beside the original, which does them. `look` is for
--- a database that goes on in its place: jobs that may have started since the backup are looked for first.
+-- `open_jobs` is `skip` for a copy: the original goes on and does the open jobs. It is `look` for a database that takes
+-- the original's place: jobs that may have started since the backup are looked for first.
 create or replace function ittybit.adopt(project text, open_jobs text)
 returns bigint language plpgsql security definer set search_path = '' as $$
 declare changed bigint;
@@ -83,8 +83,8 @@ begin
   return changed;
 end $$;
 
--- What pg_net last heard of a function's wake-ups, or null. pg_net keeps an answer for six hours, and its numbers begin
--- anew after a crash: only one that came after the wake-up counts.
+-- The last answer to a function's wake-ups that pg_net has, or null. pg_net keeps answers for six hours. After a crash
+-- its ids begin anew, so only an answer that is later than the wake-up counts.
 create or replace function ittybit.last_answer(function text)
 returns text language plpgsql stable security definer set search_path = '' as $$ begin
   return (
@@ -103,7 +103,7 @@ exception when others then
   return null;
 end $$;
 
--- What is wrong with a function that has no address or has claimed nothing since pg_cron woke it, or null.
+-- What is wrong with a function: it has no address, or has claimed nothing since pg_cron woke it. Otherwise null.
 create or replace function ittybit.function_fault(function text)
 returns text language plpgsql stable security definer set search_path = '' as $$ begin
   return (
@@ -124,8 +124,8 @@ returns setof text language sql stable security definer set search_path = '' as 
   where f.url is null and f.name in (select r.function from ittybit.rules as r where r.enabled) order by f.name;
 $$;
 
--- Why an object was or was not processed: for each rule whether it matches and what became of it, and what became of
--- earlier contents. The object need not exist any more.
+-- Why an object was or was not processed: for each rule, whether it matches and the state of its job. It also lists the
+-- jobs of earlier contents. The object need not exist any more.
 create or replace function ittybit.explain(bucket_id text, name text)
 returns table (
   rule text, matches boolean, because text, state text, reason text, error text, outputs text[], attempts integer,
@@ -169,9 +169,9 @@ returns table (
         when 'empty' then 'it is empty'
         when 'output' then 'it is a result: results start nothing'
         when 'output_prefix' then 'it lies under an output prefix: results start nothing'
-        else 'not seen yet: older than the rule, or the sweep has not come by'
+        else 'not recorded yet: it is older than the rule, or the sweep has not reached it'
       end
-      when j.state = 'queued' and j.claimed_at is not null and j.due_at > now() then 'a function is at it'
+      when j.state = 'queued' and j.claimed_at is not null and j.due_at > now() then 'a function is working on it'
       when j.state = 'queued' and j.in_doubt_since is not null
         then 'an earlier start is in doubt and is looked for first'
       when j.state = 'queued' then coalesce(
@@ -201,7 +201,7 @@ returns table (
   order by 1, j.created_at desc;
 $$;
 
--- What is deleted with an object, or was to be, and why a result stays: a dry run of `delete_results`.
+-- A dry run of `delete_results`: an object's results, whether each is deleted with it, and if not, why.
 create or replace function ittybit.results_of(bucket_id text, name text)
 returns table (result text, is_deleted boolean, because text, rule text, job uuid)
 language sql stable security definer set search_path = '' as $$
@@ -217,7 +217,7 @@ language sql stable security definer set search_path = '' as $$
     where j.bucket_id = results_of.bucket_id and j.name = results_of.name
   )
   select
-    's3://' || k.bucket_id || '/' || k.name, v.stays is null, coalesce(v.stays, 'goes with the object'), k.rule, k.id
+    's3://' || k.bucket_id || '/' || k.name, v.stays is null, coalesce(v.stays, 'deleted with its object'), k.rule, k.id
   from known as k
   left join ittybit.rules as r on r.name = k.rule
   left join storage.objects as s on (s.bucket_id, s.name) = (k.bucket_id, k.name)
@@ -232,14 +232,14 @@ language sql stable security definer set search_path = '' as $$
       ) then 'it is a result of another object as well'
     end as stays
   ) as v
-  -- A folder stands for files that nobody has noted.
+  -- A folder is listed when none of its files is recorded.
   where s.name is not null or (k.name like '%/' and not exists (
     select from known as f where f.id = k.id and f.version is not null
   ))
   order by 1;
 $$;
 
--- How things stand, a line each, for a person.
+-- An overview for a person, one line for each figure.
 create or replace view ittybit.status as
 select line.what, line.value
 from ittybit.settings as s
@@ -275,7 +275,7 @@ cross join lateral (
       case
         when started.this_hour >= s.starts_per_hour then 'waiting for the next hour: starts_per_hour is reached'
         when started.today >= s.starts_per_day
-          then 'waiting for starts of a day ago to count no more: starts_per_day is reached'
+          then 'waiting until earlier starts are a day old: starts_per_day is reached'
         else 'yes'
       end
     )),
@@ -294,6 +294,6 @@ cross join lateral (
 ) as line (place, what, value)
 order by line.place;
 
-comment on view ittybit.status is 'How things stand: select * from ittybit.status.';
+comment on view ittybit.status is 'An overview: select * from ittybit.status.';
 select ittybit.close_schema();
 reset search_path;

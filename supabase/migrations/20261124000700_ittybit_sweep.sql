@@ -1,8 +1,8 @@
--- The sweep and the backfill: walks over storage.objects beside the ledger.
+-- The sweep and the backfill: both compare storage.objects with the ledger.
 --
--- The sweep heals what a disabled or failing trigger missed; a backfill processes older objects when a person asks.
--- Both go by (bucket_id, name) along the index that storage has, a page at a time, with their place saved in the
--- transaction that does the page: killed anywhere, they go on where they were.
+-- The sweep records what a disabled or failing trigger missed. A backfill processes older objects when a person asks.
+-- Both walk along storage's index of (bucket_id, name), a page at a time. The transaction of a page also saves how far
+-- they are, so that after a crash they go on from there.
 set search_path = '';
 
 create table if not exists ittybit.sweep (
@@ -10,20 +10,20 @@ create table if not exists ittybit.sweep (
   bucket_id text not null default '', name text not null default '',
   rounds bigint not null default 0, healed bigint not null default 0
 );
-comment on table ittybit.sweep is 'Where the sweep is: one row.';
+comment on table ittybit.sweep is 'How far the sweep is: one row.';
 insert into ittybit.sweep (singleton) values (true) on conflict do nothing;
 
 create table if not exists ittybit.backfills (
   rule text primary key,
   state text not null default 'running' check (state in ('running', 'done', 'stopped')),
   files bigint not null, bytes bigint not null, recorded bigint not null default 0,
-  name text not null default '', -- how far it is: the last key looked at
-  last_name text not null, -- the last key of the plan: what lies behind it was not asked for
+  name text not null default '', -- how far it is: the last key that it looked at
+  last_name text not null, -- the last key of the plan; later keys are not part of it
   content_before timestamptz not null, began_at timestamptz not null default now(), ended_at timestamptz
 );
-comment on table ittybit.backfills is 'The last backfill of each rule: `recorded` of at most `files` are so far.';
+comment on table ittybit.backfills is 'The last backfill of each rule: how many jobs of its plan are recorded.';
 
--- When an object's content was stored, as the storage server noted it; null where it did not.
+-- When an object's content was stored, from the storage server's metadata; null if it is not there.
 create or replace function ittybit.content_time(metadata jsonb)
 returns timestamptz language plpgsql stable set search_path = '' as $$ begin
   return (metadata ->> 'lastModified')::pg_catalog.timestamptz;
@@ -31,9 +31,9 @@ exception when others then
   return null;
 end $$;
 
--- Objects that a rule fits and whose content has no row in the ledger, or only one of a stopped backfill. `skipped`
--- says why an object starts nothing and needs no row, `reason` why its action cannot be done. Nobody can tell any more
--- which objects came through S3: results are known by their outputs or their prefix.
+-- Objects that a rule matches and whose content has no job, or only one that stop_backfill skipped. `skipped` is why an
+-- object triggers no job and needs no row, `reason` why its action cannot be done. Which objects came through S3 is not
+-- known any more: results are recognized by their outputs or their prefix.
 create or replace view ittybit.unseen as
 select
   r as rule, r.name as rule_name, o.bucket_id, o.name, to_jsonb(o) as object,
@@ -42,7 +42,7 @@ select
     then ittybit.reason_against_action(ittybit.fill_action(r, to_jsonb(o)), to_jsonb(o)) end as reason
 from ittybit.rules as r
 join storage.objects as o on o.bucket_id = r.bucket_id and o.metadata ? 'size' and ittybit.fits(r, o.name, o.metadata)
--- PostgreSQL looks into the ledger's index once for each object, however many rows the ledger has.
+-- PostgreSQL looks into the ledger's index once for each object, however large the ledger is.
 left join lateral (
   select k.id, k.state, k.reason from ittybit.jobs as k
   where k.bucket_id = o.bucket_id and k.name = o.name and k.rule = r.name
@@ -53,7 +53,7 @@ cross join lateral ittybit.reasons_to_skip(
 ) as s (reason)
 where r.enabled and (j.id is null or (j.state = 'skipped' and j.reason = 'backfill_stopped'));
 
--- What a backfill processes: a rule's unseen objects that may start, stored before a moment or at an unknown time.
+-- What a backfill processes: a rule's unseen objects that may start, stored before `before` or at an unknown time.
 create or replace function ittybit.startable(rule text, before timestamptz)
 returns setof ittybit.unseen language sql stable
 begin atomic
@@ -62,8 +62,8 @@ begin atomic
     and u.skipped is null and u.reason is null;
 end;
 
--- Why nobody can tell results from uploads, or null. The results of an automation without output_prefix look like
--- uploads with a service key, in any bucket. Beside such a rule the sweep starts no object without an owner.
+-- Why the sweep must not start an object, or null. The results of an automation without output_prefix look like uploads
+-- with a service key, in any bucket. While there is such a rule, the sweep starts no object without an owner.
 create or replace function ittybit.reason_to_ask(object jsonb)
 returns text language sql stable security definer set search_path = '' as $$
   select 'origin_unknown' where object ->> 'owner_id' is null and exists (
@@ -71,7 +71,7 @@ returns text language sql stable security definer set search_path = '' as $$
   );
 $$;
 
--- The next page of a bucket: its keys are (after, last_name], null when there are none. `is_last`: nothing follows.
+-- The next page of a bucket: the keys after `after` up to last_name, or null. `is_last`: no more keys follow.
 create or replace function ittybit.next_page(
   bucket_id text, after text, page integer, out last_name text, out is_last boolean
 ) language sql stable security definer set search_path = '' as $$
@@ -82,8 +82,8 @@ create or replace function ittybit.next_page(
   ) as o;
 $$;
 
--- Look through the next page of objects and record what the triggers missed since the rule is active. Costs the same
--- whatever the bucket's size. Answers how many jobs it made.
+-- Look through the next page of objects, and record what the triggers missed since the rule became active. A page costs
+-- the same in a bucket of any size. Returns how many jobs it made.
 create or replace function ittybit.sweep_page(page integer default 500)
 returns integer language plpgsql security definer set search_path = '' as $$
 declare bucket pg_catalog.text; after pg_catalog.text; missed record; page_of record; made integer := 0;
@@ -106,7 +106,7 @@ begin
 
   after := page_of.last_name;
   if page_of.is_last then
-    -- On to the next bucket; after the last one, round again.
+    -- Continue with the next bucket; after the last one, begin the next round.
     select min(r.bucket_id), '' into bucket, after from ittybit.rules as r where r.enabled and r.bucket_id > bucket;
   end if;
   update ittybit.sweep as s
@@ -117,9 +117,9 @@ begin
   return made;
 end $$;
 
--- Process a rule's older objects. Without `run` it only answers the plan: how many files and bytes, and a sample. With
--- `run => true` it begins; `cap` limits the files. It never processes more than it answers, nor what is stored
--- afterwards, and asked again while it runs it answers how far it is. What a stopped one left is taken up again.
+-- Process a rule's older objects. Without `run` it only returns the plan: how many files and bytes, and a sample. With
+-- `run => true` it begins; `cap` limits the files. It never processes more than the plan, nor what is stored later. A
+-- call while it runs returns how far it is. Jobs that stop_backfill skipped are part of the next plan.
 create or replace function ittybit.backfill(rule text, run boolean default false, cap bigint default null)
 returns table (state text, files bigint, bytes bigint, recorded bigint, sample text[])
 language plpgsql security definer set search_path = '' as $$
@@ -154,12 +154,12 @@ begin
   select case when run then 'running' else 'plan' end, plan.files, plan.bytes, 0::bigint, plan.sample;
 end $$;
 
--- Stop a rule's backfill: what it has recorded and what has not started is skipped. Answers how many jobs that were.
+-- Stop a rule's backfill: its jobs that have not started are skipped. Returns how many.
 create or replace function ittybit.stop_backfill(rule text)
 returns bigint language plpgsql security definer set search_path = '' as $$
 declare stopped bigint;
 begin
-  -- Wait for a page of it that is under way, so that its jobs are stopped as well.
+  -- Wait for a page that is being recorded, so that its jobs are skipped as well.
   perform from ittybit.backfills as b where b.rule = stop_backfill.rule for update;
   update ittybit.jobs as j set state = 'skipped', reason = 'backfill_stopped', due_at = null, finished_at = now()
   where j.rule = stop_backfill.rule and j.backfill and j.state = 'queued' and j.in_doubt_since is null
@@ -170,7 +170,7 @@ begin
   return stopped;
 end $$;
 
--- Record the next jobs of each running backfill, so that up to `page` of its jobs wait. Answers how many.
+-- Record the next jobs of each running backfill, so that up to `page` of its jobs wait. Returns how many.
 create or replace function ittybit.backfill_page(page integer default 500)
 returns integer language plpgsql security definer set search_path = '' as $$
 declare
@@ -180,7 +180,7 @@ begin
   for walk in
     select b.* from ittybit.backfills as b where b.state = 'running' order by b.began_at for update skip locked
   loop
-    -- A rule that was disabled or deleted meanwhile: its backfill waits, or is over.
+    -- While its rule is disabled, a backfill waits; when its rule is deleted, it stops.
     select r.bucket_id into bucket from ittybit.rules as r where r.name = walk.rule and r.enabled;
     if not found then
       update ittybit.backfills as b set state = 'stopped', ended_at = now()
@@ -208,7 +208,7 @@ begin
       made := made + 1;
       walk.name := missed.name;
     end loop;
-    -- When the room is used up, the next page goes on after the last object taken. Else this page was read to its end.
+    -- If `room` is used up, the next page begins after the last recorded object; else this page was read to its end.
     walk.recorded := walk.recorded + made;
     if made = room then
       walk.state := case when walk.recorded = walk.files then 'done' else 'running' end;

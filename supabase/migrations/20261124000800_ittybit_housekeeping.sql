@@ -1,10 +1,10 @@
--- Housekeeping: nothing grows for ever while nothing happens. And the clock: what pg_cron runs.
+-- Housekeeping, so that no table grows for ever while nothing is uploaded. And the schedule of what pg_cron runs.
 set search_path = '';
 
--- Delete rows that nobody needs any more, a bounded number at a time. Answers how many.
+-- Delete rows that are no longer needed, a limited number at a time. Returns how many.
 --
--- A ledger row is deleted only when its content has been gone for `keep`: the row keeps the content from being bought
--- again. An output stays longer than its job's row when an object lies under it.
+-- A job's row stays until its content has been gone for `keep`, because it keeps the content from being paid for again.
+-- An output stays longer than its job's row when an object lies under it.
 create or replace function ittybit.tidy(keep interval default interval '30 days', most integer default 5000)
 returns bigint language plpgsql security definer set search_path = '' as $$
 declare folder record; is_used boolean; gone bigint; total bigint := 0;
@@ -17,7 +17,7 @@ begin
         select from storage.objects as o
         where o.bucket_id = k.bucket_id and o.name = k.name and coalesce(o.version, '') = coalesce(k.version, '')
       )
-      -- The results of an overwritten content are deleted with the object, however late.
+      -- The results of an overwritten content are deleted with the object, however late: their row must stay.
       and not (k.orphaned_by = 'superseded' and exists (select from ittybit.results_to_delete(k.id)))
       limit most
     )
@@ -25,7 +25,7 @@ begin
   )
   select count(*), count(ittybit.free_output(t.id, t.action)) into total from trimmed as t;
 
-  -- Folders that nothing writes to any more and that are empty, and results whose job nobody knows. In random order, so
+  -- Empty folders that no job writes to any more, and outputs of an unknown job without an object. In random order, so
   -- that each has its turn.
   for folder in
     select o.bucket_id, o.name, o.job
@@ -34,13 +34,13 @@ begin
       select from ittybit.jobs as j
       where j.id = o.job and (
         j.finished_at is null
-        -- Given up without ittybit's word that the run is over.
+        -- The ledger gave the job up: ittybit may still write.
         or (j.reason in ('no_progress', 'gave_up', 'undecided') and j.finished_at > now() - keep)
       )
     )
     order by random() limit least(most, 100)
   loop
-    -- With the prefix as a constant, the index that storage has for searching by prefix serves.
+    -- With the prefix as a constant, PostgreSQL uses storage's index for searching by prefix.
     execute format(
       'select exists (select from storage.objects where bucket_id = %L and name like %L)',
       folder.bucket_id, regexp_replace(folder.name, '([%_\\])', '\\\1', 'g') || '%'
@@ -55,12 +55,12 @@ begin
   get diagnostics gone = row_count;
   total := total + gone;
 
-  -- pg_cron keeps a row for every run, ours every few seconds.
+  -- pg_cron keeps a row for every run, and these schedules run every few seconds.
   delete from cron.job_run_details as d
   where d.runid in (
     select e.runid from cron.job_run_details as e
     where e.jobid in (select c.jobid from cron.job as c where c.jobname like 'ittybit-%')
-      -- What a restart of the database interrupted has no end.
+      -- A run that a restart of the database interrupted has no end_time.
       and coalesce(e.end_time, e.start_time) < now() - interval '1 hour'
     limit most * 10
   );
@@ -75,11 +75,11 @@ returns table (name text, schedule text, command text, every interval) language 
     -- Without work it makes no call.
     ('ittybit-wake-up', '5 seconds', 'select ittybit.wake_functions()', interval '2 minutes'),
     ('ittybit-sweep', '10 seconds', 'select ittybit.sweep_page(), ittybit.backfill_page()', interval '2 minutes'),
-    -- Once an hour, and what it did an hour ago is what it tidies away.
+    -- Null: each hourly run deletes the record of the last one, so the doctor cannot check when it ran.
     ('ittybit-tidy', '17 * * * *', 'select ittybit.tidy()', null);
 $$;
 
--- The same name would replace the job, so one that is as it should be is left alone.
+-- Scheduling an existing name again would write its row, so one that is as it should be is left alone.
 select cron.schedule(s.name, s.schedule, s.command)
 from ittybit.schedules() as s
 where not exists (

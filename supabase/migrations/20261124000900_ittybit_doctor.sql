@@ -1,19 +1,19 @@
--- The doctor says what is wrong with the project's database and how to mend it: select * from ittybit.doctor();
+-- The doctor says what is wrong with the project's database and how to fix it: select * from ittybit.doctor();
 --
 -- Each check gives one line: ok, failure (uploads are not processed) or warning (uploads are processed, but something
 -- is likely to go wrong or to surprise). The doctor only reads, and shows no secret.
 set search_path = '';
 
--- The signature of a fixed text, dated 1970, so that no function accepts it. Whoever has a secret signs the same text
--- and compares: the database's secret need not leave it. Null when Vault has none.
+-- The signature of a fixed text, dated 1970, so that no function accepts it. A caller with a secret signs the same text
+-- and compares, so that the database's secret need not leave the database. Null when Vault has none.
 create or replace function ittybit.secret_signature()
 returns text language sql stable security definer set search_path = '' as $$
   select ittybit.sign(s.decrypted_secret, 'doctor', 0, 'the secret of ittybit.doctor()')
   from vault.decrypted_secrets as s where s.name = 'ittybit_functions_secret';
 $$;
 
--- The media types that a task's result may have, by its format, its address's ending or its kind; null where none is
--- known. Whoever uploads a file names its type, and people name some formats in several ways.
+-- The media types that a task's result may have, by its format, its address's ending or its kind; null where unknown.
+-- The uploader names the type of a file, and some formats have several names.
 create or replace function ittybit.result_types(task jsonb, address text)
 returns text[] language sql immutable strict parallel safe set search_path = '' as $$
   select string_to_array(coalesce(
@@ -30,7 +30,7 @@ returns text[] language sql immutable strict parallel safe set search_path = '' 
   ), ' ');
 $$;
 
--- Make one check. `fault` is what is wrong, or null; `fine` is what there is to say without a fault.
+-- Make one check. `fault` is what is wrong, or null; `fine` is what to say when nothing is wrong.
 create or replace function ittybit.examine(
   "check" text, out verdict text, out fault text, out fine text, out remedy text
 ) language plpgsql stable security definer set search_path = '' as $$
@@ -38,7 +38,7 @@ declare amount bigint; since pg_catalog.timestamptz;
 begin
   verdict := 'failure';
   case examine."check"
-  -- What the migrations made.
+  -- What the migrations create.
   when 'triggers' then
     fine := 'all three on storage.objects are enabled and current';
     remedy := 'Apply …_ittybit_upload.sql again: it puts them back; the sweep then records what was missed.';
@@ -54,7 +54,7 @@ begin
     end, '; ' order by e.name) into fault
     from unnest(array['ittybit_claim', 'ittybit_report']) as e (name)
     left join pg_catalog.pg_proc as p on p.pronamespace = 'public'::regnamespace and p.proname = e.name;
-  -- What the project gave us.
+  -- What the project provides.
   when 'addresses' then
     remedy := 'Deploy the functions, then run ./deploy.sh database.';
     select string_agg(m || ' has no address, and a rule needs it', '; ') into fault
@@ -109,7 +109,7 @@ begin
   when 'pg_cron' then
     fine := 'its three jobs are scheduled, and ran without an error';
     if to_regclass('cron.job') is null then
-      fault := 'pg_cron is not installed: nothing is sent a second time';
+      fault := 'pg_cron is not installed: no wake-up is repeated';
       remedy := 'Run: create extension pg_cron with schema pg_catalog; and apply supabase/migrations again.';
       return;
     end if;
@@ -137,7 +137,7 @@ begin
       when fault ~ 'ittybit-\S+ has not run since' then 'pg_cron stands still: restart the database.'
       when fault ~ 'ittybit-\S+ failed at' then 'See cron.job_run_details; apply supabase/migrations again.'
       when verdict = 'failure' then 'Apply supabase/migrations again: they schedule the jobs.'
-      else 'Ask again in a minute; if it still has not, restart the database.'
+      else 'Run this again in a minute; if it still has not run, restart the database.'
     end;
   -- The rules.
   when 'rules' then
@@ -175,7 +175,7 @@ begin
           select bool_or(type ~ ittybit.mimetype_pattern(pattern))
           from unnest(types) as type, unnest(b.allowed_mime_types) as pattern
         ) then format('bucket %s does not accept %s (rule %s)', b.id, types[1], r.name) end),
-        -- A picture or a text is small; all else may become as large as its source, which has its own limits.
+        -- An image or a text is small. Other results may become as large as their source, which has limits as well.
         (case when b.file_size_limit between 1 and case
           when s.maker ->> 'kind' not in ('video', 'audio', 'adaptive_video', 'animation') then 999999
           else coalesce(least(r.max_size, source.file_size_limit) - 1, b.file_size_limit)
@@ -189,7 +189,7 @@ begin
       when 'warning' then 'Raise the bucket''s file size limit, or give the rule a max_size.'
       else 'Allow the type in the bucket''s settings, or change the rule''s format or destination.'
     end;
-  -- A result may lie where a rule looks for uploads. Without an output prefix, only its row in ittybit.outputs keeps
+  -- A result may lie where a rule looks for uploads. Outside an output prefix, only its row in ittybit.outputs keeps
   -- that rule from processing it.
   when 'results' then
     verdict := 'warning'; fine := 'no rule''s declared results are another''s uploads';
@@ -199,7 +199,7 @@ begin
       '; ' order by maker.name, taker.name
     ) into fault
     from ittybit.rules as maker
-    -- The result of an object that the rule is for.
+    -- A sample object that the rule matches, and where its results go.
     cross join lateral ittybit.fill_action(maker, jsonb_build_object(
       'name', regexp_replace(regexp_replace(maker.path, '\*$', '*.mp4'), '\*+', 'sample', 'g'),
       'version', 'version', 'owner_id', 'owner'
@@ -215,7 +215,7 @@ begin
       ))
     cross join lateral ittybit.reasons_to_skip(d.bucket_id, d.name, '{"size": 1}', false) as s (reason)
     where maker.enabled and taker.enabled and s.reason is distinct from 'output_prefix';
-  -- How the work goes.
+  -- The work in progress.
   when 'starts' then
     fine := format('%s more may start now', greatest(ittybit.starts_left(), 0));
     select v.verdict, v.fault, v.remedy into verdict, fault, remedy
@@ -251,7 +251,7 @@ begin
     from ittybit.functions as f where f.url is not null;
   when 'waiting' then
     fine := 'no job is late';
-    remedy := 'pg_cron and pg_net wake the functions: mend what their lines say; it then goes on by itself.';
+    remedy := 'pg_cron and pg_net wake the functions: fix what their lines say; then the jobs go on by themselves.';
     select format('jobs that nobody has claimed: %s, due since %s', count(*), min(j.due_at)), min(j.due_at)
     into fault, since
     from ittybit.functions as f
@@ -262,15 +262,15 @@ begin
     verdict := case when since < now() - interval '10 minutes' then 'failure' else 'warning' end;
   when 'lost' then
     verdict := 'warning'; fine := 'every claimed job was reported';
-    remedy := 'See the functions'' logs: they end before they report. Such a job is tried again, in the end hourly.';
+    remedy := 'See the functions'' logs: they end before they report. Such a job is retried, at least once an hour.';
     select
-      format('jobs that no report came of: %s, such as %s/%s (%s times)', count(*) over (), j.bucket_id, j.name, j.lost)
+      format('jobs never reported: %s, such as %s/%s (%s times)', count(*) over (), j.bucket_id, j.name, j.lost)
     into fault from ittybit.jobs as j where j.due_at is not null and j.lost > 1
     order by j.lost desc limit 1;
   end case;
 end $$;
 
--- All checks, one line each. One that cannot be made says so and holds up no other.
+-- All checks, one line each. A check that fails with an error says so, and the others go on.
 create or replace function ittybit.doctor()
 returns table ("check" text, verdict text, saw text, remedy text)
 language plpgsql stable security definer set search_path = '' set lock_timeout = '2s' as $$

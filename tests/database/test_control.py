@@ -184,7 +184,7 @@ STARTING = {
         "update ittybit.settings set tripped_at = '2026-01-02 03:04:05Z'"
     ],
     "waiting for the next hour: starts_per_hour is reached": ["update ittybit.settings set starts_per_hour = 0"],
-    "waiting for starts of a day ago to count no more: starts_per_day is reached": [
+    "waiting until earlier starts are a day old: starts_per_day is reached": [
         "update ittybit.settings set starts_per_day = 0"
     ],
     "NOT SET UP: the functions have no addresses": [

@@ -75,7 +75,7 @@ class Storage:
         return {row["result"].removeprefix("s3://results/"): (row["is_deleted"], row["because"]) for row in planned}
 
 
-GOES = (True, "goes with the object")
+GOES = (True, "deleted with its object")
 NOT_OURS = (False, "it is not what ittybit wrote for this rule")
 SHARED = (False, "it is a result of another object as well")
 

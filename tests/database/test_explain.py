@@ -80,7 +80,7 @@ def test_an_object_older_than_its_rule_is_not_seen_yet(database: Project) -> Non
     database.rule()
     row = explain(database)
     assert (row["matches"], row["state"], row["job"]) == (True, None, None)
-    assert row["because"] == "not seen yet: older than the rule, or the sweep has not come by"
+    assert row["because"] == "not recorded yet: it is older than the rule, or the sweep has not reached it"
 
 
 HOLD = """
@@ -131,7 +131,7 @@ def test_a_job_that_waits_says_what_for(database: Project, statement: str, becau
 @pytest.mark.usefixtures("lease")
 def test_a_claimed_start_is_in_doubt_when_its_lease_is_over(database: Project) -> None:
     row = explain(database)
-    assert (row["state"], row["because"], row["attempts"]) == ("queued", "a function is at it", 1)
+    assert (row["state"], row["because"], row["attempts"]) == ("queued", "a function is working on it", 1)
     database.make_due()
     assert explain(database)["because"] == "an earlier start is in doubt and is looked for first"
 
@@ -191,7 +191,7 @@ def test_earlier_contents_are_told_beside_the_present_one(database: Project) -> 
         ("waiting to be claimed", "queued", None),
     ]
     store(database, "a.mp4")
-    assert ("not seen yet: older than the rule, or the sweep has not come by", None) in {
+    assert ("not recorded yet: it is older than the rule, or the sweep has not reached it", None) in {
         (row["because"], row["state"]) for row in explained(database)
     }
     database.delete("a.mp4")

@@ -26,7 +26,7 @@ LONG_AGO = "2020-01-01T00:00:00Z"
         (TASK | {"options": None}, 'rule "clips": task.options must be an object'),
         (
             TASK | {"destination": "https://a/b"},
-            'rule "clips": task.destination must be s3://bucket/key with a bucket that S3 has a name for',
+            'rule "clips": task.destination must be s3://bucket/key with a bucket name that S3 allows',
         ),
         (TASK | {"destination": None}, 'rule "clips": task.destination must be'),
         (TASK | {"destination": "s3://uploads/{name}"}, "task.destination is the object itself"),
@@ -102,7 +102,7 @@ def encode(*following: Any, kind: str = "video", **fields: Any) -> dict[str, Any
         (steps(encode(upload("s3://uploads/{name}"))), "run.tasks.0.next.0.options.url is the object itself"),
         (
             steps(encode(upload("s3://r/{dir}{stem}.{ext}")), encode(encode(upload("s3://r/{name}")))),
-            "run.tasks.1.next.0.next.0.options.url is what another upload of the run writes",
+            "run.tasks.1.next.0.next.0.options.url is the address of another upload too",
         ),
         (
             steps(encode(upload("s3://r/{dir}master.m3u8"), kind="adaptive_video")),

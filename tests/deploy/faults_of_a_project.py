@@ -330,7 +330,7 @@ in_database(
 in_database(
     "truncate cron.job_run_details",
     "select",
-    pg_cron=("warning", "ittybit-sweep has not run yet", "Ask again in a minute"),
+    pg_cron=("warning", "ittybit-sweep has not run yet", "Run this again in a minute"),
 )
 
 
@@ -419,11 +419,11 @@ def of_a_job(columns: str, values: str, **expected: Said) -> None:
 
 
 LATE = "jobs that nobody has claimed: 1, due since"
-of_a_job("due_at", "now() - interval '2 minutes'", waiting=("warning", LATE, "mend what their lines say"))
-of_a_job("due_at", "now() - interval '1 hour'", waiting=("failure", LATE, "mend what their lines say"))
+of_a_job("due_at", "now() - interval '2 minutes'", waiting=("warning", LATE, "fix what their lines say"))
+of_a_job("due_at", "now() - interval '1 hour'", waiting=("failure", LATE, "fix what their lines say"))
 of_a_job(
     *("due_at, claimed_at, lost", "now() + interval '50 seconds', now(), 3"),
-    lost=("warning", "no report came of: 1, such as media/late.mp4 (3 times)", "they end before they report"),
+    lost=("warning", "never reported: 1, such as media/late.mp4 (3 times)", "they end before they report"),
 )
 in_database(
     "insert into net._http_response (id, status_code) values (-1, 401); update ittybit.functions"
