@@ -283,6 +283,6 @@ EVENTS: dict[str, Callable[[Play], object]] = {
         "update ittybit.settings set starts_per_hour = 0", "update ittybit.settings set starts_per_hour = 1000"
     ),
     "database upgraded, or restored in the same project": lambda _: None,
-    "database moved to another project, and gone on with": _moved,
+    "database moved to another project, which takes over": _moved,
     "database restored beside the original, branched, or made from a template": _copied,
 }
