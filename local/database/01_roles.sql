@@ -41,7 +41,7 @@ grant all on schema extensions to postgres;
 grant usage on schema extensions to anon, authenticated, service_role;
 grant usage on schema public to postgres, anon, authenticated, service_role;
 
--- Whatever is made in public is open to the API's roles until it is revoked from them by name.
+-- Everything created in public is open to the API's roles until it is revoked from them by name.
 alter default privileges for role postgres, supabase_admin in schema public
   grant all on tables to postgres, anon, authenticated, service_role;
 alter default privileges for role postgres, supabase_admin in schema public

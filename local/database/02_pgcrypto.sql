@@ -1,5 +1,5 @@
--- pgcrypto in schema extensions: the real one where the server has it, else its hmac() for bytes with SHA-256, over
--- functions that PostgreSQL has built in. Left out: everything else of pgcrypto.
+-- pgcrypto in schema extensions: the real one if the server has it. Otherwise its hmac() for bytea with SHA-256, made
+-- of PostgreSQL's built-in functions; the rest of pgcrypto is left out.
 
 do $install$
 begin

@@ -1,6 +1,6 @@
--- Schema net after pg_net 0.20.4: its tables, its enqueueing functions and their checks. What the background worker
--- does is local/pg_net.py. Left out: everything but POST requests, their `params`, http_collect_response (deprecated) and
--- the functions behind it.
+-- Schema net after pg_net 0.20.4: its tables, its enqueueing functions and their checks. local/pg_net.py does the work
+-- of the background worker. Left out: all requests but POST, `params`, and http_collect_response (deprecated) with the
+-- functions behind it.
 
 create schema net;
 
@@ -29,7 +29,7 @@ create unlogged table net._http_response (
 );
 create index _http_response_created_idx on net._http_response (created);
 
--- The original wakes its worker by a commit callback; a notification too leaves at commit, once per transaction.
+-- The original wakes its worker in a commit callback. A notification is also sent at commit, once per transaction.
 create function net.wake() returns void
   language sql
   set search_path = ''
@@ -37,8 +37,8 @@ as $$
   select pg_catalog.pg_notify('pg_net_wake', '')
 $$;
 
--- The worker ends after the batch under way. A second later a new one begins by looking at the queue. The original is
--- told at once, the stand-in at commit.
+-- The worker ends after its current batch. A second later a new one begins by looking at the queue. The original's
+-- worker gets the signal at once, the stand-in's at commit.
 create function net.worker_restart() returns boolean
   language sql
   set search_path = ''
@@ -47,7 +47,7 @@ as $$
   select true
 $$;
 
--- The stand-in's worker is an ordinary client, known by the application name that the original sets as well.
+-- The stand-in's worker is an ordinary client, with the same application name as the original's.
 create function net.check_worker_is_up() returns void
   language plpgsql
   set search_path = ''
@@ -61,7 +61,7 @@ begin
 end
 $$;
 
--- Refuses, of what libcurl's URL parser refuses, what is met in practice; completes a bare origin with its path.
+-- Refuses the common mistakes among those that libcurl's URL parser refuses. Adds `/` to an address without a path.
 create function net.http_post(
   url text,
   body jsonb default '{}',
@@ -92,7 +92,7 @@ begin
   where lower(key) = 'content-type'
   limit 1;
 
-  -- Null headers stay null, so that the request goes out as a form.
+  -- Null headers stay null: then the request is sent as a form.
   if content_type is null then
     headers := headers || '{"Content-Type": "application/json"}';
   elsif content_type <> 'application/json' then

@@ -1,6 +1,6 @@
--- Schema cron after pg_cron 1.6, with the grants that a hosted project adds. What the background worker does is
--- local/pg_cron.py. Left out: jobs without a name, schedule_in_database, changing a job's database or user, and in
--- schedules everything but numbers, `*`, and `*/n` for minutes and hours.
+-- Schema cron after pg_cron 1.6, with the grants that a hosted project adds. local/pg_cron.py does the work of the
+-- background worker. Left out: jobs without a name, schedule_in_database, changes of a job's database or user, and in
+-- schedules everything but `n seconds`, numbers, `*`, and `*/n` for minutes and hours.
 
 create schema cron;
 
@@ -47,9 +47,9 @@ as $$
   )
 $$;
 
--- The originals, in C, write as the extension's owner in the name of whoever calls, also from inside another SECURITY
--- DEFINER function. In SQL that takes two functions: one that sees the caller and one that may write. The second
--- trusts the name it is given, which the original does not.
+-- The originals are in C. They write as the extension's owner, and record the role that calls them, also inside another
+-- SECURITY DEFINER function. In SQL that takes two functions: the first sees the caller, the second may write. The
+-- second trusts the name that it gets, which the original does not.
 create function cron._schedule(caller text, job_name text, schedule text, command text) returns bigint
   language plpgsql security definer
   set search_path = ''

@@ -1,5 +1,5 @@
 -- Schema vault after supabase_vault 0.3.1, with the grants that a hosted project adds. Left out: encryption. `secret`
--- holds the plain text, `decrypted_secret` repeats it, and there is no nonce: made-up secrets on one laptop need none.
+-- holds the plain text, `decrypted_secret` repeats it, and there is no nonce: a laptop's made-up secrets need none.
 
 create schema vault;
 

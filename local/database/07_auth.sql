@@ -1,9 +1,9 @@
--- Schema auth, of which only what policies and views ask: who is signed in. Left out: users, sessions, the service.
+-- Schema auth: only auth.uid(), which policies and views call. Left out: users, sessions, the service.
 
 create schema auth;
 grant usage on schema auth to postgres, anon, authenticated, service_role;
 
--- The user of the request, as PostgREST and the storage server set it, or null.
+-- The signed-in user of the request, as PostgREST and the storage server set it, or null.
 create function auth.uid() returns uuid
   language sql stable
 as $$

@@ -1,6 +1,6 @@
--- Schema realtime, of which only broadcasts from the database: messages, who may hear them, and realtime.send, after
--- supabase/realtime's tenant migrations. What the service does is local/realtime.py. Left out: the service's daily
--- partitions (one holds all), postgres_changes, presence.
+-- Schema realtime, after supabase/realtime's tenant migrations: only broadcasts from the database, with their messages,
+-- what policies for receivers need, and realtime.send. local/realtime.py does the work of the service. Left out: the
+-- service's daily partitions (one partition holds all), postgres_changes, presence.
 
 create schema realtime authorization supabase_realtime_admin;
 grant usage on schema realtime to postgres, anon, authenticated, service_role;
@@ -23,14 +23,14 @@ alter table realtime.messages enable row level security;
 grant all on realtime.messages to postgres;
 grant select, insert, update on realtime.messages to anon, authenticated, service_role;
 
--- Of the channel that a user joins, as policies ask for it.
+-- The topic of the channel that a user joins, for policies.
 create function realtime.topic() returns text
   language sql stable
 as $$
   select nullif(current_setting('realtime.topic', true), '')
 $$;
 
--- A message that cannot be written is a warning: whoever sends it goes on.
+-- A message that cannot be written becomes a warning, and the sender's transaction goes on.
 create function realtime.send(payload jsonb, event text, topic text, private boolean default true) returns void
   language plpgsql
 as $$
@@ -49,7 +49,7 @@ exception when others then
 end
 $$;
 
--- The original reads the log of changes; a notification too leaves at commit.
+-- The original reads the write-ahead log. A notification is also sent at commit.
 create function realtime.notify_service() returns trigger
   language plpgsql
   set search_path = ''
