@@ -1,7 +1,7 @@
-"""The fifth scenario: each part of the project breaks for a moment while objects are stored, overwritten and deleted.
+"""Broken parts: each part of the project breaks in turn while objects are stored, overwritten and deleted.
 
-Storage must not notice: what fails or takes over 2 s then is harm like any other. What the broken triggers could not
-record is the sweep's to find once the part is mended, and must be processed like everything else.
+Storage must not be affected: a request that fails or takes over 2 s meanwhile counts as harmed. Once the part is
+repaired, the sweep must find what the broken triggers could not record, and those objects must be processed too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from local.fault_run.uploads import Uploads
 from local.postgres import SUPERUSER
 from local.stack import Stack
 
-# What is broken, and how it is mended, by the superuser; a lock is mended by its transaction's end.
+# What breaks each part, and what repairs it. The superuser runs both. A lock ends with its transaction.
 BREAKAGES: Final[dict[str, tuple[str, str | None]]] = {
     "ledger_locked": ("lock table ittybit.jobs in access exclusive mode", None),
     "rules_locked": ("lock table ittybit.rules in access exclusive mode", None),
@@ -37,27 +37,27 @@ BREAKAGES: Final[dict[str, tuple[str, str | None]]] = {
         "update vault.secrets set name = 'ittybit_functions_secret' where name = 'elsewhere'",
     ),
     "pg_net_gone": ("alter schema net rename to gone", "alter schema gone rename to net"),
-    # What a copy of the database is to the original's functions, until somebody says that it goes on in its place.
+    # The ledger refuses the functions' claims, as a copy of the database does, until adopt() restores the project.
     "project_changed": (
         "update ittybit.settings set project = project || '/elsewhere'",
         "select ittybit.adopt(replace(project, '/elsewhere', ''), open_jobs => 'look') from ittybit.settings",
     ),
 }
 _THREADS: Final = 4
-# Of each breakage's objects, stored before it: so many are overwritten, and so many deleted, while it lasts.
+# While a part is broken, so many of its older objects are overwritten, and so many are deleted.
 _CHANGED: Final = 2
 _DELETED_AT_ONCE: Final = 200
 
 
 @dataclass(frozen=True)
 class Breakage:
-    """What was done while something was broken.
+    """What happened while parts were broken.
 
     Attributes:
         parts: How many parts were broken, one after another.
-        uploads: Objects stored while one was, overwrites included.
-        deletes: Objects deleted while one was, those of the bulk delete under a locked ledger included.
-        healed: Contents that the triggers had missed and the sweep found.
+        uploads: Objects stored meanwhile, including overwrites.
+        deletes: Objects deleted meanwhile, including the bulk delete while the ledger was locked.
+        healed: Jobs that the triggers had missed and the sweep made.
     """
 
     parts: int
@@ -69,10 +69,10 @@ class Breakage:
 def break_each(
     stack: Stack, host: Host, load: Uploads, *, uploads: int, seconds: float, say: Callable[[str], None]
 ) -> Breakage:
-    """Break every part in turn with ``uploads`` objects stored meanwhile, then let all be processed.
+    """Break each part in turn, store ``uploads`` objects while it is broken, then wait until everything is processed.
 
     Raises:
-        SettlingError: not everything is within ``seconds``.
+        SettlingError: some jobs have not ended within ``seconds``.
     """
     [(healed_before,)] = stack.sql("select healed from ittybit.sweep")
     older = {part: [_name(part, f"old-{number}") for number in range(2 * _CHANGED)] for part in BREAKAGES}
@@ -108,20 +108,20 @@ def _name(part: str, which: str) -> str:
 @contextlib.contextmanager
 def _broken(stack: Stack, part: str) -> Iterator[None]:
     """Break a part, and repair it at the end of the block."""
-    broken, mended = BREAKAGES[part]
+    breaking, repair = BREAKAGES[part]
     with psycopg.connect(stack.postgres.dsn(SUPERUSER), autocommit=True) as admin:
-        # Whoever alters a table waits for those who use it, and holds up all who come after.
+        # An `alter` that waits for a table's lock blocks every later statement on that table. So it gives up early.
         admin.execute("set lock_timeout = '100ms'")
-        if mended is None:
+        if repair is None:
             with admin.transaction():
-                _insist(admin, broken)
+                _insist(admin, breaking)
                 yield
             return
-        _insist(admin, broken)
+        _insist(admin, breaking)
         try:
             yield
         finally:
-            _insist(admin, mended)
+            _insist(admin, repair)
 
 
 def _insist(admin: psycopg.Connection, statement: str) -> None:

@@ -16,27 +16,27 @@ from local.fault_run.uploads import Uploads
 from local.fault_run.wake_ups import WakeUps
 from local.stack import Stack
 
-_PATIENCE: Final = 15.0  # seconds to wait for the moment that a mishap needs
-# Whether there is a job that does not only wait for the end of a lease that nobody holds, or of a doubt.
+_PATIENCE: Final = 15.0  # seconds to wait for the condition that a mishap needs
+# Whether any job can go on now. A queued job in doubt cannot, unless it was claimed in the last 10 s.
 _MOVING: Final = """
 select 1 from ittybit.jobs
 where due_at is not null
   and (state <> 'queued' or in_doubt_since is null or claimed_at > now() - interval '10 seconds') limit 1
 """
-_HELD: Final = 2.0  # seconds for which the account stays out of credit once ittybit has refused something
+_HELD: Final = 2.0  # seconds without credit after the ledger has begun to hold starts back
 
 
 class Chaos:
     """Carries out one plan on one stack.
 
     Args:
-        stack, host: What it befalls.
-        plan: What it is.
-        wake_ups: Those that are disturbed.
-        load: Told when the database is down; stores more when it is done and nothing is left to befall.
+        stack, host: Where the faults happen.
+        plan: The faults.
+        wake_ups: Makes the faults of wake-ups.
+        load: Notes when the database is down. Stores another object when a fault is left and no job can go on.
 
     Attributes:
-        happened: How often each kind of fault has happened so far, without those of ``WakeUps`` and of the load.
+        happened: How often each kind of fault has happened; ``WakeUps`` and the load count theirs themselves.
     """
 
     def __init__(self, stack: Stack, host: Host, plan: Plan, wake_ups: WakeUps, load: Uploads) -> None:
@@ -72,7 +72,7 @@ class Chaos:
         )
 
     def go_on(self, done: float) -> None:
-        """Make the faults that are due when this part of the load, 0 to 1, is done."""
+        """Make the next mishap, if it is due when this part of the load, 0 to 1, is done."""
         if self._waiting and self._waiting[0][0] <= done:
             _, mishap = self._waiting.pop(0)
             if self._mishaps[mishap]():
@@ -84,13 +84,13 @@ class Chaos:
             self._is_held = self._holds()
 
     def finish(self) -> None:
-        """Make the remaining faults after the load; idle jobs are made due, so that each fault meets some work."""
+        """Make the remaining faults after the load; make idle jobs due, so that there is work for each fault to hit."""
         self._hurries = True
         self._hurry()
         self.go_on(1)
 
     def end(self) -> None:
-        """Let nothing more go wrong, from here on."""
+        """Stop all faults, and count those of requests."""
         self._stack.ittybit_api.clear()
         self._stack.supabase.clear()
         self._stack.ittybit.require_payment(False)
@@ -104,13 +104,13 @@ class Chaos:
             self._load.upload_one()
 
     def _kill_function(self) -> bool:
-        """Kill a function and all that it has claimed while it waits for an answer; the request goes on without it."""
+        """Kill a function, with its claimed jobs, while it waits for an answer; the request goes on without it."""
         place = next(self._places)
         supabase, ittybit = self._stack.supabase, self._stack.ittybit_api
         speaks_jobs = self._stack.ittybit.api == "jobs"
         where: dict[str, tuple[Faults, str, str, tuple[str, ...]]] = {
-            # Who claims, signs or reports cannot be told from outside, nor whose a job is: then both die, as with their
-            # host.
+            # Both functions claim, sign and report with the same requests, and start and check in ittybit's API "jobs".
+            # Then both are killed, as when their host dies.
             "claim": (supabase, "POST", "/rest/v1/rpc/ittybit_claim", WORKING),
             "sign": (supabase, "POST", "/storage/v1/object/sign/[^/]+", WORKING),
             "start": (ittybit, "POST", "/tasks|/runs|/jobs", WORKING if speaks_jobs else ("push-back",)),
@@ -119,10 +119,10 @@ class Chaos:
         }
         origin, method, path, names = where[place]
         fault = origin.add(method, path, hang=0.5)
-        if came := self._comes(lambda: fault.seen > 0):
+        if in_time := self._wait_for(lambda: fault.seen > 0):
             self._host.kill(names)
             self._host.bring_back(names)
-        return came
+        return in_time
 
     def _kill_database(self) -> bool:
         with self._load.outages.one():
@@ -131,33 +131,33 @@ class Chaos:
         return True
 
     def _lose_queue(self) -> bool:
-        """Empty pg_net's tables while there is something in its queue."""
+        """Empty pg_net's tables while its queue holds wake-ups."""
         self._host.pg_net.pause()
-        if came := self._comes(lambda: self._stack.sql("select 1 from net.http_request_queue limit 1") != []):
+        if in_time := self._wait_for(lambda: self._stack.sql("select 1 from net.http_request_queue limit 1") != []):
             self._host.pg_net.lose_queue()
         self._host.pg_net.resume()
-        return came
+        return in_time
 
     def _send_queue_twice(self) -> bool:
-        """Kill pg_net's worker after it has sent its queue: it sends all of it again."""
+        """Kill pg_net's worker after it has sent a batch: it sends the whole batch again."""
         sent = self._wake_ups.sent
         self._host.pg_net.fail_batches(1)
-        return self._comes(lambda: self._wake_ups.sent > sent)
+        return self._wait_for(lambda: self._wake_ups.sent > sent)
 
     def _require_payment(self) -> bool:
-        """Let ittybit refuse every start with 402, until the ledger holds them back and a while longer."""
+        """Let ittybit refuse every start with 402 until the ledger holds starts back, and a while longer."""
         self._stack.ittybit.require_payment(True)
-        if came := self._comes(self._holds):
+        if in_time := self._wait_for(self._holds):
             time.sleep(_HELD)
-        self._is_held = came
+        self._is_held = in_time
         self._stack.ittybit.require_payment(False)
-        return came
+        return in_time
 
     def _holds(self) -> bool:
         return self._stack.sql("select 1 from ittybit.holds where scope = 'all'") != []
 
-    def _comes(self, condition: Callable[[], bool]) -> bool:
-        """Wait for the condition; return whether it came."""
+    def _wait_for(self, condition: Callable[[], bool]) -> bool:
+        """Wait for the condition; return whether it became true in time."""
         deadline = time.monotonic() + _PATIENCE
         while not condition():
             if time.monotonic() > deadline:

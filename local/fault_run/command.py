@@ -21,16 +21,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run once, print and write the report; return 0 if every promise was kept, else 1."""
     parser = argparse.ArgumentParser(prog="python -m local faults", description="The stack under load and faults.")
     parser.add_argument("--uploads", type=int, default=300, help="how many objects (300)")
-    parser.add_argument("--seed", type=int, default=1, help="plans the same load and faults each time (1)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed plans the same load and faults (1)")
     parser.add_argument(
-        "--pace", type=float, default=PACE, help="changes of objects a second at the most (%(default)s)"
+        "--pace", type=float, default=PACE, help="at most so many changes of objects a second (%(default)s)"
     )
     parser.add_argument("--ignore-idempotency", action="store_true", help="ittybit ignores Idempotency-Key")
     parser.add_argument("--api", choices=GENERATIONS, default="automations", help="the API that ittybit speaks")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "faults.json", help="(build/faults.json)")
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    # That a connection was lost is what the run is about.
+    # psycopg would log each lost connection, and this run kills the database on purpose.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
 
     def say(line: str) -> None:

@@ -1,12 +1,11 @@
-"""A copy of the database beside the original while the load goes on, as a restored backup or a branch with data gives.
+"""A copy of the database, such as a restored backup or a branch with data, runs beside the original during the load.
 
 The copy has jobs that are due, Vault's secret and the functions' addresses. Its pg_cron and pg_net work, so it wakes
 functions:
 
-- ``push-back`` at the address that the backup holds. That is the original's function: it looks into the original's
-  ledger.
-- ``on-upload`` at a function that was deployed for the copy. The copy's ledger was set up for the original, and refuses
-  what this function claims.
+- ``push-back``, at the address in the backup. That is the original's function, which reads the original's ledger.
+- ``on-upload``, at a function that was deployed for the copy. The copy's ledger was set up for the original, and
+  refuses this function's claims.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from local.server import Server
 from local.stack import Stack
 
 _OBJECTS: Final = 20
-# ./deploy.sh database says so; without it the first claim does, and each database's would come from another project.
+# As `./deploy.sh database` does. Otherwise the first claim would set the project, in each database a different one.
 _SET_UP: Final = "update ittybit.settings set project = %s where singleton"
 _ADDRESS: Final = "update ittybit.functions set url = %s where name = 'on-upload'"
 _ROWS: Final = """
@@ -46,11 +45,11 @@ class Beside:
     """What a copy of the database did.
 
     Attributes:
-        jobs: How many were due in it, and in the original, when it was made.
-        wake_ups: How many it sent.
-        refused: Claims that it refused its own function.
+        jobs: Jobs that were due in it, and in the original, when it was made.
+        wake_ups: Wake-ups that it sent.
+        refused: Claims of its own function that it refused.
         started: Starts that ittybit accepted with a source in the copy.
-        changed: Rows of its jobs and objects that did not stay as they were.
+        changed: Its jobs and objects that changed, appeared or disappeared.
     """
 
     jobs: int
@@ -61,7 +60,7 @@ class Beside:
 
     @property
     def is_good(self) -> bool:
-        """Whether it was refused, and did nothing."""
+        """Whether it had jobs and refused claims, and started and changed nothing."""
         return self.jobs > 0 and self.refused > 0 and not self.started and not self.changed
 
 
@@ -69,9 +68,9 @@ class DatabaseCopy:
     """The copy, its Data API and Storage, its workers and its function, from ``start`` to ``end``.
 
     Attributes:
-        postgres: The server that has it.
-        origin: Where its Data API and Storage are.
-        claims: How many its own function has made, by the status of the answer.
+        postgres: Its server.
+        origin: The address of its Data API and Storage.
+        claims: How many claims its own function has made, by the answer's HTTP status.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -82,7 +81,7 @@ class DatabaseCopy:
 
     @classmethod
     def start(cls, stack: Stack, host: Host, load: Uploads) -> Self:
-        """Store some objects, and copy the database before anybody is woken for them."""
+        """Store some objects, and copy the database before any function is woken for them."""
         copy = cls(stack)
         stack.sql(_SET_UP, [stack.supabase_url])
         host.pg_net.pause()
@@ -97,7 +96,7 @@ class DatabaseCopy:
         return copy
 
     def end(self) -> Beside:
-        """End it, and return what it did."""
+        """Stop it, and return what it did."""
         changed = len({row for row, _ in self._rows().items() ^ self._before.items()})
         self.stop()
         return Beside(self._jobs, self._wake_ups, self.claims[400], self.started, changed)
@@ -109,7 +108,7 @@ class DatabaseCopy:
         return sum(url.startswith(f"{self.origin}/") for url in sources)
 
     def stop(self) -> None:
-        """End it; does nothing the second time."""
+        """Stop it; does nothing the second time."""
         self._stopping.close()
 
     def _start(self) -> None:

@@ -1,4 +1,4 @@
-"""The times when the run had killed the database: an upload that fails then does not count as harmed."""
+"""The times when the run had killed the database: a request that fails then does not count as harmed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Outages:
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
-        """An outage as long as the block takes."""
+        """Note an outage from the start to the end of the block."""
         place, began = len(self._spans), time.time()
         self._spans.append((began, float("inf")))
         try:

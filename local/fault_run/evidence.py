@@ -1,4 +1,4 @@
-"""Collects the evidence of a run from each server that has a part of it."""
+"""Collects the evidence of a run from the stand-in ittybit, the storage server and the ledger."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PAGE: Final = 1000
 def gather(
     stack: Stack, load: Uploads, requests: list[Request], rules: list[str], renamed_results: list[str]
 ) -> Evidence:
-    """Return all that is to be examined.
+    """Return the evidence for ``witness``.
 
     Raises:
-        LoadError: the storage server does not have what it said it had stored.
+        LoadError: the storage server lacks an object that it said it had stored, or has another content for it.
     """
     with httpx.Client(trust_env=False, timeout=60) as http:
         stored = _listing(http, stack)

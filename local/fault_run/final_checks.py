@@ -13,7 +13,7 @@ from local.stack import Stack
 _WAKE_UPS: Final = 720
 _PAGES: Final = 360
 _ROUNDS: Final = "select rounds from ittybit.sweep"
-# Of everything that the ledger or the bucket has, what explain() does not give a reason for under every rule.
+# The objects, present or deleted, for which explain() has no answer under some rule.
 _UNEXPLAINED: Final = """
 select o.name
 from (
@@ -31,7 +31,7 @@ order by o.name
 def idle_hour(stack: Stack) -> None:
     """Make an hour of pg_cron's ticks at once.
 
-    The sweep ends when it has looked through everything: another round would find the same.
+    The sweep stops after one whole round: another one would find the same.
     """
     with psycopg.connect(stack.postgres.dsn("postgres"), autocommit=True) as connection:
         for _ in range(_WAKE_UPS):
@@ -45,5 +45,5 @@ def idle_hour(stack: Stack) -> None:
 
 
 def unexplained(stack: Stack) -> list[str]:
-    """The keys of objects, there or gone, for which a rule has no explanation."""
+    """The keys of objects, present or deleted, for which ``ittybit.explain`` has no answer under some rule."""
     return [name for (name,) in stack.sql(_UNEXPLAINED, {"bucket": BUCKET})]

@@ -1,6 +1,6 @@
-"""The second scenario: the functions are gone for four days, and come back.
+"""Absence: the functions are gone for four days, and come back.
 
-The days are not waited for: with no function alive, all rows of the time are moved back, evenly over the four days.
+The run does not wait four days. While no function runs, it moves the jobs' times back, evenly spread over four days.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from local.stack import Stack
 from shared.worker import THREADS
 
 DAYS: Final = 4
-# How often pg_cron looks while the functions are away.
+# How often pg_cron ticks while the functions are away.
 _TICKS: Final = 20
-# Of each function so many jobs may be under way at a time, in any order, and as many wait for a thread.
+# Jobs that may be in progress at a time, in any order: two drains' threads for each of the two functions.
 ROOM: Final = 2 * 2 * THREADS
 
 _JOBS: Final = (
@@ -38,12 +38,12 @@ from aged where aged.id = j.id
 
 @dataclass(frozen=True)
 class Absence:
-    """What became of the uploads of four days.
+    """What happened to the uploads of four days.
 
     Attributes:
-        jobs: How many there were.
+        jobs: How many jobs there were.
         processed: How many of them succeeded.
-        out_of_turn: How many ittybit accepted before another that was older by more than are under way at a time.
+        out_of_turn: How many overtook an older one by more places than jobs can be in progress at a time.
     """
 
     jobs: int
@@ -54,16 +54,16 @@ class Absence:
 def go_away_for_days(
     stack: Stack, host: Host, load: Uploads, *, uploads: int, seconds: float, say: Callable[[str], None]
 ) -> Absence:
-    """Stop the functions, upload, let four days pass, start them again and see everything processed.
+    """Stop the functions, upload, let four days pass, start them again and wait until everything is processed.
 
     Raises:
-        SettlingError: not everything is within ``seconds``.
+        SettlingError: some jobs have not ended within ``seconds``.
     """
     host.dismiss()
     for number in range(uploads):
         load.upload(f"absence/{number:05}.mp4", f"absence {number} ".encode() * 20)
     stack.sql(_AGE, [DAYS])
-    # Nobody answers these.
+    # No function is there to answer these.
     wake_ups = sum(_tick(stack) for _ in range(_TICKS))
     jobs = [job for (job,) in stack.sql(_JOBS)]
     say(f"the functions were away for {DAYS} days: {len(jobs)} jobs wait, {wake_ups} wake-ups by {_TICKS} ticks")
@@ -86,7 +86,7 @@ def _tick(stack: Stack) -> int:
 
 
 def out_of_turn(waiting: list[str], accepted: list[str], slack: int) -> int:
-    """Count the accepted that came before another more than ``slack`` places older in ``waiting``, the oldest first."""
+    """Count the accepted jobs that overtook one more than ``slack`` places ahead in ``waiting`` (oldest first)."""
     place = {job: number for number, job in enumerate(waiting)}
     late, oldest_left = 0, float("inf")
     for job in reversed([job for job in dict.fromkeys(accepted) if job in place]):

@@ -1,4 +1,4 @@
-"""The host of the run's functions and workers: it kills them, starts them again, and brings all of them to rest."""
+"""Runs the functions and workers of a fault run: kills them, starts them again, and brings everything to rest."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from local.pg_net import PgNetWorker
 from local.pg_net_http import Queued
 from local.stack import Stack
 
-# Those that do jobs.
+# The functions that process jobs.
 WORKING: Final = ("on-upload", "push-back")
-# Of a function that runs here, at work at a time.
+# The setting THREADS of each function.
 THREADS: Final = "8"
 _TRIES: Final = 3
 _RESTING_SECONDS: Final = 30.0
@@ -54,15 +54,15 @@ class Host:
             self._stack.functions[name].kill()
 
     def dismiss(self) -> None:
-        """End the working functions in order: each finishes its current calls."""
+        """Stop the functions that process jobs; each finishes its current calls first."""
         for name in WORKING:
             self._stack.functions[name].stop()
 
     def bring_back(self, names: Iterable[str] = WORKING) -> None:
-        """Start functions again, where they were.
+        """Start functions again, at their former addresses.
 
         Raises:
-            FunctionError: one does not come up.
+            FunctionError: one does not start.
         """
         names = list(names)
         for name in names:
@@ -79,22 +79,22 @@ class Host:
 
     @contextlib.contextmanager
     def at_rest(self) -> Iterator[None]:
-        """Bring all to rest for a while: nothing is sent, no function lives, no request is in anybody's hands.
+        """Bring everything to rest for the block: no wake-up is sent, no function runs, no request is in progress.
 
         Raises:
-            FunctionError: something does not come to rest, or a function does not come back.
+            FunctionError: a request does not end, or a function does not start again.
         """
         self.pg_net.pause()
         self.dismiss()
         for faults in (self._stack.ittybit_api, self._stack.supabase):
             if not faults.wait_until_idle(_RESTING_SECONDS):
-                raise FunctionError("a request is still under way with no function alive")
+                raise FunctionError("a request is still in progress, though no function runs")
         yield
         self.bring_back()
         self.pg_net.resume()
 
     def stop(self) -> None:
-        """End everything."""
+        """Stop everything."""
         self.pg_net.stop()
         self.pg_cron.stop()
         for function in self._stack.functions.values():

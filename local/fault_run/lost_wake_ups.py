@@ -1,8 +1,7 @@
-"""The third scenario: for an hour every wake-up is lost, while objects are stored.
+"""Lost wake-ups: for an hour every wake-up is lost, while objects are stored.
 
-The hour is not waited for. Sixty times some objects are stored, pg_cron ticks, what waits in pg_net's queue is lost,
-and all rows of the time are moved a minute back. Then pg_net is there again, and nobody helps: the next tick has to be
-enough.
+The run does not wait an hour. Sixty times it stores some objects, lets pg_cron tick, empties pg_net's queue, and moves
+all times of open jobs and of functions a minute back. Then pg_net works again. The next tick has to be enough.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ _EVERY: Final = 0.5  # seconds between two looks
 
 @dataclass(frozen=True)
 class LostHour:
-    """What became of the uploads of an hour without wake-ups.
+    """What happened to the uploads of an hour without wake-ups.
 
     Attributes:
         lost: Wake-ups that were lost.
-        jobs: How many jobs waited at its end, none of them ever claimed.
+        jobs: Jobs that waited at its end, none of them ever claimed.
         processed: How many of the hour's jobs succeeded.
-        calls: Wake-ups that it took afterwards.
+        calls: Wake-ups that were sent afterwards, until everything was processed.
     """
 
     lost: int
@@ -57,7 +56,7 @@ class LostHour:
 
     @property
     def is_good(self) -> bool:
-        """Whether all that waited was processed, and by no more calls than jobs: what was lost is not made up for."""
+        """Whether every job was processed, and by no more wake-ups than jobs: lost wake-ups are not sent later."""
         return self.lost > 0 and 0 < self.jobs == self.processed and self.calls <= self.jobs
 
 
@@ -71,10 +70,10 @@ def lose_wake_ups_for_an_hour(
     seconds: float,
     say: Callable[[str], None],
 ) -> LostHour:
-    """Let an hour of wake-ups be lost, upload meanwhile, and see everything processed without further help.
+    """Lose all wake-ups for an hour, upload meanwhile, and wait until everything is processed without further help.
 
     Raises:
-        SettlingError: not everything is within ``seconds``.
+        SettlingError: some jobs have not ended within ``seconds``.
     """
     host.pg_net.pause()
     lost = 0
@@ -92,7 +91,7 @@ def lose_wake_ups_for_an_hour(
     deadline = time.monotonic() + seconds
     while (left := stack.sql(_OPEN)) != [(0,)]:
         if time.monotonic() > deadline:
-            raise SettlingError(f"{left[0][0]} jobs still have something to do, after an hour of lost wake-ups")
+            raise SettlingError(f"{left[0][0]} jobs are still open, after an hour of lost wake-ups")
         time.sleep(_EVERY)
     calls = wake_ups.sent - before
     [(processed,)] = stack.sql(_PROCESSED)

@@ -1,8 +1,8 @@
 """The plan of a run, made from the seed alone: the load, and when each fault happens.
 
-A fault is planned as the place of what it befalls: the 17th start at ittybit, the 23rd claim, the moment when a third
-of the load is done. Which jobs that is depends on the threads, and so differs from run to run; how much of what happens
-does not.
+Each fault has a planned place: the 17th start at ittybit, the 23rd claim, the moment when a third of the load is done.
+With the same seed, each kind of fault happens equally often in every run. Which jobs the faults hit depends on the
+threads, and differs from run to run.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ Origin = Literal["ittybit", "supabase"]
 
 # Longer than the 8 s that an invocation may take.
 HANG: Final = 9.0
-# Seldom: pg_net sends its next wake-ups when the slowest of the last has been answered or given up after 5 s. With one
-# call in a hundred that hangs the whole run would go at the pace of those, and befall everything else less.
+# Rare: pg_net sends its next wake-ups when the slowest of the last has been answered or has timed out after 5 s. If one
+# call in a hundred hung, those would set the pace of the whole run, and fewer of the other faults would happen.
 _HANGING: Final = 0.001
-# Where a function is when it is killed: the request it then waits for. What it had claimed goes with it.
+# A function is killed while it waits for one of these requests, with all jobs that it has claimed.
 WAITING_PLACES: Final = ("claim", "sign", "start", "check", "report")
-# Steps of the load a second: what two cores carry with all of this beside it.
+# Steps of the load a second: what two cores carry while they run all the rest.
 PACE: Final = 12.0
-# How long the load takes at the least: not all of it before the first faults have come.
+# The load takes at least this long, so that it is not over before the first faults.
 _LEAST_SECONDS: Final = 15.0
 
 _CHANGES: Final[tuple[tuple[Change, float], ...]] = (("overwrite", 0.06), ("rename", 0.04), ("delete", 0.03))
 _WAKE_UPS: Final = (("wake_up_dropped", 0.1), ("wake_up_doubled", 0.1), ("wake_up_delayed", 0.1))
-# How often for how many uploads, and how often at the least.
+# Each mishap happens once for so many uploads, and at least so many times.
 _MISHAPS: Final[tuple[tuple[Mishap, int, int], ...]] = (
     ("function_killed", 400, 5),
     ("database_killed", 2500, 1),
@@ -39,9 +39,9 @@ _MISHAPS: Final[tuple[tuple[Mishap, int, int], ...]] = (
     ("payment_required", 1000, 1),
 )
 
-# What surely happens: so many requests for each upload, and so many for each second of the load. There are three rules,
-# so an upload means three starts, less those of what is overwritten or deleted before. Calls to the project are for all
-# the jobs of a batch, and come as often as a function wakes.
+# How many requests surely come for each upload, or for each second of the load. Three rules match an upload, so it
+# means three starts, or fewer if it is overwritten or deleted before. A call to the project is for all jobs of a batch,
+# and comes as often as a function wakes.
 _Sure = Literal["upload", "second"]
 _Groups = tuple[tuple[Origin, str, str, _Sure, float, tuple[tuple[str, float, dict[str, Any]], ...]], ...]
 _HTTP: Final[_Groups] = (
@@ -112,7 +112,7 @@ _HTTP: Final[_Groups] = (
 
 @dataclass(frozen=True)
 class Step:
-    """One act of the load on object number ``item``; acts on one object keep their order."""
+    """One change of object number ``item``; the changes of one object keep their order."""
 
     item: int
     change: Change
@@ -120,7 +120,7 @@ class Step:
 
 @dataclass(frozen=True)
 class HttpFault:
-    """A fault of the requests at these places among all that match; see ``local.fault_injection.Faults.add``."""
+    """A fault that hits the requests at these places among all that match; see ``local.fault_injection.Faults.add``."""
 
     kind: str
     origin: Origin
@@ -132,14 +132,14 @@ class HttpFault:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run does.
+    """The load and the faults of a run.
 
     Attributes:
         steps: The load, in order.
-        seconds: How long it takes at the least.
+        seconds: How long it takes, at least.
         http: Faults of requests to ittybit and to Supabase.
-        wake_ups: By kind, which wake-ups of pg_net's it befalls.
-        mishaps: What else happens, and after which part of the load (0 to 1), in order.
+        wake_ups: For each kind of fault, the numbers of the wake-ups that it hits.
+        mishaps: The other faults, in order, each with the part of the load (0 to 1) after which it happens.
     """
 
     seed: int
@@ -152,13 +152,13 @@ class Plan:
 
 
 def make_plan(uploads: int, seed: int, pace: float = PACE) -> Plan:
-    """Plan a run of so many uploads, so many steps a second; every kind of fault is in it at least once.
+    """Plan a run of so many uploads, with so many steps a second and at least one fault of each kind.
 
     Raises:
-        ValueError: fewer uploads than the kinds of faults need, or no pace.
+        ValueError: fewer uploads than the kinds of faults need, or a pace that is not above 0.
     """
     if uploads < 30:
-        raise ValueError("a fault run needs 30 uploads at the least")
+        raise ValueError("a fault run needs at least 30 uploads")
     if not pace > 0:
         raise ValueError("the pace is a number of changes a second, more than 0")
     chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
@@ -186,19 +186,19 @@ def make_plan(uploads: int, seed: int, pace: float = PACE) -> Plan:
 
 
 def _places(chance: random.Random, among: int, shares: Sequence[float]) -> list[frozenset[int]]:
-    """For each share of ``among`` its places, at least one, and none of them twice."""
+    """Draw the places of each share of ``among``: at least one each, and no place twice."""
     counts = [max(1, round(share * among)) for share in shares]
     drawn = chance.sample(range(among), sum(counts))
     return [frozenset(drawn.pop() for _ in range(count)) for count in counts]
 
 
 def _steps(chance: random.Random, uploads: int) -> tuple[Step, ...]:
-    """Each object's upload, and for some of them an overwrite, a rename or a deletion, at once or much later."""
+    """Each object's upload, and for some of them an overwrite, a rename or a deletion, soon or much later."""
     placed: list[tuple[float, Step]] = [(item, Step(item, "upload")) for item in range(uploads)]
     for change, share in _CHANGES:
         for item in chance.sample(range(uploads), max(1, round(share * uploads))):
             placed.append((item + chance.choice((0.1, 2, 20, 200)) * chance.random(), Step(item, change)))
-    # Deleted is deleted: what was planned for the object afterwards is left out.
+    # Leave out what was planned for an object after its deletion.
     steps, deleted = [], set()
     for _, step in sorted(placed, key=lambda one: one[0]):
         if step.item not in deleted:

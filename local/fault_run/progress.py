@@ -1,4 +1,4 @@
-"""Prints a line every few seconds of a run, and counts the open jobs, which the load waits for."""
+"""Prints a line every few seconds of a run, and counts the open jobs: with too many, the load pauses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 
 from local.stack import Stack
 
-# With more jobs open than this the load waits: the run is to measure delivery, not a queue of its own making.
+# With more open jobs than this the load pauses: the run measures delivery, not a backlog that it makes itself.
 MOST_OPEN: Final = 1500
 _EVERY: Final = 1.0
 _SAY_EVERY: Final = 5
@@ -20,7 +20,7 @@ _STATES: Final = "select state, count(*), count(due_at) from ittybit.jobs group 
 
 
 class Progress:
-    """Looks at the ledger every second in a thread of its own, from ``with`` to its end."""
+    """Reads the ledger every second, in its own thread, until its ``with`` block ends."""
 
     def __init__(self, stack: Stack, done: Callable[[], str], say: Callable[[str], None]) -> None:
         self._stack = stack
@@ -50,5 +50,5 @@ class Progress:
                 self._open = sum(count for _, _, count in states)
                 looks += 1
                 if looks % _SAY_EVERY == 0:
-                    told = ", ".join(f"{count} {state}" for state, count, _ in states)
-                    self._say(f"{self._done()}; {self._open} jobs open; {told}")
+                    counts = ", ".join(f"{count} {state}" for state, count, _ in states)
+                    self._say(f"{self._done()}; {self._open} jobs open; {counts}")

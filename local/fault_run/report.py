@@ -1,4 +1,4 @@
-"""The report of a run: as JSON, and as a table for a person."""
+"""The report of a run: as JSON, and as a table for people."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from local.fault_run.scheduled import Scheduled
 
 @dataclass(frozen=True)
 class Report:
-    """The figures of a run; ``local.fault_run.witness`` says what is counted as what.
+    """The figures of a run; ``local.fault_run.witness`` defines the counts that are not listed here.
 
     Attributes:
         api: The generation of ittybit's API.
-        uploads: Objects stored, without overwrites; those of the absence are its own.
-        faults: How often each kind really happened.
-        harmed: Requests of the load that failed or took over 2 s although the database was up.
-        settle_s: From the answer to an upload to the end of its last job, over all contents that were processed.
-        http_calls: To the functions (by pg_net), to ittybit, and to the project by the functions.
-        beside: A copy of the database that was there for the whole load.
-        absence: The second scenario.
-        lost_hour: The third one.
-        scheduled: The fourth one.
-        breakage: The fifth one.
-        idle_calls: Calls made in an hour of ticks after everything was done.
-        unexplained: Objects, there or gone, for which ``ittybit.explain`` has no answer under some rule.
+        uploads: Objects stored by the load, without overwrites; the parts after the load store their own.
+        faults: How often each kind happened.
+        harmed: The uploaders' requests that failed, or took over 2 s, while the database was up.
+        settle_s: Seconds from the answer to an upload to the end of its last job, over all contents processed.
+        http_calls: Calls to the functions (by pg_net), to ittybit, and by the functions to the project.
+        beside: The copy of the database that ran beside the original for the whole load.
+        absence: Four days without functions.
+        lost_hour: An hour of lost wake-ups.
+        scheduled: A scheduler as the only waker.
+        breakage: Broken parts.
+        idle_calls: Calls of any kind in the silent hour: an hour of ticks after everything was done.
+        unexplained: Objects, present or deleted, for which ``ittybit.explain`` has no answer under some rule.
         load_s, whole_s: Seconds that the load and the whole run took.
-        examples: Some of what was found, for each count that is not 0.
+        examples: Some findings for each count that is not 0.
     """
 
     seed: int
@@ -84,7 +84,7 @@ class Report:
         file.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
     def table(self) -> str:
-        """The figures, a line each."""
+        """Return the figures, a line each."""
         settle = ", ".join(f"{name} {value:.1f}" for name, value in self.settle_s.items())
         calls = ", ".join(f"{count:,} to {whom}" for whom, count in self.http_calls.items())
         rows: list[tuple[str, Any]] = [
@@ -114,9 +114,9 @@ class Report:
                 f"{self.scheduled.processed} of {self.scheduled.jobs} jobs processed by {self.scheduled.calls} calls",
             ),
             (
-                "with a part of ours broken",
-                f"{self.breakage.uploads} stored and {self.breakage.deletes} deleted beside"
-                f" {self.breakage.parts} broken parts, {self.breakage.healed} jobs made by the sweep",
+                "with a part broken",
+                f"{self.breakage.uploads} objects stored and {self.breakage.deletes} deleted while each of"
+                f" {self.breakage.parts} parts was broken, {self.breakage.healed} jobs made by the sweep",
             ),
             ("calls in an idle hour", self.idle_calls),
             ("unexplained", self.unexplained),
@@ -132,7 +132,7 @@ class Report:
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """The median, the 99th percentile (the smallest value that 99 % do not exceed) and the worst; 0 of nothing."""
+    """The median, the 99th percentile (the smallest value that 99 % do not exceed) and the worst; 0 without values."""
     ordered = sorted(seconds) or [0.0]
     places = {"median": 0.5, "p99": 0.99, "worst": 1.0}
     return {name: round(ordered[math.ceil(share * len(ordered)) - 1], 3) for name, share in places.items()}

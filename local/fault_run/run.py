@@ -31,8 +31,8 @@ from local.fault_run.wake_ups import WakeUps
 from local.project import Project
 from local.stack import Stack
 
-# A rule of each sort, for the whole bucket, in which the results of two lie: without a guard they would go round.
-# These two are push-back's, so that one batch has several jobs of one object.
+# A rule of each sort, for the whole bucket. Two of them write their results into it: without a guard, a result would be
+# processed again and again. These two are push-back's, so that one batch has several jobs of one object.
 AUTOMATED: Final = "automated"
 COPIED: Final = "copied"
 WORKED: Final = "worked"
@@ -53,7 +53,7 @@ select etag, extract(epoch from max(finished_at))::float
 from ittybit.jobs where state in ('succeeded', 'failed') group by etag
 """
 _WORKERS: Final = 4
-# The last faults may wait for starts in doubt, and those for the end of their leases.
+# The last faults may wait for starts in doubt, which wait for the end of their leases.
 _LAST_FAULTS_SECONDS: Final = 120.0
 _RENAMED_RESULTS: Final = 10
 _EXAMPLES: Final = 10
@@ -71,17 +71,17 @@ def run(
     """Run so many uploads with the faults that the seed plans, and report.
 
     Args:
-        uploads: How many objects are stored; 30 at the least.
+        uploads: How many objects are stored; at least 30.
         seed: Plans the load and the faults.
-        pace: Steps of the load a second at the most.
-        api: The generation of its API that the stand-in ittybit speaks.
+        pace: At most so many steps of the load a second.
+        api: The generation of ittybit's API that the stand-in speaks.
         ignore_idempotency: Whether the stand-in ittybit ignores Idempotency-Key.
-        say: Told how it goes, a line each.
+        say: Called with each line of progress.
 
     Raises:
-        local.fault_run.settling.SettlingError: it did not come to its end.
-        local.fault_run.uploads.LoadError: the storage server did not take the load, or lost it.
-        ValueError: too few uploads, or no pace.
+        local.fault_run.settling.SettlingError: some jobs have not ended in time.
+        local.fault_run.uploads.LoadError: a request failed at every try, or the storage server lost an object.
+        ValueError: too few uploads, or a pace that is not above 0.
     """
     began = time.monotonic()
     plan = make_plan(uploads, seed, pace)
@@ -121,13 +121,13 @@ def run(
         scheduled = drive_by_schedule(stack, host, load, uploads=few, seconds=120, say=say)
         breakage = break_each(stack, host, load, uploads=max(2, min(uploads // 100, 50)), seconds=300, say=say)
         say("an hour passes in which nothing happens")
-        # The last drain may still have a claim to make, and pg_net a wake-up to send: they are not of that hour.
+        # The last drain may still make a claim, and pg_net may send a wake-up: neither belongs to that hour.
         with host.at_rest():
             stack.sql(_NOTHING_QUEUED)
         calls = _calls(wake_ups, to_ittybit, to_supabase)
         idle_hour(stack)
         idle_calls = sum(_calls(wake_ups, to_ittybit, to_supabase).values()) - sum(calls.values())
-        say("asking why, for every object")
+        say("asking explain about every object")
         not_explained = unexplained(stack)
         found = witness.examine(gather(stack, load, to_ittybit, rules, renamed))
 
@@ -176,7 +176,7 @@ def _set_up(stack: Stack) -> list[str]:
 
 
 def _carry_out(load: Uploads, chaos: Chaos) -> float:
-    """Let load and faults go on to their end; return how many seconds the load took."""
+    """Wait for the load, making the faults, then make the remaining faults; return the seconds that the load took."""
     began = time.monotonic()
     while (done := load.done) < 1:
         chaos.go_on(done)
@@ -185,13 +185,13 @@ def _carry_out(load: Uploads, chaos: Chaos) -> float:
     deadline = time.monotonic() + _LAST_FAULTS_SECONDS
     while not chaos.is_over and time.monotonic() < deadline:
         chaos.finish()
-        time.sleep(0.25)  # each look costs several connections
+        time.sleep(0.25)  # each try opens several connections
     chaos.end()
     return load_s
 
 
 def _rename_results(stack: Stack, load: Uploads) -> list[str]:
-    """Move some results out of the results' prefix, as a person may; return where to."""
+    """Move some results out of the results' prefix, as a user may; return their new keys."""
     rows = stack.sql(
         "select name from storage.objects where bucket_id = %s and starts_with(name, %s) order by name limit %s",
         [BUCKET, RESULTS, _RENAMED_RESULTS],
@@ -206,13 +206,13 @@ def _settled(stored_at: Mapping[str, float], ends: Mapping[str, float]) -> list[
 
 
 def _calls(wake_ups: WakeUps, to_ittybit: list[Request], to_supabase: list[Request]) -> dict[str, int]:
-    """How many calls there were so far, to whom."""
+    """How many calls there have been to each receiver."""
     return {
         "functions": wake_ups.sent,
         "ittybit": len(to_ittybit),
-        "supabase": sum(map(_is_a_functions, to_supabase)),
+        "supabase": sum(map(_is_from_function, to_supabase)),
     }
 
 
-def _is_a_functions(request: Request) -> bool:
+def _is_from_function(request: Request) -> bool:
     return request.method == "POST" and request.path.startswith(("/rest/v1/rpc/", "/storage/v1/object/sign/"))

@@ -1,6 +1,6 @@
-"""The fourth scenario: a project without pg_net and pg_cron, where another scheduler drives the functions.
+"""A scheduler as the only waker: the project has no pg_net and no pg_cron.
 
-It is a loop that calls each function with the bearer token, whether there is work or not.
+The scheduler is a loop that calls each function with the bearer token, whether there is work or not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from local.fault_run.settling import SettlingError
 from local.fault_run.uploads import Uploads
 from local.stack import Stack
 
-_EVERY: Final = 0.5  # seconds between two rounds of calls; by the clock it would be a minute
+_EVERY: Final = 0.5  # seconds between two rounds of calls; a real scheduler would call once a minute
 _OPEN: Final = "select count(*) from ittybit.jobs where due_at is not null"
 _JOBS: Final = """
 select count(*), count(*) filter (where state = 'succeeded') from ittybit.jobs where name like 'scheduled/%%'
@@ -26,10 +26,10 @@ select count(*), count(*) filter (where state = 'succeeded') from ittybit.jobs w
 
 @dataclass(frozen=True)
 class Scheduled:
-    """What became of the uploads while only the scheduler called.
+    """What happened to the uploads while only the scheduler called.
 
     Attributes:
-        jobs: How many there were.
+        jobs: How many jobs there were.
         processed: How many of them succeeded.
         calls: How often the scheduler called.
     """
@@ -45,7 +45,7 @@ def drive_by_schedule(
     """Stop pg_net and pg_cron, upload, and call the functions until everything is processed.
 
     Raises:
-        SettlingError: not everything is within ``seconds``.
+        SettlingError: some jobs have not ended within ``seconds``.
     """
     host.pg_cron.stop()
     host.pg_net.pause()
@@ -56,7 +56,7 @@ def drive_by_schedule(
     with httpx.Client(trust_env=False, timeout=30, headers={"authorization": f"Bearer {stack.token}"}) as http:
         while (left := stack.sql(_OPEN)) != [(0,)]:
             if time.monotonic() > deadline:
-                raise SettlingError(f"{left[0][0]} jobs still have something to do, with a scheduler alone")
+                raise SettlingError(f"{left[0][0]} jobs are still open, with a scheduler alone")
             for name in WORKING:
                 http.post(stack.functions[name].url, json={"type": "jobs.due"}).raise_for_status()
                 calls += 1

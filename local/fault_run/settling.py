@@ -1,22 +1,22 @@
-"""Settling: without faults, until no job has a next step. Idle waits are cut short.
+"""Settling: the stack runs without faults until no job has a next step. Idle waits are cut short.
 
-What a job waits for may be shifted into the past (``due_at``) without making anything possible that real time would
-not, as long as nobody can be about to start it:
+A job's wait is cut short by making it due now (``due_at``). Nothing can happen then that could not happen in real time,
+as long as no function can be about to start the job:
 
-- A job that is started is only checked. When does not matter.
-- A job that is queued, not leased (``claimed_at`` is null) and not in doubt (``in_doubt_since`` is null) waits for the
-  end of a backoff, a hold or a busy output. Nobody holds a start of it.
-- A queued job that is leased may be about to be started. One in doubt may have a request under way that takes effect
-  late. That is what the lease, and the minute after a report in doubt, are for. These waits are cut short only while
-  *all is at rest*: pg_net stopped, the functions ended, and neither ittybit nor the project with a request in hand.
-  Whatever starts there were have then happened or never will, and the ledger looks for them first.
+- A started job is only checked. It does not matter when.
+- A queued job that is neither leased (``claimed_at`` is null) nor in doubt (``in_doubt_since`` is null) waits for the
+  end of a backoff, a hold or a busy output. No function is about to start it.
+- A queued job that is leased may be started at any moment. A start in doubt may have a request in progress that takes
+  effect late. The lease, and the minute after a report in doubt, exist for these cases. These waits are cut short only
+  while *everything is at rest*: pg_net and the functions are stopped, and no request to ittybit or to the project is in
+  progress. Each start has then happened or never will, and the function looks for it before it starts the job again.
 
-Leases of checks that began in the last 10 s are left: an invocation lasts 8 s, so who has them may be at work. The
-probe of a hold is one job at a time whenever it comes, and is brought forward likewise. Wake-ups may come from anybody
-at any time: where there is work and none is under way, one is sent. The sweep, which pg_cron runs every ten seconds, is
-run more often. So the figures for a job that met faults near the end of the load are better than they would be by the
-clock: backoffs, leases and holds are up to an hour, a minute and five minutes there. Those that ended before are as
-measured.
+Leases of checks that began in the last 10 s stay: an invocation lasts 8 s, so their function may still be at work. A
+hold probes with one job at a time, so a probe is brought forward too. A wake-up may come at any time, so one is sent
+when there is work and pg_net has none queued. The sweep, which pg_cron runs every ten seconds, runs more often.
+
+A job that met faults near the end of the load therefore ends sooner than in real time, where a backoff lasts up to an
+hour, a lease a minute and a hold five minutes. The figures of jobs that ended before are as measured.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ select rule, name, state, attempt, lost, claimed_at, in_doubt_since, due_at - no
 from ittybit.jobs where due_at is not null order by due_at limit 20
 """
 _EVERY: Final = 0.5  # seconds between two looks
-# Seconds without a change until all is brought to rest: soon with nothing left but starts in doubt; while there are
-# others only after an invocation's time, for a batch takes that long, and to end the functions takes it from them.
+# After so many seconds without a change, everything is brought to rest: soon if only starts in doubt are left, else
+# after an invocation's time, because a batch may take that long and stopping the functions would interrupt it.
 _REST_AFTER: Final = 3.0
 _REST_AT_LAST: Final = 10.0
 
 
 class SettlingError(RuntimeError):
-    """Something is still to be done when the time is over; the message lists it."""
+    """Some jobs are still open when time is over; the message of ``settle`` lists them."""
 
 
 def settle(stack: Stack, host: Host, *, seconds: float, say: Callable[[str], None]) -> None:
@@ -85,14 +85,14 @@ def settle(stack: Stack, host: Host, *, seconds: float, say: Callable[[str], Non
 
 
 def cut_idle_waits_short(stack: Stack) -> None:
-    """Let everything be due that nobody can be about to start, and wake whom it is for."""
+    """Make every job due that no function can be about to start, and wake the functions that have work."""
     stack.sql(_IDLE)
     bring_probes_forward(stack)
     stack.sql(_WAKE)
 
 
 def bring_probes_forward(stack: Stack) -> None:
-    """Let each hold try the next job, once the one that was sent has had 15 s."""
+    """Let each hold probe with its next job, once the last probe has had 15 s."""
     stack.sql(_PROBES)
 
 
@@ -105,21 +105,21 @@ def _finish(stack: Stack, host: Host, deadline: float, say: Callable[[str], None
         now = time.monotonic()
         if now > deadline:
             jobs = "\n".join(map(str, stack.sql(_LEFT)))
-            raise SettlingError(f"{left} jobs still have something to do:\n{jobs}")
+            raise SettlingError(f"{left} jobs are still open:\n{jobs}")
         if (left, in_doubt) != former:
             changed_at, former, rest_after = now, (left, in_doubt), _REST_AFTER
         if in_doubt and now > changed_at + (rest_after if left == in_doubt else _REST_AT_LAST):
-            say(f"settling: {in_doubt} starts in doubt; all is brought to rest to end their leases")
+            say(f"settling: {in_doubt} starts in doubt; everything is brought to rest to end their leases")
             with host.at_rest():
                 stack.sql(_ALL)
-            # What was started a moment ago may need that long for its first answer.
+            # A job that was started a moment ago may wait that long for its first answer.
             changed_at, rest_after = time.monotonic(), _REST_AT_LAST
         cut_idle_waits_short(stack)
         time.sleep(_EVERY)
 
 
 def _sweep(stack: Stack) -> int:
-    """Run one round of the sweep from the beginning; return how many jobs it made."""
+    """Run one whole round of the sweep; return how many jobs it made."""
     [(rounds, healed)] = stack.sql("select rounds, healed from ittybit.sweep")
     while stack.sql("select rounds from ittybit.sweep") < [(rounds + 2,)]:
         stack.sql("select ittybit.sweep_page()")

@@ -1,6 +1,6 @@
 """The load: small objects, stored, overwritten, renamed and deleted through the storage server's REST API.
 
-What a client would do is done: a request that fails is sent again. It counts as harm unless the database was down.
+Like a client, the load sends a failed request again. Each failure counts as harmed unless the database was down.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from local.stack import Stack
 
 BUCKET: Final = "media"
 RESULTS: Final = "processed/"
-# A request that takes longer is harmed, though it succeed.
+# A request that takes longer counts as harmed, even if it succeeds.
 SLOW_SECONDS: Final = 2.0
 _THREADS: Final = 4
 _TRIES: Final = 30
@@ -28,24 +28,24 @@ _PAST: Final = {"overwrite": "object_overwritten", "rename": "object_renamed", "
 
 
 class LoadError(RuntimeError):
-    """A request did not succeed however often it was sent."""
+    """A request failed at every try, or the storage server lost what it stored."""
 
 
 class Uploads:
-    """The load of one plan, carried out by a few threads.
+    """The load of one plan, sent by a few threads.
 
     Args:
-        stack: Where to.
-        plan: What.
-        outages: When failing is excused.
-        has_room: Asked before each step; while it answers False the load waits.
+        stack: The stack to send it to.
+        plan: The plan with the load.
+        outages: The database's outages: a request that fails during one is not harmed.
+        has_room: Called before each step; the load waits while it returns False.
 
     Attributes:
         outages: As given.
         happened: How often objects were overwritten, renamed and deleted.
-        harmed: What failed, or was slow, while the database was up.
-        stored_at: For each content, by its entity tag, when the answer to its upload came: Unix seconds.
-        names: The key and the entity tag of each object that must be there.
+        harmed: Requests that failed, or took over 2 s, while the database was up.
+        stored_at: For each content's entity tag, when its upload was answered, in Unix seconds.
+        names: The key and the entity tag of each object that must exist.
     """
 
     def __init__(self, stack: Stack, plan: Plan, outages: Outages, has_room: Callable[[], bool]) -> None:
@@ -85,7 +85,7 @@ class Uploads:
         return self._done / len(self._plan.steps)
 
     def stop(self) -> None:
-        """End the threads after the requests under way, and close the connections."""
+        """End the threads after their current requests, and close the connections."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:
@@ -96,14 +96,14 @@ class Uploads:
         """Store an object, new or in place of an older one."""
         headers = {"x-upsert": "true", "content-type": "video/mp4"}
         self._send("POST", f"{self._storage}/{BUCKET}/{name}", content=content, headers=headers)
-        # Only that it is the same is asked of it, as S3 does.
+        # As in S3, MD5 only tells contents apart; nothing relies on it for security.
         tag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
         with self._lock:
             self.names[name] = tag
             self.stored_at[tag] = time.time()
 
     def upload_one(self) -> None:
-        """Store another object, beside those of the plan."""
+        """Store one more object than the plan has."""
         self._late += 1
         self.upload(f"late/{self._late:05}.mp4", f"{self._plan.seed} late {self._late} ".encode() * 20)
 
@@ -129,7 +129,7 @@ class Uploads:
                 self.names.pop(name, None)
 
     def _work(self, number: int) -> None:
-        # An object's steps are one thread's: they keep their order.
+        # One thread takes all steps of an object, so they keep their order.
         mine = [(place, step) for place, step in enumerate(self._plan.steps) if step.item % _THREADS == number]
         try:
             for place, step in mine:
@@ -139,14 +139,14 @@ class Uploads:
                 self._carry_out(step)
                 with self._lock:
                     self._done += 1
-        except Exception as error:  # noqa: BLE001 - whatever it is, ``done`` raises it where it is seen
+        except Exception as error:  # noqa: BLE001 - ``done`` raises it in the main thread
             self._errors.append(error)
 
     def _carry_out(self, step: Step) -> None:
         name = self._current.setdefault(step.item, f"in/{step.item:05}.mp4")
         match step.change:
             case "upload" | "overwrite":
-                # Unique bytes: a content is known by its entity tag.
+                # Unique bytes, so that the entity tag identifies the content.
                 self.upload(name, f"{self._plan.seed} {step.item} {step.change} ".encode() * 20)
             case "rename":
                 self._current[step.item] = f"renamed/{step.item:05}.mp4"
@@ -160,7 +160,7 @@ class Uploads:
     def _send(
         self, method: str, url: str, *, is_done: Callable[[httpx.Response], bool] = lambda _: False, **body: object
     ) -> None:
-        """Send a request until it succeeds, or until an answer to a repetition says that it had succeeded."""
+        """Send a request until it succeeds, or until the answer to a retry says that an earlier try had succeeded."""
         for attempt in range(_TRIES):
             began = time.time()
             try:

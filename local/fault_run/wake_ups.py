@@ -13,23 +13,23 @@ from typing import Final
 
 from local.pg_net_http import Queued
 
-# Every so many batches one is sent in another order.
+# One batch in this many is sent in another order.
 _SHUFFLED: Final = 3
-# What is delayed goes with the so-many-th batch after its own.
+# A delayed wake-up is sent this many batches after its own.
 _LATE: Final = 4
 
 
 class WakeUps:
-    """What ``PgNetWorker`` calls with each batch; safe from any thread.
+    """Changes each batch of a ``PgNetWorker``, as its argument ``disturb``; safe from any thread.
 
     Args:
-        places: By kind, which wake-ups it befalls, counted from 0: ``wake_up_dropped``, ``wake_up_doubled``,
-            ``wake_up_delayed``.
-        seed: For the order of the batches that are reordered.
+        places: For each kind (``wake_up_dropped``, ``wake_up_doubled``, ``wake_up_delayed``), the numbers of the
+            wake-ups that it hits, from 0.
+        seed: Decides on the order of reordered batches.
 
     Attributes:
-        happened: How often each kind did, ``wake_up_reordered`` counting batches.
-        sent: How many wake-ups went out.
+        happened: How often each kind of fault happened; ``wake_up_reordered`` counts batches.
+        sent: How many wake-ups were sent.
     """
 
     def __init__(self, places: Mapping[str, frozenset[int]], seed: int) -> None:
@@ -54,7 +54,7 @@ class WakeUps:
             sent = [message for until, message in self._kept if until <= self._batches]
             self._kept = [(until, message) for until, message in self._kept if until > self._batches]
             for message in batch:
-                sent += self._instead_of(message)
+                sent += self._replacement(message)
             if len(sent) > 1 and self._places and self._batches % _SHUFFLED == 1:
                 self._chance.shuffle(sent)
                 self.happened["wake_up_reordered"] += 1
@@ -67,12 +67,12 @@ class WakeUps:
             self._places = {}
             self._kept = [(0, message) for _, message in self._kept]
 
-    def _instead_of(self, message: Queued) -> list[Queued]:
+    def _replacement(self, message: Queued) -> list[Queued]:
         place, self._met = self._met, self._met + 1
-        befallen = next((kind for kind, places in self._places.items() if place in places), None)
-        if befallen is not None:
-            self.happened[befallen] += 1
-        match befallen:
+        fault = next((kind for kind, places in self._places.items() if place in places), None)
+        if fault is not None:
+            self.happened[fault] += 1
+        match fault:
             case "wake_up_dropped":
                 return []
             case "wake_up_doubled":

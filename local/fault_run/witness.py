@@ -1,19 +1,19 @@
 """Counts broken promises from ittybit's own journal and the storage server's answers.
 
-The ledger is asked for two things only: which content a mark belongs to, and what it says of a content in the end. What
-was bought, and how often, is ittybit's to say.
+From the ledger it takes two things only: which content a mark belongs to, and how that content's job ended. What was
+started, and how often, it takes from ittybit's journal.
 
-- ``lost``: contents stored at the end that a rule matches, of which it does not hold that the ledger ends with what is
-  true: it says succeeded, and ittybit has accepted a start with a mark of this very job; or it says failed in
-  ittybit's own words.
-- ``started_twice``: starts beyond the first that ittybit accepted, not as a repetition, for one rule and content. A
-  start after one that failed at ittybit is none: a failed job's content may be tried again under another name.
-- ``ambiguous``: of these, those that nobody could have kept apart: an earlier attempt's request was accepted only when
-  the later attempt had looked for it, had not found it and had asked for its own. That is so when the earlier request,
-  of the same mark, was accepted after the later one had arrived at ittybit, and somebody had looked (``GET
-  /tasks``, ``GET /jobs``) within the length of an invocation before. They are not counted as started twice.
-- ``self_started``: accepted starts whose source is a result: a key that some start wrote to, what it was renamed to, or
-  anything under the results' prefix.
+- ``lost``: files that should have been processed but neither succeeded nor were failed by ittybit. It counts each file
+  in the bucket at the end, for each rule that matches it, unless the ledger says succeeded and ittybit accepted a start
+  with this job's mark, or the ledger says failed with ittybit's own message.
+- ``started_twice``: starts beyond the first that ittybit accepted for one rule and content, without idempotent replays.
+  A start under another mark does not count if ittybit failed the first: the content may be tried under another name.
+- ``ambiguous``: jobs restarted because the search missed a start that had happened. The earlier attempt's request was
+  accepted after the later attempt had searched for it, found nothing and sent its own. The evidence is that ittybit
+  accepted the earlier request after the later one, of the same mark, had arrived, and that a search (``GET /tasks``,
+  ``GET /jobs``) came within an invocation's time before that arrival. These do not count as started twice.
+- ``self_started``: accepted starts whose source is a result: a key that some start wrote to, the key that such a result
+  was renamed to, or any key under the results' prefix.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MARK: Final = re.compile(r"[?&]job=([0-9a-f-]{36}\.\d+)(?:&|$)")
 
 
 class Job(NamedTuple):
-    """The columns of a ledger row that are read here; ``whole`` is the entire row, which a finding prints."""
+    """The columns of a ledger row that the counts need; ``whole`` is the entire row, which a finding prints."""
 
     id: str
     rule: str
@@ -48,14 +48,14 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was seen.
+    """The records of a run that the counts are made from.
 
     Attributes:
-        journal: ittybit's.
-        requests: Those that came to ittybit.
+        journal: ittybit's journal of accepted starts.
+        requests: The requests that arrived at ittybit.
         failed: Ids of the runs and tasks that ittybit says failed.
         jobs: The ledger.
-        stored: The bucket in the end: keys and entity tags.
+        stored: The bucket at the end: keys and entity tags.
         rules: The rules; each of them matches every object that is not a result.
         results: The prefix of results.
         renamed_results: Keys that results were renamed to.
@@ -72,14 +72,14 @@ class Evidence:
 
     def row_of(self, mark: str) -> str:
         """The ledger's row of a mark's job."""
-        return _told([job for job in self.jobs if job.id == mark.partition(".")[0]])
+        return _ledger_text([job for job in self.jobs if job.id == mark.partition(".")[0]])
 
     def rows_for(self, rule: str, etag: str) -> str:
         """The ledger's rows of one content under one rule, under any key."""
-        return _told([job for job in self.jobs if (job.rule, job.etag) == (rule, etag)])
+        return _ledger_text([job for job in self.jobs if (job.rule, job.etag) == (rule, etag)])
 
 
-def _told(jobs: Sequence[Job]) -> str:
+def _ledger_text(jobs: Sequence[Job]) -> str:
     return f"in the ledger: {' '.join(job.whole for job in jobs) or 'nothing'}"
 
 
@@ -94,7 +94,7 @@ class Finding:
 
 
 def examine(evidence: Evidence) -> Finding:
-    """Count."""
+    """Count the broken promises."""
     starts = [entry for entry in evidence.journal if not entry.replay]
     results = {str(entry.destination).partition("//")[2].partition("/")[2] for entry in starts if entry.destination}
     results |= set(evidence.renamed_results)
@@ -150,7 +150,7 @@ def _failed_in_ittybits_words(job: Job) -> bool:
 
 
 def _doubles(evidence: Evidence, starts: Sequence[Entry]) -> tuple[list[str], list[str]]:
-    """The starts beyond the first of each rule and content: those that ought not to be, and the ambiguous ones."""
+    """Return the starts beyond the first of each rule and content: those that count as twice, and the ambiguous."""
     contents = {job.id: (job.rule, job.etag) for job in evidence.jobs}
     by_mark: dict[str, list[Entry]] = defaultdict(list)
     for entry in starts:
@@ -163,36 +163,35 @@ def _doubles(evidence: Evidence, starts: Sequence[Entry]) -> tuple[list[str], li
         by_content[contents.get(mark.partition(".")[0], ("", mark))].append(mark)
         if len(entries) == 1:
             continue
-        asked = sorted((_arrival(entry, mark, evidence.requests), entry.time) for entry in entries)
-        for (_, accepted), (arrived, _) in itertools.pairwise(asked):
-            told = (
-                f"{mark}: asked {arrived:.3f}, when an earlier one was accepted {accepted:.3f}; {evidence.row_of(mark)}"
-            )
-            had_looked = _looked(evidence.requests, arrived)
-            (ambiguous if accepted > arrived and had_looked else twice).append(told)
+        requested = sorted((_arrival(entry, mark, evidence.requests), entry.time) for entry in entries)
+        for (_, accepted), (arrived, _) in itertools.pairwise(requested):
+            times = f"requested again at {arrived:.3f}, an earlier request accepted at {accepted:.3f}"
+            had_searched = _searched(evidence.requests, arrived)
+            found = ambiguous if accepted > arrived and had_searched else twice
+            found.append(f"{mark}: {times}; {evidence.row_of(mark)}")
     for content, marks in by_content.items():
         lasting = [m for m in marks if any(entry.id not in evidence.failed for entry in by_mark[m])]
         twice += [
-            f"{mark}: {content} is started by {lasting[0]} already; {evidence.row_of(mark)}" for mark in lasting[1:]
+            f"{mark}: {content} was already started by {lasting[0]}; {evidence.row_of(mark)}" for mark in lasting[1:]
         ]
     return twice, ambiguous
 
 
 def _arrival(entry: Entry, mark: str, requests: Sequence[Request]) -> float:
-    """When the request came that became this entry: of those with its mark, the last one that was let through."""
-    through = [
+    """When this entry's request arrived: of those with its mark, the last one that was passed on before the entry."""
+    passed = [
         (request.passed, request.arrived)
         for request in requests
         if request.idempotency_key == mark and request.passed is not None and request.passed <= entry.time
     ]
-    return max(through)[1] if through else entry.time
+    return max(passed)[1] if passed else entry.time
 
 
-def _looked(requests: Sequence[Request], by: float) -> bool:
+def _searched(requests: Sequence[Request], by: float) -> bool:
     return any(
         request.method == "GET"
         and request.path in ("/tasks", "/jobs")
-        and "run_id=" not in request.query  # a run's own tasks
+        and "run_id=" not in request.query  # a run's own tasks: no search
         and by - INVOCATION_SECONDS <= request.arrived <= by
         for request in requests
     )

@@ -1,4 +1,4 @@
-"""That what a copy of the database does is counted, when its claims are let through."""
+"""The starts and changes of a copy of the database are counted, when the copy accepts its function's claims."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.waiting import until
 
 @pytest.fixture
 def copy() -> Iterator[DatabaseCopy]:
-    """A copy that its own function has been woken for and refused by."""
+    """A copy that has woken its own function, and refused the function's claims."""
     with contextlib.ExitStack() as stopping:
         stack = stopping.enter_context(Stack.start(processes=False, encode=False, honour_idempotency=False))
         with contextlib.closing(Project(stack)) as project:
@@ -39,7 +39,7 @@ def copy() -> Iterator[DatabaseCopy]:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_copy_whose_claims_are_let_through_is_found(copy: DatabaseCopy) -> None:
+def test_a_copy_that_accepts_claims_is_found(copy: DatabaseCopy) -> None:
     refused = copy.claims[400]
     with psycopg.connect(copy.postgres.dsn("postgres")) as database:
         database.execute("update ittybit.settings set project = %s where singleton", [copy.origin])
@@ -56,6 +56,6 @@ def test_a_copy_whose_claims_are_let_through_is_found(copy: DatabaseCopy) -> Non
 @pytest.mark.parametrize(
     "wrong", [Beside(60, 9, 0, 0, 0), Beside(60, 9, 3, 1, 0), Beside(60, 9, 3, 0, 1), Beside(0, 9, 3, 0, 0)]
 )
-def test_each_figure_that_is_not_as_it_must_be_makes_a_run_fail(wrong: Beside) -> None:
+def test_each_wrong_figure_makes_a_run_fail(wrong: Beside) -> None:
     assert Beside(60, 9, 3, 0, 0).is_good
     assert not wrong.is_good

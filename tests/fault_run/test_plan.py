@@ -5,13 +5,13 @@ import pytest
 from local.fault_run.plan import make_plan
 
 
-def test_the_same_seed_plans_the_same_and_another_something_else() -> None:
+def test_the_same_seed_makes_the_same_plan_and_another_seed_another_plan() -> None:
     assert make_plan(200, 5) == make_plan(200, 5)
     assert make_plan(200, 5) != make_plan(200, 6)
 
 
 @pytest.mark.parametrize("uploads", [30, 60, 1000])
-def test_every_kind_of_fault_is_planned_and_all_of_them_are_about_a_tenth(uploads: int) -> None:
+def test_every_kind_of_fault_is_planned_and_faults_hit_less_than_a_tenth_of_all_requests(uploads: int) -> None:
     plan = make_plan(uploads, 1)
 
     assert all(fault.at for fault in plan.http)
@@ -24,7 +24,7 @@ def test_every_kind_of_fault_is_planned_and_all_of_them_are_about_a_tenth(upload
         "payment_required",
     }
     assert {step.change for step in plan.steps} == {"upload", "overwrite", "rename", "delete"}
-    # An upload means three jobs, each with a start, checks and reads, and a part in claims, reports and signatures.
+    # An upload means three jobs, each with a start, checks and reads, and its part of claims, reports and signatures.
     planned = sum(len(fault.at) for fault in plan.http) + sum(map(len, plan.wake_ups.values())) + len(plan.mishaps)
     assert planned < 0.1 * uploads * 3 * 6
 
@@ -44,7 +44,7 @@ def test_an_object_is_uploaded_first_and_deleted_last() -> None:
         assert "delete" not in changes[:-1]
 
 
-def test_twice_the_pace_is_half_the_time_and_faults_to_match() -> None:
+def test_twice_the_pace_halves_the_time_and_the_faults_of_wake_ups() -> None:
     slow, quick = make_plan(2000, 1, 10), make_plan(2000, 1, 20)
     assert slow.steps == quick.steps
     assert slow.seconds == 2 * quick.seconds == len(slow.steps) / 10
@@ -52,7 +52,7 @@ def test_twice_the_pace_is_half_the_time_and_faults_to_match() -> None:
     assert len(quick.wake_ups["wake_up_dropped"]) == round(0.1 * int(quick.seconds))
 
 
-@pytest.mark.parametrize(("uploads", "pace", "said"), [(29, 12, "30 uploads"), (30, 0, "pace"), (30, -1, "pace")])
-def test_a_run_that_cannot_be_is_refused(uploads: int, pace: float, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(("uploads", "pace", "message"), [(29, 12, "30 uploads"), (30, 0, "pace"), (30, -1, "pace")])
+def test_too_few_uploads_or_no_pace_are_refused(uploads: int, pace: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make_plan(uploads, 1, pace)

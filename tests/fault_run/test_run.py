@@ -15,16 +15,16 @@ LOAD = {"object_overwritten", "object_renamed", "object_deleted"}
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("api", ["automations", pytest.param("jobs", marks=pytest.mark.variation)])
-def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
+def test_nothing_is_harmed_lost_started_twice_or_self_started(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], api: str
 ) -> None:
     file = tmp_path / "faults.json"
 
-    # The mark alone has to do: the key would hide a second start.
+    # Idempotency-Key would hide a second start. Without it, the search for the mark alone has to prevent one.
     status = main(["--uploads", "60", "--seed", "1", "--api", api, "--ignore-idempotency", "--out", str(file)])
 
-    told = capsys.readouterr().out
-    assert status == 0, told
+    output = capsys.readouterr().out
+    assert status == 0, output
     report = json.loads(file.read_text())
     zeros = {"harmed", "lost", "started_twice", "self_started"}
     assert {name: report[name] for name in zeros} == dict.fromkeys(zeros, 0)
@@ -39,7 +39,7 @@ def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
     assert 0 < hour["calls"] < 60
     assert report["scheduled"]["processed"] == report["scheduled"]["jobs"] == 60
     assert report["breakage"]["parts"] == len(BREAKAGES)
-    # Every part but Vault and pg_net keeps the triggers from recording; locked, they record again after the first wait.
+    # Every part except Vault and pg_net stops the triggers from recording. A lock stops them until the first wait ends.
     assert report["breakage"]["healed"] >= 3 * 5 * 2
     assert (report["idle_calls"], report["unexplained"]) == (0, 0)
     assert report["settle_s"]["median"] > 0
@@ -49,4 +49,4 @@ def test_nothing_is_harmed_lost_bought_twice_or_started_by_itself(
     planned = {fault.kind for fault in plan.http} | set(plan.wake_ups) | {mishap for _, mishap in plan.mishaps}
     assert set(report["faults"]) == planned | LOAD | {"wake_up_reordered"}
     assert all(report["faults"].values())
-    assert "started twice                    0" in told
+    assert "started twice                    0" in output

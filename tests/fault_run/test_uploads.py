@@ -32,7 +32,7 @@ def load(stack: Stack, outages: Outages) -> Iterator[Uploads]:
     load.stop()
 
 
-def test_a_request_that_fails_or_is_slow_counts_as_harmed_and_is_sent_again(stack: Stack, load: Uploads) -> None:
+def test_a_failed_or_slow_request_counts_as_harmed_and_a_failed_one_is_retried(stack: Stack, load: Uploads) -> None:
     stack.supabase.add("POST", f"/storage/v1/object/{BUCKET}/a", status=500)
     load.upload("a", b"1")
     assert len(load.harmed) == 1
@@ -46,11 +46,11 @@ def test_a_request_that_fails_or_is_slow_counts_as_harmed_and_is_sent_again(stac
     assert list(load.names) == ["a"]
 
 
-def test_with_the_database_down_it_is_only_sent_again(stack: Stack, load: Uploads, outages: Outages) -> None:
+def test_with_the_database_down_a_failed_request_is_only_retried(stack: Stack, load: Uploads, outages: Outages) -> None:
     with outages.one():
         stack.supabase.add("POST", f"/storage/v1/object/{BUCKET}/b", status=500)
         load.upload("b", b"1")
-    # The answer is lost and not the deed: the repetition finds nothing left to do.
+    # The change happens and its answer is lost: the retry finds nothing left to do.
     with outages.one():
         stack.supabase.add("POST", "/storage/v1/object/move", drop="after")
         load.rename("b", "c")
@@ -60,7 +60,7 @@ def test_with_the_database_down_it_is_only_sent_again(stack: Stack, load: Upload
     assert load.names == {}
 
 
-def test_an_outage_excuses_the_requests_during_it_and_no_others() -> None:
+def test_an_outage_covers_the_requests_during_it_and_no_others() -> None:
     outages = Outages()
     assert not outages.touch(0, float("inf"))
     with outages.one():

@@ -39,7 +39,7 @@ def test_batches_are_reordered_the_same_way_for_the_same_seed() -> None:
     assert first.happened["wake_up_reordered"] == 1
 
 
-def test_in_the_end_everything_is_let_through() -> None:
+def test_after_the_end_every_wake_up_is_sent() -> None:
     wake_ups = WakeUps({"wake_up_dropped": frozenset({1, 2, 3}), "wake_up_delayed": frozenset({0})}, seed=1)
     assert sent(wake_ups, 0) == []
     wake_ups.end()
