@@ -20,7 +20,7 @@ from local.postgres import StartError
 from local.threads import ThreadDiedError
 from shared.ittybit import GENERATIONS
 
-# Their messages are for whoever runs this.
+# The messages of these errors tell the user what is wrong.
 _EXPECTED = (
     *(demo.DemoError, EnvFileError, FunctionError, DiskSpaceError, StartError, ThreadDiedError),
     *(httpx.HTTPError, psycopg.Error),
@@ -29,7 +29,7 @@ _EXPECTED = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 when it failed, 130 when it was interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m local", description="The embedded stack, on this machine alone.")
+    parser = argparse.ArgumentParser(prog="python -m local", description="The embedded stack, on this machine only.")
     commands = parser.add_subparsers(dest="command", required=True)
     once = commands.add_parser("demo", help="the whole way once: a clip in, results out")
     once.add_argument("file", nargs="?", type=Path, help="a video of yours; by default one is made")
@@ -37,18 +37,18 @@ def main(arguments: list[str] | None = None) -> int:
     once.add_argument("--open", action="store_true", help="show the results in a browser")
     stay = commands.add_parser("serve", help="the stack, staying up")
     stay.add_argument("--api", choices=GENERATIONS, default="automations", help="the API that the local ittybit speaks")
-    stay.add_argument("--env", type=Path, help="run the functions alone, against the services this file names")
+    stay.add_argument("--env", type=Path, help="run only the functions, against the services this file names")
     stay.add_argument("--ittybit", choices=["local"], help="with --env: the stand-in ittybit as well")
     ask = commands.add_parser("sql", help="psql, to the database of what `serve` runs")
-    ask.add_argument("statement", nargs="?", help="run this alone")
-    commands.add_parser("faults", add_help=False, help="the stack under load and faults; faults --help tells more")
+    ask.add_argument("statement", nargs="?", help="run only this statement")
+    commands.add_parser("faults", add_help=False, help="the stack under load and faults; see faults --help")
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "faults":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.command == "serve" and options.ittybit and not options.env:
-        stay.error("--ittybit local goes with --env; without it all of the stack is local")
+        stay.error("--ittybit local needs --env; without --env the whole stack is local")
 
-    # Whoever ends us politely gets the same orderly stop as Ctrl-C.
+    # SIGTERM stops everything in order, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.command == "demo":
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Its own text begins with a number.
+        # The error as text would begin with its number.
         named = error.filename and error.strerror
         return _failed(options.command, f"{error.filename}: {error.strerror}" if named else str(error))
     except _EXPECTED as error:

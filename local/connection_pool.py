@@ -14,11 +14,11 @@ Connect: TypeAlias = Callable[[], psycopg.Connection]
 
 
 class Connections:
-    """Transactions over a few connections; one that has died, with its server, is replaced.
+    """Transactions over a few connections; a connection whose server has ended is replaced.
 
     Args:
         connect: Gives a new connection, autocommit off.
-        most: How many may be in use at a time; who comes after that waits.
+        most: How many may be in use at a time; further callers wait.
     """
 
     def __init__(self, connect: Connect, *, most: int = 20) -> None:
@@ -43,14 +43,14 @@ class Connections:
                 self._give_back(connection)
 
     def close(self) -> None:
-        """Close the connections; transactions under way finish first and then close theirs."""
+        """Close the idle connections; each running transaction closes its own when it ends."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
 
     def _begun(self, begin: Callable[[psycopg.Connection], object]) -> psycopg.Connection:
         while self._idle:
-            # An idle connection does not notice the end of its server; a new one leads to the new server.
+            # An idle connection does not notice that its server has ended; a new one reaches the new server.
             with suppress(IndexError, psycopg.OperationalError):
                 return _begun(self._idle.pop(), begin)
         return _begun(self._connect(), begin)

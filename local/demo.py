@@ -1,4 +1,4 @@
-"""``make demo``: the whole way once, from an upload to its results, with each step as it happens."""
+"""``make demo``: shows one upload, from the file to its results, each step as it happens."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Job(NamedTuple):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more becomes of it."""
+        """Whether its state is final."""
         return self.state in _COLOURS
 
 
@@ -57,7 +57,7 @@ class DemoError(Exception):
 
 
 def run(file: Path | None, api: str = "automations", *, opens: bool = False) -> None:
-    """Run the demo with a clip of its own or with ``file``, at an ittybit that speaks this generation of its API.
+    """Run the demo with ``file`` or a generated clip, and an ittybit that speaks this generation of its API.
 
     Args:
         file: a video.
@@ -65,14 +65,14 @@ def run(file: Path | None, api: str = "automations", *, opens: bool = False) -> 
         opens: whether to show the results in a browser at the end.
 
     Raises:
-        DemoError: the file is no video, no job succeeded, or, after all other results have been fetched, one did not
-            end in time or does not decode.
+        DemoError: the file is no video, or no job succeeded, or a job did not end in time, or a result could not be
+            fetched and decoded; all other results are fetched first.
         local.disk_space.DiskSpaceError: a folder cannot be written, or is too full for the file.
         local.threads.ThreadDiedError, local.functions.FunctionError: a part of the stack has ended.
     """
     if file is not None:
         _check(file)
-        # It is stored, fetched by ittybit, and made into results, which are stored and fetched.
+        # The file is stored, and fetched by ittybit. Its results are written, stored and fetched.
         check_disk_space(RESULTS.parent, megabytes=NEEDED_MEGABYTES + 5 * file.stat().st_size // 1024**2)
     began, screen = time.monotonic(), Screen(sys.stdout)
 
@@ -127,7 +127,7 @@ def _key(file: Path) -> str:
 
 
 def _watch(stack: Stack, name: str, threads: ThreadWatch, say: Callable[[str], None], screen: Screen) -> list[Job]:
-    """Show every change in the ledger until the object's jobs have ended, or time is over; return them.
+    """Show every change in the ledger until the object's jobs have ended or time is over; return the jobs.
 
     Raises:
         local.threads.ThreadDiedError, local.functions.FunctionError: a part of the stack has ended.
@@ -141,7 +141,7 @@ def _watch(stack: Stack, name: str, threads: ThreadWatch, say: Callable[[str], N
         ours = [job for job in jobs if job.name == name]
         screen.bar("processing", sum(1 if job.has_ended else job.progress / 100 for job in ours) / (len(ours) or 1))
         for job in jobs:
-            # A bar shows the progress where there is one.
+            # On a terminal, the bar shows the progress instead.
             now = (job.state, 0 if screen.is_live else job.progress)
             if shown.get((job.name, job.rule)) != now:
                 shown[job.name, job.rule] = now
@@ -155,9 +155,9 @@ def _watch(stack: Stack, name: str, threads: ThreadWatch, say: Callable[[str], N
 
 
 def _fetch(project: Project, jobs: list[Job]) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Fetch, decode and describe the results of all that succeeded; return a row for each, and what went wrong.
+    """Fetch, decode and describe the results of all jobs that succeeded; return a row for each, and what went wrong.
 
-    A rule that cannot do anything with this file is that rule's affair: a silent video has no soundtrack.
+    A job that failed is no fault here: a silent video, for example, has no soundtrack.
     """
     rows: list[tuple[str, ...]] = []
     faults = [f"{job.rule} is not done after {LIMIT_SECONDS:.0f} s" for job in jobs if not job.has_ended]

@@ -1,4 +1,4 @@
-"""The check that the embedded stack can write its folders, made before anything starts."""
+"""Checks, before anything starts, that the embedded stack can write its folders and has enough space."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-# A cluster of PostgreSQL, what is uploaded and what is made of it.
+# For PostgreSQL's files, the uploads and their results.
 NEEDED_MEGABYTES: Final = 200
 
 
 class DiskSpaceError(RuntimeError):
-    """A folder cannot be written; the message names it and says why."""
+    """A folder cannot be written or is too full; the message names it and says why."""
 
 
 def check_disk_space(*folders: Path, megabytes: int = NEEDED_MEGABYTES) -> None:
     """Return if these folders, and the one for temporary files, can be written and have this much space.
 
     Raises:
-        DiskSpaceError: one cannot be written, or has less.
+        DiskSpaceError: one cannot be written, or has less space.
     """
-    # Where Python finds it unusable it would take another folder, and what it starts would not.
+    # If TMPDIR is unusable, Python would use another folder, but the processes that it starts would not.
     temporary = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
     for folder in (*folders, temporary):
         try:

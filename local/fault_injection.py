@@ -1,8 +1,7 @@
-"""Fault injection for an HTTP stand-in: errors, hangs and dropped connections, as a test orders them.
+"""Fault injection for an HTTP stand-in: errors, hangs and dropped connections on demand.
 
-``Faults`` is WSGI middleware. It goes between a stand-in's application and ``local.server.Server``, whose
-werkzeug hands the connection over in ``environ['werkzeug.socket']``: dropping a connection needs that server
-and no other.
+``Faults`` is WSGI middleware between a stand-in's application and ``local.server.Server``. It works with that server
+only: to drop a connection it needs the socket, which werkzeug passes in ``environ['werkzeug.socket']``.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Fault:
-    """What befalls the next requests that match; made by ``Faults.add``.
+    """What happens to the next requests that match; made by ``Faults.add``.
 
     Attributes:
-        met: How many requests have matched so far, befallen or not, counted as they arrive.
-        seen: How many of them it has befallen.
+        met: How many requests have matched so far, hit by the fault or not, counted as they arrive.
+        seen: How many of them the fault has hit.
     """
 
     method: str | None
@@ -54,14 +53,14 @@ class Fault:
 
 @dataclass
 class Request:
-    """One request as it came in; ``Faults.requests`` notes them. Times are in Unix seconds.
+    """One request as it arrived; ``Faults.requests`` lists them. Times are in Unix seconds.
 
     Attributes:
         path: Decoded, without the query.
         query: As it was sent.
         idempotency_key: The header, or None.
         arrived: When its head was read.
-        passed: When it was handed to the application; None while it has not been, or when it never is.
+        passed: When it was passed on to the application; None before that, or if it never is.
     """
 
     method: str
@@ -73,14 +72,14 @@ class Request:
 
 
 class Faults:
-    """A WSGI application in front of another one, which it disturbs where told to; safe from any thread.
+    """A WSGI application that injects faults in front of another one; safe from any thread.
 
     Args:
-        app: The other one.
-        words: The body of the other one's own error answers, by path and status.
+        app: The other application.
+        words: Returns the body of the other application's own error answer, by path and status.
 
     Attributes:
-        requests: What came, in order; noted from the moment that this is set to a list.
+        requests: The requests in the order of their arrival; recorded once this is set to a list.
     """
 
     def __init__(self, app: WSGIApplication, words: Callable[[str, int], Mapping[str, Any]] | None = None) -> None:
@@ -106,28 +105,28 @@ class Faults:
         hang: float | None = None,
         drop: Literal["before", "after"] | None = None,
     ) -> Fault:
-        """Disturb the next requests that match; where several faults match, the oldest is used up first.
+        """Add a fault for the next requests that match; if several faults match, the oldest is used up first.
 
         Args:
             method: The request's method, in capitals, or None for any.
             path: A regular expression for the whole decoded path, without the query.
-            times: How many requests it befalls: the next ones.
-            at: Which requests it befalls instead: their places among all that match from now on, from 0. One that
-                an older fault befalls as well is the older one's.
+            times: It hits so many requests: the next ones.
+            at: The requests that it hits instead: their places among all that match from now on, from 0. If an older
+                fault hits the same request, only the older one happens.
             status: Answer with this status instead of asking the application.
             headers: More headers of that answer, such as ``Retry-After``.
-            body: That answer's JSON body. Without it the answer is an error in the service's own ``words``, or empty
-                where none were given. ``{}`` is what nobody's service says: a gateway's.
-            hang: Wait this many seconds first, or until ``close``, which then drops the connection. Alone
-                it only makes the answer late.
+            body: That answer's JSON body. The default is the service's own error, from ``words``, or an empty body
+                without ``words``. ``{}`` is an answer that is not the service's own, such as a gateway's.
+            hang: Wait this many seconds first, or until ``close``, which then drops the connection. By
+                itself it only makes the answer late.
             drop: Close the connection without an answer: ``before`` the application has seen the request,
                 or ``after`` it has carried it out.
 
         Returns:
-            The fault, whose ``seen`` counts.
+            The fault; its ``seen`` counts the requests that it has hit.
 
         Raises:
-            ValueError: If it says both ``status`` and ``drop``, or none of ``status``, ``hang`` and ``drop``.
+            ValueError: If both ``status`` and ``drop`` are given, or none of ``status``, ``hang`` and ``drop``.
         """
         if (status is not None and drop is not None) or (status is None and drop is None and hang is None):
             raise ValueError("a fault answers with a status, or drops, or only hangs")
@@ -137,7 +136,7 @@ class Faults:
         return fault
 
     def clear(self) -> None:
-        """Forget every fault; a request that hangs already hangs on."""
+        """Remove every fault; a request that already hangs continues to hang."""
         with self._lock:
             self._faults.clear()
 
@@ -146,12 +145,12 @@ class Faults:
         self._closed.set()
 
     def wait_until_idle(self, seconds: float) -> bool:
-        """Return True as soon as nothing is under way that could still take effect; False when time is over."""
+        """Return True as soon as no request is in progress that could still take effect; False when time is over."""
         with self._idle:
             return self._idle.wait_for(lambda: self._under_way == 0, seconds)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request, disturbed or not."""
+        """Answer one request, with or without a fault."""
         request = Request(
             environ["REQUEST_METHOD"],
             environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace"),
@@ -172,7 +171,7 @@ class Faults:
             self._under_way += 1
             if self.requests is not None:
                 self.requests.append(request)
-            # All of them count it; the oldest has it.
+            # Every fault that matches counts the request; the oldest one hits it.
             wanting = [fault for fault in self._faults if fault.wants(request)]
             if not wanting:
                 return None
@@ -227,14 +226,14 @@ def _carry_out(app: WSGIApplication, environ: WSGIEnvironment) -> None:
 
 
 def _drop(environ: WSGIEnvironment) -> None:
-    """Close the connection; the exception is the one that werkzeug takes for a client gone away."""
+    """Close the connection, and raise the error that werkzeug takes for a client that has gone away."""
     connection: socket.socket = environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError("dropped on demand")
 
 
 def _read_body(environ: WSGIEnvironment) -> None:
-    """Take in the request's body: left unread, it would make the close a reset or not, as chance has it."""
+    """Read the request's body: if it stayed unread, closing the connection would sometimes send a reset."""
     stream = get_input_stream(environ)
     while stream.read(65536):
         pass

@@ -25,19 +25,19 @@ STARTING_SECONDS = 30.0
 STOPPING_SECONDS = 10.0
 
 
-# By no proxy, whatever the environment names: these are addresses of this machine.
+# Without the environment's proxies: these are addresses of this machine.
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class FunctionError(RuntimeError):
-    """A function did not start; the message is its output."""
+    """A function cannot run or has ended; the message says why."""
 
 
 def stage(*names: str) -> None:
     """Stage these, or each function, with ``./deploy.sh stage``, exactly as a deployment does.
 
     Raises:
-        FunctionError: it did not succeed; the message is what it said.
+        FunctionError: staging failed; the message is its error output.
     """
     command = ["./deploy.sh", "stage", *names]
     with (ROOT / "deploy.sh").open() as one_at_a_time:
@@ -52,12 +52,12 @@ class FunctionProcess:
 
     Attributes:
         name: such as ``on-upload``.
-        url: where this machine reaches it.
+        url: its address on this machine.
         log: the file that holds its output.
 
     Args:
         host: the address to listen at, or EVERYWHERE.
-        port: the port to listen at, where it is free; else another.
+        port: the port to listen at, if it is free; otherwise any free port.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class FunctionProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the stack, which stops the functions in order
+                start_new_session=True,  # Ctrl-C reaches only the stack, which stops the functions in order
             )
         self._watchdog = Watchdog('kill -s KILL -- "-$1"', str(process.pid))
         return process
@@ -108,15 +108,15 @@ class FunctionProcess:
             except OSError:
                 time.sleep(0.05)
         self.stop()
-        raise FunctionError(f"{self.name} did not start:\n{self._said()}")
+        raise FunctionError(f"{self.name} did not start:\n{self._output()}")
 
     def check(self) -> None:
         """Return while it runs; raise FunctionError with its output when it has ended by itself."""
         if self._process.poll() is not None:
-            raise FunctionError(f"{self.name} has ended:\n{self._said()}")
+            raise FunctionError(f"{self.name} has ended:\n{self._output()}")
 
-    def _said(self) -> str:
-        return self.log.read_text(errors="replace")[-4000:].strip() or "(it said nothing)"
+    def _output(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:].strip() or "(no output)"
 
     def stop(self) -> None:
         """End it as a host does: SIGTERM, so that current calls are answered; SIGKILL when that takes too long."""
@@ -136,9 +136,9 @@ class FunctionProcess:
 
 
 def free_port(host: str = "127.0.0.1", wanted: int = 0) -> int:
-    """Return ``wanted`` if nobody listens there, or else any free port."""
+    """Return ``wanted`` if that port is free, or else any free port."""
     with socket.socket() as listener:
-        # What was closed a moment ago is free.
+        # A port that was closed a moment ago counts as free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, wanted))

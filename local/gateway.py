@@ -1,8 +1,8 @@
-"""The project's one origin, and the keys that open it: who is calling, as the hosted gateway finds it.
+"""The project's origin: identifies the caller by the keys of a request, as the hosted gateway does.
 
 Follows the gateway before a hosted project's Data API and Storage, with its two kinds of keys: ``sb_secret_…`` and
-``sb_publishable_…`` in the header ``apikey``, and the legacy JWTs. Storage itself refuses a token that does not hold,
-or none. Leaves out: rate limits, caching, the other services, and JWTs signed with a project's asymmetric keys.
+``sb_publishable_…`` in the header ``apikey``, and the legacy JWTs. Storage itself refuses an invalid or missing token.
+Leaves out: rate limits, caching, the other services, and JWTs signed with a project's asymmetric keys.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ def create_app(keys: ProjectKeys, blueprints: Mapping[str, Blueprint]) -> Flask:
     """Return the project's origin.
 
     Args:
-        keys: What callers show.
+        keys: The keys that callers send.
         blueprints: The services by where they are mounted: ``/rest/v1``, ``/storage/v1``. Each finds the caller in
-            ``flask.g.role`` (anon, authenticated or service_role) and ``flask.g.sub`` (a user's uuid or None). In
-            Storage alone the role may be None; ``flask.g.refused_token`` says then why the token does not hold, and
-            is None if there is none.
+            ``flask.g.role`` (anon, authenticated or service_role) and ``flask.g.sub`` (a user's uuid or None). Only
+            in Storage may the role be None: ``flask.g.refused_token`` then says why the token is invalid, and is None
+            if there is no token.
     """
     app = Flask("gateway", static_folder=None)
     app.url_map.merge_slashes = False  # an object's key may hold "//"
@@ -90,19 +90,19 @@ def create_app(keys: ProjectKeys, blueprints: Mapping[str, Blueprint]) -> Flask:
 
 
 def _allow_every_origin(app: Flask) -> None:
-    """Answer every preflight request, before any key is looked at, and let every origin read every answer.
+    """Answer every preflight request before any key is checked, and let every origin read every answer.
 
-    So does Kong, the gateway, whose plugin ``cors`` has none of its settings. Which headers a page may read beside the
-    usual ones is for the service behind to say.
+    The gateway, Kong, does so too: its plugin ``cors`` is used without settings. The service behind it says which
+    headers a page may read besides the usual ones.
     """
 
     @app.before_request
     def preflight() -> Response | None:
-        asked = request.headers
-        if request.method != "OPTIONS" or "Origin" not in asked or "Access-Control-Request-Method" not in asked:
+        headers = request.headers
+        if request.method != "OPTIONS" or "Origin" not in headers or "Access-Control-Request-Method" not in headers:
             return None
         answer = Response(headers={"Access-Control-Allow-Methods": _METHODS})
-        if names := asked.get("Access-Control-Request-Headers"):
+        if names := headers.get("Access-Control-Request-Headers"):
             answer.headers["Access-Control-Allow-Headers"] = names
         return answer
 
@@ -115,7 +115,7 @@ def _allow_every_origin(app: Flask) -> None:
 def _caller(keys: ProjectKeys) -> tuple[str | None, str | None]:
     """Return the caller's role and, for a signed-in user, its uuid.
 
-    A request that shows no key where one is needed, or not one of this project, is answered with a 401.
+    A request without a key where one is needed, or with a key that is not this project's, is answered with a 401.
     """
     in_storage = request.path.startswith("/storage/v1/")
     apikey = request.headers.get("apikey") or request.args.get("apikey")
@@ -126,7 +126,7 @@ def _caller(keys: ProjectKeys) -> tuple[str | None, str | None]:
         _refuse({"message": "No API key found in request", "hint": hint})
     claims = {} if apikey is None else _claims_of_key(keys, apikey)
     g.refused_token = None
-    # A key of the new kind is no JWT: it is let through here only as what older clients repeat.
+    # A key of the new kind is no JWT: it is accepted here only if it repeats `apikey`, as older clients do.
     if bearer is not None and bearer != apikey:
         try:
             claims = keys.claims(bearer)

@@ -1,6 +1,6 @@
-"""JSON Web Tokens verified, and refused in words of jose, the library of Supabase's own services.
+"""Verifies JSON Web Tokens, with the error messages of jose, the library of Supabase's own services.
 
-Left out: which part of a token jose cannot decode.
+Leaves out: which part of a token jose cannot decode.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def verify(token: str, secret: str) -> dict[str, Any]:
     """Return the claims of a token signed with HS256.
 
     Raises:
-        InvalidToken: It is no token, forged, or expired.
+        InvalidToken: It is malformed, forged or expired.
     """
     options: Any = {"verify_iat": False, "verify_aud": False, "verify_sub": False}
     try:

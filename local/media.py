@@ -28,7 +28,7 @@ def make_clip(file: Path, *, seconds: int = 6, size: str = "1920x1080") -> None:
 
 
 def probe(file: Path) -> Media:
-    """Decode the whole file and tell what it holds.
+    """Decode the whole file, and return what it contains.
 
     Raises:
         ValueError: it does not decode.

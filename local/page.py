@@ -1,7 +1,7 @@
-"""The page of the embedded stack: ``examples/web`` as it is, for one made-up user, and a few calls of the developer's.
+"""The page of the embedded stack: ``examples/web`` unchanged, for one made-up user, and a few calls for the developer.
 
-What a developer may, and no user, is under ``/developer``: rules, pause, explain, doctor. It asks for a token, made up
-for this run, that only the printed address carries. Nothing of this module is ever deployed.
+The calls that only a developer may make are under ``/developer``: rules, pause, explain, doctor. They require a token,
+generated for this run, that is only in the printed address. Nothing of this module is ever deployed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from local.server import Server
 from local.stack import Stack
 
 FOLDER: Final = ROOT / "examples" / "web"
-# Where it listens, unless somebody else does.
+# Its port, if it is free.
 PORT: Final = 8190
 _SHARE: Final = ROOT / "deploy" / "share_status.sql"
 _PICTURE: Final = {
@@ -42,7 +42,7 @@ from ittybit.rules as r
 order by r.name
 """
 _ADD: Final = "insert into ittybit.rules (name, bucket_id, path, mimetype, task) values (%s, %s, %s, %s, %s)"
-# What explain says of each upload while the rule is there: that it does not match, or what else is in the way.
+# While the rule exists: why each upload would not be processed (null if it would be), and where its result would go.
 _TRIAL: Final = """
 select
   o.name,
@@ -70,7 +70,7 @@ limit 50
 
 
 class Rule(BaseModel):
-    """A rule as the page's form gives it."""
+    """A rule as the page's form sends it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -94,8 +94,8 @@ class Page:
     """The page's server, from construction until ``close``.
 
     Attributes:
-        origin: where it listens.
-        address: what to open: the origin, with the developer's token where no server sees it.
+        origin: its scheme, host and port.
+        address: the address to open: the origin, with the developer's token in the fragment, which no server sees.
         user: the made-up user's id.
     """
 
@@ -122,8 +122,8 @@ class Page:
 
 
 def set_up(stack: Stack) -> None:
-    """Set up a project for the page: policies, the shared status, and a rule for pictures beside the demo's."""
-    # A hosted project lets `postgres` make policies on storage.objects; plain PostgreSQL wants their owner for that.
+    """Set up a project for the page: policies, the shared status, and a rule for pictures besides the demo's rules."""
+    # A hosted project lets `postgres` make policies on storage.objects; plain PostgreSQL requires the table's owner.
     with psycopg.connect(stack.postgres.dsn(SUPERUSER)) as connection:
         connection.execute((FOLDER / "policies.sql").read_bytes())
     with psycopg.connect(stack.postgres.dsn("postgres")) as connection:
@@ -132,7 +132,7 @@ def set_up(stack: Stack) -> None:
 
 
 def _guard(app: Flask, origin: str, others: list[str]) -> None:
-    """Answer under this address alone, and let the page load nothing but its own files and what the services hold."""
+    """Answer under this address only, and let the page load only its own files and those of the services."""
     host = origin.removeprefix("http://")
     sources = " ".join(others)
     policy = (
@@ -142,7 +142,7 @@ def _guard(app: Flask, origin: str, others: list[str]) -> None:
 
     @app.before_request
     def refuse_other_names() -> tuple[str, int] | None:
-        # A name that leads here is some other site's, which would read what is this page's.
+        # Another site's name may resolve to this machine (DNS rebinding), and its page would read this page's data.
         return None if request.host == host else ("This is not that host.", 421)
 
     @app.after_request

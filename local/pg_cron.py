@@ -1,9 +1,9 @@
-"""pg_cron's background worker: runs the jobs of ``cron.job`` when they are due, each as the user it belongs to.
+"""pg_cron's background worker: runs the jobs of ``cron.job`` when they are due, each as its own user.
 
-Follows pg_cron 1.6: a job never runs beside itself (a run that falls due meanwhile follows at once), an interval
-counts from the last start, and ``cron.job_run_details`` keeps a row per run. Times are UTC. Leaves out: the
-settings (``cron.max_running_jobs`` and the others), running in background workers, and what local/database's schema
-cron refuses to schedule.
+Follows pg_cron 1.6: a job's runs never overlap (a run that falls due meanwhile follows at once), an interval counts
+from the last start, and ``cron.job_run_details`` keeps a row per run. Times are UTC. Leaves out: the settings
+(``cron.max_running_jobs`` and the others), running in background workers, and the schedules that the schema ``cron``
+in local/database refuses.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ class PgCronWorker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the worker and cancel the jobs under way; does nothing when it is stopped."""
+        """Stop the worker and cancel the running jobs; does nothing when it is stopped."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         for run in [task.run for task in self._tasks.values() if task.run is not None]:
             while run.is_alive():
-                # Again and again: one that comes before its statement has begun cancels nothing.
+                # Repeatedly, because a cancel before the statement has begun does nothing.
                 for connection in list(self._connections):
                     connection.cancel()
                 run.join(0.05)
@@ -155,9 +155,9 @@ def _interval(schedule: str) -> int | None:
 
 
 def is_due(schedule: str, minute: datetime) -> bool:
-    """Tell whether a cron expression of five fields names the minute.
+    """Return whether a cron expression of five fields matches the minute.
 
-    As in Vixie's cron, days are those of the month or those of the week when both fields are given, else both.
+    As in Vixie's cron, one of the day of the month and the day of the week has to match if both are given, else both.
     """
     minutes, hours, days, months, weekdays = schedule.split()
     on_day = _has(days, minute.day)

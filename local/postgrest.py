@@ -3,9 +3,9 @@
 Follows PostgREST v13 in how it finds the function, in the statements and the transaction it runs, and in its answers
 and errors. Leaves out:
 
-- GET of functions, single unnamed parameters, overloads that only types tell apart (PGRST203), preferences, time-outs
+- GET of functions, single unnamed parameters, overloads that differ only in types (PGRST203), preferences, time-outs
   of the impersonated role, and the schema cache: a new function is there at once.
-- What is read by more than ``select`` with plain columns, ``eq``, ``order``, ``limit`` and ``offset``; and writing.
+- Queries beyond ``select`` with plain columns, ``eq``, ``order``, ``limit`` and ``offset``; and writing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from psycopg.rows import class_row
 
 from local.connection_pool import Connections
 
-# By SQLSTATE or its beginning, the longest first; what is not listed is 400. From PostgREST's page on errors.
+# HTTP status by SQLSTATE, or else by its first two characters; the others are 400. From PostgREST's page on errors.
 _STATUSES: Final = {
     "23503": 409,
     "23505": 409,
@@ -78,7 +78,7 @@ def create_blueprint(connections: Connections) -> Blueprint:
     """Return the routes, to be mounted at ``/rest/v1``; they take the caller from ``flask.g.role`` and ``g.sub``.
 
     Args:
-        connections: As ``authenticator``.
+        connections: Connections of the role ``authenticator``.
     """
     blueprint = Blueprint("postgrest", __name__)
 
@@ -112,7 +112,7 @@ def create_blueprint(connections: Connections) -> Blueprint:
 
 
 def _begin(connection: psycopg.Connection) -> None:
-    """Make the transaction the caller's, in role and claims."""
+    """Give the transaction the caller's role and claims."""
     connection.execute(
         "select set_config('search_path', 'public, extensions', true), set_config('role', %s, true),"
         " set_config('request.jwt.claims', %s, true), set_config('request.method', %s, true),"
@@ -168,7 +168,7 @@ def _read(connection: psycopg.Connection, relation: str, parameters: list[tuple[
             ends[name] = sql.SQL(f" {name} {{}}").format(sql.Literal(_number(name, value)))
         else:
             conditions.append(_condition(relation, name, value))
-    # PostgreSQL wants them in this order.
+    # PostgreSQL requires this order.
     ending = sql.SQL("").join(ends[name] for name in ("order", "limit", "offset") if name in ends)
     where = sql.SQL(" where {}").format(sql.SQL(" and ").join(conditions)) if conditions else sql.SQL("")
     query = sql.SQL("select coalesce(json_agg(r), '[]')::text, count(*) from (select {} from {}{}{}) as r").format(

@@ -13,8 +13,8 @@ from psycopg.types.json import Jsonb
 from local.stack import Stack
 
 BUCKET = "media"
-# What becomes of every video in the bucket: a task whose output comes back, a run with a step that uploads what comes
-# back, and a task whose output stays at ittybit, as the only one of an automation where ittybit has automations.
+# The actions for every video in the bucket: a task that writes its output into the bucket, a run with a step that
+# uploads its output there, and a task whose output stays at ittybit: in its own automation, if ittybit has automations.
 TASK = {
     "kind": "video",
     "options": {"height": 720, "format": "mp4"},
@@ -53,7 +53,7 @@ class Project:
     def upload(
         self, bucket: str, name: str, file: Path, mimetype: str, sent: Callable[[float], object] = lambda _: None
     ) -> None:
-        """Store a file; ``sent`` is told how much of it is under way, from 0 to 1."""
+        """Store a file; ``sent`` is called with the part that has been sent, from 0 to 1."""
         size = file.stat().st_size
         headers = {**self._key, "content-type": mimetype, "content-length": str(size), "x-upsert": "true"}
         address = f"{self._storage}/object/{bucket}/{quote(name)}"
@@ -67,7 +67,7 @@ class Project:
         self._http.post(address, content=chunks(), headers=headers).raise_for_status()
 
     def fetch(self, address: str, file: Path) -> None:
-        """Fetch a result, from the bucket for ``s3://bucket/key`` and from ittybit else, into a file."""
+        """Fetch a result into a file: from the bucket for ``s3://bucket/key``, otherwise from ittybit."""
         headers = {}
         if address.startswith("s3://"):
             address = f"{self._storage}/object/authenticated/{quote(address.removeprefix('s3://'))}"
@@ -79,7 +79,7 @@ class Project:
                 body.write(chunk)
 
     def create_connection(self) -> dict[str, Any]:
-        """Call create-connection as a person does, and return its answer."""
+        """Call create-connection as a developer does, and return its answer."""
         headers = {"authorization": f"Bearer {self._stack.token}"}
         answer = self._http.post(self._stack.functions["create-connection"].url, json={}, headers=headers)
         answer.raise_for_status()
@@ -87,7 +87,7 @@ class Project:
         return body
 
     def action(self, task: dict[str, Any]) -> dict[str, Any]:
-        """The task as an action: of an automation made for it, or where ittybit has none, by itself."""
+        """The task as a rule's action: an automation made for it, or the task itself if ittybit has no automations."""
         if self._stack.ittybit.api == "jobs":
             return {"task": task}
         return {"automation_id": self.create_automation({"name": "One task", "workflow": [task]})}
@@ -107,7 +107,7 @@ class Project:
         task: dict[str, Any] | None = None,
         run: dict[str, Any] | None = None,
     ) -> None:
-        """Have every video in the bucket processed."""
+        """Add a rule that processes every video in the bucket."""
         self._stack.sql(
             "insert into ittybit.rules (name, bucket_id, mimetype, automation_id, task, run)"
             " values (%s, %s, 'video/*', %s, %s, %s)",

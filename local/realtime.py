@@ -1,8 +1,8 @@
-"""Realtime's broadcasts from the database: users join channels over ``/realtime/v1/websocket``, and hear what is sent.
+"""Realtime's broadcasts from the database: users join channels over ``/realtime/v1/websocket`` and receive messages.
 
-Follows supabase/realtime in the protocol (Phoenix channels, versions 1.0.0 and 2.0.0) and in who may join a private
-channel: a message is written as the service, read as the user, and rolled back. Leaves out: presence, postgres_changes,
-what clients send, limits, the end of a token's time, and binary frames, in which the original sends most of 2.0.0.
+Follows supabase/realtime in the protocol (Phoenix channels, versions 1.0.0 and 2.0.0) and in its check of who may join
+a private channel: it writes a message as the service, reads it as the user, and rolls back. Leaves out: presence,
+postgres_changes, messages from clients, limits, tokens that expire later, and the binary frames of most 2.0.0 messages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _READ = "select topic, event, payload, private from realtime.messages where id =
 
 @dataclass(frozen=True)
 class _Channel:
-    """One client's place in one channel."""
+    """One client's membership of one channel."""
 
     client: _Client
     name: str
@@ -61,7 +61,7 @@ class Realtime(Blueprint):
             client.close()
 
     def join(self, client: _Client, topic: str, payload: dict[str, Any], join_ref: str | None) -> _Channel | str:
-        """Return the place in a channel, or why there is none for this client."""
+        """Let the client join a channel; return its membership, or why it is refused."""
         name = topic.removeprefix("realtime:")
         is_private = bool(payload.get("config", {}).get("private"))
         claims = client.claims
@@ -71,7 +71,7 @@ class Realtime(Blueprint):
                 claims = self._keys.claims(token)
             except InvalidToken as error:
                 return f"InvalidJWTToken: {error}"
-        if is_private and not self._may_hear(claims, name):
+        if is_private and not self._may_read(claims, name):
             return f"Unauthorized: You do not have permissions to read from this Channel topic: {name}"
         channel = _Channel(client, name, is_private, join_ref)
         with self._lock:
@@ -79,11 +79,11 @@ class Realtime(Blueprint):
         return channel
 
     def leave(self, channel: _Channel) -> None:
-        """Give up the place."""
+        """End the membership."""
         with self._lock:
             self._channels.discard(channel)
 
-    def _may_hear(self, claims: dict[str, Any], name: str) -> bool:
+    def _may_read(self, claims: dict[str, Any], name: str) -> bool:
         try:
             with psycopg.connect(self._postgres.dsn(SUPERUSER)) as connection:
                 written = connection.execute(_WRITE, [name]).fetchone()
@@ -102,8 +102,8 @@ class Realtime(Blueprint):
                 ) as connection:
                     connection.execute("listen realtime_messages")
                     while not self._closed.is_set():
-                        for told in list(connection.notifies(timeout=0.5, stop_after=1)):
-                            self._deliver(connection.execute(_READ, [told.payload]).fetchone())
+                        for notice in list(connection.notifies(timeout=0.5, stop_after=1)):
+                            self._deliver(connection.execute(_READ, [notice.payload]).fetchone())
             except psycopg.OperationalError:
                 # The server is gone; another one may come.
                 self._closed.wait(0.5)
@@ -112,13 +112,13 @@ class Realtime(Blueprint):
         if message is None:
             return
         with self._lock:
-            hearing = [
+            receivers = [
                 channel
                 for channel in self._channels
                 if (channel.name, channel.is_private) == (message["topic"], message["private"])
             ]
         payload = {"type": "broadcast", "event": message["event"], "payload": message["payload"]}
-        for channel in hearing:
+        for channel in receivers:
             channel.client.send(None, None, f"realtime:{channel.name}", "broadcast", payload)
 
 
@@ -133,7 +133,7 @@ class _Client:
         self._sending = threading.Lock()
 
     def send(self, join_ref: str | None, ref: str | None, topic: str, event: str, payload: object) -> None:
-        """Send one message; to a client that has gone, nothing."""
+        """Send one message, unless the client has gone."""
         if self._as_arrays:
             text = json.dumps([join_ref, ref, topic, event, payload])
         else:
@@ -158,7 +158,7 @@ class _Client:
             while True:
                 self._answer(realtime, channels, self._socket.receive())
         except (ConnectionClosed, ValueError, KeyError, TypeError):
-            # It has gone, or does not speak the protocol.
+            # The client has gone, or does not speak the protocol.
             self.close()
         finally:
             for channel in channels.values():
@@ -167,12 +167,12 @@ class _Client:
     def _answer(self, realtime: Realtime, channels: dict[str, _Channel], text: str) -> None:
         message = json.loads(text)
         names = ("join_ref", "ref", "topic", "event", "payload")
-        said = dict(zip(names, message, strict=True)) if self._as_arrays else message
-        topic, event, join_ref = said["topic"], said["event"], said.get("join_ref")
+        fields = dict(zip(names, message, strict=True)) if self._as_arrays else message
+        topic, event, join_ref = fields["topic"], fields["event"], fields.get("join_ref")
         status = "ok"
         response: dict[str, object] = {}
         if event == "phx_join":
-            joined = realtime.join(self, topic, said["payload"], join_ref)
+            joined = realtime.join(self, topic, fields["payload"], join_ref)
             if isinstance(joined, str):
                 status, response = "error", {"reason": joined}
             else:
@@ -181,9 +181,9 @@ class _Client:
         elif event == "phx_leave" and topic in channels:
             realtime.leave(channels.pop(topic))
         elif event == "access_token":
-            # A newer one: nobody looks at the end of the older one's time.
+            # A newer token: nothing to do, since no token's expiry is checked after the join.
             return
-        self.send(join_ref, said["ref"], topic, "phx_reply", {"status": status, "response": response})
+        self.send(join_ref, fields["ref"], topic, "phx_reply", {"status": status, "response": response})
 
 
 class _Nothing(Response):
@@ -195,7 +195,7 @@ class _Nothing(Response):
 
 
 def create_blueprint(postgres: Postgres, keys: ProjectKeys) -> Realtime:
-    """Return the route, to be mounted at ``/realtime/v1``; the gateway has looked at the key in the address."""
+    """Return the route, to be mounted at ``/realtime/v1``; the gateway has checked the key in the address."""
     blueprint = Realtime(postgres, keys)
 
     @blueprint.get("/websocket", websocket=True)

@@ -1,7 +1,7 @@
 """Temporary folders and processes that end with this process, even if it is killed.
 
-A watchdog, which is a shell of its own, acts as soon as this process is gone. When the machine stops, or the watchdog
-is killed as well, folders stay where the system keeps temporary files.
+A watchdog, a separate shell process, cleans up as soon as this process is gone. When the machine stops, or the watchdog
+is killed too, the folders stay among the system's temporary files.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Self
 
 
 class Watchdog:
-    """Runs a script of the shell when this process is gone, unless it was dismissed before."""
+    """Runs a shell script when this process is gone, unless it was dismissed before."""
 
     def __init__(self, script: str, *arguments: str) -> None:
-        # The pipe closes with this process, as no other holds its end.
+        # Only this process holds the pipe's writing end, so the pipe closes when this process ends.
         self._shell = subprocess.Popen(
             ["/bin/sh", "-c", f"read -r _\n{script}", "sh", *arguments],
             stdin=subprocess.PIPE,
@@ -28,20 +28,20 @@ class Watchdog:
         )
 
     def dismiss(self) -> None:
-        """End it; the script is not run."""
+        """End it without running the script."""
         self._shell.kill()
         self._shell.communicate()
 
 
 class Scratch:
-    """A temporary folder that goes with this process, or at the end of a ``with``."""
+    """A temporary folder that is removed when this process ends, or at the end of a ``with``."""
 
     def __init__(self, prefix: str) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=prefix))
         self._watchdog = Watchdog('rm -rf "$1"', str(self.path))
 
     def remove(self) -> None:
-        """Remove it with all that is in it."""
+        """Remove it and everything in it."""
         self._watchdog.dismiss()
         shutil.rmtree(self.path, ignore_errors=True)
 

@@ -1,6 +1,6 @@
-"""``make serve``: the embedded stack, staying up; or beside a project the functions, and the stand-in ittybit too.
+"""``make serve``: runs the embedded stack, or for another project the functions, with or without the stand-in ittybit.
 
-``make sql`` looks into it.
+``make sql`` opens psql on the stack's database.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from local.stack import Stack
 from local.threads import ThreadWatch
 from shared.settings import is_near
 
-# What runs here, for make doctor, make sql and ./deploy.sh --env local.
+# The running stack's variables, for make doctor, make sql and ./deploy.sh --env local.
 ENVIRONMENT = ROOT / "build" / "serve.env"
-# How a container calls the machine that it runs on: so Docker Desktop has it, and the Supabase CLI adds it on Linux.
+# A container's name for the machine that it runs on. Docker Desktop knows it, and the Supabase CLI adds it on Linux.
 _HOST = "host.docker.internal"
 
 
@@ -78,17 +78,17 @@ def serve_functions(env: Path) -> None:
 def serve_beside(env: Path, api: Literal["automations", "jobs"] = "automations") -> None:
     """Run the functions and the stand-in ittybit beside a project of this machine, until interrupted.
 
-    The env file names the project, such as one that ``supabase start`` runs. It is given what the file lacks: keys that
-    are made up, and the addresses. Ports stay the same from one time to the next, so that the database is told once.
+    The env file names the project, such as one that ``supabase start`` runs. This writes what the file lacks into it:
+    generated keys, and the addresses. Ports stay the same from one run to the next, so the database is set up once.
 
     Args:
-        env: the file.
+        env: the env file.
         api: the generation of its API that the stand-in ittybit speaks, where the file does not say ``jobs`` itself.
 
     Raises:
         FileNotFoundError: there is no such file.
         deploy.env_file.EnvFileError: one of its lines is malformed.
-        local.functions.FunctionError: the project is on another machine, or settings are missing; the message says.
+        local.functions.FunctionError: the project is on another machine, or settings are missing; the message says why.
     """
     environment = _settings(env)
     if not is_near(_place(environment.get("SUPABASE_URL", ""))[0] or "."):
@@ -99,35 +99,35 @@ def serve_beside(env: Path, api: Literal["automations", "jobs"] = "automations")
     stage()
     with contextlib.ExitStack() as ending:
         threads, scratch = ending.enter_context(ThreadWatch()), ending.enter_context(Scratch("supabase-ittybit-"))
-        ours = _made_up() | environment
+        variables = _made_up() | environment
         ittybit = Ittybit(
-            api_key=ours["ITTYBIT_API_KEY"],
+            api_key=variables["ITTYBIT_API_KEY"],
             directory=scratch.path / "ittybit",
-            api="jobs" if ours.get("ITTYBIT_API") == "jobs" else api,
+            api="jobs" if variables.get("ITTYBIT_API") == "jobs" else api,
         )
         server = ending.enter_context(
-            Server(ittybit.app, port=free_port(wanted=_place(ours.get("ITTYBIT_API_URL"))[1]))
+            Server(ittybit.app, port=free_port(wanted=_place(variables.get("ITTYBIT_API_URL"))[1]))
         )
         ittybit.start()
         ending.callback(ittybit.stop)
-        ours["ITTYBIT_API_URL"] = server.origin
+        variables["ITTYBIT_API_URL"] = server.origin
         print(f"{'ittybit':18} {server.origin}", flush=True)
-        functions = ending.enter_context(_running(ours, scratch.path, host))
+        functions = ending.enter_context(_running(variables, scratch.path, host))
         for name, function in functions.items():
-            # People alone call create-connection, from here.
+            # Only people call create-connection, from this machine.
             url = function.url if name == "create-connection" else f"http://{called}:{_place(function.url)[1]}"
-            ours[_variable(name)] = url
-        for name, value in ours.items():
+            variables[_variable(name)] = url
+        for name, value in variables.items():
             if environment.get(name) != value:
                 keep(env, name, value)
-        print(f"{'connection':18} {_connect(functions['create-connection'].url, ours)}")
-        with _left(ours, scratch.path) as file:
+        print(f"{'connection':18} {_connect(functions['create-connection'].url, variables)}")
+        with _left(variables, scratch.path) as file:
             print(_guide_beside(env, file, called), flush=True)
             _wait(threads.check, *(function.check for function in functions.values()))
 
 
 def run_psql(statement: str | None) -> NoReturn:
-    """Become the psql that was installed with the stack's PostgreSQL.
+    """Replace this process by the psql that was installed with the stack's PostgreSQL.
 
     Args:
         statement: what to run; without it psql reads from the terminal, or from standard input.
@@ -135,15 +135,15 @@ def run_psql(statement: str | None) -> NoReturn:
     Raises:
         FileNotFoundError: nothing is served.
         deploy.env_file.EnvFileError: the file that ``make serve`` left has been changed, and is malformed.
-        psycopg.ProgrammingError: likewise, its DATABASE_URL is no address.
+        psycopg.ProgrammingError: the file has been changed, and its DATABASE_URL is no address.
     """
     if not ENVIRONMENT.exists():
         raise FileNotFoundError("nothing is served: run `make serve` in another terminal")
     given = conninfo_to_dict(read(ENVIRONMENT).get("DATABASE_URL", ""))
-    # The address has a password: it does not go where others can list it.
+    # The address has a password, so it is not an argument: other users can list those.
     address = {"PGDATABASE" if name == "dbname" else f"PG{name.upper()}": str(value) for name, value in given.items()}
     psql = str(installed_binaries()[0] / "psql")
-    # What the shell says of another database is not for this one.
+    # Leave out the shell's own variables: they may name another database.
     others = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     os.execve(psql, [psql, *(["-c", statement] if statement else [])], others | address)  # noqa: S606
 
@@ -158,7 +158,7 @@ def _settings(env: Path) -> dict[str, str]:
 def _running(
     environment: Mapping[str, str], logs: Path, host: str = "127.0.0.1"
 ) -> Iterator[dict[str, FunctionProcess]]:
-    """Run the functions, each at its former port where that is free, until the end of the block."""
+    """Run the functions, each at its former port if that is free, until the end of the block."""
     functions: dict[str, FunctionProcess] = {}
     try:
         for name in NAMES:
@@ -174,7 +174,7 @@ def _running(
 
 
 def _made_up() -> dict[str, str]:
-    """Keys for whoever has none: of the functions as deploy/settings.sh makes them, and of the stand-in ittybit."""
+    """Generate the keys that a file may lack: the functions', as deploy/settings.sh does, and the stand-in's."""
     return {
         "ITTYBIT_API_KEY": f"ittybit_local_{secrets.token_urlsafe(24)}",
         "FUNCTIONS_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
@@ -186,12 +186,12 @@ def _where_to_listen(called: str) -> str:
     """The address to listen at so that containers reach this machine by that name or address.
 
     Raises:
-        local.functions.FunctionError: it is no name, or an address that this machine has not.
+        local.functions.FunctionError: it is no name, or an address that this machine does not have.
     """
     if re.fullmatch(r"[0-9.]+", called):
         host = called
     else:
-        # Docker Desktop leads to 127.0.0.1, Docker Engine on Linux to the address of its bridge.
+        # Docker Desktop connects to 127.0.0.1, Docker Engine on Linux to the address of its bridge.
         host = "127.0.0.1" if sys.platform == "darwin" or called == "localhost" else EVERYWHERE
     with contextlib.suppress(OSError):
         free_port(host)
@@ -201,7 +201,7 @@ def _where_to_listen(called: str) -> str:
 
 
 def _connect(create_connection: str, environment: Mapping[str, str]) -> str:
-    """Have the project's S3 keys registered at the stand-in, which has forgotten those of the last time."""
+    """Have the project's S3 keys registered at the stand-in, which keeps none from one run to the next."""
     headers = {"authorization": f"Bearer {environment['FUNCTIONS_TOKEN']}"}
     answer = httpx.post(create_connection, json={}, headers=headers, trust_env=False, timeout=60)
     if answer.is_success:
@@ -214,7 +214,7 @@ def _variable(function: str) -> str:
 
 
 def _place(url: str | None) -> tuple[str, int]:
-    """The host and port of an address; nothing of what is none."""
+    """The host and port of an address; empty and 0 if it is no address."""
     with contextlib.suppress(ValueError):
         parts = urlsplit(url or "")
         return parts.hostname or "", parts.port or 0
@@ -222,7 +222,7 @@ def _place(url: str | None) -> tuple[str, int]:
 
 
 def environment_of(stack: Stack) -> dict[str, str]:
-    """Return the variables of such a project: the functions', and the addresses of the database and the rest."""
+    """Return the stack's variables: the functions' settings and addresses, DATABASE_URL, the publishable key."""
     socket = urlencode({"host": conninfo_to_dict(stack.postgres.dsn("postgres"))["host"]})
     return {
         **stack.environment,
@@ -234,9 +234,9 @@ def environment_of(stack: Stack) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _left(environment: Mapping[str, str], directory: Path) -> Iterator[Path]:
-    """Leave the variables in a file for its owner alone, until the end; give the file.
+    """Keep the variables in a file that only its owner can read, until the end of the block; give the file.
 
-    Of several that serve at a time, the first has the file that others look into, and each other one of its own.
+    If several ``make serve`` run, the first has the file that the other commands read, and each further one its own.
     """
     with contextlib.ExitStack() as ending:
         lock = ending.enter_context(ENVIRONMENT.with_suffix(".lock").open("w"))
@@ -250,7 +250,7 @@ def _left(environment: Mapping[str, str], directory: Path) -> Iterator[Path]:
         file.unlink(missing_ok=True)
         ending.callback(file.unlink, missing_ok=True)
         file.touch(mode=0o600)
-        # Quoted: what has a space and a # in it is a value as any other.
+        # Quoted, because a value may contain spaces and #.
         text = (re.sub(r"[\\']", r"\\\g<0>", value) for value in environment.values())
         file.write_text("".join(f"{name}='{value}'\n" for name, value in zip(environment, text, strict=True)))
         yield file
@@ -266,7 +266,7 @@ def _wait(*checks: Callable[[], None]) -> None:
 
 
 def _commands(option: str, bucket: str) -> str:
-    """The commands that add a rule and show what became of an object."""
+    """The commands that add a rule and show what happened to an object."""
     task = f"""--task image --options '{{"width": 320}}' --destination 's3://{bucket}/processed/{{dir}}{{stem}}-small.jpeg'"""
     return f"""\
      ./deploy.sh {option}rule add small --bucket {bucket} --type 'video/*' {task}
@@ -275,24 +275,22 @@ def _commands(option: str, bucket: str) -> str:
 
 def _looks(file: Path) -> str:
     if file != ENVIRONMENT:
-        return (
-            f"make doctor ARGS='--env-file {file}' (--env local and make sql are for the `make serve` that was first)"
-        )
+        return f"make doctor ARGS='--env-file {file}' (--env local and make sql use the first `make serve`)"
     return "make doctor"
 
 
 def _guide_beside(env: Path, file: Path, called: str) -> str:
-    ours = re.fullmatch(r"\.env(?:\.([a-z][a-z0-9-]{0,20}))?", env.name) if env.resolve().parent == ROOT else None
-    option = (f"--env {ours[1]} " if ours[1] else "") if ours else "--env local "
+    named = re.fullmatch(r"\.env(?:\.([a-z][a-z0-9-]{0,20}))?", env.name) if env.resolve().parent == ROOT else None
+    option = (f"--env {named[1]} " if named[1] else "") if named else "--env local "
     return f"""
-{env} has the addresses, as the project's containers call them: at {called} (FUNCTIONS_HOST).
+{env} has the functions' addresses as the project's containers reach them: at {called} (FUNCTIONS_HOST).
 
 Go on in another terminal
-  1. Tell the database; again only when an address has changed:
+  1. Set up the database; again only when an address has changed:
      ./deploy.sh {option}database
-  2. Add a rule, upload a clip.mp4 to its bucket (here 'media'), and see what became of it:
+  2. Add a rule, upload a clip.mp4 to its bucket (here 'media'), and see what happened to it:
 {_commands(option, BUCKET)}
-  3. See whether all is in order: {_looks(file)}
+  3. Check the setup: {_looks(file)}
 
 Ctrl-C ends it."""
 
@@ -318,14 +316,14 @@ Keys (made up, for this run only)
   PostgreSQL                     make sql, or psql "{stack.postgres.dsn("postgres")}"
 
 Try
-  1. Upload a video of yours; the rules of bucket {BUCKET!r} do the rest (table ittybit.jobs tells):
+  1. Upload a video of yours; the rules of bucket {BUCKET!r} process it (see the table ittybit.jobs):
      curl -X POST {storage}/{BUCKET}/clip.mp4 {key} -H 'Content-Type: video/mp4' --data-binary @clip.mp4
-  2. Fetch what came back:
+  2. Fetch a result:
      curl -f {storage}/{BUCKET}/processed/clip-720p.mp4 {key} -o clip-720p.mp4
   3. Make a task by hand:
      curl {stack.functions["push-back"].url} {token} -d '{task}'
-  4. Add a rule of your own, in another terminal, and see what became of the next upload:
+  4. Add a rule of your own, in another terminal, and see what happened to the next upload:
 {_commands("--env local ", BUCKET)}
-  5. See whether all is in order: {_looks(file)}
+  5. Check the setup: {_looks(file)}
 
 Ctrl-C ends it."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """Speaks HTTP/1.1, as the originals do, though one request a connection, and writes no access log."""
+    """Speaks HTTP/1.1, as the originals do, but with one request a connection, and writes no access log."""
 
     protocol_version = "HTTP/1.1"
 
@@ -39,7 +39,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening; answers under way are finished by their own threads."""
+        """Stop listening; their own threads finish the answers in progress."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

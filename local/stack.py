@@ -30,16 +30,16 @@ REGION = "local"
 
 
 def words_of_ittybit(_: str, status: int) -> dict[str, Any]:
-    """An error as ittybit says it."""
+    """An error in ittybit's format."""
     return {"kind": f"fault_{status}", "message": "A fault on demand."}
 
 
 def _words_of_supabase(path: str, status: int) -> dict[str, Any]:
-    """An error as PostgREST says it, or Storage."""
-    said = {"message": "A fault on demand."}
+    """An error in PostgREST's format, or in Storage's."""
+    error = {"message": "A fault on demand."}
     if path.startswith("/rest/"):
-        return {**said, "code": "XX000", "details": None, "hint": None}
-    return {**said, "statusCode": str(status), "error": "fault"}
+        return {**error, "code": "XX000", "details": None, "hint": None}
+    return {**error, "statusCode": str(status), "error": "fault"}
 
 
 def migrate(postgres: Postgres, migrations: Iterable[Path] | None = None, *, database: str = "postgres") -> None:
@@ -53,7 +53,7 @@ class Stack:
     """A Supabase project, an ittybit and the functions between them, from ``start`` to ``stop``.
 
     Attributes:
-        environment: what the functions are given.
+        environment: the functions' environment variables.
         functions: the function processes by name; empty when started without.
         supabase, ittybit_api: faults on demand in front of the two origins.
         ittybit: the stand-in, with its journal of what it started.
@@ -76,9 +76,9 @@ class Stack:
         """Start everything and return when it answers.
 
         Args:
-            processes: whether to run the functions, pg_net and pg_cron; without them nothing moves by itself.
+            processes: whether to run the functions, pg_net and pg_cron; without them no job goes on by itself.
             binaries: the PostgreSQL to run; by default the newest of the wheel.
-            say: told what is up, a line each.
+            say: called with a line for each part that has started.
             ittybit: options of the stand-in, as ``local.ittybit_server.Ittybit`` takes them.
 
         Raises:
@@ -121,7 +121,7 @@ class Stack:
         return {"/storage/v1": storage, "/rest/v1": postgrest.create_blueprint(connections("authenticator"))}
 
     def check(self) -> None:
-        """Return while the functions run; raise FunctionError when one has ended by itself."""
+        """Raise FunctionError if a function has ended by itself."""
         for function in self.functions.values():
             function.check()
 
@@ -140,7 +140,7 @@ class Stack:
         self.directory = self._stopping.enter_context(Scratch("supabase-ittybit-")).path
         self.postgres = Postgres.start(binaries=binaries)
         self._stopping.callback(self.postgres.stop)
-        # A prepared statement would refuse a table that has other columns since.
+        # A prepared statement would fail once its table's columns have changed.
         self._connections = Connections(lambda: psycopg.connect(self.postgres.dsn("postgres"), prepare_threshold=None))
         self._stopping.callback(self._connections.close)
         self.postgres.prepare()

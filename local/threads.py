@@ -7,20 +7,20 @@ from typing import Self
 
 
 class ThreadDiedError(RuntimeError):
-    """A thread has ended by an error; the message is the error's."""
+    """A thread has ended with an error; the message names both."""
 
 
 class ThreadWatch:
-    """Notes, as a context manager, which threads end by an error; ``check`` tells."""
+    """A context manager that notes which threads end with an error; ``check`` raises it."""
 
     def __init__(self) -> None:
         self._dead: list[threading.ExceptHookArgs] = []
 
     def check(self) -> None:
-        """Return while all threads are well.
+        """Return if no thread has died.
 
         Raises:
-            ThreadDiedError: one has died; the first of them is named.
+            ThreadDiedError: one has died; the message names the first.
         """
         if self._dead:
             first = self._dead[0]
