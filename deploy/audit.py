@@ -1,7 +1,7 @@
-"""Known vulnerabilities of what is deployed: ``python -m deploy.audit``, by pip-audit over requirements.txt.
+"""The audit of the deployed packages: ``python -m deploy.audit`` runs pip-audit over requirements.txt.
 
-The database is PyPI's own, and OSV where that one does not answer. Neither can be reached from everywhere: then it says
-so and fails nothing. A vulnerability fails it.
+It asks PyPI's database, and OSV if PyPI does not answer. If neither can be reached, it says so and succeeds. It fails
+only for a vulnerability.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deploy.output import while_read
 DEPLOYED = Path(__file__).parents[1] / "requirements.txt"
 PIP_AUDIT = (str(Path(sys.executable).parent / "pip-audit"),)
 DATABASES = ("pypi", "osv")
-# Ask for each package by its pin; resolve and install nothing.
+# Look up each package by its pin; resolve and install nothing.
 OPTIONS = ("--require-hashes", "--disable-pip", "--progress-spinner=off", "--timeout=10", "--format=json")
 SECONDS = 120
 
@@ -48,30 +48,30 @@ class Audit(BaseModel):
 
 
 def main(pip_audit: Sequence[str] = PIP_AUDIT) -> int:
-    """Print what is known, one line for each vulnerability and one of the outcome; return 1 if there is any."""
+    """Print a line for each known vulnerability and one for the outcome; return 1 if there is a vulnerability."""
     for database in DATABASES:
-        asked = _ask(pip_audit, database)
-        if known := [one for one in asked if one.skip_reason is None]:
+        packages = _audit(pip_audit, database)
+        if known := [one for one in packages if one.skip_reason is None]:
             break
     else:
-        print(f"audit: not done, no database of vulnerabilities answers from here (tried {', '.join(DATABASES)})")
+        print(f"audit: not done, no vulnerability database answers (tried {', '.join(DATABASES)})")
         return 0
     found = [(one, vulnerability) for one in known for vulnerability in one.vulns]
     for one, vulnerability in found:
-        mended = ", ".join(vulnerability.fix_versions) or "no version yet"
-        print(f"audit: {one.name} {one.version}: {vulnerability.id}, mended in {mended}")
-    print(f"audit: {database} knows {len(known)} of {len(asked)} packages, and of {len(found)} vulnerabilities in them")
+        fixed = ", ".join(vulnerability.fix_versions) or "no version yet"
+        print(f"audit: {one.name} {one.version}: {vulnerability.id}, fixed in {fixed}")
+    print(f"audit: {database} knows {len(known)} of {len(packages)} packages and {len(found)} vulnerabilities in them")
     return 1 if found else 0
 
 
-def _ask(pip_audit: Sequence[str], database: str) -> list[Dependency]:
-    """One database's vulnerabilities; none when it cannot be reached."""
+def _audit(pip_audit: Sequence[str], database: str) -> list[Dependency]:
+    """Return pip-audit's result for each package from one database; nothing if it cannot be reached."""
     command = [*pip_audit, "--requirement", str(DEPLOYED), "--vulnerability-service", database, *OPTIONS]
     try:
-        # Its exit status is 1 for a vulnerability and for a fault of its own: what it printed tells them apart.
+        # It exits with 1 for a vulnerability and for an error of its own: only its output tells them apart.
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        said: Any = json.loads(done.stdout)
-        return Audit.model_validate(said).dependencies
+        output: Any = json.loads(done.stdout)
+        return Audit.model_validate(output).dependencies
     except (subprocess.TimeoutExpired, json.JSONDecodeError, ValidationError):
         return []
 

@@ -1,5 +1,5 @@
--- How many calls signed by :stamp wait for pg_net or are in its hands, which deletes them when they are answered; and
--- how many of the transactions :readers have still to commit theirs.
+-- The number of calls signed until :stamp that are still in pg_net's queue (it deletes a call when it is answered), plus
+-- the number of the transactions :readers that are still running and may yet commit such calls.
 select
   (
     select count(*)

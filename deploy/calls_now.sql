@@ -1,4 +1,4 @@
--- This moment: its second, and the transactions that have read Vault's secrets and have still to commit.
+-- The current second, and the running transactions that have read Vault's secrets and may still commit a call.
 select
   floor(extract(epoch from clock_timestamp()))::bigint,
   coalesce(string_agg(distinct l.virtualtransaction, ','), '-')

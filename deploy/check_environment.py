@@ -1,6 +1,6 @@
 """The check of the variables that ./deploy.sh gives to functions: ``python -m deploy.check_environment``.
 
-It is the functions' own check (shared/settings.py), but for what is missing: the verb knows which settings it needs.
+It is the functions' own check (shared/settings.py), but ignores missing settings: each verb checks those it needs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from shared import settings
 
 
 def main(environment: Mapping[str, str] = os.environ) -> int:
-    """Print the settings that no function would start with; return 1 if there are any."""
+    """Print the settings that would keep a function from starting; return 1 if there are any."""
     try:
         given = settings.load(environment)
     except SystemExit as stopped:

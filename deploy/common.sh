@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What all verbs share: messages, questions, commands that change something, and the environment's file.
+# Shared by all verbs: messages, questions, commands that change something, and the environment's file.
 
 readonly FUNCTIONS=(on-upload push-back create-connection)
-# A function is deployed as a service of its own, or with the others as the service together.
+# Each function is deployed as its own service, or all of them as one service with the name together.
 # shellcheck disable=SC2034 # for deploy/runtimes/
 readonly SERVICES=("${FUNCTIONS[@]}" together)
 
-# Calls to this machine go around the shell's proxy.
+# Calls to this machine bypass the shell's proxy.
 no_proxy="${no_proxy:-${NO_PROXY:-}}"
 [[ "$no_proxy" == '*' ]] || no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1,::1"
 export no_proxy NO_PROXY="$no_proxy"
@@ -22,28 +22,28 @@ fail() {
   exit 2
 }
 
-# Print the version of this clone, which is the functions' own.
+# Print the version of this clone and of its functions.
 version() {
   local pattern='__version__ = "([^"]+)"'
   [[ "$(<shared/__init__.py)" =~ $pattern ]] && printf '%s\n' "${BASH_REMATCH[1]}"
 }
 
-# Print a message to the person.
+# Print a message to stderr.
 say() {
   printf '%s\n' "$*" >&2
 }
 
 # Run a command that changes something; in a dry run print it instead, ready to be pasted. No secret may be an argument:
-# whoever can list processes sees it.
+# everyone who can list processes would see it.
 run() {
   if $DRY_RUN; then
     show "$@"
   else
-    "$@" || fail "'$1' failed, and nothing was done after it" "Mend what it says above, and run the same again."
+    "$@" || fail "'$1' failed, and nothing was done after it" "Fix what it reports above, then run the command again."
   fi
 }
 
-# Print a command as a shell reads it. A placeholder such as <REGION> stays readable.
+# Print a command, quoted for a shell. A placeholder such as <REGION> stays readable.
 show() {
   local word line=''
   for word in "$@"; do
@@ -53,12 +53,12 @@ show() {
   printf '%s\n' "$line"
 }
 
-# Print what comes next. The output of a dry run is a script: there it is a comment.
+# Print the next step. In a dry run it is a comment, because the output of a dry run is a script.
 step() {
   if $DRY_RUN; then printf '# %s\n' "$*"; else say "$*"; fi
 }
 
-# As run(), with the value of a variable on the command's standard input: run_with NAME COMMAND…
+# Like run(), with the value of a variable on the command's standard input: run_with NAME COMMAND…
 run_with() {
   local name="$1"
   shift
@@ -70,16 +70,16 @@ run_with() {
   fi
 }
 
-# Stop unless these commands are there; a dry run needs none.
+# Stop unless these commands are installed; a dry run needs none.
 check_tools() {
   local tool
   if $DRY_RUN; then return; fi
   for tool in "$@"; do
-    command -v "$tool" >/dev/null || fail "$tool is not installed, or not on PATH" "Install it, and run the same again."
+    command -v "$tool" >/dev/null || fail "$tool is not installed, or not on PATH" "Install it, then run the command again."
   done
 }
 
-# Stop unless these variables are set; all that are missing are named at once.
+# Stop unless these variables are set, and name all that are missing.
 check_settings() {
   local name missing=''
   for name in "$@"; do
@@ -89,7 +89,7 @@ check_settings() {
   fail "not set: $missing" "Set them in $(env_file); .env.example says what each is."
 }
 
-# Print the value of a variable, and stop when it is not set. In a dry run that prints as <NAME>.
+# Print the value of a variable. If it is not set, stop; a dry run prints <NAME> instead.
 value() {
   local name="$1"
   if [[ -n "${!name:-}" ]]; then
@@ -101,17 +101,17 @@ value() {
   fi
 }
 
-# Ask before something costs money or is deleted. Without a terminal only --yes answers.
+# Ask before something costs money or is deleted. Without a terminal, --yes is required.
 confirm() {
   if $DRY_RUN || $ASSUME_YES; then return; fi
-  [[ -t 0 ]] || fail "this asks first, and there is no terminal to answer at: $1" 'Say --yes if you are sure.'
+  [[ -t 0 ]] || fail "this needs a confirmation, and there is no terminal to answer at: $1" 'Pass --yes if you are sure.'
   local answer
   printf '%s [y/N] ' "$1" >&2
   read -r answer
   [[ "$answer" == [yY]* ]] || fail 'stopped, and nothing was changed' 'Answer y to go on.'
 }
 
-# Print the file with this environment's settings. `make serve` writes the one of the environment local.
+# Print the name of this environment's settings file. `make serve` writes the file of the environment local.
 env_file() {
   if [[ "$ENVIRONMENT" == local ]]; then echo build/serve.env; else printf '.env%s' "${ENVIRONMENT:+.$ENVIRONMENT}"; fi
 }
@@ -125,12 +125,12 @@ how_to_make_env_file() {
   fi
 }
 
-# Print the name that a service is deployed under. Each --env has names of its own.
+# Print the name that a service is deployed under. Each --env has its own names.
 deployed_name() {
   printf '%s%s' "$1" "${ENVIRONMENT:+-$ENVIRONMENT}"
 }
 
-# Stop at a name that is not a function's.
+# Stop if a name is not a function's.
 check_functions() {
   local name
   for name in "$@"; do
@@ -151,18 +151,18 @@ services_of() {
   if [[ -n "${DEPLOY_TOGETHER:-}" ]] && (($#)); then echo together; else printf '%s\n' "$@"; fi
 }
 
-# Install the Python packages that deploy.sh needs, on first use: those of a deployed function, and a few.
+# Install the Python packages that deploy.sh needs, on first use: those of a deployed function and a few more.
 VENV="${VENV:-.venv}"
 PYTHON_IS_THERE=false
 ensure_python() {
   if $PYTHON_IS_THERE; then return; fi
   check_tools make
   # Not to stdout: programs read the output of doctor --json.
-  make --quiet "$VENV/deploy" "VENV=$VENV" >&2 || fail 'what deploy.sh needs could not be installed' 'Mend what it says above.'
+  make --quiet "$VENV/deploy" "VENV=$VENV" >&2 || fail 'what deploy.sh needs could not be installed' 'Fix the error above.'
   PYTHON_IS_THERE=true
 }
 
-# Export the variables that a Python module prints: each name and value with a NUL behind it, and an empty name at the
+# Export the variables that a Python module prints: each name and value followed by a NUL, and an empty name at the
 # end. An empty value unsets the variable. The module prints its errors itself.
 take_variables() {
   local name='' value
@@ -193,12 +193,12 @@ keep() {
   export "$1=$2"
 }
 
-# Stop at a setting that no function would start with (deploy/check_environment.py). A dry run takes all.
+# Stop if a setting would keep a function from starting (deploy/check_environment.py). A dry run accepts all.
 check_values() {
   local said
   if $DRY_RUN; then return; fi
   ensure_python
   said="$("$VENV/bin/python" -m deploy.check_environment)" ||
-    fail "$said" "Mend it in $(env_file). A FUNCTIONS_… line that is taken out is made anew."
+    fail "$said" "Correct it in $(env_file). A FUNCTIONS_… line that you delete is made again."
   if [[ -n "$said" ]]; then say "$said"; fi
 }

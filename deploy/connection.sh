@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# connection: the project's S3 keys at ittybit, through the function create-connection.
+# connection: registers the project's S3 keys at ittybit, through the function create-connection.
 
 connection_usage() {
   cat <<'USAGE'
 Usage: ./deploy.sh [options] connection [--region REGION] [--bucket NAME]… [--default]
 
-Has create-connection register the project's S3 keys at ittybit, so that results can be written back. The keys are those
-that the function was deployed with (SUPABASE_S3_…: Dashboard > Storage > S3). Safe to run again: the connection that
-exists is left, or replaced when the keys have changed.
+Calls create-connection, which registers the project's S3 keys at ittybit, so that results can be written back. The keys
+are those that the function was deployed with (SUPABASE_S3_…: Dashboard > Storage > S3). Safe to run again: an existing
+connection stays, or is replaced when the keys have changed.
 
-  --region REGION   the project's region, where it is another than the function's SUPABASE_S3_REGION
-  --bucket NAME     a bucket to try the keys in first; may be said several times
-  --default         make it the connection that ittybit takes where a task names none
+  --region REGION   the project's region, if it differs from the function's SUPABASE_S3_REGION
+  --bucket NAME     a bucket to try the keys in first; may be given several times
+  --default         make it ittybit's default, for tasks that name no connection
 
 Reads CREATE_CONNECTION_URL and FUNCTIONS_TOKEN, which ./deploy.sh functions wrote into the environment's file.
 USAGE
@@ -40,9 +40,9 @@ connection() {
   address="$(value CREATE_CONNECTION_URL)"
   token="$(value FUNCTIONS_TOKEN)"
   $DRY_RUN || is_safe_for_tokens "$address" ||
-    fail 'CREATE_CONNECTION_URL must be an https address: FUNCTIONS_TOKEN travels with the call' "Mend it in $(env_file)."
+    fail 'CREATE_CONNECTION_URL must be an https address: the call carries FUNCTIONS_TOKEN' "Correct it in $(env_file)."
 
-  # The token is in no argument: curl reads its header from standard input.
+  # The token is never an argument: curl reads its header from standard input.
   local words=(curl --disable --silent --show-error --max-time 60 --write-out '\n%{http_code}' --header @-)
   words+=(--header 'Content-Type: application/json' --data "{${fields#, }}" "$address")
   if $DRY_RUN; then
@@ -59,13 +59,13 @@ connection() {
   printf '%s\n' "${answer%$'\n'*}" | "$VENV/bin/python" -m deploy.connection_response "$status" "$(env_file)" || exit 2
 }
 
-# Whether nobody can listen to what is sent to an address: it is https, or on this machine or a container beside it.
+# Whether a token may be sent to an address: it is https, or leads to this machine or to a container on it.
 is_safe_for_tokens() {
   local near='^http://(localhost|host\.docker\.internal|127(\.[0-9]+){3}|\[::1\]|[A-Za-z0-9_-]+)(:[0-9]*)?([/?#].*)?$'
   [[ "$1" == https://* || "$1" =~ $near ]]
 }
 
-# A value as JSON.
+# Print a value as a JSON string.
 json_string() {
   local text="${1//\\/\\\\}"
   printf '"%s"' "${text//\"/\\\"}"

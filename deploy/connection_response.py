@@ -1,4 +1,4 @@
-"""create-connection's answer in words. It takes the answer on standard input, its HTTP status, the env file's name."""
+"""Print create-connection's answer in words. It takes the answer on stdin, its HTTP status and the env file's name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OUTCOMES = {
 
 
 def main(status: str, env_file: str) -> int:
-    """Say it; 0 when the connection is there, else 2."""
+    """Print the outcome; return 0 if the connection exists, else 2."""
     try:
         answer = json.load(sys.stdin)
     except ValueError:
@@ -34,7 +34,7 @@ def main(status: str, env_file: str) -> int:
 
 
 def _at_the_host(status: str) -> str:
-    """The remedy for an answer of the host's own."""
+    """The remedy when the host answered instead of the function."""
     if status.startswith("3"):
         return "It redirects: set the final https address, as a redirected POST loses its body."
     if status in {"401", "403"}:
@@ -53,8 +53,8 @@ def _problem(status: str, problem: dict[str, Any], env_file: str) -> tuple[str, 
             f"FUNCTIONS_TOKEN in {env_file} is not the function's: ./deploy.sh functions gives it this one.",
         )
     if status == "503":
-        return what, "Run the same again in a while."
-    return what, on_a_line(f"Then run the same again. The function's log has it under {problem.get('id')}.")
+        return what, "Run the command again in a while."
+    return what, on_a_line(f"Then run the command again. The function's log has it under {problem.get('id')}.")
 
 
 def _fail(what: str, remedy: str) -> None:

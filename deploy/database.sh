@@ -12,10 +12,10 @@ then gives way and tries again.
 
   --to-project DIR   copy the migrations into DIR/supabase/migrations instead, for `supabase db push` from there; the
                      secret and the addresses follow with ./deploy.sh database as soon as DATABASE_URL is set
-  --adopt copy       this database is a copy, restored or branched from another: what was open at the copying is
-                     skipped (reason: copied), and from here on it calls its own functions only
-  --adopt move       it goes on in the place of the one that it was restored or upgraded from: what was open goes on,
-                     looked for at ittybit first
+  --adopt copy       this database is a copy, restored or branched from another: jobs that were open when it was copied
+                     are skipped (reason: copied), and from now on it calls only its own functions
+  --adopt move       this database replaces the one that it was restored or upgraded from: open jobs go on, after a
+                     search for them at ittybit
   --share-status     let signed-in users see the state of their own files: the view public.ittybit_files over the Data
                      API, and changes over Realtime. Does nothing else; docs/front-end.md shows how to use it
   --unshare-status   undo that
@@ -23,9 +23,9 @@ then gives way and tries again.
 Reads, from the environment's file:
   DATABASE_URL       Dashboard > Connect: direct or a pooler's; as `postgres`
   SUPABASE_URL       the project that the database belongs to
-  ON_UPLOAD_URL, PUSH_BACK_URL   ./deploy.sh functions writes them there; one alone will do
+  ON_UPLOAD_URL, PUSH_BACK_URL   ./deploy.sh functions writes them there; one is enough
   FUNCTIONS_SECRET   made on first use
-  OUTPUT_PREFIXES    where results are written, comma-separated; what is stored there starts nothing
+  OUTPUT_PREFIXES    where results are written, comma-separated; objects stored there start no jobs
 USAGE
 }
 
@@ -75,7 +75,7 @@ database() {
     say "Then, from $target: supabase db push, and after it ./deploy.sh database for the secret and the addresses."
     return
   fi
-  decide_whose
+  decide_adoption
   ensure_secret FUNCTIONS_SECRET
   if [[ -z "$target" ]]; then apply_migrations; fi
   say 'The secret that calls are signed with, into Vault'
@@ -93,7 +93,7 @@ check_supabase() {
     "Set DATABASE_URL to the project's own database: Dashboard > Connect."
 }
 
-# Let users see the state of their files, or no longer: share_status share-status|unshare-status.
+# Let users see the state of their files, or stop that: share_status share-status|unshare-status.
 share_status() {
   sql "deploy/${1//-/_}.sql"
   if [[ "$1" == share-status ]]; then
@@ -115,7 +115,7 @@ fingerprint() {
   cat supabase/migrations/*.sql | cksum | tr -s ' \t' '-' | cut -d - -f 1,2
 }
 
-# Set the caller's variables to what the database says of itself.
+# Set the caller's variables from the database: project, open jobs, addresses, migrations.
 look_at_database() {
   is_new=true project='' open=0 on_upload='' push_back='' migrations='' is_whole=false
   local answer
@@ -128,8 +128,8 @@ look_at_database() {
   fi
 }
 
-# Decide what becomes of the open jobs of another project's ledger. Only a person can tell.
-decide_whose() {
+# Decide what happens to the open jobs of a ledger that was set up for another project. Only a person can know that.
+decide_adoption() {
   local wanted answer
   wanted="$(project_address)"
   if $is_new; then
@@ -138,13 +138,13 @@ decide_whose() {
     say "This ledger was set up for $project, and $(env_file) is for $wanted."
     say "Either it is a copy: then its $open open jobs are skipped, because the original does them. Or it goes on in the"
     say "original's place: then they go on, and what may have started is looked for first."
-    if $ASSUME_YES || [[ ! -t 0 ]]; then fail 'only you can tell which' 'Say --adopt copy or --adopt move.'; fi
+    if $ASSUME_YES || [[ ! -t 0 ]]; then fail 'only you can tell which' 'Pass --adopt copy or --adopt move.'; fi
     printf 'copy, move, or nothing to stop: ' >&2
     read -r answer
     [[ "$answer" == copy || "$answer" == move ]] || fail 'stopped, and nothing was changed' 'Answer copy or move.'
     adopt="$answer"
   elif [[ "$adopt" == copy ]]; then
-    confirm "Make this database a copy of its own, and skip its $open open jobs?"
+    confirm "Treat this database as a copy, and skip its $open open jobs?"
   fi
 
   if [[ "$adopt" == copy && -n "$on_upload$push_back" ]]; then
@@ -154,7 +154,7 @@ decide_whose() {
   fi
 }
 
-# Apply the migrations in order, each in one transaction, unless exactly these are there, and no part is lost.
+# Apply the migrations in order, each in one transaction, unless exactly these are installed and nothing is missing.
 apply_migrations() {
   local file
   if [[ "$is_whole" == true && "$migrations" == "$(fingerprint)" ]]; then
@@ -177,7 +177,7 @@ copy_migrations() {
   if ((${#differing[@]})); then
     say "$to has these with another content:"
     say "$(printf '  %s\n' "${differing[@]}")"
-    confirm 'Write over them?'
+    confirm 'Overwrite them?'
   fi
   run mkdir -p "$to"
   for file in supabase/migrations/*.sql; do
@@ -187,8 +187,8 @@ copy_migrations() {
   say "Then, from $1: supabase db push --include-all"
 }
 
-# Let the database sign with the secret on standard input. While one secret replaces another there are two, one a line:
-# if the database signs with any of them already, that one stays, else it signs with the first.
+# Store the secret on standard input in Vault, for the database to sign with. During a rotation there are two, one a line:
+# if the database signs with one of them already, that one stays; otherwise it signs with the first.
 # Prints unchanged, replaced or stored.
 store_secret_in_vault() {
   local given
@@ -197,8 +197,8 @@ store_secret_in_vault() {
   sql deploy/store_secret.sql
 }
 
-# Wait until all calls that were signed before now are answered: wait_for_calls [SECONDS], by default 60. They are in
-# pg_net's queue, under way, or in a transaction that has not committed. Its status says whether there was time enough.
+# Wait until all calls that were signed before now are answered: wait_for_calls [SECONDS], by default 60. Such a
+# call is in pg_net's queue, is being sent, or belongs to an uncommitted transaction. Returns 1 if the time runs out.
 wait_for_calls() {
   local moment left before='' ends=$((SECONDS + ${1:-60}))
   if $DRY_RUN; then

@@ -1,7 +1,7 @@
-"""DATABASE_URL: psql and the doctor connect by the same reading of it.
+"""The parser of DATABASE_URL, the same for psql and for the doctor.
 
 ./deploy.sh runs ``python -m deploy.database_address``. It prints the variables that psql reads: each name and value
-with a NUL behind it, and an empty name at the end. An empty value is for a variable to be unset.
+followed by a NUL, and an empty name at the end. An empty value means that the variable must be unset.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import sys
 from urllib.parse import unquote
 
-# The parameters that an address may have, with the variables that stand for them (libpq, "Environment Variables").
+# The parameters that an address may have, with libpq's variable for each (libpq, "Environment Variables").
 _VARIABLES = {"dbname": "PGDATABASE"} | {
     name: f"PG{name.upper()}"
     for name in (
@@ -19,10 +19,10 @@ _VARIABLES = {"dbname": "PGDATABASE"} | {
         *("sslmode", "sslrootcert", "sslcert", "sslkey"),
     )
 }
-# Variables that would lead to another database, and that no address sets.
+# Variables that could select another database and that no address sets: they are unset.
 _OTHERS = ("PGHOSTADDR", "PGSERVICE", "PGTARGETSESSIONATTRS")
-# Parameters that other programs put there for themselves.
-_PASSED_OVER = ("application_name", "pgbouncer", "connection_limit", "pool_timeout")
+# Parameters for other programs.
+_IGNORED = ("application_name", "pgbouncer", "connection_limit", "pool_timeout")
 _ADDRESS = re.compile(
     r"postgres(?:ql)?://(?:(?P<user>[^:]*?)(?::(?P<password>.*))?@)?(?P<hosts>[^/?@]*)"
     r"(?:/(?P<dbname>[^?]*))?(?:\?(?P<query>.*))?"
@@ -41,8 +41,8 @@ class AddressError(Exception):
 def read(url: str) -> dict[str, str]:
     """Return libpq's parameters of an address such as ``postgresql://postgres:…@host:5432/postgres``.
 
-    A password need not be percent-encoded, unless it has a %. Without an sslmode, a host that is neither this machine
-    nor a container beside it is connected to over TLS alone.
+    A password needs percent-encoding only if it has a %. Without an sslmode, TLS is required, except for this machine
+    and containers on it.
 
     Raises:
         AddressError: it cannot be read.
@@ -60,11 +60,11 @@ def read(url: str) -> dict[str, str]:
     for pair in filter(None, (parts["query"] or "").split("&")):
         name, equals, value = pair.partition("=")
         if not equals:
-            # It may as well be the end of a password.
+            # The ? may also be part of a password.
             raise AddressError("DATABASE_URL has a ? that begins no parameters")
         if name in _VARIABLES:
             given[name] = value
-        elif name not in _PASSED_OVER:
+        elif name not in _IGNORED:
             raise AddressError(f"DATABASE_URL has a parameter that is not known here, leave it out: {name}")
     if re.search("%(?![0-9A-Fa-f]{2})", "\n".join(given.values())):
         raise AddressError("DATABASE_URL has a % that encodes nothing")

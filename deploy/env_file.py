@@ -1,8 +1,8 @@
-"""The env files, ``.env`` and its like: one grammar for every reader of them, which is python-dotenv's.
+"""Env files such as ``.env``: every reader uses the same grammar, that of python-dotenv.
 
 Nothing is interpolated: ``${HOME}`` is these seven characters. ./deploy.sh runs ``python -m deploy.env_file FILE``: it
-prints each name and value with a NUL behind it, and an empty name at the end. With ``FILE NAME``, what stands on
-standard input becomes the value of NAME in the file.
+prints each name and value followed by a NUL, and an empty name at the end. With ``FILE NAME`` it sets NAME in the file
+to the value on standard input.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
-_GRAMMAR = "A comment starts with #. A name is of A-Z, 0-9 and _. A value with a line break or # stands in quotes."
+_GRAMMAR = "A comment starts with #. A name consists of A-Z, 0-9 and _. A value with a line break or # needs quotes."
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 class EnvFileError(Exception):
-    """The file cannot be read or written; the message says where, without the text there."""
+    """The file cannot be read or written; the message says where, and does not quote the file."""
 
 
 def read(file: Path) -> dict[str, str]:
@@ -38,10 +38,10 @@ def read(file: Path) -> dict[str, str]:
 
 
 def keep(file: Path, name: str, value: str) -> None:
-    """Put a variable into the file, in the place of an earlier line of its name; the other lines stay as they are.
+    """Set a variable in the file, in place of an earlier line of that name; the other lines stay as they are.
 
-    The file is replaced whole: whoever reads it sees the old or the new. Nobody but its owner may read it, as it holds
-    keys.
+    The file is replaced as a whole: a reader sees the old file or the new one. Only its owner may read it, because it
+    holds keys.
 
     Raises:
         EnvFileError: the file is malformed, or its folder cannot be written.
@@ -87,7 +87,7 @@ def _bindings(file: Path) -> Iterator[Binding]:
 
 @contextlib.contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """Give a new file beside the target, which is gone at the end unless it was moved."""
+    """Make a temporary file in the target's folder; delete it at the end unless it was moved."""
     handle, name = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
     os.close(handle)
     try:
@@ -97,8 +97,8 @@ def _aside(target: Path) -> Iterator[Path]:
 
 
 def main(file: Path, name: str = "") -> int:
-    """Print the file, or put a variable into it; return 0, or 2 after saying what is wrong."""
-    # Whoever ends this politely leaves nothing behind.
+    """Print the file's variables, or set one; return 0, or 2 after saying what is wrong."""
+    # SIGTERM acts like Ctrl-C, so that no temporary file is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if name:

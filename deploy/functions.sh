@@ -1,18 +1,18 @@
 # shellcheck shell=bash
 # functions: deploys the staged functions to a runtime, and removes them from it.
 #
-# A runtime is a file of deploy/runtimes/ with these bash functions; it may leave out what the ones below do. Those that
-# change something go through run(). NAME is a service: a function, or together, which is all of them behind one
-# address, each at its path.
+# A runtime is a file in deploy/runtimes/ with these bash functions; it may omit those with a default below. Everything
+# that changes something goes through run(). NAME is a service: one function, or together, which is all of them behind
+# one address, each at its path.
 #   runtime_check NAME…     stop unless its tools and settings are there; changes nothing
-#   runtime_question NAME…  print the question before anything is changed; nothing where nothing will be
+#   runtime_question NAME…  print the question to ask before a change; nothing if nothing will be changed
 #   runtime_prepare         make what all functions need: APIs, an image
 #   runtime_store SECRET…   store these variables
-#   runtime_holds SECRET    print where in its store the secret is; nothing where it is not
-#   runtime_deploy NAME     deploy a service, or replace it; callers notice nothing
-#   runtime_roll NAME       restart a service with the FUNCTIONS_SECRET that was stored, and nothing else changed; where
-#                           RUNTIME_ROLLS is false, the person does that
-#   runtime_address NAME    print its address; nothing where it is not known
+#   runtime_holds SECRET    print where the runtime's store has the secret; nothing if it has none
+#   runtime_deploy NAME     deploy a service, or replace it without an interruption for callers
+#   runtime_roll NAME       restart a service with the stored FUNCTIONS_SECRET and no other change; with
+#                           RUNTIME_ROLLS=false the person restarts it
+#   runtime_address NAME    print its address; nothing if it is not known
 #   runtime_log NAME        print the command that shows its log
 #   runtime_remove          remove all functions and their secrets
 #   runtime_left            print what is still there after that, a line each
@@ -40,7 +40,7 @@ changed.
                   /create-connection. The environment's file then has DEPLOY_TOGETHER=true, for the next deployment and
                   rotate-secret. To have three services again, remove it and the addresses from there, and deploy.
 
-Runtimes, with the variables that each reads from the environment's file. Without --to, DEPLOY_TO there says which; the
+Runtimes, with the variables that each reads from the environment's file. Without --to, DEPLOY_TO there selects one; the
 first deployment writes it.
   cloud-run         gcloud run deploy --function        GOOGLE_CLOUD_PROJECT, REGION
   cloud-functions   gcloud functions deploy --gen2      GOOGLE_CLOUD_PROJECT, REGION
@@ -52,14 +52,14 @@ What is set, and why
   no invoker check  the database's pg_net has no cloud identity, so the host must accept every caller: each function
                     verifies a signature (FUNCTIONS_SECRET) or a token (FUNCTIONS_TOKEN)
   concurrency       THREADS (16), the threads of an instance: more would queue inside it, unseen by the autoscaler
-  CPU               1, as more than one call at a time needs; with a boost while it starts
-  memory            512 MiB, which is the least that Cloud Run's second generation takes; it uses about 60
+  CPU               1, required for more than one call at a time; with a boost while it starts
+  memory            512 MiB, the minimum of Cloud Run's second generation; it uses about 60
   time-out          30 s; a call ends by itself within 8
-  instances         0 to MAX_INSTANCES (10): a fence around what a flood of uploads can cost
+  instances         0 to MAX_INSTANCES (10): a limit on what a flood of uploads can cost
   SERVICE_ACCOUNT   the account that the functions run as at Google (the project's default one); it may read their
                     secrets
 
-FUNCTIONS_SECRET and FUNCTIONS_TOKEN are made when they are missing. Of three services create-connection alone gets the
+FUNCTIONS_SECRET and FUNCTIONS_TOKEN are made when they are missing. Of three services only create-connection gets the
 S3 keys. The addresses are written into the environment's file, as ON_UPLOAD_URL, PUSH_BACK_URL and CREATE_CONNECTION_URL.
 USAGE
 }
@@ -95,7 +95,7 @@ functions() {
   question="$(runtime_question "$@")"
   [[ -z "$question" ]] || confirm "$question"
 
-  ensure_proofs
+  ensure_credentials
   runtime_prepare
   # shellcheck disable=SC2046 # names of variables
   runtime_store $(set_secrets_of "$@")
@@ -117,7 +117,7 @@ load_runtime() {
   RUNTIME="${1:-${DEPLOY_TO:-}}"
   case "$RUNTIME" in
     cloud-run | cloud-functions | knative | container | process) ;;
-    '') fail 'where to?' "Say --to cloud-run (or cloud-functions, knative, container, process), or set DEPLOY_TO in $(env_file)." ;;
+    '') fail 'where to?' "Pass --to cloud-run (or cloud-functions, knative, container, process), or set DEPLOY_TO in $(env_file)." ;;
     *) fail "no runtime '$RUNTIME'" 'There are: cloud-run, cloud-functions, knative, container, process' ;;
   esac
   [[ "${DEPLOY_TOGETHER:-true}" == true ]] ||
@@ -136,9 +136,9 @@ keep_runtime() {
   if [[ -n "${DEPLOY_TOGETHER:-}" ]]; then keep DEPLOY_TOGETHER true; fi
 }
 
-# Make FUNCTIONS_SECRET and FUNCTIONS_TOKEN where they are missing. Stop where the runtime has one already: it may be of
-# a colleague's clone, and with another one the functions would refuse the database.
-ensure_proofs() {
+# Make FUNCTIONS_SECRET and FUNCTIONS_TOKEN if they are missing here. Stop if the runtime has one already: it may come
+# from a colleague's clone, and with a new one the functions would refuse the database.
+ensure_credentials() {
   local name place
   for name in FUNCTIONS_SECRET FUNCTIONS_TOKEN; do
     if [[ -n "${!name:-}" ]] || $DRY_RUN; then continue; fi
@@ -150,7 +150,7 @@ ensure_proofs() {
   ensure_secret FUNCTIONS_TOKEN
 }
 
-# Stage, and stop at what Python cannot compile: a host's build takes minutes to find the same.
+# Stage, and stop if Python cannot compile a file: a host's build takes minutes to find that.
 check_source() {
   check_tools python3
   if $DRY_RUN; then
@@ -158,7 +158,7 @@ check_source() {
   else
     stage "$@" >&2
   fi
-  # Its .pyc files go elsewhere: the host makes its own.
+  # No .pyc files in the staged folders: the host makes its own.
   run env PYTHONPYCACHEPREFIX=build/.pycache python3 -m compileall -q -f "${@/#/build/}"
 }
 
@@ -190,16 +190,16 @@ check_answer() {
   case "$status" in
     401) ;;
     403) fail "$name is up, but its host refuses callers before it (403)" \
-      'pg_net cannot sign in to a cloud: an organization policy may forbid what lets everybody in. Ask for an exception.' ;;
-    3??) fail "$name answers with a redirect ($status) at $address" 'pg_net would follow it, and the call be lost: deploy where it answers itself.' ;;
+      'pg_net has no cloud identity, so the host must accept every caller. If an organization policy forbids that, ask for an exception.' ;;
+    3??) fail "$name answers with a redirect ($status) at $address" 'pg_net would follow it, and the call would be lost: deploy where the function answers without a redirect.' ;;
     000) fail "$name cannot be reached at $address" "Is the name known and the host open to the internet? $(runtime_log "$service")" ;;
     *) fail "$name answers $status, not 401, at $address" "What it says: $(runtime_log "$service")" ;;
   esac
   keep_address "$name" "$address"
 }
 
-# Print the status that a call is answered with, 000 where nobody answers: call_function SECONDS BODY ADDRESS [OPTION…].
-# No redirect is followed. In a dry run it prints the command.
+# Call a function and print the HTTP status, or 000 without an answer: call_function SECONDS BODY ADDRESS [OPTION…].
+# Redirects are not followed. In a dry run it prints the command.
 call_function() {
   local words=(curl --disable --silent --output /dev/null --write-out '%{http_code}' --max-time "$1")
   words+=("${@:4}" --header 'Content-Type: application/json' --data "$2" "$3")
@@ -211,7 +211,7 @@ address_variable() {
   printf '%s_URL' "$(printf '%s' "$1" | tr 'a-z-' 'A-Z_')"
 }
 
-# Write a function's address into the environment's file. One that a person wrote there, such as a domain in front,
+# Write a function's address into the environment's file. An address that a person wrote there, such as a custom domain,
 # stays.
 keep_address() {
   local variable
@@ -236,15 +236,15 @@ say_what_is_next() {
       say '  each with its path: https://…/on-upload, https://…/push-back, https://…/create-connection'
     fi
   fi
-  say "  ./deploy.sh ${option}database      the database side, told where they are"
+  say "  ./deploy.sh ${option}database      the database side, with their addresses"
   say "  ./deploy.sh ${option}connection    ittybit may write into the project's storage"
 }
 
 # Remove the functions and their secrets from the runtime that DEPLOY_TO names, and print what is left there. The caller
-# has asked. May run again when all is gone.
+# has asked for confirmation. It may run again when everything is removed.
 remove_functions() {
   if [[ -z "${DEPLOY_TO:-}" ]]; then
-    say "functions: $(env_file) names no runtime (DEPLOY_TO), so that none were looked for"
+    say "functions: $(env_file) names no runtime (DEPLOY_TO), so none were removed"
     return
   fi
   load_runtime

@@ -1,6 +1,6 @@
--- What comes before each part: a statement that cannot have its lock gives way, so that an upload which waits behind it
--- goes on; deploy/psql.sh tries again.
+-- Runs before each SQL file: a statement that cannot get its lock in time gives way, so that uploads waiting behind it go
+-- on. deploy/psql.sh tries again.
 set local lock_timeout = '500ms';
 set local client_min_messages = warning;
--- Nothing in public is taken for PostgreSQL's own.
+-- Nothing in schema public can shadow PostgreSQL's own functions.
 set local search_path = '';

@@ -1,4 +1,4 @@
--- How things stand with the database side, a line each; nothing where it is not installed.
+-- The state of the database side, one value a line; nothing if it is not installed.
 select to_regclass('ittybit.functions') is not null as is_installed
 \gset
 

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# The container's image: one for all functions, which of them it is decided at start.
+# The container's image: one for all functions. The environment selects the function at start.
 
-# Build it from a folder that holds what is deployed and nothing else: build_image NAME PLATFORM, which is empty for
-# docker's own.
+# Build it from a folder with only the deployed files: build_image NAME PLATFORM. An empty PLATFORM means docker's
+# default.
 build_image() {
   local image="$1" platform="$2"
   check_tools docker
@@ -18,7 +18,7 @@ build_image() {
   run docker build --pull --tag "$image" ${platform:+--platform "$platform"} build/container
 }
 
-# Push it, where its name says whereto: me/name, ghcr.io/me/name.
+# Push it, if its name says where to: me/name, ghcr.io/me/name.
 push_image() {
   if [[ "$1" != */* ]]; then return; fi
   step "the image into its registry"

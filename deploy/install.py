@@ -1,8 +1,8 @@
-"""Install what a requirements file pins into a virtual environment: ``python3 -m deploy.install STAMP REQUIREMENTS``.
+"""Install pinned requirements into a virtual environment: ``python3 -m deploy.install STAMP REQUIREMENTS``.
 
-The Makefile runs it; in a terminal it shows a bar. STAMP is a file in the environment's folder, written at the end. Of
-several that are run at once, one installs and the others wait. Any Python 3 runs this far enough to say that it is too
-old.
+The Makefile runs it; in a terminal it shows a bar. STAMP is a file in the environment's folder, written at the end. If
+several processes run this at once, one installs and the others wait. It also starts on a Python 3 that is too old, and
+says so.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(stamp: Path, requirements: Path) -> str | None:
     except OSError as error:
         return f"{folder} cannot be written: {error.strerror}"
     except subprocess.CalledProcessError:
-        return f"{requirements} could not be installed into {folder}, as is said above"
+        return f"{requirements} could not be installed into {folder}: see the error above"
     return None
 
 
@@ -67,7 +67,7 @@ def _run(*command: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """What a shell has set for another environment is not for this one."""
+    """The variables of this process, without those that a shell has set for another virtual environment."""
     return {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME")}
 
 
@@ -75,9 +75,9 @@ def _run_with_bar(screen: Screen, folder: Path, pinned: str, command: tuple[str,
     with tempfile.NamedTemporaryFile() as log:
         with subprocess.Popen(command, env=_environment(), stdout=log, stderr=log) as process:
             while process.poll() is None:
-                said = Path(log.name).read_text(errors="replace")
+                output = Path(log.name).read_text(errors="replace")
                 installed = len(list(folder.glob("lib/python*/site-packages/*.dist-info")))
-                screen.bar("installing", 0.6 * _fetched(said, pinned) + 0.4 * installed / (pinned.count("==") + 1))
+                screen.bar("installing", 0.6 * _fetched(output, pinned) + 0.4 * installed / (pinned.count("==") + 1))
                 time.sleep(0.1)
         screen.clear()
         if process.returncode:
@@ -85,13 +85,13 @@ def _run_with_bar(screen: Screen, folder: Path, pinned: str, command: tuple[str,
             raise subprocess.CalledProcessError(process.returncode, command)
 
 
-def _fetched(said: str, pinned: str) -> float:
-    """How much is there to be installed, from 0 to 1: pip names the line that it is at, uv each large file."""
-    if re.search("^(Prepared|Installing) ", said, re.MULTILINE):
+def _fetched(output: str, pinned: str) -> float:
+    """The share of packages that is downloaded, from 0 to 1: pip names the line that it is at, uv each large file."""
+    if re.search("^(Prepared|Installing) ", output, re.MULTILINE):
         return 1
-    if lines := re.findall(r"\(line (\d+)\)\)", said):
+    if lines := re.findall(r"\(line (\d+)\)\)", output):
         return int(lines[-1]) / (pinned.count("\n") + 1)
-    return said.count(" Downloaded ") / (said.count("\nDownloading ") or 1)
+    return output.count(" Downloaded ") / (output.count("\nDownloading ") or 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
--- What is left of it in the database, a line each; and of the extensions that it used those that are there.
+-- The remains of an installation in the database, a line each, and those of the extensions that it used.
 
 select 'schema ittybit'
 where to_regnamespace('ittybit') is not null

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Without a verb, in a terminal: prints what is set up, and what comes next. It only reads.
+# ./deploy.sh without a verb, in a terminal: prints what is set up and the next step. It only reads.
 
 next_step() {
   local deploy="./deploy.sh${ENVIRONMENT:+ --env $ENVIRONMENT}" file name missing=''
-  # shellcheck disable=SC2034 # look_at_database fills them in
+  # shellcheck disable=SC2034 # look_at_database sets them
   local is_new project open on_upload push_back migrations is_whole
   file="$(env_file)"
   if [[ ! -f "$file" ]]; then
@@ -41,14 +41,14 @@ next_step() {
   elif [[ "$project" != "$(project_address)" ]]; then
     say_next "the database side is set up for ${project:-no project}, and $file is for $(project_address)" "$deploy database"
   elif [[ "$is_whole" != true || "$migrations" != "$(fingerprint)" ]]; then
-    say_next 'the database side is not that of this folder, or not whole' "$deploy database"
+    say_next 'the database side is incomplete, or not of this folder's version' "$deploy database"
   elif [[ "${ON_UPLOAD_URL:-$on_upload}" != "$on_upload" || "${PUSH_BACK_URL:-$push_back}" != "$push_back" ]]; then
     say_next "the database calls other addresses than those in $file" "$deploy database"
   elif [[ -z "$(query deploy/rule_names.sql)" ]]; then
-    say_next 'there is no rule, so that an upload starts nothing' \
+    say_next 'there is no rule, so no upload is processed' \
       "$deploy rule add; for results that go back into a bucket $deploy connection before it"
   else
-    say_next 'all is set up' "upload a file; $deploy doctor looks whether all is well"
+    say_next 'all is set up' "upload a file; $deploy doctor checks the project"
   fi
 }
 

@@ -1,4 +1,4 @@
--- What of a Supabase project this database lacks, a line each; nothing where it is one.
+-- The parts of a Supabase project that this database lacks, a line each; nothing if it is a Supabase project's.
 select 'role ' || name as lacking
 from unnest(array['anon', 'authenticated', 'service_role']) as name
 where to_regrole(name) is null

@@ -1,7 +1,7 @@
-"""docs/openapi.json, made of the functions' models: ``python -m deploy.openapi``.
+"""Write docs/openapi.json from the functions' models: ``python -m deploy.openapi``.
 
-The requests are what the functions themselves validate. The answers are described here and nowhere in what is deployed,
-where they are plain JSON; the tests hold every answer that they see against the document.
+The requests are the models that the functions validate with. The answers are described only here, because deployed code
+sends plain JSON. The tests compare every answer that they receive with the document.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shared.errors import Service
 from shared.ittybit_models import Connection
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "openapi.json"
-# Enough to import the functions with.
+# The settings that importing the functions requires.
 ENVIRONMENT = {
     "ITTYBIT_API_KEY": "unused",
     "SUPABASE_URL": "https://unused.example.com",
@@ -41,12 +41,12 @@ class Started(Exact):
     """The run, task or job at ittybit."""
 
     id: str
-    status: str = Field(description="ittybit's own word for how far it is.")
+    status: str = Field(description="Its status, as ittybit reports it.")
 
 
 def _started(kind: str) -> Any:
     fields: dict[str, Any] = {"outcome": (Literal["started"], ...), kind: (Started, ...)}
-    meaning = f"The {kind} that a person asked for was started."
+    meaning = f"The requested {kind} was started."
     return create_model(f"{kind.title()}Started", __config__=EXACTLY, __doc__=meaning, **fields)
 
 
@@ -63,11 +63,11 @@ class Drained(Exact):
     undecided: int = 0
     deleted: int = 0
     lost: int = Field(default=0, description="Steps without a known outcome: due again when their leases end.")
-    busy: bool = Field(default=False, description="As many drains as there may be are at it already.")
+    busy: bool = Field(default=False, description="The maximum number of drains is running already.")
 
 
 class Skipped(Exact):
-    """There is nothing to do, and that is in order."""
+    """There is nothing to do, and nothing is wrong."""
 
     outcome: Literal["skipped"]
     reason: str
@@ -86,12 +86,12 @@ class ServiceFault(Exact):
 
     service: Service
     status: int | None = Field(description="Its HTTP status; null when it gave no answer.")
-    kind: str | None = Field(description="Its own word for the error.")
+    kind: str | None = Field(description="The service's name for the error.")
     message: str
 
 
 class Problem(Exact):
-    """An error, as RFC 9457 has it."""
+    """An error in the format of RFC 9457."""
 
     type: Literal["about:blank"]
     title: str
@@ -99,7 +99,7 @@ class Problem(Exact):
     detail: str = Field(description="What is wrong, and what to do about it.")
     id: str = Field(description="Names the call in the log.")
     errors: list[FieldFault] = []
-    upstream: ServiceFault | None = Field(default=None, description="The service that did not do its part.")
+    upstream: ServiceFault | None = Field(default=None, description="The service that failed or refused.")
 
 
 # ittybit's connection without its secret.
@@ -107,7 +107,7 @@ SHOWN = {name: (one.annotation, ...) for name, one in Connection.model_fields.it
 
 
 class Registered(Exact):
-    """The connection is what was asked for."""
+    """The connection is as requested."""
 
     outcome: Literal["created", "unchanged", "replaced"]
     connection: create_model(  # type: ignore[valid-type] # its fields are known when it runs
@@ -115,7 +115,7 @@ class Registered(Exact):
     )
 
 
-# What each function answers when all is well: by status, what it means and its body.
+# The answers of each function when all is well: by status, the meaning and the body.
 WORKED = {
     200: ("Done, or nothing to do.", Drained | Skipped),
     # A run or a task in the generation *automations*, a job in *jobs*.
@@ -124,17 +124,17 @@ WORKED = {
 ANSWERS: dict[str, dict[int, tuple[str, Any]]] = {
     "on-upload": WORKED,
     "push-back": WORKED,
-    "create-connection": {200: ("The connection is what was asked for.", Registered)},
+    "create-connection": {200: ("The connection is as requested.", Registered)},
 }
 PROBLEMS = {
     400: "The body is not JSON.",
-    401: "Neither a signature nor a bearer token that is right; one answer for every reason.",
-    405: "Another method than POST.",
+    401: "No valid signature and no valid bearer token; the answer is the same for every reason.",
+    405: "The method is not POST.",
     413: f"The body is over {MAX_BODY_BYTES} bytes; for a Database Webhook with the bearer token {MAX_EVENT_BYTES}.",
     415: "The body is not application/json.",
     422: "The request is wrong, or can never work; `errors` names the fields.",
     500: "Internal error; the log has it under the id.",
-    503: "A service did not do its part: try again later.",
+    503: "A service failed or did not answer: try again later.",
 }
 MORE_HEADERS = {200: "X-Version", 202: "X-Version", 401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After"}
 HEADERS: dict[str, tuple[str, dict[str, object]]] = {
@@ -145,7 +145,7 @@ HEADERS: dict[str, tuple[str, dict[str, object]]] = {
     "Retry-After": ("Seconds to wait.", {"type": "integer", "minimum": 0}),
 }
 SIGNATURE = {
-    "webhook-id": "The message's id; this and the next two are a signature of Standard Webhooks.",
+    "webhook-id": "The message's id; this and the next two make a Standard Webhooks signature.",
     "webhook-timestamp": "Unix seconds, not more than 5 minutes off.",
     "webhook-signature": "`v1,` and the base64 of an HMAC-SHA256 over id, timestamp and body.",
 }

@@ -1,6 +1,6 @@
-"""What programs say: colours and bars on a terminal, plain lines elsewhere, and silence when nobody reads on.
+"""The output of programs: colours and bars on a terminal, plain lines elsewhere, a silent end when nobody reads on.
 
-A terminal is one that moves its cursor (not ``TERM=dumb``). ``NO_COLOR`` takes the colours away (https://no-color.org).
+A terminal counts if it can move its cursor (not ``TERM=dumb``). ``NO_COLOR`` turns colours off (https://no-color.org).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def on_a_line(text: str) -> str:
-    """Return a text of others without what moves a terminal's cursor, changes its title or begins a line of its own."""
+    """Return a foreign text without control characters: they move the cursor, change the title or begin a new line."""
     return _CONTROLS.sub(" ", text)
 
 
@@ -31,10 +31,10 @@ def coloured(text: str, colour: str, stream: TextIO) -> str:
 
 
 class Screen:
-    """Lines, and on a terminal a bar below them; ``with`` takes the bar away at its end.
+    """Lines, and on a terminal a bar below them. The end of the ``with`` removes the bar.
 
     Attributes:
-        is_live: whether bars are shown: whoever reads plain lines is to have them instead.
+        is_live: whether bars are shown. If not, print plain lines instead.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -43,11 +43,11 @@ class Screen:
         self.is_live = _is_terminal(stream)
 
     def line(self, text: str) -> None:
-        """Print a line, above the bar where there is one."""
+        """Print a line, above the bar if there is one."""
         self._write(f"{text}\n")
 
     def bar(self, what: str, done: float) -> None:
-        """Show how much of something is done, from 0 to 1, in the place of an earlier bar."""
+        """Show how much of something is done, from 0 to 1, in place of an earlier bar."""
         if not self.is_live:
             return
         full = round(_WIDTH * min(done, 1))
@@ -57,7 +57,7 @@ class Screen:
             self._write("", bar)
 
     def clear(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._write("", "")
 
     def _write(self, text: str, bar: str | None = None) -> None:
@@ -74,12 +74,12 @@ class Screen:
 
 
 def while_read(main: Callable[[], int]) -> int:
-    """Run a program and return its exit status; it ends in silence when its output is no longer read."""
+    """Run a program and return its exit status; end silently when nobody reads its output any more."""
     try:
         status = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        # Nothing more is to be tried, at the process's end either.
+        # Python flushes stdout once more at the process's end: that must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return status

@@ -1,5 +1,5 @@
--- What there is to remove, a line each: whether it is installed, the project it was set up for, how many rules, jobs and
--- open jobs; and then what depends on the schema without being of it, which would go with it.
+-- What there is to remove, a line each: the project, the number of rules, of jobs, of queued and of started jobs, then the
+-- foreign objects that depend on the schema and would be dropped with it. Nothing if it is not installed.
 select to_regclass('ittybit.settings') is not null as is_installed
 \gset
 
@@ -17,7 +17,7 @@ select to_regclass('ittybit.settings') is not null as is_installed
     from pg_depend as d
     where d.refclassid = 'pg_namespace'::regclass and d.refobjid = 'ittybit'::regnamespace
     union
-    -- A view hangs on its table by a rule, which is a part of the view.
+    -- A view depends on its table through a rewrite rule, which is a part of the view.
     select
       case when w.oid is null then d.classid else 'pg_class'::regclass end,
       coalesce(w.ev_class, d.objid),
@@ -31,7 +31,7 @@ select to_regclass('ittybit.settings') is not null as is_installed
   from ours as o
   cross join lateral pg_identify_object(o.classid, o.objid, o.objsubid) as thing
   left join pg_trigger as t on o.classid = 'pg_trigger'::regclass and t.oid = o.objid
-  where thing.type not in ('type', 'toast table', 'view column') -- a view is named as a whole
+  where thing.type not in ('type', 'toast table', 'view column') -- a view is listed as a whole
     and not coalesce(t.tgisinternal, false)
     and coalesce(thing.schema, '') <> 'pg_toast'
     and thing.identity !~ '(^| on |for )ittybit\.'

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# remove: removes all of it, but for the files.
+# remove: removes everything except the files in the buckets.
 
 remove_usage() {
   cat <<'USAGE'
@@ -7,11 +7,11 @@ Usage: ./deploy.sh [options] remove [--database-only]
 
 Removes what ./deploy.sh database and ./deploy.sh functions made: the triggers on storage.objects, the schedule, the
 schema ittybit with its rules and jobs, the two functions in public, Vault's secret, and the functions with their
-secrets at the runtime. Asks first, says what else hangs on the schema, and lists what is left. No file in a bucket is
+secrets at the runtime. Asks first, says what else depends on the schema, and lists what is left. No file in a bucket is
 touched. Safe to run again.
 
-Uploads go on meanwhile: removing the triggers locks storage.objects for milliseconds, and gives way when it would have
-to wait for that longer than half a second.
+Uploads go on meanwhile: removing the triggers locks storage.objects for milliseconds, and gives way when the
+lock is not free within half a second.
 
   --database-only   leave the functions where they run
 USAGE
@@ -30,10 +30,10 @@ remove() {
   load_environment
   connect_to_database
   if $with_functions && [[ -n "${DEPLOY_TO:-}" ]]; then
-    # What is missing for it is missed before anything is gone.
+    # Missing tools and settings must be found before anything is removed.
     load_runtime
     runtime_check
-    if $RUNTIME_ROLLS; then say "The functions go from $RUNTIME, with their secrets there."; fi
+    if $RUNTIME_ROLLS; then say "The functions and their secrets are removed from $RUNTIME."; fi
   fi
   say_removal_plan
   confirm 'Remove all this?'
@@ -50,7 +50,7 @@ remove() {
   say_what_is_left
 }
 
-# Print what is removed, and what of others depends on it.
+# Print what will be removed, and which foreign objects depend on it.
 say_removal_plan() {
   local answer project rules jobs queued started others
   if $DRY_RUN; then return; fi
@@ -63,16 +63,16 @@ say_removal_plan() {
     read -r project && read -r rules && read -r jobs && read -r queued && read -r started
     others="$(cat)"
   } <<<"$answer"
-  say "This goes out of the database${project:+ of $project}:"
-  say '  the triggers ittybit_object_… on storage.objects, the schedule, and what it signs with in Vault'
+  say "This is removed from the database${project:+ of $project}:"
+  say '  the triggers ittybit_object_… on storage.objects, the schedule, and the signing secret in Vault'
   say "  schema ittybit: $rules rules and $jobs jobs"
   if ((queued)); then say "    $queued of them have not started, and never will"; fi
-  if ((started)); then say "    $started are at ittybit, which ends them; nobody will know here"; fi
+  if ((started)); then say "    $started are at ittybit, which finishes them; nothing here will record that"; fi
   if [[ -n "$project" && "$project" != "${SUPABASE_URL%/}" ]]; then
     say "$(env_file) is for ${SUPABASE_URL:-no project}: make sure that DATABASE_URL is the one that you mean."
   fi
   if [[ -n "$others" ]]; then
-    say 'These are not ours, need the schema, and go with it:'
+    say 'These are not part of it, but depend on the schema, and are removed with it:'
     say "$(printf '%s\n' "$others" | sed 's/^/  /')"
   fi
   say 'No file in a bucket is touched.'
@@ -85,7 +85,7 @@ say_what_is_left() {
   answer="$(query deploy/left.sql)"
   left="$(printf '%s\n' "$answer" | sed '/^extension /d')"
   extensions="$(printf '%s\n' "$answer" | sed -n 's/^extension //p')"
-  [[ -z "$left" ]] || fail "this is left in the database: ${left//$'\n'/, }" 'Run the same again.'
+  [[ -z "$left" ]] || fail "this is left in the database: ${left//$'\n'/, }" 'Run the command again.'
   extensions="${extensions:-none}"
   say 'Nothing is left in the database.'
   say "Extensions stay, as others may use them: ${extensions//$'\n'/ }"

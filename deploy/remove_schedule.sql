@@ -1,4 +1,4 @@
--- First of all the schedule, so that nobody is at work in what is removed next.
+-- The schedule first, so that no scheduled call uses what is removed next.
 
 select to_regclass('cron.job') is not null as has_cron
 \gset

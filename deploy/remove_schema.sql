@@ -1,4 +1,4 @@
--- Everything else: what the functions call, the schema, the secret, and the calls that still wait for pg_net.
+-- The rest: the RPCs, the schema, the secret, and the calls that still wait in pg_net's queue.
 
 drop schema if exists ittybit cascade;
 

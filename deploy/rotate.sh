@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # rotate-secret: replaces FUNCTIONS_SECRET; no call is refused meanwhile.
 #
-# While FUNCTIONS_SECRET in the environment's file holds two, the new one first, the rotation is under way, and running
-# it again goes on from there. Each step may be repeated.
+# While FUNCTIONS_SECRET in the environment's file holds two secrets, the new one first, a rotation is unfinished, and the
+# next run continues it. Each step may be repeated.
 
 rotate_usage() {
   cat <<'USAGE'
@@ -13,7 +13,7 @@ Replaces FUNCTIONS_SECRET, which the database signs its calls with, while upload
   2  the database signs with the new one; all calls that were signed before are answered
   3  the functions are restarted with the new one alone
 
-If it is interrupted, run the same again. It needs psql and DATABASE_URL, and restarts the functions whose addresses are
+If it is interrupted, run it again. It needs psql and DATABASE_URL, and restarts the functions whose addresses are
 in the environment's file. On container and process you restart them yourself: it says when; then run it again.
 USAGE
 }
@@ -37,7 +37,7 @@ rotate_secret() {
   confirm 'Replace FUNCTIONS_SECRET? The functions are restarted twice; no call is lost.'
 
   if [[ "${FUNCTIONS_SECRET:-}" == *,* ]]; then
-    say "going on with the rotation that $(env_file) says was begun"
+    say "going on with the rotation that $(env_file) shows as begun"
   elif $DRY_RUN; then
     step "FUNCTIONS_SECRET=<new>,<old> into $(env_file)"
   else
@@ -46,13 +46,13 @@ rotate_secret() {
   new="${FUNCTIONS_SECRET:-}"
   new="${new%%,*}"
 
-  step '1 of 3: the functions accept the new secret beside the old'
+  step '1 of 3: the functions accept both the new secret and the old one'
   roll "$targets"
   for name in $targets; do wait_for_answer "$name" 422 "$new"; done
 
   step '2 of 3: the database signs with the new secret'
   printf '%s\n' "$new" | store_secret_in_vault
-  wait_for_calls || fail 'calls signed with the old secret are still on their way' 'Run the same again: it goes on from here.'
+  wait_for_calls || fail 'calls signed with the old secret are still on their way' 'Run the command again: it goes on from here.'
 
   step '3 of 3: the functions drop the old secret'
   drop_old_secret "$targets" "$new"
@@ -67,7 +67,7 @@ deployed_functions() {
   done
 }
 
-# Stop unless everything is there that the rotation needs. Nothing is changed before.
+# Stop unless everything that the rotation needs is there. It runs before any change.
 check_rotation() {
   (($#)) || fail "no function's address is known" "Deploy first (./deploy.sh functions), or set ON_UPLOAD_URL and PUSH_BACK_URL in $(env_file)."
   check_settings FUNCTIONS_SECRET DATABASE_URL
@@ -88,8 +88,8 @@ roll() {
   done
 }
 
-# Leave the new secret alone at the functions and in the file: drop_old_secret FUNCTIONS NEW. The file comes last: until
-# then the same can be run again.
+# Leave only the new secret at the functions and in the file: drop_old_secret FUNCTIONS NEW. If the runtime restarts the
+# functions, the file is changed last: until then the command can be run again.
 drop_old_secret() {
   local name targets="$1" old="${FUNCTIONS_SECRET:-}"
   old="${old##*,}"
@@ -109,13 +109,13 @@ drop_old_secret() {
     step "FUNCTIONS_SECRET=<new> into $(env_file)"
   else
     keep FUNCTIONS_SECRET "$2"
-    say 'done: the old secret opens nothing any more'
+    say 'done: the functions refuse the old secret'
   fi
 }
 
 # Wait until three calls in a row, signed with this secret, are answered with this status: wait_for_answer NAME STATUS
-# SECRET. 422 is accepted, because no function takes their body, []; 401 is refused. For a moment an old instance may
-# answer at the address.
+# SECRET. 422 means that the secret is accepted, because no function takes the body []; 401 means that it is refused.
+# Three in a row, because an old instance may answer for a moment.
 wait_for_answer() {
   local name="$1" wanted="$2" variable headers status='' try in_a_row=0
   if $DRY_RUN; then return; fi
@@ -132,8 +132,8 @@ wait_for_answer() {
   done
   if ! $RUNTIME_ROLLS; then
     fail "$name does not accept the new secret yet ($status)" \
-      "Restart it with FUNCTIONS_SECRET as it now is in $(env_file), and run the same again: it goes on from here."
+      "Restart it with FUNCTIONS_SECRET as it now is in $(env_file), and run the command again: it goes on from here."
   fi
   fail "$name answers $status to a call signed with the secret, not $wanted" \
-    "Run the same again: it goes on from here. What it says: $(runtime_log "$(services_of "$name")")"
+    "Run the command again: it goes on from here. Its log: $(runtime_log "$(services_of "$name")")"
 }

@@ -3,7 +3,7 @@
 
 rule_usage() {
   cat <<'USAGE'
-Usage: ./deploy.sh [options] rule add NAME --bucket BUCKET <which objects> <what becomes of them> [--replace]
+Usage: ./deploy.sh [options] rule add NAME --bucket BUCKET <which objects> <what to do with them> [--replace]
        ./deploy.sh [options] rule list
        ./deploy.sh [options] rule explain BUCKET OBJECT      why it was or was not processed
        ./deploy.sh [options] rule enable|disable NAME
@@ -15,9 +15,9 @@ Which objects
   --min-size SIZE, --max-size SIZE    bytes, or 500kB, 20MB, 2GB (of 1024)
   --accept-s3         also what is uploaded through the S3 protocol; ittybit itself writes that way
 
-What becomes of them
+What to do with them
   --automation ID     run this ittybit automation
-    --output-prefix P   where it writes by itself, such as made/: what is stored there starts nothing
+    --output-prefix P   where it writes by itself, such as made/: objects stored there start no jobs
   --task KIND         or make this task: video, image, audio …
     --options JSON      such as '{"height": 720}'
     --destination s3://BUCKET/KEY     where the result goes, with {dir} {stem} {ext} {name} {version} {owner_id}, such
@@ -27,11 +27,11 @@ What becomes of them
 
     --delete-results    delete the result, through the Storage API, when its object is deleted
 
-  --sample OBJECT     say whether an object of this name would match, and where its result would go
-    --sample-type TYPE, --sample-size SIZE, --sample-owner ID    (default: a type that its ending suggests)
+  --sample OBJECT     show whether an object of this name would match, and where its result would go
+    --sample-type TYPE, --sample-size SIZE, --sample-owner ID    (default type: by the name's ending)
 
 Adding the same rule again changes nothing. With other values it shows what differs and asks; --replace says yes.
-A change concerns later uploads; what is stored already is processed by select ittybit.backfill('NAME', run => true).
+A change applies to later uploads. For objects stored before it, run select ittybit.backfill('NAME', run => true).
 USAGE
 }
 
@@ -51,7 +51,7 @@ rule() {
   esac
 }
 
-# Connect, unless there is another number of arguments than this: rule_database NUMBER ARGUMENT…
+# Stop unless there are this many arguments, then connect: rule_database NUMBER ARGUMENT…
 rule_database() {
   (($# - 1 == $1)) || fail "that takes $1 arguments, and there are $(($# - 1))" 'See ./deploy.sh rule --help'
   load_environment
@@ -85,13 +85,13 @@ rule_add() {
   done
   [[ -n "$name" && -n "$bucket" ]] || fail 'rule add takes a name and --bucket' 'See ./deploy.sh rule --help'
   [[ -n "$automation$task$run" ]] ||
-    fail "nothing is said to become of the objects" 'Say --automation ID, --task KIND --destination s3://…, or --run JSON.'
+    fail "the rule has no action" 'Pass --automation ID, --task KIND --destination s3://…, or --run JSON.'
   [[ -z "$automation" || -z "$task$options$destination" ]] ||
     fail '--automation and --task do not go together' 'An automation has its own tasks: make two rules for both.'
   [[ -z "$run" || -z "$automation$task$options$destination" ]] ||
     fail '--run goes with no --automation and no --task' 'A run has its own tasks: make two rules for both.'
   [[ -n "$sample" || -z "$sample_type$sample_size$sample_owner" ]] ||
-    fail "--sample-… says more about --sample" 'Say --sample OBJECT as well.'
+    fail "--sample-… needs --sample" 'Pass --sample OBJECT as well.'
   [[ -n "$sample_type" ]] || sample_type="$(type_of "$sample")"
   rule_database 0
 
@@ -103,7 +103,7 @@ rule_add() {
   if [[ "$outcome" == differs* ]]; then
     say "There is a rule $name already, with other values:"
     say "${outcome#*$'\n'}"
-    confirm 'Replace it? What is queued keeps its own copy of the action.'
+    confirm 'Replace it? Queued jobs keep their own copy of the action.'
     outcome="$(sql deploy/rule_add.sql "$@" replace=true)"
   fi
   printf '%s\n' "$outcome"

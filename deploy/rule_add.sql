@@ -1,4 +1,4 @@
--- Add a rule, or say that it is there already. Answers added, unchanged, replaced, or differs and in what.
+-- Add or replace a rule. Prints added, unchanged, replaced, or differs, then the values that differ.
 
 create temporary table given on commit drop as
 select
@@ -113,11 +113,11 @@ where :'is_new' and g.automation_id is not null and g.output_prefix is null;
   )
   select :'sample' || ' (' || :'sample_type' || ')' || case
     when v.misses is not null then ' does not match: ' || v.misses
-    when v.skipped is not null then ' matches, and starts nothing: ' || case v.skipped
+    when v.skipped is not null then ' matches, but starts no job: ' || case v.skipped
       when 'folder' then 'it is a folder''s placeholder'
       when 'probe' then '.ittybit/ is for probes'
-      when 'output' then 'it is where another object''s result goes'
-      when 'output_prefix' then 'it lies where results are declared to be written'
+      when 'output' then 'another object''s result is written there'
+      when 'output_prefix' then 'it is under an output prefix'
       when 'empty' then 'it is empty'
       when 'no_destination' then 'the destination has no place for it; {owner_id} needs an owner (--sample-owner)'
       when 'destination_is_source' then 'its result would be written over it'

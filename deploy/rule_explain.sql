@@ -1,5 +1,5 @@
--- Why an object was or was not processed, rule by rule. What strangers and services said stays on its line, and is
--- nothing that a terminal obeys.
+-- Why an object was or was not processed, rule by rule. Control characters in foreign texts become
+-- spaces: they could begin a new line or control the terminal.
 select exists (select from ittybit.rules) or exists (
   select from ittybit.jobs as j where j.bucket_id = :'bucket' and j.name = :'object'
 ) as has_rules

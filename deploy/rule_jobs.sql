@@ -1,4 +1,4 @@
--- What removing a rule would do; nothing is answered where there is none.
+-- What removing a rule would do; no row if there is no such rule.
 select format(
   E'\nRule %s has %s jobs that wait and would be skipped, and %s at ittybit, which go on to their end.',
   r.name,

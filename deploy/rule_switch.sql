@@ -1,4 +1,4 @@
--- Enable or disable a rule; nothing is answered where there is none.
+-- Enable or disable a rule; no row if there is no such rule.
 select exists (
   select from ittybit.rules as r where r.name = :'name' and r.enabled <> :'enabled'::boolean
 ) as is_changed

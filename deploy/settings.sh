@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What each service gets: the settings that it reads, and no key that it does not use. And the secrets that callers of
+# What each service gets: the settings that it reads and the keys that it uses, no others. And the secrets that callers of
 # the functions need: made on first use, kept in the environment's file, and never shown.
 
 # Print the secrets of these services. They go through the runtime's store.
@@ -8,7 +8,7 @@ secrets_of() {
   if has_create_connection "$@"; then echo SUPABASE_S3_SECRET_ACCESS_KEY; fi
 }
 
-# Print those of them that are set; in a dry run all of them.
+# Print the secrets of these services that are set; in a dry run all of them.
 set_secrets_of() {
   local name
   for name in $(secrets_of "$@"); do
@@ -20,7 +20,7 @@ has_create_connection() {
   [[ " $* " == *' create-connection '* || " $* " == *' together '* ]]
 }
 
-# Print the other variables that a service reads and that are set. A dry run has placeholders for those that it needs.
+# Print the other variables that a service reads and that are set, and those that it requires.
 variables_of() {
   local name function needed=' SUPABASE_URL SUPABASE_S3_ACCESS_KEY_ID SUPABASE_S3_REGION '
   local names=(THREADS SUPABASE_URL SUPABASE_PUBLIC_URL ITTYBIT_API_URL ITTYBIT_API)
@@ -49,10 +49,10 @@ check_function_settings() {
   check_settings "${names[@]}"
   check_values
 
-  # Threads of an instance, and how many calls at a time a host gives it.
+  # THREADS is the number of threads of an instance, and of calls that a host sends it at a time.
   THREADS="${THREADS:-16}" MAX_INSTANCES="${MAX_INSTANCES:-10}"
   for name in THREADS MAX_INSTANCES; do
-    [[ "${!name}" =~ ^[1-9][0-9]{0,2}$ ]] || fail "$name is not a number from 1 to 999" "Mend it in $(env_file)."
+    [[ "${!name}" =~ ^[1-9][0-9]{0,2}$ ]] || fail "$name is not a number from 1 to 999" "Correct it in $(env_file)."
   done
 }
 
@@ -70,7 +70,7 @@ ensure_secret() {
   say "made $1, and wrote it into $(env_file)"
 }
 
-# 32 bytes that nobody can guess, as one line of base64.
+# Print 32 random bytes as one line of base64.
 random_base64() {
   head -c 32 /dev/urandom | base64 | tr -d '\n'
 }

@@ -1,4 +1,4 @@
--- Where the functions are and whose database this is. What is not given stays as it is.
+-- Store the functions' addresses and the project of this database. Empty values change nothing.
 
 insert into ittybit.settings (singleton) values (true) on conflict do nothing;
 
@@ -14,7 +14,7 @@ select :'adopt' <> '' as is_adopted, case :'adopt' when 'copy' then 'skip' else 
   );
 \endif
 
--- Written only where something changes.
+-- Only if something changes.
 with wanted as (
   select
     coalesce(

@@ -1,21 +1,21 @@
--- What signed-in users may see: how far the work on their own files is. ./deploy.sh database --share-status runs this,
--- --unshare-status undoes it. It can run twice.
+-- Show signed-in users the state of their own files. ./deploy.sh database --share-status runs this, --unshare-status undoes
+-- it. It can run twice.
 --
--- A job is for a content, and the content's owner is in ittybit.jobs.owner_id: who took over a name from another user sees
--- nothing of the other's. What is shown are names that the user gave, states, results, times, and reasons in words:
--- nobody else's ids, no ids at ittybit, and of errors nothing that ittybit or the database said.
+-- A job belongs to the owner of the content that it processes (ittybit.jobs.owner_id). A user who takes over a file name
+-- from another sees none of the other's jobs. Shown are the user's own file names, states, results, times and reasons in
+-- words: no ids of others, no ids at ittybit, and no error texts of ittybit or of the database.
 
 do $$
 begin
-  -- A user's rows are found without a look at the others'. While this is built on a large ledger, uploads go on without
-  -- us, and the sweep follows.
+  -- The index finds a user's rows without reading those of others. While it is built on a large ledger, uploads go on
+  -- unrecorded, and the sweep records them afterwards.
   if to_regclass('ittybit.jobs_owner') is null then
     create index jobs_owner on ittybit.jobs (owner_id, created_at) where owner_id is not null;
   end if;
 end;
 $$;
 
--- The rows as users see them, with whose they are. Closed, as all of the schema.
+-- The rows as users see them, plus their owner. Closed to the API's roles, like the whole schema.
 create or replace view ittybit.shared_files as
 select
   j.owner_id,
@@ -53,14 +53,14 @@ where j.orphaned_at is null;
 
 revoke all on ittybit.shared_files from public, anon, authenticated, service_role;
 
--- With its owner's rights, because users have none on the ledger; its condition decides whose rows a caller sees, and
--- security_barrier lets no condition of the caller's look at a row before it.
+-- The view reads with its owner's rights, because users have none on the ledger. Its condition selects the caller's rows,
+-- and security_barrier applies it before any condition of the caller's.
 create or replace view public.ittybit_files with (security_barrier = true, security_invoker = false) as
 select f.id, f.bucket_id, f.name, f.rule, f.kind, f.state, f.progress, f.reason, f.results, f.created_at, f.started_at, f.finished_at
 from ittybit.shared_files as f
 where f.owner_id = (select auth.uid())::text;
 
-comment on view public.ittybit_files is 'How far the work on the signed-in user''s own files is (supabase-ittybit).';
+comment on view public.ittybit_files is 'The state of the signed-in user''s own files (supabase-ittybit).';
 comment on column public.ittybit_files.kind is 'video, image, audio, …, automation or run.';
 comment on column public.ittybit_files.progress is 'In percent; null before the start.';
 comment on column public.ittybit_files.reason is 'Why it failed or was skipped, in words for the user; else null.';
@@ -69,8 +69,8 @@ comment on column public.ittybit_files.results is 'Addresses: s3://bucket/key, t
 revoke all on public.ittybit_files from public, anon, authenticated, service_role;
 grant select on public.ittybit_files to authenticated;
 
--- And as it happens: when a job changes, its owner's row is broadcast to the private channel `ittybit:<the user's id>`.
--- A message is never worth a wait or an error: where one cannot be sent at once it is not sent, and who looks sees it.
+-- Live: when a job changes, its row is broadcast to its owner's private channel `ittybit:<the user's id>`. A message never
+-- delays the change or makes it fail: one that cannot be sent at once is dropped, and the view has the row anyway.
 create or replace function ittybit.tell_owner()
 returns trigger
 language plpgsql
@@ -103,7 +103,7 @@ for each row when (
 )
 execute function ittybit.tell_owner();
 
--- Where the project has Realtime, each user may hear that channel of their own, and may say nothing in it.
+-- If the project has Realtime, each user may read their own channel, and may not send to it.
 do $$
 begin
   if to_regclass('realtime.messages') is not null

@@ -1,4 +1,4 @@
-"""The headers of a call that FUNCTIONS_SECRET signs, as curl takes them: sign.py BODY, with the secret on stdin.
+"""Print the headers of a call signed with FUNCTIONS_SECRET, for curl: sign.py BODY, with the secret on stdin.
 
 Standard Webhooks 1.0.0: HMAC-SHA256 over "id.timestamp.body".
 """

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# stage: what is deployed, and nothing else, in one folder for each function, or in one for all of them.
+# stage: copies the deployed files, and nothing else, into one folder for each function, or into one for all of them.
 
-# Make build/<name>/ for the named services, or for each function. What is there and the same is left, so that whoever runs from
-# it goes on undisturbed.
+# Make build/<name>/ for the named services, or for each function. A folder that would not change is
+# left alone, so that a process which runs from it goes on undisturbed.
 stage() {
   local name errors
   (($#)) || set -- "${FUNCTIONS[@]}"
@@ -13,12 +13,12 @@ stage() {
   fi
 
   for name in "$@"; do
-    errors="$(stage_one "$name" 2>&1)" || fail "build/$name cannot be written: ${errors%%$'\n'*}" 'Make room there, or mend its rights.'
+    errors="$(stage_one "$name" 2>&1)" || fail "build/$name cannot be written: ${errors%%$'\n'*}" 'Make room there, or correct its permissions.'
     printf 'staged build/%s (target %s)\n' "$name" "${name//-/_}"
   done
 }
 
-# Make build/<name>/ aside, and put it in place at the end: a folder that is there is whole.
+# Make build/<name>/ under a temporary name and move it into place at the end, so that it is never incomplete.
 stage_one() {
   local made
   mkdir -p build && made="$(mktemp -d "build/.$1.XXXXXX")" || return
@@ -36,7 +36,7 @@ stage_one() {
   fi
 }
 
-# Put the functions that together's main.py calls beside it: stage_functions_of NAME FOLDER.
+# Copy the functions that together's main.py calls into its folder: stage_functions_of NAME FOLDER.
 stage_functions_of() {
   local name
   if [[ "$1" != together ]]; then return; fi

@@ -1,4 +1,4 @@
--- Users see nothing of the ledger any more: the undoing of share_status.sql. It can run twice.
+-- Undo share_status.sql: users see nothing of the ledger any more. It can run twice.
 
 drop policy if exists "ittybit: users hear of their own files" on realtime.messages;
 drop trigger if exists tell_owner on ittybit.jobs;

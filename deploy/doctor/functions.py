@@ -137,7 +137,7 @@ def _cannot_work(name: str, answer: Answer) -> Finding | None:
     if answer.status == 200 and told.claimed is not None:
         return None
     saw = f"it runs, but cannot work: HTTP {answer.status} {told.detail}"
-    return failure(name, saw, "Mend what it says; the variables are those that it was deployed with.")
+    return failure(name, saw, "Fix what it says; the variables are those that it was deployed with.")
 
 
 def _is_of_another_version(name: str, answer: Answer) -> Finding | None:

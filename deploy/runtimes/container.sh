@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A container wherever it runs: the image, and for each function what to start it with.
+# Containers on any host: builds the image, and prints how to start each function.
 
 # shellcheck source=deploy/image.sh
 source deploy/image.sh
@@ -24,7 +24,7 @@ runtime_prepare() {
   push_image "$IMAGE"
 }
 
-# What a function is started with, for docker's --env-file: names and values as they stand, for its owner alone.
+# Write a function's variables for docker's --env-file: unquoted, readable by the owner only.
 write_env_list() {
   local variable
   if $DRY_RUN; then return; fi
@@ -51,7 +51,7 @@ runtime_deploy() {
   case "$1" in push-back) port=8082 ;; create-connection) port=8083 ;; esac
   words+=(--env-file "$(env_list "$1")" --publish "$port:8080" "$IMAGE")
   write_env_list "$1"
-  step "start it so, or give a host the image and what $(env_list "$1") says:"
+  step "start it like this, or give a host the image and the variables in $(env_list "$1"):"
   show "${words[@]}"
 }
 

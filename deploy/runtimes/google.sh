@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Cloud Run and Cloud Functions, second generation: the same builder and the same services, through two APIs.
-# Flags as in https://cloud.google.com/sdk/gcloud/reference; none asks (--quiet), as deploy.sh has asked.
+# Flags as in https://cloud.google.com/sdk/gcloud/reference; none asks (--quiet), because deploy.sh has asked.
 
 GOOGLE_APIS=({run,cloudbuild,artifactregistry,secretmanager}.googleapis.com)
 if [[ "$RUNTIME" == cloud-run ]]; then
@@ -13,8 +13,8 @@ else
 fi
 READER=roles/secretmanager.secretAccessor
 
-# Where the functions are; every command says it, so that this machine's settings of gcloud do not count. And who they
-# run as: SERVICE_ACCOUNT, or the project's default account of Compute Engine.
+# Set the functions' project and region. Every command names them, so gcloud's own configuration does not matter. Set the
+# account that the functions run as: SERVICE_ACCOUNT, or the project's default account of Compute Engine.
 runtime_check() {
   local account number
   check_tools gcloud curl
@@ -26,7 +26,7 @@ runtime_check() {
   account="$(gcloud auth list --filter=status:ACTIVE --format='value(account)')" || account=''
   [[ -n "$account" ]] || fail 'gcloud is not signed in' 'gcloud auth login'
   number="$(gcloud projects describe "$PROJECT" --format='value(projectNumber)')" ||
-    fail "$account cannot see the project $PROJECT" 'Mend GOOGLE_CLOUD_PROJECT, or: gcloud auth login'
+    fail "$account cannot see the project $PROJECT" 'Correct GOOGLE_CLOUD_PROJECT, or: gcloud auth login'
   ACCOUNT="${SERVICE_ACCOUNT:-$number-compute@developer.gserviceaccount.com}"
 }
 
@@ -37,12 +37,12 @@ runtime_question() {
   printf 'Deploy %s to %s in project %s, %s? Builds, instances and secrets cost there.' "$names" "$RUNTIME" "$PROJECT" "$PLACE"
 }
 
-# Switch on the APIs that are needed, where they are not.
+# Enable the APIs that are needed and not enabled yet.
 runtime_prepare() {
   local api enabled='' missing=()
   if ! $DRY_RUN; then
     enabled="$(gcloud services list --enabled --project="$PROJECT" --format='value(config.name)')" ||
-      fail "the APIs of project $PROJECT cannot be listed" 'It takes roles/serviceusage.serviceUsageViewer.'
+      fail "the APIs of project $PROJECT cannot be listed" 'You need roles/serviceusage.serviceUsageViewer.'
   fi
   for api in "${GOOGLE_APIS[@]}"; do
     [[ $'\n'"$enabled"$'\n' == *$'\n'"$api"$'\n'* ]] || missing+=("$api")
@@ -53,13 +53,13 @@ runtime_prepare() {
   fi
 }
 
-# The name of a secret in Secret Manager; --env keeps its own.
+# Print a secret's name in Secret Manager; each --env has its own.
 secret_id() {
   printf 'supabase-ittybit-%s%s' "$(printf '%s' "$1" | tr 'A-Z_' 'a-z-')" "${ENVIRONMENT:+-$ENVIRONMENT}"
 }
 
-# Store these secrets, and let the functions' account read them. SECRET_VERSIONS is then a line for each,
-# NAME=id:version: a revision names the version that it runs with, so that all its instances have the same.
+# Store these secrets, and let the functions' account read them. Sets SECRET_VERSIONS to a line NAME=id:version for each:
+# a revision names the versions that it runs with, so that all its instances have the same.
 runtime_store() {
   local name id stored='' version='<VERSION>'
   SECRET_VERSIONS=''
@@ -67,7 +67,7 @@ runtime_store() {
     step 'each secret, unless it is stored already; if its value has changed, a version is added'
   else
     stored="$(gcloud secrets list --project="$PROJECT" --format='value(name.basename())')" ||
-      fail "the secrets of project $PROJECT cannot be listed" 'It takes roles/secretmanager.viewer.'
+      fail "the secrets of project $PROJECT cannot be listed" 'You need roles/secretmanager.viewer.'
   fi
   for name in "$@"; do
     id="$(secret_id "$name")"
@@ -76,7 +76,7 @@ runtime_store() {
       store_version "$name" "$id"
       may_read "$id" || let_read "$id"
       version="$(gcloud secrets versions describe latest --secret="$id" --project="$PROJECT" --format='value(name)')" ||
-        fail "the newest version of $id is not known" 'It takes roles/secretmanager.viewer.'
+        fail "the newest version of $id is not known" 'You need roles/secretmanager.viewer.'
     else
       run_with "$name" gcloud secrets create "$id" --replication-policy=automatic --data-file=- \
         --project="$PROJECT" --quiet
@@ -87,14 +87,14 @@ runtime_store() {
   done
 }
 
-# Where a secret is, if it is.
+# Print the command that shows a secret, if it is stored.
 runtime_holds() {
   if is_there secrets describe "$(secret_id "$1")"; then
     printf 'gcloud secrets versions access latest --secret=%s --project=%s' "$(secret_id "$1")" "$PROJECT"
   fi
 }
 
-# Make the value of a variable the newest version of a stored secret, unless it is: store_version NAME ID
+# Make the value of a variable the newest version of a stored secret, unless it is already: store_version NAME ID.
 store_version() {
   local newest
   if newest="$(gcloud secrets versions access latest --secret="$2" --project="$PROJECT" 2>/dev/null)"; then
@@ -105,7 +105,7 @@ store_version() {
   run_with "$1" gcloud secrets versions add "$2" --data-file=- --project="$PROJECT" --quiet
 }
 
-# Whether the functions' account may read a secret.
+# Whether the functions' account may read a secret: may_read ID.
 may_read() {
   local readers
   readers="$(gcloud secrets get-iam-policy "$1" --project="$PROJECT" --flatten='bindings[].members' \
@@ -113,12 +113,13 @@ may_read() {
   [[ $'\n'"$readers"$'\n' == *$'\n'"serviceAccount:$ACCOUNT"$'\n'* ]]
 }
 
+# Let it: let_read ID.
 let_read() {
   run gcloud secrets add-iam-policy-binding "$1" --member="serviceAccount:$ACCOUNT" --role="$READER" --condition=None \
     --project="$PROJECT" --format=none --quiet
 }
 
-# The value of --set-secrets for a function.
+# Print the value of --set-secrets for a function.
 secret_flag() {
   local name line flag=''
   for name in $(secrets_of "$1"); do
@@ -128,18 +129,18 @@ secret_flag() {
   printf '%s' "$flag"
 }
 
-# The value of --set-env-vars for a function. Where a value has a comma, another separator (gcloud topic escaping).
+# Print the value of --set-env-vars for a function. If a value has a comma, use another separator (gcloud topic escaping).
 variable_flag() {
   local name values='' flag='' separator=,
   for name in $(variables_of "$1"); do values="$values$(value "$name")"; done
   if [[ "$values" == *,* ]]; then separator=';;'; fi
-  [[ "$values" != *';;'* ]] || fail 'a setting has ;; in it' 'gcloud could not take it apart: leave it out.'
+  [[ "$values" != *';;'* ]] || fail 'a setting has ;; in it' 'It is the separator between the settings for gcloud: leave it out.'
   for name in $(variables_of "$1"); do flag="$flag${flag:+$separator}$name=$(value "$name")"; done
   if [[ "$separator" == , ]]; then printf '%s' "$flag"; else printf '^;;^%s' "$flag"; fi
 }
 
-# pg_net has no cloud identity: the function itself verifies its callers. Cloud Run has a switch for that, which no
-# organization policy forbids. Cloud Functions has not: a policy may forbid --allow-unauthenticated.
+# pg_net has no cloud identity: the function itself verifies its callers. Cloud Run has a flag for that, which no
+# organization policy forbids. Cloud Functions has none: a policy may forbid --allow-unauthenticated.
 runtime_deploy() {
   local words
   if [[ "$RUNTIME" == cloud-run ]]; then
@@ -151,15 +152,15 @@ runtime_deploy() {
   fi
   # As many calls at a time as there are threads; more would queue inside, unseen by the autoscaler.
   words+=(--concurrency="$THREADS" --cpu=1 --memory=512Mi --timeout=30s)
-  # A fence around what a flood can cost.
+  # A limit on what a flood of uploads can cost.
   words+=(--max-instances="$MAX_INSTANCES")
   words+=(--set-env-vars="$(variable_flag "$1")" --set-secrets="$(secret_flag "$1")")
   [[ -z "${SERVICE_ACCOUNT:-}" ]] || words+=(--service-account="$SERVICE_ACCOUNT")
   run "${words[@]}" --region="$PLACE" --project="$PROJECT" --quiet
 }
 
-# A new revision of a function's service with the newest FUNCTIONS_SECRET and nothing else new: no build. It goes by the
-# service for a Cloud Function as well: `gcloud functions deploy` would upload and build again.
+# Make a new revision of a function's service with the newest FUNCTIONS_SECRET and no other change, without a build. This
+# updates the Cloud Run service of a Cloud Function too: `gcloud functions deploy` would upload and build again.
 runtime_roll() {
   local version
   version="$(printf '%s' "$SECRET_VERSIONS" | grep '^FUNCTIONS_SECRET=')"
@@ -175,7 +176,7 @@ runtime_address() {
   fi
 }
 
-# What is there of the functions and of their secrets.
+# Remove the functions and secrets that exist.
 runtime_remove() {
   local name
   for name in "${SERVICES[@]}"; do
@@ -191,7 +192,7 @@ runtime_remove() {
   done
 }
 
-# Whether gcloud can describe a thing; in a dry run it can: is_there WORD…
+# Whether gcloud can describe a resource; always true in a dry run: is_there WORD…
 is_there() {
   $DRY_RUN || gcloud "$@" --project="$PROJECT" --format=none >/dev/null 2>&1
 }

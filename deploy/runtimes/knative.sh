@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Knative Serving on any Kubernetes: the container's image, one service a function, one Secret for all.
-# It is told by kubectl what it is: kn has no flag for a read-only disk or a time-out.
+# It uses manifests and kubectl: kn has no flag for a read-only disk or a time-out.
 
 # shellcheck source=deploy/image.sh
 source deploy/image.sh
@@ -13,14 +13,14 @@ runtime_check() {
   if $DRY_RUN; then return; fi
   [[ "$IMAGE" == */* ]] || fail 'IMAGE names no registry' 'The cluster has to pull it: IMAGE=ghcr.io/<you>/supabase-ittybit'
   "${KUBE[@]}" get services.serving.knative.dev --output=name >/dev/null ||
-    fail 'the cluster cannot be asked for Knative services' 'Mend KUBE_CONTEXT and KUBE_NAMESPACE, or install Knative Serving.'
+    fail 'the Knative services of the cluster cannot be listed' 'Correct KUBE_CONTEXT and KUBE_NAMESPACE, or install Knative Serving.'
 }
 
 runtime_question() {
   printf 'Push %s, and deploy %s into the cluster %s?' "$IMAGE" "$*" "$(value KUBE_CONTEXT)"
 }
 
-# The services name the image by its digest: the same tag with other content would change nothing for Knative.
+# The services name the image by its digest: Knative does not notice new content under the same tag.
 runtime_prepare() {
   build_image "$IMAGE" "${PLATFORM:-linux/amd64}"
   push_image "$IMAGE"
@@ -32,7 +32,7 @@ runtime_prepare() {
   fi
 }
 
-# The image's name without its tag; a registry's port is not one.
+# Print the image's name without its tag. A registry's port is not a tag.
 repository() {
   if [[ "${IMAGE##*/}" == *:* ]]; then printf '%s' "${IMAGE%:*}"; else printf '%s' "$IMAGE"; fi
 }
@@ -41,8 +41,8 @@ secret_name() {
   printf 'supabase-ittybit%s' "${ENVIRONMENT:+-$ENVIRONMENT}"
 }
 
-# These secrets into the one Secret. Each is applied by a manager of its own, so that those not named stay; and on the
-# server's side, as else a copy would be kept in an annotation. What is the same already is left, and so is the version.
+# Store these secrets in the one Secret. Each has its own field manager, so that the other keys stay. A client-side apply
+# would keep a copy in an annotation, so this is server-side. If a secret is unchanged, so is the Secret's version.
 runtime_store() {
   local name
   for name in "$@"; do
@@ -97,7 +97,7 @@ spec:
   template:
     metadata:
       annotations:
-        # A fence around what a flood can cost.
+        # A limit on what a flood of uploads can cost.
         autoscaling.knative.dev/max-scale: "$MAX_INSTANCES"
         # Another version of the Secret makes another revision, which takes over when it is ready.
         supabase-ittybit/secrets: "$SECRETS_VERSION"
@@ -122,7 +122,7 @@ spec:
             - {name: FUNCTION_TARGET, value: ${1//-/_}}
             - {name: FUNCTION_SOURCE, value: functions/${1//-/_}.py}
 MANIFEST
-  # YAML takes a text as JSON writes it.
+  # A JSON string is valid YAML.
   for name in $(variables_of "$1"); do
     printf '            - {name: %s, value: %s}\n' "$name" "$(json_string "$(value "$name")")"
   done

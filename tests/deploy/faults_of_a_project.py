@@ -204,8 +204,8 @@ in_database(
     again="work",
     rpcs=("failure", "public.ittybit_claim may not be called by service_role", "…_ittybit_work.sql again"),
     data_api=("failure", "permission denied", "SUPABASE_SECRET_KEY"),
-    on_upload=("failure", "cannot work: HTTP 503", "Mend what it says"),
-    push_back=("failure", "cannot work: HTTP 503", "Mend what it says"),
+    on_upload=("failure", "cannot work: HTTP 503", "Fix what it says"),
+    push_back=("failure", "cannot work: HTTP 503", "Fix what it says"),
 )
 in_database(
     "drop function public.ittybit_report",
@@ -233,8 +233,8 @@ def an_address_is_not_set(on: Examined) -> Iterator[Changes]:
         "set up for https://other.test, but SUPABASE_URL is http://127.0.0.1",
         "./deploy.sh database",
     ),
-    on_upload=("failure", "set up for https://other.test", "Mend what it says"),
-    push_back=("failure", "set up for https://other.test", "Mend what it says"),
+    on_upload=("failure", "set up for https://other.test", "Fix what it says"),
+    push_back=("failure", "set up for https://other.test", "Fix what it says"),
 )
 def the_ledger_is_another_project_s(on: Examined) -> Iterator[Changes]:
     on.sql("update ittybit.settings set project = 'https://other.test' where singleton")
@@ -484,7 +484,7 @@ at_on_upload(
     "Deploy it with",
 )
 at_on_upload(
-    lambda on: on.deployed(SUPABASE_SECRET_KEY="sb_secret_of_nobody_0000"), "HTTP 503 ledger: Invalid API key", "Mend"
+    lambda on: on.deployed(SUPABASE_SECRET_KEY="sb_secret_of_nobody_0000"), "HTTP 503 ledger: Invalid API key", "Fix"
 )
 in_environment(
     {"CREATE_CONNECTION_URL": "http://127.0.0.1:9"},

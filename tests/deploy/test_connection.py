@@ -81,13 +81,13 @@ PROBLEMS: list[tuple[int, Any, str]] = [
         ),
         "deploy.sh: Missing: region (or SUPABASE_S3_REGION). Dashboard > Storage > S3 has them.\n"
         "  region: missing, and not in the environment either\n"
-        "  Then run the same again. The function's log has it under abc.\n",
+        "  Then run the command again. The function's log has it under abc.\n",
     ),
     (401, problem(401, "No."), "FUNCTIONS_TOKEN in .env is not the function's: ./deploy.sh functions gives"),
     (
         503,
         problem(503, "ittybit: no credit."),
-        "deploy.sh: ittybit: no credit.\n  Run the same again in a while.\n",
+        "deploy.sh: ittybit: no credit.\n  Run the command again in a while.\n",
     ),
     (403, "<html>Forbidden</html>", "The host wants callers to sign in"),
     (301, "", "It redirects: set the final https address"),

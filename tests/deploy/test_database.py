@@ -387,7 +387,7 @@ def test_a_copy_is_adopted_on_purpose_and_calls_its_own_functions_only(developer
         said = developer.refused(*arguments)
         assert f"set up for {PROJECT}, and .env.staging is for https://copy.supabase.co." in said
         assert "its 2 open jobs are skipped" in said
-        assert "Say --adopt copy or --adopt move." in said
+        assert "Pass --adopt copy or --adopt move." in said
     assert "no terminal to answer at" in developer.refused(*staging, "--adopt", "copy")
     assert [job["state"] for job in copy.jobs()] == ["queued", "started"]
 

@@ -286,7 +286,7 @@ def test_a_doctor_that_cannot_be_installed_says_so(clone: Clone) -> None:
     clone.commands.fail("make", message="no network")
     done = clone.deploy("doctor", environment=VENV)
     assert (done.returncode, done.stdout) == (2, "")
-    said = ["no network", "deploy.sh: what deploy.sh needs could not be installed", "  Mend what it says above."]
+    said = ["no network", "deploy.sh: what deploy.sh needs could not be installed", "  Fix the error above."]
     assert done.stderr.splitlines() == said
 
 

@@ -79,7 +79,7 @@ OTHERS: list[tuple[str, Callable[[Developer], object]]] = [
         lambda developer: developer.project.settings(project="https://another.supabase.co"),
     ),
     (
-        "the database side is not that of this folder, or not whole",
+        "the database side is incomplete, or not of this folder's version",
         lambda developer: developer.project.settings(migrations="older"),
     ),
     (
@@ -94,7 +94,7 @@ def test_from_the_database_to_the_end(developer: Developer) -> None:
     clone.write_env(REQUIRED | developer.env)
     assert alone(clone) == ["the database side is not installed", "./deploy.sh database"]
     developer.deploy("database")
-    assert alone(clone)[0] == "there is no rule, so that an upload starts nothing"
+    assert alone(clone)[0] == "there is no rule, so no upload is processed"
     developer.add_bucket("media")
     developer.deploy("rule", "add", "all", "--bucket", "media", "--automation", "auto_1")
     assert alone(clone)[0] == "all is set up"

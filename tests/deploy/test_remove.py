@@ -141,7 +141,7 @@ def test_it_says_when_the_database_is_another_projects(developer: Developer) -> 
     developer.install()
     developer.clone.write_env(developer.env | {"SUPABASE_URL": "https://staging.supabase.co"})
     said = developer.refused("remove")
-    assert "This goes out of the database of https://ref.supabase.co:" in said
+    assert "This is removed from the database of https://ref.supabase.co:" in said
     assert ".env is for https://staging.supabase.co: make sure" in said
 
 

@@ -208,7 +208,7 @@ def test_a_host_of_ones_own_is_restarted_by_the_person(clone: Clone, cloud: Clou
     begun = clone.read_env()["FUNCTIONS_SECRET"]
     assert asked.returncode == 2
     assert "on-upload does not accept the new secret yet (401)" in asked.stderr
-    assert "and run the same again: it goes on from here" in asked.stderr
+    assert "and run the command again: it goes on from here" in asked.stderr
     assert f"FUNCTIONS_SECRET={begun}\n" in (clone.root / "build/push-back.env").read_text()
     assert vault.history == [OLD]
 
@@ -265,7 +265,7 @@ def test_a_dry_run_changes_nothing_and_shows_no_secret(clone: Clone, vault: Vaul
     lines = [line for line in result.stdout.splitlines() if line.startswith("# ")]
     steps = ["1 of 3", "2 of 3", "3 of 3", "FUNCTIONS_SECRET=<new> into .env"]
     assert [line[2:] for line in lines if line[2:].startswith(tuple(steps))] == [
-        "1 of 3: the functions accept the new secret beside the old",
+        "1 of 3: the functions accept both the new secret and the old one",
         "2 of 3: the database signs with the new secret",
         "3 of 3: the functions drop the old secret",
         "FUNCTIONS_SECRET=<new> into .env",

@@ -80,7 +80,7 @@ def test_a_run_becomes_a_rule_and_a_sample_says_where_its_results_go(developer: 
     assert said[1].endswith(f" -> {kept}")
     meet = json.dumps({"tasks": [*RUN["tasks"], {"kind": "upload", "options": {"url": "s3://media/made/{name}"}}]})
     said = developer.deploy("--yes", *arguments, meet, "--sample", "a").stdout.splitlines()
-    assert said[-1].endswith("starts nothing: two uploads of its run would write one key")
+    assert said[-1].endswith("starts no job: two uploads of its run would write one key")
 
 
 def test_an_automation_becomes_a_rule(developer: Developer) -> None:
@@ -148,14 +148,14 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("rule", "add"), "rule add takes a name and --bucket"),
     (("rule", "add", "a", "--bucket"), "--bucket takes a value"),
     (("rule", "add", "a", "b", "--bucket", "media"), "a rule has one name, and this is another: b"),
-    (("rule", "add", "a", "--bucket", "media"), "nothing is said to become of the objects"),
+    (("rule", "add", "a", "--bucket", "media"), "the rule has no action"),
     (("rule", "add", "a", "--bucket", "media", "--automation", "x", *TASK), "do not go together"),
     (("rule", "add", "a", "--bucket", "media", "--automation", "x", "--run", "{}"), "--run goes with no"),
     ((*CLIPS, "--run", "{}"), "--run goes with no --automation and no --task"),
     (("rule", "add", "a", "--bucket", "media", "--run", '{"tasks": []}'), 'rule "a": run.tasks must be 1 to 64 steps'),
     (("rule", "add", "a", "--bucket", "media", "--run", "tasks"), "invalid input syntax for type json"),
     (("rule", "add", "a", "--bucket", "media", "--colour", "red"), "rule add does not take '--colour'"),
-    ((*CLIPS, "--sample-type", "video/mp4"), "--sample-… says more about --sample"),
+    ((*CLIPS, "--sample-type", "video/mp4"), "--sample-… needs --sample"),
     (
         ("rule", "add", "a", "--bucket", "media", "--automation", "x", "--delete-results"),
         'rule "a": delete_results is for results in the project',
@@ -189,7 +189,7 @@ SAMPLES: list[tuple[tuple[str, ...], str]] = [
     (("--sample", "clips/a.mp4", "--sample-size", "5kB"), "does not match: it is over 4096 bytes"),
     (("--sample", "clips/.emptyFolderPlaceholder", "--sample-type", "video/x"), "it is a folder's placeholder"),
     (("--sample", "clips/é.mp4"), "Supabase Storage takes no such key"),
-    (("--sample", "clips/made/a.mp4"), "it lies where results are declared to be written"),
+    (("--sample", "clips/made/a.mp4"), "it is under an output prefix"),
 ]
 
 

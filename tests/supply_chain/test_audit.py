@@ -34,27 +34,27 @@ def pip_audit(folder: Path, answers: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("answers", "status", "lines"),
     [
-        ({"pypi": [CLEAN]}, 0, ["audit: pypi knows 1 of 1 packages, and of 0 vulnerabilities in them"]),
+        ({"pypi": [CLEAN]}, 0, ["audit: pypi knows 1 of 1 packages and 0 vulnerabilities in them"]),
         (
             {"pypi": [CLEAN, BROKEN]},
             1,
             [
-                "audit: jinja2 3.1.6: GHSA-0000, mended in 3.1.7",
-                "audit: jinja2 3.1.6: GHSA-0001, mended in no version yet",
-                "audit: pypi knows 2 of 2 packages, and of 2 vulnerabilities in them",
+                "audit: jinja2 3.1.6: GHSA-0000, fixed in 3.1.7",
+                "audit: jinja2 3.1.6: GHSA-0001, fixed in no version yet",
+                "audit: pypi knows 2 of 2 packages and 2 vulnerabilities in them",
             ],
         ),
         (
             {"pypi": [UNKNOWN], "osv": [CLEAN, UNKNOWN]},
             0,
-            ["audit: osv knows 1 of 2 packages, and of 0 vulnerabilities in them"],
+            ["audit: osv knows 1 of 2 packages and 0 vulnerabilities in them"],
         ),
         # Whatever else it ends with, such as the trace of a name that does not resolve, is no answer.
-        ({}, 0, ["audit: not done, no database of vulnerabilities answers from here (tried pypi, osv)"]),
+        ({}, 0, ["audit: not done, no vulnerability database answers (tried pypi, osv)"]),
         (
             {"pypi": [UNKNOWN], "osv": [UNKNOWN]},
             0,
-            ["audit: not done, no database of vulnerabilities answers from here (tried pypi, osv)"],
+            ["audit: not done, no vulnerability database answers (tried pypi, osv)"],
         ),
     ],
 )
