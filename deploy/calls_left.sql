@@ -1,5 +1,5 @@
--- The number of calls signed until :stamp that are still in pg_net's queue (it deletes a call when it is answered), plus
--- the number of the transactions :readers that are still running and may yet commit such calls.
+-- The number of calls signed until :stamp that are still in pg_net's queue (it deletes a call when it is answered),
+-- plus the number of the transactions :readers that are still running and may yet commit such calls.
 select
   (
     select count(*)

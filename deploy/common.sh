@@ -104,7 +104,7 @@ value() {
 # Ask before something costs money or is deleted. Without a terminal, --yes is required.
 confirm() {
   if $DRY_RUN || $ASSUME_YES; then return; fi
-  [[ -t 0 ]] || fail "this needs a confirmation, and there is no terminal to answer at: $1" 'Pass --yes if you are sure.'
+  [[ -t 0 ]] || fail "this asks first, but there is no terminal to answer at: $1" 'Pass --yes if you are sure.'
   local answer
   printf '%s [y/N] ' "$1" >&2
   read -r answer

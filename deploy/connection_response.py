@@ -45,8 +45,8 @@ def _at_the_host(status: str) -> str:
 def _problem(status: str, problem: dict[str, Any], env_file: str) -> tuple[str, str]:
     """The problem and its remedy."""
     faults = [f"{fault.get('field')}: {fault.get('message')}" for fault in problem.get("errors") or []]
-    said = [str(problem.get("detail") or problem.get("title") or f"it answers {status}"), *faults]
-    what = "\n  ".join(map(on_a_line, said))
+    messages = [str(problem.get("detail") or problem.get("title") or f"it answers {status}"), *faults]
+    what = "\n  ".join(map(on_a_line, messages))
     if status == "401":
         return (
             what,

@@ -187,9 +187,9 @@ copy_migrations() {
   say "Then, from $1: supabase db push --include-all"
 }
 
-# Store the secret on standard input in Vault, for the database to sign with. During a rotation there are two, one a line:
-# if the database signs with one of them already, that one stays; otherwise it signs with the first.
-# Prints unchanged, replaced or stored.
+# Store the secret on standard input in Vault, for the database to sign with. During a rotation there are two, one a
+# line: if the database signs with one of them already, that one stays; otherwise it signs with the first. Prints
+# unchanged, replaced or stored.
 store_secret_in_vault() {
   local given
   # shellcheck disable=SC2034 # sql() hands it to psql

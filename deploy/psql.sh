@@ -22,9 +22,9 @@ connect_to_database() {
   export PGAPPNAME=ittybit-deploy PGCLIENTENCODING=UTF8
 }
 
-# Run an SQL file as one transaction: sql FILE [name=value…]. The values become psql's variables, never part of the text.
-# Its pstdin is the caller's variable `given`. When a lock is not free soon, it gives way and tries again, so that nothing
-# behind it in the lock's queue waits for long.
+# Run an SQL file as one transaction: sql FILE [name=value…]. The values become psql's variables, never part of its
+# text. Its pstdin is the caller's variable `given`. When a lock is not free soon, it gives way and tries again, so that
+# nothing behind it in the lock's queue waits for long.
 sql() {
   local errors status try pair file="$1"
   # No psqlrc, quiet, no password prompt, values only, one transaction.

@@ -1,5 +1,5 @@
--- What there is to remove, a line each: the project, the number of rules, of jobs, of queued and of started jobs, then the
--- foreign objects that depend on the schema and would be dropped with it. Nothing if it is not installed.
+-- What there is to remove, a line each: the project, the number of rules, of jobs, of queued and of started jobs, then
+-- the foreign objects that depend on the schema and would be dropped with it. Nothing if it is not installed.
 select to_regclass('ittybit.settings') is not null as is_installed
 \gset
 

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # rotate-secret: replaces FUNCTIONS_SECRET; no call is refused meanwhile.
 #
-# While FUNCTIONS_SECRET in the environment's file holds two secrets, the new one first, a rotation is unfinished, and the
-# next run continues it. Each step may be repeated.
+# While FUNCTIONS_SECRET in the environment's file holds two secrets, the new one first, a rotation is unfinished, and
+# the next run continues it. Each step may be repeated.
 
 rotate_usage() {
   cat <<'USAGE'

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What each service gets: the settings that it reads and the keys that it uses, no others. And the secrets that callers of
-# the functions need: made on first use, kept in the environment's file, and never shown.
+# What each service gets: only the settings that it reads and the keys that it uses. And the secrets that callers of the
+# functions need: made on first use, kept in the environment's file, and never shown.
 
 # Print the secrets of these services. They go through the runtime's store.
 secrets_of() {

@@ -1,9 +1,9 @@
--- Show signed-in users the state of their own files. ./deploy.sh database --share-status runs this, --unshare-status undoes
--- it. It can run twice.
+-- Show signed-in users the state of their own files. ./deploy.sh database --share-status runs this, --unshare-status
+-- undoes it. It can run twice.
 --
--- A job belongs to the owner of the content that it processes (ittybit.jobs.owner_id). A user who takes over a file name
--- from another sees none of the other's jobs. Shown are the user's own file names, states, results, times and reasons in
--- words: no ids of others, no ids at ittybit, and no error texts of ittybit or of the database.
+-- A job belongs to the owner of the content that it processes (ittybit.jobs.owner_id). A user who takes over a file
+-- name from another sees none of the other's jobs. Shown are the user's own file names, states, results, times and
+-- reasons in words: no ids of others, no ids at ittybit, and no error texts of ittybit or of the database.
 
 do $$
 begin
@@ -53,8 +53,8 @@ where j.orphaned_at is null;
 
 revoke all on ittybit.shared_files from public, anon, authenticated, service_role;
 
--- The view reads with its owner's rights, because users have none on the ledger. Its condition selects the caller's rows,
--- and security_barrier applies it before any condition of the caller's.
+-- The view reads with its owner's rights, because users have none on the ledger. Its condition selects the caller's
+-- rows, and security_barrier applies it before any condition of the caller's.
 create or replace view public.ittybit_files with (security_barrier = true, security_invoker = false) as
 select f.id, f.bucket_id, f.name, f.rule, f.kind, f.state, f.progress, f.reason, f.results, f.created_at, f.started_at, f.finished_at
 from ittybit.shared_files as f
@@ -69,8 +69,8 @@ comment on column public.ittybit_files.results is 'Addresses: s3://bucket/key, t
 revoke all on public.ittybit_files from public, anon, authenticated, service_role;
 grant select on public.ittybit_files to authenticated;
 
--- Live: when a job changes, its row is broadcast to its owner's private channel `ittybit:<the user's id>`. A message never
--- delays the change or makes it fail: one that cannot be sent at once is dropped, and the view has the row anyway.
+-- Live: when a job changes, its row is broadcast to its owner's private channel `ittybit:<the user's id>`. A message
+-- never delays the change or makes it fail: one that cannot be sent at once is dropped, and the view still has the row.
 create or replace function ittybit.tell_owner()
 returns trigger
 language plpgsql

@@ -1,5 +1,5 @@
--- Store the secret that the database signs its calls with in Vault. It comes over standard input and is never in the text
--- of a statement: neither pg_stat_statements nor the server's log has it.
+-- Store the secret that the database signs its calls with in Vault. It comes over standard input and is never in the
+-- text of a statement: neither pg_stat_statements nor the server's log has it.
 
 create temporary table given (
   place integer generated always as identity,

@@ -18,12 +18,12 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red", "skipped": "di
 
 
 def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Examine the project; return the exit status: 0 when all is ok, 1 with a warning, 2 with a failure."""
+    """Check the project; return the exit status: 0 when all is ok, 1 with a warning, 2 with a failure."""
     parser = argparse.ArgumentParser(
         prog="deploy.sh doctor",
-        description="Look at the project from outside and from its database, and say what is wrong and what to do.",
-        epilog="Reads the functions' variables (.env), DATABASE_URL for the database's half, and for what the database"
-        " does not know ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL and SUPABASE_PUBLISHABLE_KEY. Ends with 0"
+        description="Check the project from outside and in its database, and print each problem with its remedy.",
+        epilog="Reads the functions' variables (.env), DATABASE_URL for the database checks, SUPABASE_PUBLISHABLE_KEY,"
+        " and for addresses that the database lacks ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL. Exits with 0"
         " when all is ok, 1 with a warning, 2 with a failure.",
     )
     parser.add_argument("--json", action="store_true", help="a list of {check, verdict, saw, remedy}")

@@ -1,4 +1,4 @@
-"""The checks in their order. One that needs what an earlier one found missing is skipped, and says so."""
+"""The checks, in order. A check that needs what an earlier one found missing is skipped, and says so."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shared.ittybit_models import Action, Connection
 from shared.redaction import Redactor
 from shared.settings import OUT_OF_REACH, Settings
 
-# Where the functions are, for those whose address the database does not say.
+# The variables for the functions' addresses that are not in the database.
 ADDRESSES = {
     "on-upload": "ON_UPLOAD_URL",
     "push-back": "PUSH_BACK_URL",
@@ -39,7 +39,7 @@ _OUTSIDE = (
 
 
 def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Look at the project that the variables describe, a finding at a time, without a secret in any."""
+    """Check the project that the variables describe; yield each finding, without secrets."""
     redact = Redactor(_secrets(environment))
     for finding in _Examination(environment).findings():
         remedy = finding.remedy and on_a_line(redact(finding.remedy))
@@ -47,7 +47,7 @@ def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:
-    """All that must not be said, whether or not the settings are in order."""
+    """The secrets in the variables, valid or not: no finding may contain one."""
     names = (
         "ITTYBIT_API_KEY",
         "SUPABASE_SECRET_KEY",
@@ -57,7 +57,7 @@ def _secrets(environment: Mapping[str, str]) -> list[str]:
     )
     secrets = [environment.get(name, "").strip() for name in names]
     secrets += [secret.strip() for secret in environment.get("FUNCTIONS_SECRET", "").split(",")]
-    # One that cannot be read is never repeated.
+    # An address that cannot be read is never quoted.
     with contextlib.suppress(AddressError):
         secrets.append(read(environment.get("DATABASE_URL", "")).get("password", ""))
     return secrets
@@ -111,7 +111,7 @@ class _Examination:
         except AddressError as error:
             yield failure("database", str(error), REMEDY)
         except psycopg.Error as error:
-            yield failure("database", _said(error), remedy)
+            yield failure("database", _first_line(error), remedy)
         else:
             return
         yield from (_needs(check, "database") for check in ("migrations", *CHECKS))
@@ -123,7 +123,7 @@ class _Examination:
             saw = f"{database.saw}, which is not a Supabase project's: it lacks {', '.join(lacking)}"
             fault = failure("database", saw, "Set DATABASE_URL to the project's own database: Dashboard > Connect.")
         elif not database.may_look:
-            saw = f"{database.saw}, which may not look"
+            saw = f"{database.saw}, which may not use schema ittybit"
             fault = failure("database", saw, "Connect as the project's postgres role.")
         if fault:
             yield fault
@@ -139,7 +139,7 @@ class _Examination:
             yield from (_needs(check, "migrations") for check in CHECKS)
             return
         except psycopg.Error as error:
-            yield failure("database", f"ittybit.doctor() failed: {_said(error)}", f"Try again; or: {IN_STUDIO}")
+            yield failure("database", f"ittybit.doctor() failed: {_first_line(error)}", f"Try again; or: {IN_STUDIO}")
             yield from (_needs(check, "database") for check in CHECKS)
             return
         for finding in findings:
@@ -182,11 +182,11 @@ class _Examination:
         yield functions.clocks(visits, self._database_ahead)
 
     def _address(self, name: str) -> str | None:
-        """Where the database calls it, or the environment says it is; seen from here, not from a container."""
-        told = self._setup and {"on-upload": self._setup.on_upload_url, "push-back": self._setup.push_back_url}.get(
+        """The function's address from the database or else the environment, as seen from here, not from a container."""
+        known = self._setup and {"on-upload": self._setup.on_upload_url, "push-back": self._setup.push_back_url}.get(
             name
         )
-        url = told or self._environment.get(ADDRESSES[name], "").strip()
+        url = known or self._environment.get(ADDRESSES[name], "").strip()
         return url.replace("//host.docker.internal:", "//127.0.0.1:") or None
 
     def _look_at_ittybit(self, settings: Settings) -> Iterator[Finding]:
@@ -197,15 +197,15 @@ class _Examination:
                 _needs(check, "ittybit key") for check in ("ittybit api", "automations", "connection", "s3 keys")
             )
             return
-        asked = self._asked(settings)
-        api = _attempt("ittybit api", lambda: ittybit.api(settings, asked or {}))
+        actions = self._actions(settings)
+        api = _attempt("ittybit api", lambda: ittybit.api(settings, actions or {}))
         yield api
         if api.verdict == "failure":
             yield _needs("automations", "ittybit api")
-        elif asked is None:
+        elif actions is None:
             yield skipped("automations", "without the database the rules are not known")
         else:
-            yield _attempt("automations", lambda: ittybit.automations(settings, asked))
+            yield _attempt("automations", lambda: ittybit.automations(settings, actions))
 
         rules = self._setup.rules if self._setup else ()
         is_needed = any(_writes(rule.action) for rule in rules) if self._setup else None
@@ -220,10 +220,10 @@ class _Examination:
 
     def _look_at_key(self, settings: Settings) -> Finding:
         self._connections = ittybit.connections(settings)
-        return ok("ittybit key", f"{settings.ittybit_api_url} takes it")
+        return ok("ittybit key", f"{settings.ittybit_api_url} accepts it")
 
-    def _asked(self, settings: Settings) -> dict[str, Action] | None:
-        """What each rule asks of ittybit, or plain mode; None where that is not known."""
+    def _actions(self, settings: Settings) -> dict[str, Action] | None:
+        """The action of each rule, or that of plain mode; None if neither is known."""
         if self._setup is not None:
             return {f"rule {rule.name}": rule.action for rule in self._setup.rules}
         automation_id = settings.ittybit_automation_id
@@ -246,14 +246,14 @@ def _attempt(check: str, look: Callable[[], Finding]) -> Finding:
     except ServiceError as error:
         remedy = error.remedy
         if error.status is not None and 300 <= error.status < 400:
-            remedy = "It redirects, and keys are not sent after: set the final address."
+            remedy = "It redirects, and keys are not sent to another address: set the final one."
         return failure(check, f"{error.service}: {error.message}", remedy)
     except NoAnswerError as error:
         return failure(check, str(error), "Check SUPABASE_URL.")
     except psycopg.Error as error:
-        return failure(check, _said(error), "Try again; if that does not help, apply supabase/migrations again.")
+        return failure(check, _first_line(error), "Try again; if that does not help, apply supabase/migrations again.")
 
 
-def _said(error: psycopg.Error) -> str:
-    """The first line of what PostgreSQL or libpq says; it never has a password."""
+def _first_line(error: psycopg.Error) -> str:
+    """The first line of PostgreSQL's or libpq's error. It never has a password."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""The database's half: its own findings (``ittybit.doctor()``), and what only a clone of the project can compare."""
+"""The database checks: its own findings (``ittybit.doctor()``), and comparisons that need a clone of the project."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SIGNED = ("doctor", datetime.fromtimestamp(0, UTC), "the secret of ittybit.doct
 
 
 class Rule(BaseModel):
-    """An enabled rule's action, and those of the buckets it writes to that are there."""
+    """An enabled rule's action, and the existing buckets that it writes to."""
 
     name: str
     action: Action
@@ -57,7 +57,7 @@ class Database:
 
     Attributes:
         ahead: seconds by which the database's clock is ahead of this machine's.
-        saw: who is connected to what.
+        saw: the role and the server's version.
     """
 
     def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
@@ -77,11 +77,11 @@ class Database:
         """Connect until the end of the block.
 
         Raises:
-            AddressError: the address is none.
+            AddressError: the address cannot be read.
             psycopg.Error: the database does not answer, or refuses.
         """
         given: dict[str, Any] = read(url) | {"connect_timeout": _CONNECT_SECONDS, "application_name": "ittybit-doctor"}
-        # A pooler may give each transaction another session: nothing is prepared, and nothing is set beyond one.
+        # A pooler may give each transaction another session: no prepared statements, no settings beyond a transaction.
         with psycopg.connect(autocommit=True, prepare_threshold=None, row_factory=dict_row, **given) as connection:
             yield cls(connection)
 
@@ -91,7 +91,7 @@ class Database:
             return self._connection.execute(query.encode()).fetchall()
 
     def lacking(self) -> list[str]:
-        """The parts of a Supabase project that it lacks; none if it is one."""
+        """The parts of a Supabase project that the database lacks; none if it is a Supabase project's."""
         return [str(row["lacking"]) for row in self._rows(NOT_SUPABASE.read_text())]
 
     def findings(self) -> list[Finding]:
@@ -129,14 +129,14 @@ class Database:
         return Setup.model_validate(row)
 
     def signing_secret(self, secrets: tuple[str, ...]) -> str | None:
-        """The one of the secrets that the database signs with, or None; only a signature leaves the database."""
+        """The one of these secrets that the database signs with, or None. Only a signature leaves the database."""
         [row] = self._rows("select ittybit.secret_signature() as signature")
         name, moment, text = _SIGNED
         signed = {secret: Webhook(secret).sign(name, moment, text) for secret in secrets}
         return next((one for one, its in signed.items() if hmac.compare_digest(its, row["signature"] or "")), None)
 
     def migrations(self) -> Finding:
-        """Compare the functions that are there with those that the migrations of this clone define."""
+        """Compare the installed functions with those that the migrations of this clone define."""
         there: dict[str, set[str]] = {}
         for row in self._rows(
             "select n.nspname || '.' || p.proname as name, p.prosrc as body"
@@ -158,9 +158,9 @@ class Database:
 
 
 def defined(migrations: Path) -> Mapping[str, str]:
-    """The functions that the migrations define, by their names with the schema: each one's last body.
+    """The last body of each function that the migrations define, by the function's name with its schema.
 
-    One that is parsed when it is made (``return …``) has none to compare: its body is empty, as ``pg_proc.prosrc`` is.
+    A function that is parsed when it is created (``return …``) has an empty body, as in ``pg_proc.prosrc``.
     """
     bodies = {}
     for file in sorted(migrations.glob("*.sql")):
@@ -176,7 +176,7 @@ def _some(names: list[str]) -> str:
 
 
 def agree(secret: Finding, signing: str | None, secrets: tuple[str, ...]) -> Finding:
-    """Say of a secret that is in order in Vault whether it is the functions' as well."""
+    """Check whether the secret in Vault is the functions' secret too."""
     if signing is None:
         remedy = (
             "Put it there with ./deploy.sh database, or set FUNCTIONS_SECRET to what the functions were deployed with."

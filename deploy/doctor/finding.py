@@ -11,14 +11,14 @@ Verdict = Literal["ok", "warning", "failure", "skipped"]
 
 
 class Finding(BaseModel):
-    """One line of the doctor's.
+    """One line of the doctor's output.
 
     Attributes:
-        check: its name, as in the database's half.
-        verdict: ``warning`` works, but not for ever or not as somebody expects; ``failure`` does not work; ``skipped``
-            could not be looked at, for a reason that another line gives.
-        saw: what there is, without a secret.
-        remedy: what to do about it; None where it is ok.
+        check: its name, as in ``ittybit.doctor()``.
+        verdict: ``warning``: it works, but not for ever or not as expected; ``failure``: it does not work; ``skipped``:
+            it could not be checked, for a reason that another line gives.
+        saw: what the check found, without secrets.
+        remedy: what to do about it; None if it is ok.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,7 +35,7 @@ def ok(check: str, saw: str) -> Finding:
 
 
 def warning(check: str, saw: str, remedy: str) -> Finding:
-    """It works, but not for ever, or not as somebody expects."""
+    """It works, but not for ever or not as expected."""
     return Finding(check=check, verdict="warning", saw=saw, remedy=remedy)
 
 
@@ -45,11 +45,11 @@ def failure(check: str, saw: str, remedy: str) -> Finding:
 
 
 def skipped(check: str, reason: str, remedy: str | None = None) -> Finding:
-    """It could not be looked at."""
+    """It could not be checked."""
     return Finding(check=check, verdict="skipped", saw=reason, remedy=remedy)
 
 
 def exit_status(findings: Iterable[Finding]) -> int:
-    """The process's status by the worst of them: 0 ok, 1 warning, 2 failure. A skipped one has its fault elsewhere."""
+    """The exit status by the worst finding: 0 ok, 1 warning, 2 failure. A skipped check's cause is another finding."""
     worth = {"ok": 0, "skipped": 0, "warning": 1, "failure": 2}
     return max((worth[finding.verdict] for finding in findings), default=0)

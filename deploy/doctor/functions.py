@@ -1,4 +1,4 @@
-"""Checks of the functions from outside: each answers without a redirect, and to callers with the secret alone."""
+"""Checks of the functions from outside: each answers without a redirect, and only to callers with the secret."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from shared import __version__
 from shared.settings import Settings, is_near
 
 NAMES = ("on-upload", "push-back", "create-connection")
-# A signature older or newer than this is refused (Standard Webhooks); the database's clock makes the timestamp.
+# Functions refuse an older or newer signature (Standard Webhooks). Its timestamp is from the database's clock.
 WINDOW_SECONDS = 300
 UNEASY_SECONDS = 60
 
-# No function takes this; each says which fields it would have wanted, and by these it is known.
+# No function accepts this body. Each names the fields that it expects in its error: they identify the function.
 _NOTHING = b'{"doctor": true}'
-# What pg_cron sends: the function looks into the ledger, and does what is due.
+# The wake-up that pg_cron sends: the function claims what is due and does it.
 _WAKE_UP = b'{"type": "jobs.due"}'
 _OWN_FIELD = {"on-upload": "automation_id", "push-back": "destination"}
 
@@ -34,8 +34,8 @@ class Fault(BaseModel):
     field: str = ""
 
 
-class Told(BaseModel):
-    """The part of an answer that is read, of a success or a problem."""
+class Reply(BaseModel):
+    """The part of an answer's body that is read, of a success or a problem."""
 
     claimed: int | None = None
     detail: str = ""
@@ -51,17 +51,17 @@ class Visit:
 
 
 def visit(name: str, url: str, settings: Settings, secret: str | None) -> Visit:
-    """Call a function with a wrong signature, then with a right one: for nothing, and to do what is due.
+    """Call a function with a wrong signature, then with a right one: a body that it refuses, then a wake-up.
 
     Args:
         name: the function's, such as ``on-upload``.
         url: its address.
         settings: what it was deployed with, as far as is known here.
-        secret: the one that the database signs with; None where the token is to prove the call.
+        secret: the one that the database signs with; None to authenticate with the token.
     """
     variable = "FUNCTIONS_SECRET" if secret else "FUNCTIONS_TOKEN"
     if not secret and not _is_closed_to_listeners(url):
-        return Visit(failure(name, "its address is plain http, by which no token is sent", "Give it an https address."))
+        return Visit(failure(name, "its address is plain http: no token is sent there", "Give it an https address."))
     try:
         stranger = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
         answer = post(url, _NOTHING, _signed(stranger, _NOTHING, None))
@@ -70,7 +70,7 @@ def visit(name: str, url: str, settings: Settings, secret: str | None) -> Visit:
             return Visit(fault, ahead)
 
         def ask(message: bytes) -> Answer:
-            # By its own clock: whether that agrees with the database's is another line.
+            # Signed by the function's own clock: `clocks` compares it with the database's.
             return post(url, message, _signed(secret, message, ahead) if secret else _bearer(settings))
 
         answer = ask(_NOTHING)
@@ -80,7 +80,7 @@ def visit(name: str, url: str, settings: Settings, secret: str | None) -> Visit:
             fault = _cannot_work(name, answer) or _is_of_another_version(name, answer)
     except NoAnswerError as error:
         return Visit(failure(name, str(error), f"See that it runs at {_place(url)}, or correct its address."))
-    saw = f"takes the {variable}, refuses another; answered in {answer.seconds:.1f} s"
+    saw = f"accepts the {variable} and refuses another; answered in {answer.seconds:.1f} s"
     return Visit(fault or ok(name, saw), ahead)
 
 
@@ -88,11 +88,11 @@ def clocks(visits: dict[str, Visit], database_ahead: float | None) -> Finding:
     """Compare the functions' clocks with the database's, or with this machine's where the database is not known."""
     known = {name: visit.ahead for name, visit in visits.items() if visit.ahead is not None}
     if not known:
-        return skipped("clocks", "no function told the time")
+        return skipped("clocks", "no function's clock is known")
     whose = "this machine's" if database_ahead is None else "the database's"
     off = {name: ahead - (database_ahead or 0) for name, ahead in known.items()}
-    told = ", ".join(f"{name} {round(seconds)} s" for name, seconds in off.items())
-    saw, worst = f"against {whose}: {told}", max(abs(seconds) for seconds in off.values())
+    differences = ", ".join(f"{name} {round(seconds)} s" for name, seconds in off.items())
+    saw, worst = f"against {whose}: {differences}", max(abs(seconds) for seconds in off.values())
     if worst >= WINDOW_SECONDS:
         return failure("clocks", f"{saw}: signatures are refused", "Set the clock of the functions' host (NTP).")
     if worst >= UNEASY_SECONDS:
@@ -101,7 +101,7 @@ def clocks(visits: dict[str, Visit], database_ahead: float | None) -> Finding:
 
 
 def _lets_strangers_in(name: str, answer: Answer) -> Finding | None:
-    """The fault in the answer to a signature by an unknown secret, or None when it is our function's 401."""
+    """The failure if a wrong signature is not answered with the function's own 401; None if it is."""
     if answer.status == 401 and answer.headers.get("content-type", "").startswith("application/problem+json"):
         return None
     if 300 <= answer.status < 400:
@@ -119,29 +119,29 @@ def _lets_strangers_in(name: str, answer: Answer) -> Finding | None:
 
 
 def _is_another(name: str, answer: Answer, variable: str) -> Finding | None:
-    """Whether it is not the function that it should be, or does not let us in."""
+    """The failure if another function answers, or if it refuses the right secret; None if all is well."""
     if answer.status == 401:
         saw = f"refuses the {variable} that is known here"
         return failure(name, saw, f"Deploy it with this {variable}, or set the one that it has.")
-    fields = {fault.field for fault in _told(answer).errors}
+    fields = {fault.field for fault in _reply(answer).errors}
     found = next((other for other, own in _OWN_FIELD.items() if own in fields), "create-connection")
     if answer.status == 422 and "doctor" in fields and found == name:
         return None
-    what = f"{found} is at its address" if answer.status == 422 else f"HTTP {answer.status} {_told(answer).detail}"
+    what = f"{found} is at its address" if answer.status == 422 else f"HTTP {answer.status} {_reply(answer).detail}"
     return failure(name, what, f"Correct the address of {name}, or deploy it again.")
 
 
 def _cannot_work(name: str, answer: Answer) -> Finding | None:
-    """The fault in the answer to a wake-up, which takes the ledger to give."""
-    told = _told(answer)
-    if answer.status == 200 and told.claimed is not None:
+    """The failure if a wake-up is not answered as it should be: the function needs the ledger to answer one."""
+    reply = _reply(answer)
+    if answer.status == 200 and reply.claimed is not None:
         return None
-    saw = f"it runs, but cannot work: HTTP {answer.status} {told.detail}"
+    saw = f"it runs, but cannot work: HTTP {answer.status} {reply.detail}"
     return failure(name, saw, "Fix what it says; the variables are those that it was deployed with.")
 
 
 def _is_of_another_version(name: str, answer: Answer) -> Finding | None:
-    """Whether it was deployed from another version than this clone's."""
+    """The warning if it was deployed from another version than this clone's."""
     version = answer.headers.get("x-version", "unknown")
     if version == __version__:
         return None
@@ -158,11 +158,11 @@ def _bearer(settings: Settings) -> dict[str, str]:
     return {"authorization": f"Bearer {settings.functions_token}"}
 
 
-def _told(answer: Answer) -> Told:
+def _reply(answer: Answer) -> Reply:
     try:
-        return Told.model_validate_json(answer.body)
+        return Reply.model_validate_json(answer.body)
     except ValidationError:
-        return Told()
+        return Reply()
 
 
 def _place(url: str) -> str:
@@ -171,12 +171,12 @@ def _place(url: str) -> str:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return "what is no address"
+        return "an invalid address"
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
 def _is_closed_to_listeners(url: str) -> bool:
-    """Whether what is sent there goes by https, or stays on this machine; what is no address is called by nobody."""
+    """Whether a token may be sent there: by https or on this machine. An invalid address passes: it is never called."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -18,7 +18,7 @@ from shared.ittybit_models import Action, Connection, bare
 from shared.ittybit_requests import Api
 from shared.settings import Settings
 
-# Of a job, by https://ittybit.com/api/create-job.
+# The kinds of a job, by https://ittybit.com/api/create-job.
 JOB_KINDS = ("video", "audio", "image", "animation", "adaptive_video")
 
 
@@ -37,15 +37,15 @@ def connections(settings: Settings) -> list[Connection]:
     return Ittybit(settings, Deadline(LIMIT_SECONDS)).connections()
 
 
-def api(settings: Settings, asked: Mapping[str, Action]) -> Finding:
-    """Say which generation of its API starts what is due, what the rules ask of it, and what of that it cannot do.
+def api(settings: Settings, actions: Mapping[str, Action]) -> Finding:
+    """Check which generation of ittybit's API starts jobs, and whether it can do what the rules ask for.
 
     Args:
-        settings: the key's.
-        asked: the action of each rule.
+        settings: those with the key.
+        actions: the action of each rule.
 
     Raises:
-        ServiceError: which one answers could not be found out.
+        ServiceError: it could not be found out which generation answers.
     """
     client = Ittybit(settings, Deadline(LIMIT_SECONDS))
     generation = client.generation
@@ -53,7 +53,7 @@ def api(settings: Settings, asked: Mapping[str, Action]) -> Finding:
         saw = f"ITTYBIT_API is {generation}, but {settings.ittybit_api_url} has no /{generation}"
         return failure("ittybit api", saw, "Leave ITTYBIT_API out, or set it to auto.")
     refused, strange = [], []
-    for rule, action in asked.items() if generation == "jobs" else ():
+    for rule, action in actions.items() if generation == "jobs" else ():
         try:
             kind = only_task(action).kind
             if kind not in JOB_KINDS:
@@ -61,33 +61,33 @@ def api(settings: Settings, asked: Mapping[str, Action]) -> Finding:
         except Unsupported as error:
             refused.append(f"{rule}: {error.message}")
     if refused:
-        saw = f"it speaks jobs, and cannot do what rules ask for: {'. '.join(refused)}"
+        saw = f"its API is jobs, which cannot do what rules ask for: {'. '.join(refused)}"
         return failure("ittybit api", saw, "Change the rule: docs/ittybit.md says what each API can do.")
     if strange:
-        remedy = f"Documented are {', '.join(JOB_KINDS)}: change the rule, or look at what ittybit says of its jobs."
-        return warning("ittybit api", f"it speaks jobs, and no document has {'; '.join(strange)}", remedy)
+        remedy = f"Documented are {', '.join(JOB_KINDS)}: change the rule, or check that its jobs succeed."
+        return warning("ittybit api", f"its API is jobs, whose documentation lacks {'; '.join(strange)}", remedy)
     chosen = "as ITTYBIT_API says" if settings.ittybit_api != "auto" else "as it answers"
-    return ok("ittybit api", f"starts go to its API of {generation}, {chosen}; rules ask for {_counts(asked)}")
+    return ok("ittybit api", f"starts go to its API of {generation}, {chosen}; rules ask for {_counts(actions)}")
 
 
-def _counts(asked: Mapping[str, Action]) -> str:
-    """How many actions of each sort there are."""
-    sorts = Counter("automation" if one.automation_id else "task" if one.task else "run" for one in asked.values())
+def _counts(actions: Mapping[str, Action]) -> str:
+    """The number of actions of each sort."""
+    sorts = Counter("automation" if one.automation_id else "task" if one.task else "run" for one in actions.values())
     return ", ".join(f"{count} {sort}{'s' * (count > 1)}" for sort, count in sorted(sorts.items())) or "nothing"
 
 
-def automations(settings: Settings, asked: Mapping[str, Action]) -> Finding:
-    """Look at each automation.
+def automations(settings: Settings, actions: Mapping[str, Action]) -> Finding:
+    """Check that each automation that rules run exists and is active.
 
     Args:
-        settings: the key's.
-        asked: the action of each rule.
+        settings: those with the key.
+        actions: the action of each rule.
 
     Raises:
         ServiceError: ittybit does not answer.
     """
     users: dict[str, list[str]] = {}
-    for rule, action in asked.items():
+    for rule, action in actions.items():
         if action.automation_id:
             users.setdefault(action.automation_id, []).append(rule)
     if not users:
@@ -101,7 +101,7 @@ def automations(settings: Settings, asked: Mapping[str, Action]) -> Finding:
                 raise
             faults.append(f"{automation_id} ({', '.join(rules)}): {error.message}")
             continue
-        # Whoever answers without a status, or with a word that no document has, is not doubted.
+        # No status, or one that is not documented, counts as active.
         if status in ("paused", "disabled"):
             faults.append(f"{automation_id} ({', '.join(rules)}) is {status}")
     if faults:
@@ -129,12 +129,12 @@ def find(settings: Settings, there: Sequence[Connection]) -> Connection | None:
 
 
 def connection(settings: Settings, found: Connection | None, *, is_needed: bool | None) -> Finding:
-    """Say whether it is there, and for this project.
+    """Check whether the connection exists and leads to this project.
 
     Args:
         settings: what it should hold.
         found: the connection that push-back uses.
-        is_needed: whether a rule has results written into a bucket; None where the rules are not known.
+        is_needed: whether a rule has results written into a bucket; None if the rules are not known.
     """
     called = settings.ittybit_connection_id or f"supabase-{settings.project_ref}"
     make = "Call create-connection once: ./deploy.sh connection."
@@ -148,10 +148,10 @@ def connection(settings: Settings, found: Connection | None, *, is_needed: bool 
         "region": settings.supabase_s3_region,
         "access_key_id": settings.supabase_s3_access_key_id,
     }
-    # What ittybit does not show cannot be compared.
+    # A field that ittybit does not show cannot be compared.
     others = [field for field, value in wanted.items() if value and getattr(found, field) not in (value, "")]
     if others and settings.ittybit_connection_id:
-        # Somebody chose it by its id: it may well lead elsewhere.
+        # A person chose it by its id: it may lead elsewhere on purpose.
         return warning("connection", f"{called} has another {' and '.join(others)} than this project", make)
     if others:
         return failure("connection", f"{called} has another {' and '.join(others)} than this project", make)

@@ -1,6 +1,6 @@
 """One request and its answer, of any status, headers and body, within a time limit.
 
-``shared.http`` is for calls that are to succeed; here a refusal is an answer, and so is a redirect.
+``shared.http`` is for calls that should succeed; here a refusal or a redirect is an answer too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import httpx
 
 from shared.http import USER_AGENT
 
-# A function that sleeps may take some seconds to wake, and answers within 8 then.
+# A function without an instance may take some seconds to start, and then answers within 8.
 LIMIT_SECONDS = 20.0
 MAX_BYTES = 64 * 1024
 
@@ -27,11 +27,11 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """The answer to a request.
 
     Attributes:
         headers: names in lower case.
-        ahead: seconds by which the other's clock (the Date header) is ahead of this machine's; None without the header.
+        ahead: seconds by which the server's clock (the Date header) is ahead of this machine's; None without it.
     """
 
     status: int
@@ -42,7 +42,7 @@ class Answer:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-    """Send a POST with a JSON body and return the answer, of whichever status; redirects are not followed.
+    """Send a POST with a JSON body and return the answer of any status; redirects are not followed.
 
     Raises:
         NoAnswerError: no connection, no answer in time, or an address that cannot be called.
@@ -66,14 +66,14 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         raise NoAnswerError(f"no answer ({type(error).__name__})") from None
     seconds = time.monotonic() - began
     date = _date(response.headers.get("date", ""))
-    # A Date is cut off to the second, half a one on average.
+    # A Date is truncated to the second, by half a second on average.
     ahead = None if date is None else date + 0.5 - (wall + seconds / 2)
     return Answer(response.status_code, response.headers, bytes(read), seconds, ahead)
 
 
 @functools.cache
 def _client() -> httpx.Client:
-    # One connection for each request: the next may be for another process behind the same address.
+    # A new connection for each request: another process may be behind the address by then.
     limits = httpx.Limits(max_keepalive_connections=0)
     return httpx.Client(follow_redirects=False, trust_env=False, timeout=LIMIT_SECONDS, limits=limits)
 
@@ -87,5 +87,5 @@ def _date(header: str) -> float | None:
 
 
 def now(ahead: float | None) -> datetime:
-    """The time by a clock that is so many seconds ahead of this machine's."""
+    """The time by a clock that is ``ahead`` seconds ahead of this machine's."""
     return datetime.fromtimestamp(time.time() + (ahead or 0), UTC)

@@ -20,9 +20,9 @@ def keys(settings: Settings, connection: Connection, buckets: Sequence[str]) -> 
     """Try the connection's keys: list, write, read back and delete a probe in each bucket that results go to.
 
     Args:
-        settings: this project's; they stand in for what ittybit does not show of the connection.
-        connection: the one of this project, which has been compared with the settings.
-        buckets: ids of buckets that are there; without any, a listing alone is tried.
+        settings: this project's, used in place of fields of the connection that ittybit does not show.
+        connection: this project's, already compared with the settings.
+        buckets: ids of existing buckets; without any, only a listing is tried.
     """
     secret = connection.secret_access_key
     if _MASKED.search(secret):
@@ -34,7 +34,7 @@ def keys(settings: Settings, connection: Connection, buckets: Sequence[str]) -> 
     faults = probe(Keys(settings.s3_endpoint, region, key_id, secret), buckets, Deadline(LIMIT_SECONDS))
     if faults:
         saw = " ".join(f"{fault.field}: {fault.detail}" for fault in faults)
-        remedy = "When it is mended, call create-connection again: ./deploy.sh connection."
+        remedy = "Fix that, then call create-connection again: ./deploy.sh connection."
         return (warning if all(fault.passing for fault in faults) else failure)("s3 keys", saw, remedy)
     where = f"in {', '.join(buckets)}" if buckets else "(a listing; no rule writes into a bucket)"
     return ok("s3 keys", f"the connection's keys work {where}")

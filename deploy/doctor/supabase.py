@@ -13,17 +13,17 @@ from shared.errors import Answered
 from shared.http import Deadline, send
 from shared.settings import Settings
 
-# The RPC that is called for a function that does not exist, and PostgreSQL's code for its refusal.
+# The RPC, called for a function that does not exist, and PostgreSQL's code for the refusal.
 _CLAIM = "/rest/v1/rpc/ittybit_claim"
-_NOBODY_S = {"function": "doctor", "project": "", "jobs": 1}
+_NO_FUNCTION = {"function": "doctor", "project": "", "jobs": 1}
 _NO_SUCH_FUNCTION = "22023"
 
 
 def key(settings: Settings) -> Finding:
-    """Look at the key's kind, and use it with Storage.
+    """Check the key's kind, and try it with Storage.
 
     Raises:
-        ServiceError: Storage does not take it, or does not answer.
+        ServiceError: Storage refuses it, or does not answer.
     """
     kind, fault = _kind(settings)
     if fault:
@@ -54,7 +54,7 @@ def _kind(settings: Settings) -> tuple[str, Finding | None]:
         claims = jwt.decode(given, options={"verify_signature": False})
     except jwt.InvalidTokenError:
         return "a key of unknown kind", None
-    # Only an address with the ref in it can be compared: a custom domain says nothing of it.
+    # Only an address that contains the ref can be compared: a custom domain does not.
     if settings.is_hosted and claims.get("ref", settings.project_ref) != settings.project_ref:
         saw = f"a key of another project, {claims['ref']!s:.40}"
         return "", failure("supabase key", saw, "Use the secret key, sb_secret_… (Settings > API keys).")
@@ -62,11 +62,11 @@ def _kind(settings: Settings) -> tuple[str, Finding | None]:
 
 
 def data_api(settings: Settings, environment: Mapping[str, str]) -> Finding:
-    """Call the claim as the functions do, and as those who must not.
+    """Call the claim as the functions do, then as callers who must be refused.
 
     Raises:
         ServiceError: the Data API refuses the functions' key, knows no such function, or does not answer.
-        NoAnswerError: it did not answer the others.
+        NoAnswerError: it did not answer those callers.
     """
     url = f"{settings.supabase_url}{_CLAIM}"
     try:
@@ -76,7 +76,7 @@ def data_api(settings: Settings, environment: Mapping[str, str]) -> Finding:
             url,
             deadline=Deadline(LIMIT_SECONDS),
             headers=settings.supabase_headers,
-            body=_NOBODY_S,
+            body=_NO_FUNCTION,
             repeatable=True,
         )
     except Answered as error:
@@ -88,8 +88,8 @@ def data_api(settings: Settings, environment: Mapping[str, str]) -> Finding:
     public = environment.get("SUPABASE_PUBLISHABLE_KEY") or environment.get("SUPABASE_ANON_KEY")
     others = {"nobody's key": {}, **({"the publishable key": {"apikey": public}} if public else {})}
     for whose, headers in others.items():
-        told = post(url, json.dumps(_NOBODY_S).encode(), headers)
-        if told.status not in (401, 403):
-            saw = f"ittybit_claim answers HTTP {told.status} to {whose}"
+        answer = post(url, json.dumps(_NO_FUNCTION).encode(), headers)
+        if answer.status not in (401, 403):
+            saw = f"ittybit_claim answers HTTP {answer.status} to {whose}"
             return failure("data api", saw, "Apply …_ittybit_work.sql again: it revokes by name.")
     return ok("data api", f"ittybit_claim answers the secret key and refuses {' and '.join(others)}")

@@ -58,7 +58,7 @@ secret_id() {
   printf 'supabase-ittybit-%s%s' "$(printf '%s' "$1" | tr 'A-Z_' 'a-z-')" "${ENVIRONMENT:+-$ENVIRONMENT}"
 }
 
-# Store these secrets, and let the functions' account read them. Sets SECRET_VERSIONS to a line NAME=id:version for each:
+# Store these secrets, and let the functions' account read them. Sets SECRET_VERSIONS, a line NAME=id:version for each:
 # a revision names the versions that it runs with, so that all its instances have the same.
 runtime_store() {
   local name id stored='' version='<VERSION>'
@@ -129,7 +129,7 @@ secret_flag() {
   printf '%s' "$flag"
 }
 
-# Print the value of --set-env-vars for a function. If a value has a comma, use another separator (gcloud topic escaping).
+# Print the value of --set-env-vars for a function. With a comma in a value, use another separator (gcloud topic escaping).
 variable_flag() {
   local name values='' flag='' separator=,
   for name in $(variables_of "$1"); do values="$values$(value "$name")"; done
@@ -159,8 +159,8 @@ runtime_deploy() {
   run "${words[@]}" --region="$PLACE" --project="$PROJECT" --quiet
 }
 
-# Make a new revision of a function's service with the newest FUNCTIONS_SECRET and no other change, without a build. This
-# updates the Cloud Run service of a Cloud Function too: `gcloud functions deploy` would upload and build again.
+# Make a new revision of a function's service with the newest FUNCTIONS_SECRET and no other change, without a build.
+# This updates the Cloud Run service of a Cloud Function too: `gcloud functions deploy` would upload and build again.
 runtime_roll() {
   local version
   version="$(printf '%s' "$SECRET_VERSIONS" | grep '^FUNCTIONS_SECRET=')"

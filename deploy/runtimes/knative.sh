@@ -41,8 +41,8 @@ secret_name() {
   printf 'supabase-ittybit%s' "${ENVIRONMENT:+-$ENVIRONMENT}"
 }
 
-# Store these secrets in the one Secret. Each has its own field manager, so that the other keys stay. A client-side apply
-# would keep a copy in an annotation, so this is server-side. If a secret is unchanged, so is the Secret's version.
+# Store these secrets in the one Secret. Each has its own field manager, so that the other keys stay. A client-side
+# apply would keep a copy in an annotation, so this is server-side. An unchanged Secret keeps its version.
 runtime_store() {
   local name
   for name in "$@"; do

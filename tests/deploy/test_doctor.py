@@ -107,7 +107,7 @@ def test_a_developers_choices_are_no_faults(examined: Examined) -> None:
 def test_the_token_alone_proves_the_calls(examined: Examined) -> None:
     found = examined.look({"DATABASE_URL": "", "FUNCTIONS_SECRET": ""})
 
-    assert "takes the FUNCTIONS_TOKEN" in found["on-upload"].saw
+    assert "accepts the FUNCTIONS_TOKEN" in found["on-upload"].saw
     assert {found[name].verdict for name in ("on-upload", "push-back", "create-connection", "clocks")} == {"ok"}
 
 
@@ -139,7 +139,7 @@ RICH = Action(run=Run(tasks=[Step(kind="video", next=[UPLOAD, Step(kind="image")
     [
         ("jobs", {"rule old": OLD, "rule new": NEW}, "failure", "rule old: this ittybit has no automations"),
         ("jobs", {"rule new": NEW, "rule rich": RICH}, "failure", "rule rich: a job of this ittybit is one task"),
-        ("jobs", {"rule new": NEW, "rule words": WORDS}, "warning", "no document has a speech (rule words)"),
+        ("jobs", {"rule new": NEW, "rule words": WORDS}, "warning", "documentation lacks a speech (rule words)"),
         ("jobs", {"rule new": NEW, "rule run": SIMPLE}, "ok", "of jobs, as it answers; rules ask for 1 run, 1 task"),
         ("jobs", {}, "ok", "rules ask for nothing"),
         (
@@ -245,7 +245,7 @@ def test_an_address_that_is_none_is_said_to_be_none() -> None:
         for url in (server.origin, "http://["):
             found = functions.visit("on-upload", url, load(NOWHERE), "whsec_" + "A" * 32).finding
             assert found.verdict == "failure"
-            assert "what is no address" in f"{found.saw} {found.remedy}"
+            assert "an invalid address" in f"{found.saw} {found.remedy}"
 
 
 @pytest.mark.parametrize("url", ["http://functions.test", "http://127.0.0.1.functions.test", "//functions.test"])
