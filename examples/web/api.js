@@ -1,6 +1,6 @@
-// The project's APIs, as the signed-in user: their files, how far the work on each is, and addresses to read them.
+// The project's APIs, called as the signed-in user: their files, the jobs of each, and addresses to read them.
 
-/** An answer that is an error, or none at all (status 0). */
+/** An error answer, or no answer (status 0). */
 export class Refused extends Error {
   constructor(status, message, code) {
     super(message)
@@ -9,7 +9,7 @@ export class Refused extends Error {
   }
 }
 
-/** What a service says of an error: Storage answers most of them as 400, and has the status in the body. */
+/** Make a Refused of an error answer. Storage answers most errors with 400 and has the real status in the body. */
 export function refusal(status, text) {
   try {
     const body = JSON.parse(text)
@@ -29,7 +29,7 @@ export class Api {
     return { apikey: this.project.key, Authorization: `Bearer ${token}` }
   }
 
-  /** The user's folder, newest first. */
+  /** The files in the user's folder, newest first. */
   async files() {
     const { userId } = await this.project.session()
     const body = { prefix: userId, limit: 100, sortBy: { column: 'created_at', order: 'desc' } }
@@ -43,7 +43,7 @@ export class Api {
     }))
   }
 
-  /** How far the work is, newest first; null when the project does not share it. */
+  /** The jobs of the user's files, newest first; null if the project does not share them. */
   async status() {
     const query = new URLSearchParams({
       select: 'id,name,rule,kind,state,progress,reason,results', bucket_id: `eq.${this.project.bucket}`,
@@ -57,7 +57,7 @@ export class Api {
     }
   }
 
-  /** Addresses under which the keys of a bucket can be read for an hour, by key; what the user may not read is left out. */
+  /** Signed addresses of a bucket's keys, by key, for an hour; keys that the user may not read are left out. */
   async sign(bucket, keys) {
     const path = `/storage/v1/object/sign/${encodeURIComponent(bucket)}`
     const rows = await this.#ask('POST', path, { expiresIn: 3600, paths: keys })

@@ -1,4 +1,4 @@
-// One file with its jobs and results, brought up to date in place: a player goes on playing.
+// One file with its jobs and results, updated in place, so that a player goes on playing.
 
 import { announce, element, say, show } from './dom.js'
 import { resultFigure } from './result.js'
@@ -9,7 +9,7 @@ export function fileCard(file, { signing, bucket, why }) {
   const jobs = new Map()
   const meta = element('p', { class: 'meta' })
   const list = element('ul', { class: 'jobs' })
-  const nothing = element('p', { class: 'meta' }, 'Nothing is made of files like this one.')
+  const nothing = element('p', { class: 'meta' }, 'Files like this one are not processed.')
   const results = element('div', { class: 'results' })
   const card = element('li', { class: 'card file' },
     element('div', { class: 'head' }, element('h3', {}, file.name)),

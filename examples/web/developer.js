@@ -1,11 +1,11 @@
-// What the developer has on the embedded stack: rules and what they would do, pause and resume, why, the doctor. Its calls
-// go to local/page.py with the token of the printed address; without one, there is nothing to see here.
+// The developer's tools on the embedded stack: rules and a preview of each, pause and resume, explain, the doctor. They
+// call local/page.py with the token of the printed address. Without a token, nothing is shown.
 
 import { announce, element, say, show } from './dom.js'
 
 const STORE = 'developer'
 
-/** Fill the section when there is a token; return {why(file)} then, and null else. */
+/** With a token, fill the section and return {why(file)}; without one, return null. */
 export async function developer(section, library) {
   const call = caller()
   if (!call) return null
@@ -14,7 +14,7 @@ export async function developer(section, library) {
   return { why: (file) => whyPart(call, file) }
 }
 
-/** Take the token out of the address, and keep it for this tab: it is gone from the history. */
+/** Move the token from the address, and so from the history, to this tab; return a function for calls, or null. */
 function caller() {
   const [, given] = /^#developer=([\w-]+)$/.exec(location.hash) ?? []
   if (given) {
@@ -26,9 +26,9 @@ function caller() {
     const answer = await fetch(`developer/${path}`, {
       method, headers: { Authorization: `Bearer ${token}` }, body: body && JSON.stringify(body),
     })
-    const said = await answer.json()
-    if (!answer.ok) throw new Error(said.message)
-    return said
+    const content = await answer.json()
+    if (!answer.ok) throw new Error(content.message)
+    return content
   })
 }
 
@@ -93,7 +93,7 @@ async function rulesPart(call, library) {
     ruleForm(call, attempt, library))
 }
 
-/** A new rule, with what it would do to the files that are here as it is written. */
+/** The form of a new rule. While it is filled in, it shows which of the files here the rule would match. */
 function ruleForm(call, attempt, library) {
   const field = (label, name, properties) => element('label', {}, label, element('input', { name, autocomplete: 'off', spellcheck: 'false', ...properties }))
   const choice = (label, name, values) => element('label', {}, label,
@@ -119,7 +119,7 @@ function ruleForm(call, attempt, library) {
     try {
       const tried = (await call('POST', 'trial', written())).files
       const taken = tried.filter((file) => file.why_not === null)
-      say(verdict, `Of the ${tried.length} newest files here it would take ${taken.length}. Added, it takes later uploads.`)
+      say(verdict, `It would match ${taken.length} of the ${tried.length} newest files here. Once added, it matches later uploads.`)
       files.replaceChildren(...tried.slice(0, 8).map((file) => element('li', { 'data-taken': String(file.why_not === null) },
         element('strong', {}, file.name.slice(file.name.indexOf('/') + 1)), ` ${file.why_not ?? `→ ${file.destination ?? 'stays at ittybit'}`}`)))
     } catch (error) {

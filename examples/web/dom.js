@@ -1,6 +1,6 @@
-// Elements. Text from anywhere becomes text nodes and attribute values: nothing is ever read as HTML.
+// Elements. All text becomes text nodes and attribute values, never HTML.
 
-/** Make an element. Properties that start with `on` are listeners, `class` and the rest are attributes; false is left out. */
+/** Make an element. Properties that start with `on` are listeners, all others attributes; false and null are left out. */
 export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag)
   for (const [name, value] of Object.entries(properties)) {
@@ -11,7 +11,7 @@ export function element(tag, properties = {}, ...children) {
   return made
 }
 
-/** Set an element's text, and leave it alone where it is the same: screen readers and selections notice a change. */
+/** Set an element's text, but only if it differs: a change disturbs screen readers and selections. */
 export function say(place, text) {
   if (place.textContent !== text) place.textContent = text
 }
@@ -21,7 +21,7 @@ export function show(place, visible) {
   place.hidden = !visible
 }
 
-/** Tell screen readers. */
+/** Have screen readers read out a text. */
 export function announce(text) {
   document.getElementById('announcer').textContent = text
 }

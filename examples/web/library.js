@@ -1,8 +1,8 @@
-// The user's files with the work on each, looked at again and again: often while something goes on.
+// The user's files with their jobs, loaded every five seconds, and every second while a job is open.
 
 const OPEN = ['queued', 'started']
 
-/** Dispatches `change` when it has looked, `problem` with an error when it could not. */
+/** Dispatches `change` after each load, and `problem` with the error when a load fails. */
 export class Library extends EventTarget {
   files = null
   isShared = true
@@ -16,7 +16,7 @@ export class Library extends EventTarget {
     document.addEventListener('visibilitychange', () => { if (!document.hidden) this.look() })
   }
 
-  /** Look now, and from now on. */
+  /** Load now, and again and again while the page is visible. */
   async look() {
     clearTimeout(this.#timer)
     if (this.#looking) return

@@ -1,4 +1,4 @@
-// The page: what is dropped goes into the queue, what is stored appears among the files.
+// The page: dropped files go into the queue, stored files into the list.
 
 import { Api } from './api.js'
 import { fileCard } from './card.js'
@@ -70,13 +70,13 @@ function showFiles(library, queue, tools) {
     queue.forget(library.files.map((file) => file.key))
     if (library.files.length) empty.remove()
     else list.append(empty)
-    const note = library.isShared ? '' : 'This project does not tell users how the work on their files goes on: '
-      + './deploy.sh database --share-status makes it.'
+    const note = library.isShared ? '' : 'This project does not show users the state of their files. '
+      + 'To change that, run ./deploy.sh database --share-status.'
     say(place('note'), note)
     show(place('note'), note !== '')
   })
   library.addEventListener('problem', ({ detail: error }) => {
-    complain(`Your files cannot be loaded: ${error.message} It is tried again every few seconds.`)
+    complain(`Your files cannot be loaded: ${error.message} The page tries again every few seconds.`)
   })
 }
 

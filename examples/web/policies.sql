@@ -1,5 +1,5 @@
--- What the page asks of a project: signed-in users write to a folder of their own in bucket media, and read that and the
--- results that are made of it. Run it once, in Studio's SQL editor.
+-- The policies that the page needs: signed-in users write to their own folder in bucket media, and read it and the
+-- results of its files. Run it once, in Studio's SQL editor.
 
 create policy "users add to their own folder" on storage.objects for insert to authenticated
 with check (bucket_id = 'media' and (storage.foldername(name))[1] = (select auth.uid())::text);

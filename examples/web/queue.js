@@ -1,4 +1,4 @@
-// The uploads: three at a time, and what is needed to go on with a resumable one after the page was closed.
+// The uploads: three at a time. Resumable ones are remembered, to resume them after the page was closed.
 
 import { refusal } from './api.js'
 import { storableName } from './names.js'
@@ -30,7 +30,7 @@ export class Upload extends EventTarget {
     return this.size > RESUMABLE_FROM
   }
 
-  /** Whether this is the very file, as far as a page can tell. */
+  /** Whether the file is that of this upload, as far as a page can tell. */
   isFor(file) {
     return this.name === file.name && this.size === file.size && this.lastModified === file.lastModified
   }
@@ -41,7 +41,7 @@ export class Upload extends EventTarget {
   }
 }
 
-/** Dispatches `added` with an upload, and `stored` when one has arrived. */
+/** Dispatches `added` with an upload, and `stored` when one is stored. */
 export class Queue extends EventTarget {
   #api
   #uploads = []
@@ -53,7 +53,7 @@ export class Queue extends EventTarget {
     addEventListener('pagehide', () => this.#keep())
   }
 
-  /** Take up what an earlier visit left. */
+  /** Restore the unfinished uploads of an earlier visit. */
   async restore() {
     const { userId } = await this.#api.project.session()
     this.userId = userId
@@ -85,7 +85,7 @@ export class Queue extends EventTarget {
     this.#next()
   }
 
-  /** Let go of uploads that have become one of these files, but for those whose name had to be replaced. */
+  /** Remove stored uploads that are among these files, except those that were stored under another name. */
   forget(keys) {
     for (const upload of this.#uploads) {
       if (upload.state === 'done' && upload.name === upload.storedName && keys.includes(this.#key(upload))) this.remove(upload)
@@ -98,7 +98,7 @@ export class Queue extends EventTarget {
     if (upload.location && upload.state !== 'done') {
       this.#api.headers()
         .then((headers) => send('DELETE', upload.location, { ...headers, 'Tus-Resumable': '1.0.0' }))
-        .catch(() => {}) // The server forgets it by itself after a day.
+        .catch(() => {}) // The server deletes it by itself after a day.
     }
     this.#keep()
     this.#next()
@@ -119,13 +119,13 @@ export class Queue extends EventTarget {
     const aborting = new AbortController()
     this.#aborting.set(upload, aborting)
     upload.set({ state: 'sending' })
-    const told = {
+    const callbacks = {
       signal: aborting.signal,
       onProgress: (sent) => upload.set({ sent }),
       onLocation: (location) => { upload.location = location; this.#keep() },
     }
     try {
-      await (upload.isResumable ? this.#sendResumable(upload, told) : this.#sendAtOnce(upload, told))
+      await (upload.isResumable ? this.#sendResumable(upload, callbacks) : this.#sendAtOnce(upload, callbacks))
       upload.set({ state: 'done', sent: upload.size })
       this.dispatchEvent(new CustomEvent('stored', { detail: upload }))
     } catch (error) {
@@ -138,8 +138,8 @@ export class Queue extends EventTarget {
     }
   }
 
-  #sendResumable(upload, told) {
-    return sendResumable(this.#api, { ...upload, key: this.#key(upload) }, told)
+  #sendResumable(upload, callbacks) {
+    return sendResumable(this.#api, { ...upload, key: this.#key(upload) }, callbacks)
   }
 
   async #sendAtOnce(upload, { onProgress, signal }) {
@@ -169,7 +169,7 @@ export class Queue extends EventTarget {
     try {
       localStorage.setItem(STORE, JSON.stringify(kept))
     } catch {
-      // Without storage an upload goes on until the page is closed.
+      // Without local storage, an upload cannot be resumed after the page is closed.
     }
   }
 }

@@ -5,7 +5,7 @@ import { durationInWords, sizeInWords, typeOf } from './words.js'
 
 const TAGS = { picture: 'img', video: 'video', sound: 'audio' }
 
-/** Return a figure of what is at an address such as s3://bucket/key. */
+/** Return a figure that shows the result at an address such as s3://bucket/key. */
 export function resultFigure(signing, address, title) {
   const name = nameOf(address)
   const facts = element('span', { class: 'meta' })
@@ -30,7 +30,7 @@ export function resultFigure(signing, address, title) {
     else place.replaceChildren(element('p', {}, name))
     if (!tries) {
       caption.append(element('a', { href: asDownload(address, source, name), rel: 'noopener noreferrer', download: name }, 'Download'))
-      if (address.startsWith('s3://')) tellSize(source) // Another host need not let its answers be read.
+      if (address.startsWith('s3://')) tellSize(source) // Another host may not let a page read its answers.
     }
   }
 
@@ -41,7 +41,7 @@ export function resultFigure(signing, address, title) {
 
   function medium(tag, source) {
     const made = element(tag, {
-      // A video shows its first picture, not a black one.
+      // A video shows one of its first pictures, not a black one.
       src: tag === 'video' ? `${source}#t=0.1` : source, alt: tag === 'img' && `${title}: ${name}`, 'aria-label': tag !== 'img' && `${title}: ${name}`,
       controls: tag !== 'img', preload: tag !== 'img' && 'metadata',
     })
@@ -50,7 +50,7 @@ export function resultFigure(signing, address, title) {
       pixels: made.videoWidth ? `${made.videoWidth} × ${made.videoHeight}` : '', duration: durationInWords(made.duration),
     }))
     made.addEventListener('error', () => {
-      // A signed address ends after an hour: one more is asked for.
+      // A signed address expires after an hour: try once more, with a new one.
       if (tries++) place.replaceChildren(element('p', {}, 'Your browser cannot show this. Download it.'))
       else load()
     })
@@ -66,7 +66,7 @@ function nameOf(address) {
   return path.slice(path.lastIndexOf('/') + 1)
 }
 
-/** The path in an address; of what is none, all of it: one result must not keep the others from being shown. */
+/** The path of an address, or the whole text if it is invalid: one bad result must not hide the others. */
 function pathOf(address) {
   try {
     return decodeURI(new URL(address).pathname)
@@ -75,7 +75,7 @@ function pathOf(address) {
   }
 }
 
-/** Storage sends a file as a download when it is asked to: it is never opened as a page. */
+/** The address of a download. Storage then sends the file as an attachment, which is never opened as a page. */
 function asDownload(address, source, name) {
   return address.startsWith('s3://') ? `${source}&download=${encodeURIComponent(name)}` : source
 }

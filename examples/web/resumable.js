@@ -3,15 +3,15 @@
 import { Refused, refusal } from './api.js'
 import { send } from './transport.js'
 
-const CHUNK = 6 * 1024 * 1024 // Supabase takes chunks of this size alone
+const CHUNK = 6 * 1024 * 1024 // Supabase accepts only this size
 const PAUSES = [1, 3, 5, 10]
 const VERSION = { 'Tus-Resumable': '1.0.0' }
 
 /**
  * Send a file, from where an earlier try stopped.
- * @param api the project's
+ * @param api the project's APIs
  * @param {{file: File, key: string, type: string, replace: boolean, location: string|null}} upload
- * @param {{onLocation: function(string|null), onProgress: function(number), signal: AbortSignal}} told
+ * @param {{onLocation: function(string|null), onProgress: function(number), signal: AbortSignal}} callbacks
  */
 export async function sendResumable(api, upload, { onLocation, onProgress, signal }) {
   let location = upload.location
@@ -37,7 +37,7 @@ export async function sendResumable(api, upload, { onLocation, onProgress, signa
   onLocation(null)
 }
 
-/** Whether an error may pass by itself: no answer, a lock that is still held, a server that is not well. */
+/** Whether an error may be temporary: no answer, a lock that is still held, a fault of the server. */
 function passes({ status }) {
   return status === 0 || status === 409 || status === 423 || status >= 500
 }
@@ -65,9 +65,9 @@ async function append(api, location, file, offset, onProgress, signal) {
   return Number(answer.header('Upload-Offset'))
 }
 
-/** How much has arrived, or null where the server does not know the upload any more. */
+/** The number of bytes that have arrived, or null if the server no longer knows the upload. */
 async function offsetOf(api, location, signal) {
-  // A session is shown to the project alone.
+  // The user's token is sent only to the project.
   if (new URL(location).origin !== new URL(api.project.url).origin) return null
   const answer = await send('HEAD', location, { ...await api.headers(), ...VERSION }, null, { signal })
   if (answer.status === 404 || answer.status === 410) return null

@@ -1,4 +1,4 @@
-// Addresses of results that a browser can load. What is asked for at the same time is signed in one call.
+// Addresses of results that a browser can load. Those requested at the same time are signed in one call per bucket.
 
 export class Signing {
   #api
@@ -8,7 +8,7 @@ export class Signing {
     this.#api = api
   }
 
-  /** Return an address to load a result from, or null where the user may not read it. */
+  /** Return an address to load a result from, or null if the user may not read it. */
   address(result) {
     const [, bucket, key] = /^s3:\/\/([^/]+)\/(.+)$/s.exec(result) ?? []
     if (!bucket) return Promise.resolve(/^https?:\/\//i.test(result) ? result : null)

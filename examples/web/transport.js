@@ -1,4 +1,4 @@
-// One request with a body, its progress, and its end: what fetch does not tell.
+// One request with the progress of its body, which fetch does not report.
 
 import { Refused } from './api.js'
 

@@ -1,4 +1,4 @@
-// What one sees of the uploads: a bar each, and what to do.
+// The list of uploads: for each a bar, its state and buttons.
 
 import { announce, element, say, show } from './dom.js'
 import { refusalInWords, sizeInWords } from './words.js'
@@ -13,7 +13,7 @@ export function uploadLine(queue, upload) {
   const problem = element('p', { class: 'reason' })
   const button = (text, onclick) => element('button', { type: 'button', onclick }, text)
   const pause = button('Pause', () => queue.pause(upload))
-  const resume = button('Go on', () => queue.resume(upload))
+  const resume = button('Resume', () => queue.resume(upload))
   const replace = button('Replace it', () => queue.resume(upload, true))
   const again = button('Try again', () => queue.resume(upload))
   const remove = button('Remove', () => queue.remove(upload))
@@ -48,7 +48,7 @@ export function uploadLine(queue, upload) {
       : `${sizeInWords(upload.sent)} of ${sizeInWords(upload.size)} · ${Math.floor(100 * upload.sent / (upload.size || 1))} %`)
     const words = upload.problem?.status === 'empty' ? 'This file is empty. Choose another one.'
       : upload.problem ? refusalInWords(upload.problem)
-      : upload.state === 'absent' ? 'The page was closed meanwhile. Choose or drop the same file, and it goes on from there.' : ''
+      : upload.state === 'absent' ? 'The page was closed meanwhile. Choose or drop the same file, and the upload resumes where it stopped.' : ''
     say(problem, words)
     show(problem, words !== '')
     say(remove, upload.state === 'done' ? 'Hide' : 'Remove')

@@ -35,7 +35,7 @@ export function kindInWords(job) {
   return `${KINDS[job.kind] ?? job.kind} · ${job.rule}`
 }
 
-/** What a name holds: picture, video, sound or other. */
+/** The type that a name's ending suggests: picture, video, sound or other. */
 export function typeOf(name) {
   const extension = name.slice(name.lastIndexOf('.') + 1).toLowerCase()
   return Object.keys(TYPES).find((type) => TYPES[type].includes(extension)) ?? 'other'
@@ -44,10 +44,10 @@ export function typeOf(name) {
 /** Why an upload was refused, and what to do. */
 export function refusalInWords({ status, message }) {
   switch (status) {
-    case 0: return 'The connection was lost. Go on when it is back: nothing that arrived is sent again.'
+    case 0: return 'The connection was lost. Resume when it is back: what has arrived is not sent again.'
     case 401: case 403: return 'You may not store files here. Sign in again.'
     case 409: return 'There is a file with this name already. Replace it, or give this one another name.'
-    case 413: return 'This file is larger than is accepted here. Choose a smaller one.'
+    case 413: return 'This file is too large for this project. Choose a smaller one.'
     case 415: return 'Files of this type are not accepted here. Choose another one.'
     default: return `The storage refused it (${status}): ${message}`
   }

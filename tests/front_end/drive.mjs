@@ -1,9 +1,9 @@
-// What a front end does with the functions of docs/front-end.md, which stand above this when it runs. Prints what it saw.
+// Uses the functions of docs/front-end.md, which the test puts in front of this script. Prints what it has seen.
 
 const heard = []
 await new Promise((resolve) => listen((file) => heard.push(file), resolve))
-const strange = supabase.channel(`ittybit:${SOMEBODY_ELSE}`, { config: { private: true } })
-const refusal = await new Promise((resolve) => strange.subscribe((status, error) => {
+const foreign = supabase.channel(`ittybit:${SOMEBODY_ELSE}`, { config: { private: true } })
+const refusal = await new Promise((resolve) => foreign.subscribe((status, error) => {
   if (status !== 'CLOSED') resolve(`${status} ${error?.message ?? ''}`)
 }))
 

@@ -1,4 +1,4 @@
-"""What docs/front-end.md says is run as it stands there, with Supabase's own client, against the embedded stack."""
+"""The code in docs/front-end.md runs unchanged, with Supabase's own client, against the embedded stack."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests import documents
 
 FOLDER = Path(__file__).parent
 HAS_CLIENTS = shutil.which("node") and (FOLDER / "node_modules").is_dir()
-# What the reader's browser has of itself: the project, somebody who is signed in, and on older Node WebSockets.
+# What a browser would provide: the project, a signed-in user and, for older Node versions, WebSockets.
 PRELUDE = """
 import { readFile } from 'node:fs/promises'
 import WebSocket from 'ws'
@@ -87,6 +87,6 @@ def test_the_snippets_upload_watch_listen_and_read_the_result(tmp_path: Path) ->
     assert saw["parts"] > 1
     assert "CHANNEL_ERROR" in saw["refusal"]
     assert "You do not have permissions to read from this Channel topic" in saw["refusal"]
-    # As it happened, each state once it came.
+    # Each state was broadcast, in this order.
     assert list(dict.fromkeys(saw["heard"])) == ["queued", "started", "succeeded"]
     assert (saw["last"]["name"], saw["last"]["results"]) == (file["name"], [result])

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol through two pipes: nothing is installed beside the browser."""
+"""A headless Chromium, driven over its DevTools protocol through two pipes: it needs nothing but the browser."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FLAGS = [
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
     "--remote-debugging-pipe",
-    # It speaks to this machine alone.
+    # No traffic to other machines.
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-quic",
@@ -39,7 +39,7 @@ class Chromium:
     """One browser with one page, from construction until the end of its ``with``.
 
     Attributes:
-        console: what the page's console said of errors, exceptions and refusals by its policy.
+        console: errors, exceptions and violations of the page's policy, from its console.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Chromium:
         self.console: list[str] = []
         self._folder = tempfile.mkdtemp(prefix="chromium-")
         commands, answers = os.pipe(), os.pipe()
-        # The browser wants them as 3 and 4, and a shell gives them these names: theirs here must be others.
+        # The browser expects the pipes as 3 and 4. The shell renumbers them, so here they must have other numbers.
         given = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (commands[0], answers[1])]
         shell = f'exec 3<&{given[0]} 4>&{given[1]} {given[0]}<&- {given[1]}>&-; exec "$@"'
         command = ["bash", "-c", shell, "bash", PATH, *_FLAGS, f"--user-data-dir={self._folder}"]
@@ -92,24 +92,24 @@ class Chromium:
         assert self._loaded.wait(30)
 
     def run(self, script: str) -> Any:
-        """Return what an expression of the page gives, once it is settled."""
+        """Return the value of a JavaScript expression in the page; of a promise, the value that it settles to."""
         result = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
     def text(self, selector: str = "body") -> str:
-        """What an element shows, or nothing where there is none."""
+        """The visible text of an element, or nothing if there is none."""
         return str(self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
 
     def wait_for(self, script: str, *, seconds: float = 60) -> None:
-        """Wait until an expression of the page is true."""
+        """Wait until a JavaScript expression in the page is true."""
         until(lambda: self.run(f"Boolean({script})"), seconds=seconds, every=0.1)
 
     def wait_for_text(self, text: str, selector: str = "body", *, seconds: float = 60) -> None:
         until(lambda: text in self.text(selector), seconds=seconds, every=0.1)
 
     def click(self, selector: str) -> None:
-        """Click in the middle of an element, as a hand does."""
+        """Click in the middle of an element, as a mouse does."""
         box = self.run(
             f"(() => {{ const it = document.querySelector({json.dumps(selector)}); "
             "it.scrollIntoView({ block: 'center' }); const box = it.getBoundingClientRect(); "
@@ -146,14 +146,14 @@ class Chromium:
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}])
 
     def slow_down(self, bytes_a_second: int) -> None:
-        """Let uploads take their time; -1 for as fast as they are."""
+        """Limit the speed of uploads; -1 for no limit."""
         self.send(
             "Network.emulateNetworkConditions",
             offline=False, latency=0, downloadThroughput=-1, uploadThroughput=bytes_a_second,
         )  # fmt: skip
 
     def screenshot(self, file: Path, height: float = 4000) -> None:
-        """Write the page into a PNG file, all of it or its first so many pixels."""
+        """Write the page into a PNG file, from the top to at most ``height`` pixels."""
         size = self.send("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], height), "scale": 1}
         picture = self.send("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
@@ -182,13 +182,13 @@ class Chromium:
         if "id" in message:
             self._waiting[message["id"]].set_result(message)
             return
-        method, told = message["method"], message.get("params", {})
+        method, event = message["method"], message.get("params", {})
         if method == "Page.loadEventFired":
             self._loaded.set()
         elif method == "Runtime.exceptionThrown":
-            details = told["exceptionDetails"]
+            details = event["exceptionDetails"]
             self.console.append(details.get("exception", {}).get("description") or details["text"])
-        elif method == "Runtime.consoleAPICalled" and told["type"] in {"error", "assert"}:
-            self.console.append(str([argument.get("value") for argument in told["args"]]))
-        elif method == "Log.entryAdded" and told["entry"]["level"] == "error":
-            self.console.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+        elif method == "Runtime.consoleAPICalled" and event["type"] in {"error", "assert"}:
+            self.console.append(str([argument.get("value") for argument in event["args"]]))
+        elif method == "Log.entryAdded" and event["entry"]["level"] == "error":
+            self.console.append(f"{event['entry']['text']} {event['entry'].get('url', '')}")

@@ -1,6 +1,6 @@
-"""The page in a real browser, against the embedded stack: the whole way of files, and what goes wrong on it.
+"""The page in a real browser, against the embedded stack: files from the upload to the results, and failures.
 
-What is seen is left in ``build/page/`` as pictures.
+Its screenshots are left in ``build/page/``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.waiting import until
 
 pytestmark = [
     pytest.mark.skipif(PATH is None and not os.environ.get("CI"), reason="there is no Chromium here"),
-    pytest.mark.timeout(240),  # it encodes, too, and may be one of several at a time
+    pytest.mark.timeout(240),  # it encodes as well, and other tests may run at the same time
 ]
 PICTURES = ROOT / "build" / "page"
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -51,7 +51,7 @@ def page(stack: Stack) -> Iterator[Page]:
 
 @pytest.fixture
 def browser(page: Page) -> Iterator[Chromium]:
-    """A browser that has opened the page, and in whose console there are no errors at the end."""
+    """A browser that has opened the page. At the end, its console must have no errors."""
     with Chromium() as browser:
         browser.open(page.address)
         browser.wait_for_text("No files yet", "#files")
@@ -75,18 +75,18 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def card(name: str, inner: str = "") -> str:
-    """An expression of the page for a file's card, or for what is in it."""
+    """A JavaScript expression for a file's card, or for an element in it."""
     script = f"[...document.querySelectorAll('.file')].find((card) => card.querySelector('h3').innerText === {name!r})"
     return f"{script}?.querySelector({inner!r})" if inner else script
 
 
 def state(browser: Chromium, name: str) -> str:
-    """What the line of an upload says of it."""
+    """The text of an upload's line."""
     line = f"[...document.querySelectorAll('.upload')].find((line) => line.querySelector('h3').innerText === {name!r})"
     return str(browser.run(f"{line}?.innerText ?? ''"))
 
 
-def test_the_whole_way_of_files(browser: Chromium, media: dict[str, Path]) -> None:
+def test_files_from_the_upload_to_the_results(browser: Chromium, media: dict[str, Path]) -> None:
     browser.screenshot(PICTURES / "empty.png")
     browser.drop([media[name] for name in ("höliday.mp4", "lake.png", "broken.mp4", "notes.txt")])
     browser.wait_for("document.querySelectorAll('.jobs progress:not([hidden])').length > 2")
@@ -104,16 +104,16 @@ def test_the_whole_way_of_files(browser: Chromium, media: dict[str, Path]) -> No
     assert browser.run(f"{card('holiday.mp4', 'video')}.videoHeight") == 720
     assert browser.run(f"{card('holiday.mp4')}.querySelectorAll('a[download]').length") == 3
     assert "Stored as “holiday.mp4”" in state(browser, "höliday.mp4")
-    # What failed says so, and what to do; of a file without a rule it is said as well.
+    # A failed file says so, and what to do. A file without a rule says that it is not processed.
     browser.wait_for(f"{card('broken.mp4')}.querySelectorAll('.chip[data-state=failed]').length === 3")
     assert "could not be processed. Check that it opens" in browser.run(f"{card('broken.mp4')}.innerText")
-    assert "Nothing is made of files like this one." in browser.run(f"{card('notes.txt')}.innerText")
-    # Why, in the ledger's own words.
+    assert "Files like this one are not processed." in browser.run(f"{card('notes.txt')}.innerText")
+    # The answer of ittybit.explain.
     browser.run(f"{card('notes.txt', 'summary')}.click()")
     browser.wait_for(f"{card('notes.txt')}.innerText.includes('picture does not match: its type is text/plain')")
 
     browser.screenshot(PICTURES / "done.png")
-    # The one in README.md: down to the video's results, and the video at a second of its own.
+    # The picture of README.md: down to the video's results, with the video at its first second.
     browser.run(f"Object.assign({card('holiday.mp4', 'video')}, {{preload: 'auto', currentTime: 1}}) && null")
     browser.wait_for(f"{card('holiday.mp4', 'video')}.readyState === 4")
     bottom = browser.run(f"{card('holiday.mp4')}.getBoundingClientRect().bottom + scrollY")
@@ -163,7 +163,7 @@ def test_a_large_file_goes_on_after_a_pause_and_after_the_page_was_closed(
     stack.supabase.requests = None
 
 
-def test_what_the_storage_refuses_is_said_in_words(browser: Chromium, media: dict[str, Path], stack: Stack) -> None:
+def test_the_page_explains_what_storage_refuses(browser: Chromium, media: dict[str, Path], stack: Stack) -> None:
     browser.choose("#choose", [media["notes.txt"]])
     browser.wait_for(card("notes.txt"))
     browser.choose("#choose", [media["notes.txt"]])
@@ -176,15 +176,15 @@ def test_what_the_storage_refuses_is_said_in_words(browser: Chromium, media: dic
     stack.sql(limit, (10, BUCKET))
     try:
         browser.choose("#choose", [media["lake.png"]])
-        browser.wait_for_text("This file is larger than is accepted here.", ".upload")
+        browser.wait_for_text("This file is too large for this project.", ".upload")
     finally:
         stack.sql(limit, (None, BUCKET))
-    # A refusal is what was tested: the browser notes each.
+    # The browser logs each of the tested refusals as an error.
     assert all("status of 400" in line for line in browser.console)
     browser.console.clear()
 
 
-def test_a_project_that_does_not_answer_is_said_not_to_and_comes_back(browser: Chromium, stack: Stack) -> None:
+def test_the_page_says_that_the_project_does_not_answer_and_recovers(browser: Chromium, stack: Stack) -> None:
     stack.supabase.add("GET", "/rest/v1/ittybit_files", status=503, times=1000)
     browser.wait_for_text("Your files cannot be loaded", "#problem")
     browser.screenshot(PICTURES / "problem.png")
@@ -195,7 +195,7 @@ def test_a_project_that_does_not_answer_is_said_not_to_and_comes_back(browser: C
 
 def test_nothing_that_a_stranger_uploads_runs(browser: Chromium, page: Page, stack: Stack) -> None:
     owner = page.user
-    # A name that Storage itself would refuse, and a type, a rule and addresses that are markup as well.
+    # Markup as a name (Storage itself would refuse it), as a type, as a rule and in addresses.
     stack.sql("alter table ittybit.jobs disable trigger user")
     metadata = json.dumps({"size": 3, "mimetype": MARKUP, "eTag": '"x"'})
     stack.sql(
@@ -211,7 +211,7 @@ def test_nothing_that_a_stranger_uploads_runs(browser: Chromium, page: Page, sta
     browser.wait_for("document.querySelectorAll('#files .file figure').length === 6")
     assert browser.run(f"{card(MARKUP + '.png')}.innerText").count(MARKUP) >= 3
     assert browser.run("document.querySelectorAll('[onerror], #files script, a[href^=\"javascript:\" i]').length") == 0
-    # Of the six, the original alone has an address, and it is the project's.
+    # Of the six figures only the original has an address: one of the project's.
     browser.wait_for("document.querySelector('#files [href]')")
     addresses = browser.run(
         "[...document.querySelectorAll('#files [src], #files [href]')].map((it) => it.src || it.href)"
@@ -225,7 +225,7 @@ def test_nothing_that_a_stranger_uploads_runs(browser: Chromium, page: Page, sta
     browser.console.clear()
 
 
-def test_all_can_be_done_without_a_mouse_and_has_a_name(browser: Chromium, media: dict[str, Path]) -> None:
+def test_every_control_has_a_name_and_works_without_a_mouse(browser: Chromium, media: dict[str, Path]) -> None:
     browser.choose("#choose", [media["lake.png"]])
     browser.wait_for(card("lake.png", "img"))
     browser.run("document.activeElement.blur()")
@@ -246,7 +246,7 @@ def test_all_can_be_done_without_a_mouse_and_has_a_name(browser: Chromium, media
     assert nameless == []
 
 
-def test_the_developer_sees_what_a_rule_would_do_and_steers(
+def test_the_developer_previews_adds_and_disables_a_rule_and_pauses(
     browser: Chromium, media: dict[str, Path], stack: Stack
 ) -> None:
     browser.choose("#choose", [media["lake.png"], media["notes.txt"]])
@@ -293,7 +293,7 @@ def test_no_key_of_the_projects_is_in_the_browser(
     assert page.user in kept
     places = Places(secrets_of(stack))
     places.look("the page", [kept, httpx.get(f"{page.origin}/project.json", trust_env=False).text])
-    # Of the user's own files.
+    # Those of the user's own files.
     assert places.findings == {"the page": {"a signed address"}}
 
 
@@ -306,7 +306,7 @@ def test_no_key_of_the_projects_is_in_the_browser(
         ("/..%2f..%2f.env", {}, 404),
     ],
 )
-def test_what_is_the_developers_is_for_the_developer_alone(
+def test_the_developers_tools_are_for_the_developer_only(
     page: Page, path: str, headers: dict[str, str], status: int
 ) -> None:
     answer = httpx.get(f"{page.origin}{path}", headers=headers, trust_env=False)

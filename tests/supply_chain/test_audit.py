@@ -19,7 +19,7 @@ BROKEN = {
 
 
 def pip_audit(folder: Path, answers: dict[str, Any]) -> list[str]:
-    """A command that answers as pip-audit does, for each database that it is asked about."""
+    """Write a stand-in for pip-audit, with an answer for each database; return its command."""
     script = folder / "pip-audit.py"
     script.write_text(
         "import sys\n"
@@ -49,7 +49,7 @@ def pip_audit(folder: Path, answers: dict[str, Any]) -> list[str]:
             0,
             ["audit: osv knows 1 of 2 packages and 0 vulnerabilities in them"],
         ),
-        # Whatever else it ends with, such as the trace of a name that does not resolve, is no answer.
+        # Any other output, such as the traceback of a name that does not resolve, counts as no answer.
         ({}, 0, ["audit: not done, no vulnerability database answers (tried pypi, osv)"]),
         (
             {"pypi": [UNKNOWN], "osv": [UNKNOWN]},
@@ -58,7 +58,7 @@ def pip_audit(folder: Path, answers: dict[str, Any]) -> list[str]:
         ),
     ],
 )
-def test_the_audit_says_what_is_known_and_fails_for_a_vulnerability_alone(
+def test_the_audit_prints_what_is_known_and_fails_only_for_a_vulnerability(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], answers: dict[str, Any], status: int, lines: list[str]
 ) -> None:
     assert audit.main(pip_audit(tmp_path, answers)) == status

@@ -1,4 +1,4 @@
-"""deploy/install.py: what `make` and ./deploy.sh run from is installed once, and what stops that is one line."""
+"""deploy/install.py installs the environment of `make` and ./deploy.sh once, and reports an error in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from local.functions import ROOT
 
-# Stands for uv: notes each call, takes its time, and makes what `uv venv` makes.
+# A stand-in for uv: logs each call, takes 0.2 s, and makes the folder that `uv venv` makes.
 UV = """#!/bin/bash
 echo "$1 $2" >>"{log}"
 sleep 0.2
@@ -36,16 +36,16 @@ def install(tmp_path: Path, stamp: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_of_two_at_once_one_installs_and_the_other_waits(tmp_path: Path) -> None:
+def test_one_of_two_processes_installs_and_the_other_waits(tmp_path: Path) -> None:
     both = [install(tmp_path, tmp_path / "venv" / "installed") for _ in range(2)]
-    said = [one.communicate(timeout=30)[1] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
+    errors = [one.communicate(timeout=30)[1] for one in both]
+    assert [one.returncode for one in both] == [0, 0], errors
     assert (tmp_path / "log").read_text() == "venv --quiet\npip install\n"
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "venv").write_text("a file is in the way")
     process = install(tmp_path, tmp_path / "venv" / "installed")
-    _, said = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert said.splitlines()[-1] == f"{tmp_path}/venv cannot be written: File exists"
+    assert errors.splitlines()[-1] == f"{tmp_path}/venv cannot be written: File exists"

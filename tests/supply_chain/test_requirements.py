@@ -1,4 +1,4 @@
-"""What is deployed is few, has its reasons, and is pinned to the very files that were looked at."""
+"""The deployed packages are few, each has a reason, and each is pinned to one version and its hashes."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from packaging.utils import canonicalize_name
 from local.functions import ROOT
 
 
-def asked(file: str) -> dict[str, tuple[Requirement, str]]:
-    """What a requirements*.in asks for, with what it includes, by name, each with its comment."""
+def requested(file: str) -> dict[str, tuple[Requirement, str]]:
+    """The packages that a requirements*.in and its includes request, by name, each with its comment."""
     text = (ROOT / file).read_text()
     lines = [line.partition("#") for line in text.splitlines() if re.match(r"[a-z]", line)]
     found = [(Requirement(line), comment.strip()) for line, _, comment in lines]
-    all_of_it: dict[str, tuple[Requirement, str]] = {
+    packages: dict[str, tuple[Requirement, str]] = {
         canonicalize_name(one.name): (one, comment) for one, comment in found
     }
     for included in re.findall(r"(?m)^-r (\S+)$", text):
-        all_of_it = asked(included) | all_of_it
-    return all_of_it
+        packages = requested(included) | packages
+    return packages
 
 
 def pinned(file: str) -> dict[str, tuple[Requirement, list[str]]]:
-    """What a compiled file pins, by name, each with the hashes it accepts."""
+    """The packages that a compiled file pins, by name, each with the hashes that it accepts."""
     text = re.sub(r"(?m)^\s*#.*\n", "", (ROOT / file).read_text()).replace("\\\n", "")
     entries = [line.split("--hash=") for line in text.splitlines()]
     read = [(Requirement(line), [each.strip() for each in hashes]) for line, *hashes in entries]
-    # What another system or another Python needs is not installed here, and cannot be followed.
+    # Packages for other systems and Python versions are not installed here: their dependencies are unknown.
     return {
         canonicalize_name(one.name): (one, hashes)
         for one, hashes in read
@@ -50,7 +50,7 @@ COMPILED = pytest.mark.parametrize(
 
 
 @COMPILED
-def test_every_package_is_pinned_to_one_version_and_to_the_files_of_it(file: str) -> None:
+def test_every_package_is_pinned_to_one_version_and_its_hashes(file: str) -> None:
     for one, hashes in pinned(f"{file}.txt").values():
         assert re.fullmatch(r"==[0-9][A-Za-z0-9.]*", str(one.specifier)), one
         assert hashes, one
@@ -58,7 +58,7 @@ def test_every_package_is_pinned_to_one_version_and_to_the_files_of_it(file: str
 
 
 @COMPILED
-def test_no_compiled_file_names_where_it_was_made(file: str) -> None:
+def test_no_compiled_file_names_the_machine_that_made_it(file: str) -> None:
     text = (ROOT / f"{file}.txt").read_text()
     assert "/" not in text.replace("-r requirements.in", "")
     assert "--index-url" not in text
@@ -66,11 +66,11 @@ def test_no_compiled_file_names_where_it_was_made(file: str) -> None:
 
 
 @COMPILED
-def test_a_compiled_file_holds_what_is_asked_for_and_what_that_needs_and_no_more(file: str) -> None:
+def test_a_compiled_file_pins_requested_packages_and_their_dependencies_and_no_more(file: str) -> None:
     pins = pinned(f"{file}.txt")
-    asked_for = asked(f"{file}.in")
+    wanted = requested(f"{file}.in")
     needed: set[str] = set()
-    waiting = [one for one, _ in asked_for.values()]
+    waiting = [one for one, _ in wanted.values()]
     while waiting:
         one = waiting.pop()
         name = canonicalize_name(one.name)
@@ -94,19 +94,19 @@ def is_installed(name: str) -> bool:
     return True
 
 
-def test_what_is_tested_with_is_what_is_deployed_and_what_deploys() -> None:
+def test_tests_run_with_the_same_pins_as_what_is_deployed_and_what_deploys() -> None:
     tested = pinned("requirements-dev.txt")
     for file in ("requirements.txt", "requirements-deploy.txt", "requirements-local.txt"):
         for name, (one, hashes) in pinned(file).items():
             assert (tested[name][0].specifier, tested[name][1]) == (one.specifier, hashes)
 
 
-def test_deploy_sh_needs_what_is_deployed_the_parser_of_env_files_and_what_the_doctor_looks_with() -> None:
+def test_deploy_sh_adds_only_the_parser_of_env_files_and_the_packages_of_the_doctor() -> None:
     more = pinned("requirements-deploy.txt").keys() - pinned("requirements.txt").keys()
     assert more == {"python-dotenv", "psycopg", "psycopg-binary", "pyjwt"}
 
 
-def test_what_is_deployed_imports_what_is_asked_for_and_nothing_else() -> None:
+def test_deployed_code_imports_exactly_the_requested_packages() -> None:
     imported: set[str] = set()
     for path in [*ROOT.glob("functions/*.py"), *ROOT.glob("shared/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -114,17 +114,17 @@ def test_what_is_deployed_imports_what_is_asked_for_and_nothing_else() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             imported |= {name.partition(".")[0] for name in names}
     others = imported - sys.stdlib_module_names - {"shared", "functions"}
-    assert {canonicalize_name(name) for name in others} == asked("requirements.in").keys()
+    assert {canonicalize_name(name) for name in others} == requested("requirements.in").keys()
 
 
-@pytest.mark.parametrize("name", asked("requirements.in"))
-def test_every_package_that_is_asked_for_has_a_reason(name: str) -> None:
-    assert len(asked("requirements.in")[name][1].split()) >= 3
+@pytest.mark.parametrize("name", requested("requirements.in"))
+def test_every_requested_package_has_a_reason(name: str) -> None:
+    assert len(requested("requirements.in")[name][1].split()) >= 3
 
 
 def test_the_bill_of_materials_lists_what_is_pinned() -> None:
     venv = Path(sys.prefix)
-    # As if it were installed: it is, or this would not run.
+    # The environment counts as installed: it is, or this would not run.
     command = ["make", "--silent", "sbom", f"VENV={venv}", f"--old-file={venv / 'installed'}"]
     subprocess.run(command, cwd=ROOT, check=True, env={"PATH": os.environ["PATH"]}, capture_output=True)
     bill = json.loads((ROOT / "build" / "sbom.json").read_text())
