@@ -41,7 +41,7 @@ next_step() {
   elif [[ "$project" != "$(project_address)" ]]; then
     say_next "the database side is set up for ${project:-no project}, and $file is for $(project_address)" "$deploy database"
   elif [[ "$is_whole" != true || "$migrations" != "$(fingerprint)" ]]; then
-    say_next 'the database side is incomplete, or not of this folder's version' "$deploy database"
+    say_next 'the database side is incomplete, or of another version than this folder' "$deploy database"
   elif [[ "${ON_UPLOAD_URL:-$on_upload}" != "$on_upload" || "${PUSH_BACK_URL:-$push_back}" != "$push_back" ]]; then
     say_next "the database calls other addresses than those in $file" "$deploy database"
   elif [[ -z "$(query deploy/rule_names.sql)" ]]; then

@@ -129,7 +129,7 @@ secret_flag() {
   printf '%s' "$flag"
 }
 
-# Print the value of --set-env-vars for a function. With a comma in a value, use another separator (gcloud topic escaping).
+# Print the value of --set-env-vars for a function, with another separator if one has a comma (gcloud topic escaping).
 variable_flag() {
   local name values='' flag='' separator=,
   for name in $(variables_of "$1"); do values="$values$(value "$name")"; done

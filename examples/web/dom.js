@@ -1,6 +1,6 @@
 // Elements. All text becomes text nodes and attribute values, never HTML.
 
-/** Make an element. Properties that start with `on` are listeners, all others attributes; false and null are left out. */
+/** Make an element. Properties with `on` in front are listeners, all others attributes; false and null are left out. */
 export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag)
   for (const [name, value] of Object.entries(properties)) {

@@ -3,7 +3,7 @@
 const REFUSED = /[^A-Za-z0-9_!.*'() &$@=;:+,?-]/gu
 const LONGEST = 180
 
-/** Return the name under which a file can be stored: accents are removed, other refused characters become underscores. */
+/** Return a name that can be stored: accents are removed, other refused characters become underscores. */
 export function storableName(name) {
   let clean = name.normalize('NFKD').replace(/\p{M}/gu, '').replace(REFUSED, '_').trim()
   if (/^\.*$/.test(clean)) clean = `file${clean.replaceAll('.', '_')}`

@@ -79,7 +79,7 @@ OTHERS: list[tuple[str, Callable[[Developer], object]]] = [
         lambda developer: developer.project.settings(project="https://another.supabase.co"),
     ),
     (
-        "the database side is incomplete, or not of this folder's version",
+        "the database side is incomplete, or of another version than this folder",
         lambda developer: developer.project.settings(migrations="older"),
     ),
     (
