@@ -36,7 +36,7 @@ def answers(clone: Clone, status: int, body: Any) -> None:
     clone.commands.add("curl", answer=f"{text}\n{status}", accepts={"": FLAGS})
 
 
-def test_the_token_goes_over_standard_input_and_no_argument(ready: Clone) -> None:
+def test_the_token_goes_over_standard_input_and_is_no_argument(ready: Clone) -> None:
     result = ready.deploy("connection")
     assert result.returncode == 0
     assert result.stdout.splitlines() == [
@@ -52,13 +52,13 @@ def test_the_token_goes_over_standard_input_and_no_argument(ready: Clone) -> Non
     assert TOKEN not in result.stdout + result.stderr
 
 
-def test_what_is_asked_for_goes_into_the_body(ready: Clone) -> None:
+def test_the_options_go_into_the_body(ready: Clone) -> None:
     ready.deploy("connection", "--region", 'eu"1', "--bucket", "media", "--bucket", "a\\b", "--default")
     [call] = ready.commands.calls("curl")
     assert json.loads(call.argv[-2]) == {"region": 'eu"1', "buckets": ["media", "a\\b"], "is_default": True}
 
 
-def test_each_outcome_has_its_words(ready: Clone) -> None:
+def test_each_outcome_is_printed_in_words(ready: Clone) -> None:
     for outcome, said in {
         "unchanged": "ittybit had it already",
         "replaced": "the keys had changed, and ittybit has the new ones",
@@ -95,7 +95,7 @@ PROBLEMS: list[tuple[int, Any, str]] = [
 ]
 
 
-def test_an_error_is_said_with_its_remedy(ready: Clone) -> None:
+def test_an_error_is_printed_with_its_remedy(ready: Clone) -> None:
     for status, answer, said in PROBLEMS:
         answers(ready, status, answer)
         result = ready.deploy("connection")
@@ -103,7 +103,7 @@ def test_an_error_is_said_with_its_remedy(ready: Clone) -> None:
         assert said in result.stderr
 
 
-def test_no_answer_is_said_with_curls_reason(ready: Clone) -> None:
+def test_without_an_answer_curls_error_is_printed(ready: Clone) -> None:
     ready.commands.fail("curl", code=6, message="curl: (6) Could not resolve host: create-connection.test")
     result = ready.deploy("connection")
     assert result.returncode == 2
@@ -111,7 +111,7 @@ def test_no_answer_is_said_with_curls_reason(ready: Clone) -> None:
     assert "Is CREATE_CONNECTION_URL in .env its address?" in result.stderr
 
 
-def test_what_is_not_understood_or_missing_is_named_and_nothing_is_sent(ready: Clone) -> None:
+def test_an_unknown_option_or_missing_setting_is_named_and_nothing_is_sent(ready: Clone) -> None:
     assert "--region takes a value" in ready.deploy("connection", "--region").stderr
     assert "connection does not take 'now'" in ready.deploy("connection", "now").stderr
     whole = ready.read_env()
@@ -134,7 +134,7 @@ def test_what_is_not_understood_or_missing_is_named_and_nothing_is_sent(ready: C
         "http://create-connection.test#@localhost",
     ],
 )
-def test_the_token_is_not_sent_where_others_listen(ready: Clone, url: str) -> None:
+def test_the_token_is_sent_only_over_https_or_to_this_machine(ready: Clone, url: str) -> None:
     ready.write_env({"CREATE_CONNECTION_URL": url, "FUNCTIONS_TOKEN": TOKEN})
     result = ready.deploy("connection")
     assert (result.returncode, ready.commands.calls("curl")) == (2, [])
@@ -142,13 +142,13 @@ def test_the_token_is_not_sent_where_others_listen(ready: Clone, url: str) -> No
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080/x", "http://[::1]:8080", "http://localhost/"])
-def test_on_this_machine_plain_http_will_do(ready: Clone, url: str) -> None:
+def test_plain_http_is_accepted_on_this_machine(ready: Clone, url: str) -> None:
     ready.write_env({"CREATE_CONNECTION_URL": url, "FUNCTIONS_TOKEN": TOKEN})
     assert ready.deploy("connection").returncode == 0
 
 
 @pytest.mark.parametrize("status", [200, 422])
-def test_what_answers_moves_no_cursor_and_begins_no_line(ready: Clone, status: int) -> None:
+def test_control_characters_in_an_answer_are_not_printed(ready: Clone, status: int) -> None:
     said = "\x1b[2J\x07\x9b\nall is well"
     connection = dict.fromkeys(CONNECTION, said)
     faults = [{"field": said, "message": said}]
@@ -161,7 +161,7 @@ def test_what_answers_moves_no_cursor_and_begins_no_line(ready: Clone, status: i
     assert not set(printed) & set("\x1b\x07\x9b")
 
 
-def test_a_dry_run_needs_nothing_and_shows_no_token(clone: Clone) -> None:
+def test_a_dry_run_needs_no_settings_and_shows_no_token(clone: Clone) -> None:
     bare = clone.deploy("--dry-run", "connection", "--default")
     assert bare.returncode == 0
     assert bare.stdout.rstrip().endswith("<CREATE_CONNECTION_URL>")

@@ -93,7 +93,7 @@ def image() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def test_the_base_is_pinned_and_the_process_has_no_rights() -> None:
+def test_the_base_is_pinned_and_the_process_is_unprivileged() -> None:
     stages = instructions()
     [base] = re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE, re.MULTILINE)
     assert re.fullmatch(r"python:3\.13\.\d+-slim-bookworm", base)
@@ -105,21 +105,21 @@ def test_the_base_is_pinned_and_the_process_has_no_rights() -> None:
     assert "/usr/local/lib/python3.13/site-packages" in last("RUN")[0]
 
 
-def test_the_packages_are_installed_from_the_pins_alone() -> None:
+def test_only_pinned_packages_are_installed() -> None:
     [packages, _] = instructions()
     [words] = [one.words for one in packages if one.name == "RUN"]
     assert words[-2:] == ["--requirement", "requirements.txt"]
     assert ["--from=packages", "/packages", "/usr/local"] in last("COPY")
 
 
-def test_nothing_but_what_is_deployed_is_in_it(image: Path) -> None:
+def test_the_image_has_only_the_deployed_sources(image: Path) -> None:
     sources = {str(path.relative_to(image / "app")) for path in (image / "app").rglob("*.py")}
     assert sources == {
         str(path.relative_to(ROOT)) for part in ("functions", "shared") for path in (ROOT / part).glob("*.py")
     }
 
 
-def test_everything_is_compiled_whatever_its_times_become(image: Path) -> None:
+def test_everything_is_compiled_and_valid_for_any_file_times(image: Path) -> None:
     for source in (image / "app").rglob("*.py"):
         [compiled] = (source.parent / "__pycache__").glob(f"{source.stem}.*.pyc")
         # PEP 552: 1 is a hash that is not checked.
@@ -136,7 +136,7 @@ WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.get
 @pytest.mark.parametrize(
     "name", ["on-upload", "together", *(pytest.param(name, marks=pytest.mark.variation) for name in NAMES[1:])]
 )
-def test_it_answers_without_any_right_from_files_that_cannot_be_written(image: Path, tmp_path: Path, name: str) -> None:
+def test_it_runs_unprivileged_on_a_read_only_file_system(image: Path, tmp_path: Path, name: str) -> None:
     target = name.replace("-", "_")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

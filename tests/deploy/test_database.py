@@ -21,7 +21,7 @@ MIGRATIONS = sorted(path.name for path in (Path(__file__).parents[2] / "supabase
 
 
 @EVERY_POSTGRES
-def test_from_nothing_to_a_first_signed_call(developer: Developer) -> None:
+def test_a_new_database_is_set_up_and_sends_its_first_signed_call(developer: Developer) -> None:
     project = developer.project
     result = developer.deploy("database")
     assert result.stdout.splitlines() == [
@@ -50,7 +50,7 @@ LOST = (
 )
 
 
-def test_run_again_it_applies_nothing_unless_a_part_is_lost_or_a_migration_has_changed(developer: Developer) -> None:
+def test_a_second_run_applies_nothing_unless_a_part_is_lost_or_a_migration_has_changed(developer: Developer) -> None:
     developer.deploy("database")
     developer.project.rule()
     before = schema(developer.project), contents(developer.project)
@@ -70,7 +70,7 @@ def test_run_again_it_applies_nothing_unless_a_part_is_lost_or_a_migration_has_c
     assert developer.project.value("select obj_description('ittybit'::regnamespace, 'pg_namespace')") == "changed"
 
 
-def test_a_migration_that_fails_says_why_and_leaves_nothing_of_itself(developer: Developer) -> None:
+def test_a_migration_that_fails_says_why_and_is_rolled_back(developer: Developer) -> None:
     second = developer.clone.root / "supabase" / "migrations" / MIGRATIONS[1]
     failing = "do $$ begin raise exception 'no room' using hint = 'Make some.'; end $$;\n"
     second.write_text(second.read_text() + failing)
@@ -95,7 +95,7 @@ def test_the_secret_is_made_on_first_use(developer: Developer) -> None:
     assert stored_secret(developer) == developer.clone.read_env()["FUNCTIONS_SECRET"]
 
 
-def test_another_secret_replaces_it_and_one_of_several_that_is_in_use_stays(developer: Developer) -> None:
+def test_a_stored_secret_is_replaced_unless_it_is_one_of_the_given_ones(developer: Developer) -> None:
     developer.deploy("database")
     for secrets, outcome, stored in (
         (f"{OTHER_SECRET}, {SECRET}", "unchanged", SECRET),
@@ -107,7 +107,7 @@ def test_another_secret_replaces_it_and_one_of_several_that_is_in_use_stays(deve
     assert developer.project.value("select count(*) from vault.secrets") == 1
 
 
-def test_no_secret_is_on_a_command_line_in_a_statement_in_the_log_or_in_what_is_said(developer: Developer) -> None:
+def test_no_secret_is_on_a_command_line_in_the_log_or_in_the_output(developer: Developer) -> None:
     developer.project.superuser.execute(f"alter database {developer.project.name} set log_statement = 'all'".encode())
     address = developer.env["DATABASE_URL"].replace("postgres@", "postgres:pass%2Fword%25@")
     developer.clone.write_env(developer.env | {"DATABASE_URL": address, "FUNCTIONS_SECRET": OTHER_SECRET})
@@ -122,7 +122,7 @@ def test_no_secret_is_on_a_command_line_in_a_statement_in_the_log_or_in_what_is_
             assert secret not in told
 
 
-def test_what_is_not_a_secret_is_not_stored(developer: Developer) -> None:
+def test_a_malformed_secret_is_not_stored(developer: Developer) -> None:
     developer.clone.write_env(developer.env | {"FUNCTIONS_SECRET": "whsec_tooshort"})
     assert "FUNCTIONS_SECRET must be whsec_" in developer.refused("database")
     assert developer.project.sql("select from vault.secrets") == []
@@ -131,7 +131,7 @@ def test_what_is_not_a_secret_is_not_stored(developer: Developer) -> None:
 # Settings ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_given_stays(developer: Developer) -> None:
+def test_a_setting_that_is_not_given_stays(developer: Developer) -> None:
     developer.clone.write_env(developer.env | {"OUTPUT_PREFIXES": "out/, made by ittybit/"})
     developer.deploy("database")
     del developer.env["PUSH_BACK_URL"]
@@ -164,7 +164,7 @@ REFUSED: list[tuple[dict[str, str], str]] = [
 ]
 
 
-def test_what_cannot_work_is_refused_by_name(developer: Developer) -> None:
+def test_an_invalid_setting_is_refused_by_name(developer: Developer) -> None:
     for variables, said in REFUSED:
         developer.clone.write_env(developer.env | variables)
         refusal = developer.refused("database")
@@ -173,7 +173,7 @@ def test_what_cannot_work_is_refused_by_name(developer: Developer) -> None:
         assert "s3cret" not in refusal
 
 
-def test_a_database_that_is_not_supabase_s_is_told_so_and_left_as_it_is(developer: Developer) -> None:
+def test_a_database_that_is_not_supabases_is_refused_and_left_as_it_is(developer: Developer) -> None:
     developer.project.superuser.execute("drop schema storage cascade")
     said = developer.refused("database")
     assert said.startswith("deploy.sh: this PostgreSQL is not a Supabase project's: it lacks table storage.objects\n")
@@ -185,7 +185,7 @@ def test_without_psql_it_says_how_to_get_it(developer: Developer) -> None:
     assert "apt-get install postgresql-client" in developer.refused("database")
 
 
-def test_a_psql_that_make_has_installed_will_do(developer: Developer) -> None:
+def test_a_psql_that_make_has_installed_is_used(developer: Developer) -> None:
     developer.clone.take("psql")
     (developer.clone.root / ".venv" / "lib").symlink_to(Path(sys.prefix) / "lib")
     # It has asked the database.
@@ -270,7 +270,7 @@ PSQLS = (
 )
 
 
-def test_nothing_of_another_database_that_the_shell_names_is_left(clone: Clone) -> None:
+def test_the_shells_variables_for_another_database_are_ignored(clone: Clone) -> None:
     clone.commands.add("psql")
     shell = dict.fromkeys(PSQLS, "other") | {"DATABASE_URL": "postgres:///x"}
     said = clone.bash("source deploy/psql.sh\nconnect_to_database\nenv", shell).stdout.splitlines()
@@ -297,7 +297,7 @@ def test_an_installation_gives_way_to_uploads(developer: Developer) -> None:
     assert developer.project.value("select value from ittybit.status where what = 'starting'") == "yes"
 
 
-def test_interrupted_it_leaves_nothing_that_a_second_run_does_not_mend(developer: Developer) -> None:
+def test_a_second_run_completes_an_interrupted_installation(developer: Developer) -> None:
     developer.add_bucket("uploads")
     with developer.slow_upload("slow.mp4"), developer.deploying("database") as deploying:
         until(gives_way(deploying))
@@ -341,13 +341,13 @@ def test_the_migrations_are_copied_for_supabase_db_push(developer: Developer, fo
     assert "supabase/migrations" not in developer.command_lines()
 
 
-def test_before_the_push_it_says_what_comes_first(developer: Developer, folder: Path) -> None:
+def test_before_the_push_it_says_to_push_first(developer: Developer, folder: Path) -> None:
     said = developer.deploy("database", "--to-project", str(folder)).stderr
     assert f"Then, from {folder}: supabase db push, and after it ./deploy.sh database" in said
     assert developer.project.value("select to_regnamespace('ittybit')") is None
 
 
-def test_a_file_that_differs_is_not_written_over_unasked(developer: Developer, folder: Path) -> None:
+def test_a_file_that_differs_is_overwritten_only_after_a_yes(developer: Developer, folder: Path) -> None:
     mine = folder / "supabase" / "migrations" / MIGRATIONS[3]
     mine.write_text("-- mine")
     before = copied(folder)
@@ -375,7 +375,7 @@ def with_open_jobs(developer: Developer) -> None:
     developer.project.messages()
 
 
-def test_a_copy_is_adopted_on_purpose_and_calls_its_own_functions_only(developer: Developer) -> None:
+def test_a_copy_is_adopted_only_on_request_and_calls_only_its_own_functions(developer: Developer) -> None:
     with_open_jobs(developer)
     copy = developer.copy()
     own = {"ON_UPLOAD_URL": "https://staging.test/on-upload", "PUSH_BACK_URL": ""}
@@ -404,7 +404,7 @@ def test_a_copy_is_adopted_on_purpose_and_calls_its_own_functions_only(developer
     assert [job["state"] for job in developer.project.jobs()] == ["queued", "started"]
 
 
-def test_a_copy_is_not_pointed_at_the_originals_functions(developer: Developer) -> None:
+def test_a_copy_with_the_originals_functions_is_refused(developer: Developer) -> None:
     with_open_jobs(developer)
     copy = developer.copy()
     env = developer.env | {"SUPABASE_URL": "https://copy.supabase.co", "DATABASE_URL": developer.address(copy)}
@@ -414,7 +414,7 @@ def test_a_copy_is_not_pointed_at_the_originals_functions(developer: Developer) 
     assert copy.value("select project from ittybit.settings") == PROJECT
 
 
-def test_a_restored_database_goes_on_when_it_is_said_to(developer: Developer) -> None:
+def test_a_restored_database_continues_after_adopt_move(developer: Developer) -> None:
     with_open_jobs(developer)
     restored = developer.copy()
     moved = "https://moved.supabase.co"

@@ -44,7 +44,7 @@ def name_of(check: str) -> str:
     return check.replace(" ", "_").replace("-", "_")
 
 
-def test_a_project_in_order_is_found_so(examined: Examined) -> None:
+def test_a_healthy_project_passes_every_check(examined: Examined) -> None:
     found = examined.look()
     assert {name_of(check) for check in found} == ALL
     assert {one.verdict for one in found.values()} == {"ok"}
@@ -52,14 +52,14 @@ def test_a_project_in_order_is_found_so(examined: Examined) -> None:
     assert exit_status(found.values()) == 0
 
 
-def test_what_containers_call_this_machine_is_this_machine(examined: Examined) -> None:
+def test_host_docker_internal_is_taken_for_this_machine(examined: Examined) -> None:
     inside = examined.environment["ON_UPLOAD_URL"].replace("127.0.0.1", "host.docker.internal")
     with examined.cron_stopped(), examined.at_on_upload(inside):
         assert examined.look()["on-upload"].verdict == "ok"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: re.sub(r"[^a-z0-9]+", "-", fault.name.lower()))
-def test_a_fault_is_found_and_nothing_else_until_it_is_mended(examined: Examined, fault: Fault) -> None:
+def test_a_fault_is_found_and_nothing_else(examined: Examined, fault: Fault) -> None:
     with fault.make(examined) as changes:
         found = {name_of(check): one for check, one in examined.look(changes).items()}
 
@@ -81,7 +81,7 @@ def test_every_check_has_a_fault() -> None:
     assert {check for fault in FAULTS for check in fault.expected} == ALL
 
 
-def test_a_developers_choices_are_no_faults(examined: Examined) -> None:
+def test_a_developers_choices_are_not_reported_as_faults(examined: Examined) -> None:
     examined.sql("update ittybit.rules set enabled = false where automation_id is null")
     address = "update ittybit.functions set url = %s where name = 'push-back'"
     [(former,)] = examined.sql("select url from ittybit.functions where name = 'push-back'")
@@ -104,7 +104,7 @@ def test_a_developers_choices_are_no_faults(examined: Examined) -> None:
     assert (found["push-back"].verdict, found["push-back"].remedy) == ("skipped", "Set PUSH_BACK_URL.")
 
 
-def test_the_token_alone_proves_the_calls(examined: Examined) -> None:
+def test_without_the_secret_the_doctor_calls_with_the_token(examined: Examined) -> None:
     found = examined.look({"DATABASE_URL": "", "FUNCTIONS_SECRET": ""})
 
     assert "accepts the FUNCTIONS_TOKEN" in found["on-upload"].saw
@@ -121,7 +121,7 @@ def test_the_token_alone_proves_the_calls(examined: Examined) -> None:
         ("http://127.0.0.1:54321", "legacy service_role key", None),
     ],
 )
-def test_a_legacy_key_s_project_is_compared_with_a_ref_alone(url: str, kind: str, saw: str | None) -> None:
+def test_a_legacy_keys_project_is_compared_only_if_hosted(url: str, kind: str, saw: str | None) -> None:
     key = jwt.encode({"role": "service_role", "ref": "abcd"}, "a" * 32)
     found, fault = supabase._kind(load(NOWHERE | {"SUPABASE_URL": url, "SUPABASE_SECRET_KEY": key}))
     assert (found, fault and fault.saw) == (kind, saw)
@@ -150,7 +150,7 @@ RICH = Action(run=Run(tasks=[Step(kind="video", next=[UPLOAD, Step(kind="image")
         ),
     ],
 )
-def test_work_that_the_api_cannot_do_for_the_rules_is_reported(
+def test_a_rule_that_ittybits_api_cannot_serve_is_reported(
     tmp_path: Path, generation: Generation, asked: dict[str, Action], verdict: str, saw: str
 ) -> None:
     with alone(tmp_path, generation) as one:
@@ -166,7 +166,7 @@ def test_a_project_that_ittybit_cannot_reach_is_a_warning() -> None:
     assert "set SUPABASE_PUBLIC_URL" in (found.remedy or "")
 
 
-def test_looking_changes_nothing(examined: Examined) -> None:
+def test_the_doctor_changes_nothing(examined: Examined) -> None:
     def contents() -> list[object]:
         tables = ("rules", "outputs", "settings", "starts", "holds")
         jobs = examined.sql("select * from ittybit.jobs where reason is distinct from 'probe' order by 1")
@@ -183,7 +183,7 @@ def test_looking_changes_nothing(examined: Examined) -> None:
     assert len(examined.stack.ittybit.journal) == started
 
 
-def test_findings_are_printed_a_line_each_and_end_with_their_worst(
+def test_findings_are_printed_a_line_each_and_the_worst_is_the_exit_status(
     examined: Examined, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([], {**examined.environment, "DATABASE_URL": ""}) == 1
@@ -221,7 +221,7 @@ def test_a_rule_whose_result_stays_at_ittybit_needs_no_connection(examined: Exam
         examined.ittybit("PATCH", connection, json={"name": former})
 
 
-def test_what_others_say_stays_on_its_line_and_moves_no_cursor(
+def test_control_characters_in_a_services_answer_are_not_printed(
     examined: Examined, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = "\x1b[2J\x1b]0;title\x07\x9b1m\u2028\nok        settings            all is well"
@@ -236,7 +236,7 @@ def test_what_others_say_stays_on_its_line_and_moves_no_cursor(
     assert printed.count("\n") == 14
 
 
-def test_an_address_that_is_none_is_said_to_be_none() -> None:
+def test_a_malformed_address_is_reported_as_one() -> None:
     def app(_: Any, start_response: Any) -> list[bytes]:
         start_response("308 Permanent Redirect", [("Location", "http://[")])
         return []
@@ -249,7 +249,7 @@ def test_an_address_that_is_none_is_said_to_be_none() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://functions.test", "http://127.0.0.1.functions.test", "//functions.test"])
-def test_the_token_is_not_sent_where_others_listen(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_is_sent_only_over_https_or_to_this_machine(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functions, "post", lambda *_: pytest.fail("it was called"))
     found = functions.visit("on-upload", url, load(NOWHERE), None)
     assert (found.finding.verdict, "plain http" in found.finding.saw) == ("failure", True)

@@ -92,7 +92,7 @@ def by_the_doctor(file: Path, _: Clone, patch: pytest.MonkeyPatch) -> Mapping[st
 READERS: tuple[Reader, ...] = (by_deploy_sh, by_make_serve, by_the_doctor)
 
 
-def test_every_reader_takes_a_line_for_the_same(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_reader_reads_the_same_values(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without a byte-order mark, and with one.
     for start in (b"", b"\xef\xbb\xbf"):
         clone.env_file().write_bytes(start + "\n".join(line for line, _ in LINES).encode())
@@ -104,7 +104,7 @@ def test_every_reader_takes_a_line_for_the_same(clone: Clone, monkeypatch: pytes
         assert {name: value for name, value in theirs.items() if value} == SAID
 
 
-def test_the_error_of_a_malformed_line_has_its_number_alone(
+def test_the_error_of_a_malformed_line_shows_only_its_number(
     clone: Clone, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for line in (
@@ -130,7 +130,7 @@ def test_the_error_of_a_malformed_line_has_its_number_alone(
             assert "s3cret" not in said.lower()
 
 
-def test_a_kept_value_takes_the_place_of_every_earlier_line_of_its_name(tmp_path: Path) -> None:
+def test_a_kept_value_replaces_every_earlier_line_of_its_name(tmp_path: Path) -> None:
     elsewhere, file = tmp_path / "settings of mine", tmp_path / ".env"
     elsewhere.write_text("# mine\r\n\nexport KEY = old # note\nOTHER='a # b' # kept\n\nKEY='older\nlines'\n# more")
     file.symlink_to(elsewhere)
@@ -144,7 +144,7 @@ def test_a_kept_value_takes_the_place_of_every_earlier_line_of_its_name(tmp_path
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o600
 
 
-def test_nothing_is_left_when_keeping_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / ".env"
     file.write_text("FUNCTIONS_TOKEN=old\n")
 

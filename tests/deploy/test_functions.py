@@ -25,7 +25,7 @@ def deploy(clone: Clone, *arguments: str, pause: str = "0") -> Any:
 # What each function is given.
 
 
-def test_every_setting_is_given_to_some_function(clone: Clone) -> None:
+def test_every_setting_is_given_to_a_function(clone: Clone) -> None:
     names = {name.upper() for name in Settings.model_fields}
     script = "".join(f"export {name}=x\n" for name in names | {"THREADS"})
     given = {
@@ -46,7 +46,7 @@ def test_every_setting_is_given_to_some_function(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize("expected", sorted(EXPECTED.iterdir()), ids=lambda file: file.stem)
-def test_a_dry_run_prints_all_that_would_run(clone: Clone, expected: Path) -> None:
+def test_a_dry_run_prints_every_command_that_would_run(clone: Clone, expected: Path) -> None:
     clone.take("python3")
     runtime, _, together = expected.stem.partition("--")
     result = clone.deploy("--dry-run", "functions", "--to", runtime, *([f"--{together}"] if together else []))
@@ -58,7 +58,7 @@ def test_a_dry_run_prints_all_that_would_run(clone: Clone, expected: Path) -> No
     assert not clone.env_file().exists()
 
 
-def test_the_options_mean_the_same_behind_the_verb(clone: Clone) -> None:
+def test_options_may_come_before_or_after_the_verb(clone: Clone) -> None:
     clone.write_env(SETTINGS, "staging")
     before = clone.deploy("--env", "staging", "--dry-run", "--yes", "functions", "--to", "process")
     behind = clone.deploy("functions", "--dry-run", "--to", "process", "--env", "staging", "--yes")
@@ -66,7 +66,7 @@ def test_the_options_mean_the_same_behind_the_verb(clone: Clone) -> None:
     assert "staging" in behind.stdout
 
 
-def test_a_dry_run_of_staging_makes_nothing(clone: Clone) -> None:
+def test_a_dry_run_of_stage_writes_nothing(clone: Clone) -> None:
     result = clone.deploy("stage", "push-back", "--dry-run")
     assert (result.returncode, result.stdout) == (0, "./deploy.sh stage push-back\n")
     assert not (clone.root / "build").exists()
@@ -95,7 +95,7 @@ def test_a_dry_run_with_settings_shows_no_secret(clone: Clone, runtime: str) -> 
 
 
 @pytest.mark.parametrize("runtime", ["cloud-run", "cloud-functions"])
-def test_google_deploys_all_three(clone: Clone, cloud: Cloud, runtime: str) -> None:
+def test_google_deploys_all_three_functions(clone: Clone, cloud: Cloud, runtime: str) -> None:
     result = deploy(clone, "functions", "--to", runtime)
 
     assert result.returncode == 0, result.stderr
@@ -135,7 +135,7 @@ def test_a_second_run_stores_nothing_and_deploys_the_same(clone: Clone, cloud: C
     assert clone.env_file().read_text() == env
 
 
-def test_a_changed_secret_is_another_version_and_named_by_the_revision(clone: Clone, cloud: Cloud) -> None:
+def test_a_changed_secret_gets_a_new_version_which_the_revision_names(clone: Clone, cloud: Cloud) -> None:
     is_deployed(cloud)
     clone.write_env(clone.read_env() | {"ITTYBIT_API_KEY": "itt_another-key"})
 
@@ -164,7 +164,7 @@ def test_staging_keeps_names_secrets_and_addresses_apart(clone: Clone, cloud: Cl
     assert clone.read_env()["ON_UPLOAD_URL"] == services["on-upload"].url
 
 
-def test_values_with_commas_and_an_account_of_ones_own(clone: Clone, cloud: Cloud) -> None:
+def test_values_with_commas_and_a_service_account_are_passed_on(clone: Clone, cloud: Cloud) -> None:
     own = {
         "OUTPUT_PREFIXES": "processed/,out/",
         "SERVICE_ACCOUNT": "fn@a-project.iam.gserviceaccount.com",
@@ -195,7 +195,7 @@ def test_missing_secrets_are_made(clone: Clone, cloud: Cloud) -> None:
     see_no_secret(clone, result.stdout + result.stderr)
 
 
-def test_a_secret_that_the_cloud_has_is_not_made_anew(clone: Clone, cloud: Cloud) -> None:
+def test_a_secret_that_the_cloud_has_is_not_made_again(clone: Clone, cloud: Cloud) -> None:
     is_deployed(cloud)
     clone.write_env({name: value for name, value in (SETTINGS | GOOGLE).items() if name != "FUNCTIONS_SECRET"})
     before = deepcopy((cloud.secrets, cloud.services))
@@ -210,14 +210,14 @@ def test_a_secret_that_the_cloud_has_is_not_made_anew(clone: Clone, cloud: Cloud
 
 
 @pytest.mark.usefixtures("host")
-def test_an_address_that_a_person_put_there_stays(clone: Clone) -> None:
+def test_an_address_that_a_person_has_set_stays(clone: Clone) -> None:
     clone.write_env(SETTINGS | GOOGLE | {"ON_UPLOAD_URL": "https://hooks.example.com/on-upload"})
     result = deploy(clone, "functions", "--to", "cloud-run", "on-upload")
     assert clone.read_env()["ON_UPLOAD_URL"] == "https://hooks.example.com/on-upload"
     assert "ON_UPLOAD_URL=https://hooks.example.com/on-upload, which stays" in result.stderr
 
 
-def test_the_runtime_may_stand_in_the_file_and_the_command_line_wins(clone: Clone, cloud: Cloud) -> None:
+def test_the_runtime_may_be_in_the_file_and_the_command_line_overrides_it(clone: Clone, cloud: Cloud) -> None:
     clone.write_env(SETTINGS | GOOGLE | {"DEPLOY_TO": "process"})
     assert "Procfile" in deploy(clone, "functions", "on-upload").stdout
     deploy(clone, "functions", "--to=cloud-run", "on-upload")
@@ -245,7 +245,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
 
 
 @pytest.mark.usefixtures("host")
-def test_settings_that_cannot_be(clone: Clone) -> None:
+def test_invalid_settings_are_refused(clone: Clone) -> None:
     for changes, said in WRONG:
         clone.write_env(SETTINGS | GOOGLE | changes)
         env = clone.env_file().read_text()
@@ -258,7 +258,7 @@ def test_settings_that_cannot_be(clone: Clone) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_a_project_on_this_machine_is_deployed_for_and_what_ittybit_cannot_reach_is_said(clone: Clone) -> None:
+def test_a_project_that_ittybit_cannot_reach_is_deployed_for_with_a_warning(clone: Clone) -> None:
     url = "http://kong:8000"
     clone.write_env(SETTINGS | GOOGLE | {"SUPABASE_URL": url})
     alone = deploy(clone, "functions", "--to", "process")
@@ -272,7 +272,7 @@ def test_a_project_on_this_machine_is_deployed_for_and_what_ittybit_cannot_reach
 
 
 @pytest.mark.usefixtures("host")
-def test_the_s3_keys_are_asked_for_only_with_create_connection(clone: Clone) -> None:
+def test_the_s3_keys_are_needed_only_for_create_connection(clone: Clone) -> None:
     clone.write_env({name: value for name, value in (SETTINGS | GOOGLE).items() if not name.startswith("SUPABASE_S3")})
     result = deploy(clone, "functions", "--to", "cloud-run", "on-upload", "push-back")
     assert result.returncode == 0, result.stderr
@@ -280,7 +280,7 @@ def test_the_s3_keys_are_asked_for_only_with_create_connection(clone: Clone) -> 
 
 
 @pytest.mark.usefixtures("host")
-def test_a_command_that_makes_no_sense(clone: Clone) -> None:
+def test_an_invalid_command_is_refused(clone: Clone) -> None:
     for arguments, said in {
         "functions": "where to?",
         "functions --to lambda": "no runtime 'lambda'",
@@ -298,7 +298,7 @@ def test_a_command_that_makes_no_sense(clone: Clone) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_a_missing_tool(clone: Clone) -> None:
+def test_a_missing_tool_is_named(clone: Clone) -> None:
     for tool in ("python3", "curl", "gcloud"):
         clone.take(tool)
         result = deploy(clone, "functions", "--to", "cloud-run")
@@ -308,7 +308,7 @@ def test_a_missing_tool(clone: Clone) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_a_build_folder_that_cannot_be_written(clone: Clone) -> None:
+def test_a_build_folder_that_cannot_be_written_is_reported(clone: Clone) -> None:
     (clone.root / "build").write_text("a file is in the way")
     result = deploy(clone, "functions", "--to", "cloud-run")
     assert (result.returncode, changing(clone)) == (2, [])
@@ -317,7 +317,7 @@ def test_a_build_folder_that_cannot_be_written(clone: Clone) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_code_that_does_not_compile(clone: Clone) -> None:
+def test_code_that_does_not_compile_is_not_deployed(clone: Clone) -> None:
     (clone.root / "shared" / "broken.py").write_text("def (\n")
     result = deploy(clone, "functions", "--to", "cloud-run")
     assert result.returncode == 2
@@ -326,7 +326,7 @@ def test_code_that_does_not_compile(clone: Clone) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_without_a_terminal_only_yes_is_an_answer(clone: Clone) -> None:
+def test_without_a_terminal_nothing_is_deployed_unless_yes_is_given(clone: Clone) -> None:
     result = clone.deploy("functions", "--to", "cloud-run")
     assert result.returncode == 2
     assert "Deploy on-upload, push-back, create-connection to cloud-run in project a-project" in result.stderr
@@ -334,7 +334,7 @@ def test_without_a_terminal_only_yes_is_an_answer(clone: Clone) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_not_signed_in(clone: Clone) -> None:
+def test_without_a_google_login_nothing_is_deployed(clone: Clone) -> None:
     clone.commands.fail("gcloud", "auth", "list")
     result = deploy(clone, "functions", "--to", "cloud-run")
     assert (result.returncode, changing(clone)) == (2, [])
@@ -355,7 +355,7 @@ def test_not_signed_in(clone: Clone) -> None:
         (("run", "services", "describe", "push-back"), 0),
     ],
 )
-def test_a_step_that_fails_stops_there_and_can_be_run_again(
+def test_a_failed_step_stops_the_deployment_and_a_second_run_completes_it(
     clone: Clone, cloud: Cloud, words: tuple[str, ...], after: int
 ) -> None:
     clone.commands.fail("gcloud", *words, message="PERMISSION_DENIED: you may not", after=after)
@@ -372,7 +372,7 @@ def test_a_step_that_fails_stops_there_and_can_be_run_again(
 
 
 @pytest.mark.parametrize("words", [("versions", "add"), ("versions", "describe", "latest")])
-def test_a_secret_that_cannot_be_changed_stops_there_and_can_be_run_again(
+def test_a_failed_change_of_a_secret_stops_the_deployment_and_a_second_run_completes_it(
     clone: Clone, cloud: Cloud, words: tuple[str, ...]
 ) -> None:
     is_deployed(cloud)
@@ -395,7 +395,7 @@ def test_a_first_deployment_calls_gcloud_21_times(clone: Clone) -> None:
     assert len(clone.commands.calls("gcloud")) == 5 + 2 * len(SECRETS) + 2 * len(NAMES)
 
 
-def test_a_stranger_who_is_not_answered_401(clone: Clone, cloud: Cloud) -> None:
+def test_a_function_that_does_not_answer_a_stranger_with_401_is_reported(clone: Clone, cloud: Cloud) -> None:
     check = 'source deploy/functions.sh; load_runtime cloud-run; check_answer on-upload on-upload "https://a.test"'
     for status, said in {
         "403": "its host refuses callers before it (403)",
@@ -411,7 +411,7 @@ def test_a_stranger_who_is_not_answered_401(clone: Clone, cloud: Cloud) -> None:
     assert "ON_UPLOAD_URL" not in clone.read_env()
 
 
-def test_a_host_that_needs_a_while_to_let_callers_in(clone: Clone, cloud: Cloud) -> None:
+def test_a_host_that_needs_a_while_to_let_callers_in_is_waited_for(clone: Clone, cloud: Cloud) -> None:
     cloud.statuses = ["404", "403"]
     assert deploy(clone, "functions", "--to", "cloud-run", "on-upload").returncode == 0
     assert len(clone.commands.calls("curl")) == 3
@@ -444,7 +444,7 @@ def test_together_they_are_one_service_with_a_path_for_each(clone: Clone, cloud:
 
 
 @pytest.mark.usefixtures("host")
-def test_together_a_procfile_hosts_folder_is_whole_and_stays_when_staged_again(clone: Clone) -> None:
+def test_the_together_folder_for_a_procfile_host_is_complete_and_reused(clone: Clone) -> None:
     result = clone.deploy("functions", "--to", "process", "--together")
     assert result.returncode == 0, result.stderr
     assert "each with its path: https://…/on-upload," in result.stderr
@@ -475,7 +475,7 @@ def test_knative_deploys_the_image_by_its_digest(clone: Clone, host: Host) -> No
     assert clone.read_env()["PUSH_BACK_URL"] == "https://push-back.default.example.com"
 
 
-def test_knative_keeps_what_is_not_named_and_restarts_nothing_for_the_same_secrets(clone: Clone, host: Host) -> None:
+def test_knative_keeps_other_functions_and_restarts_nothing_for_the_same_secrets(clone: Clone, host: Host) -> None:
     deploy(clone, "functions", "--to", "knative")
     before = deepcopy((host.cluster.manifests, host.cluster.data, host.cluster.version))
     clone.write_env({n: v for n, v in clone.read_env().items() if not n.startswith("SUPABASE_S3")})
@@ -494,7 +494,7 @@ def test_knative_needs_a_registry(clone: Clone) -> None:
     assert "IMAGE names no registry" in result.stderr
 
 
-def test_any_value_is_a_text_to_yaml(clone: Clone) -> None:
+def test_every_value_is_quoted_for_yaml(clone: Clone) -> None:
     names = ("WATCH_PATH", "WATCH_BUCKET", "WATCH_TYPE", "OUTPUT_PREFIXES", "ITTYBIT_API", "ITTYBIT_AUTOMATION_ID")
     texts = ('a "quoted" one', "back\\slash", "a: b # c", "{x}", "*", "processed/,out/")
     values = dict(zip(names, texts, strict=True))
@@ -507,7 +507,7 @@ def test_any_value_is_a_text_to_yaml(clone: Clone) -> None:
 # Containers and processes: the person starts them.
 
 
-def test_the_container_s_variables_are_for_their_owner_alone(clone: Clone, host: Host) -> None:
+def test_the_containers_env_file_is_readable_only_by_its_owner(clone: Clone, host: Host) -> None:
     clone.write_env(SETTINGS | {"WATCH_PATH": "clips/** and more"})
     result = deploy(clone, "functions", "--to", "container")
 
@@ -543,7 +543,7 @@ def test_an_image_with_a_registry_is_pushed(clone: Clone) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_a_process_host_is_told_names_and_not_secrets_and_nothing_is_asked(clone: Clone) -> None:
+def test_for_a_process_host_no_secret_is_printed_and_nothing_is_asked(clone: Clone) -> None:
     result = clone.deploy("functions", "--to", "process")
     assert result.returncode == 0, result.stderr
     assert "deploying" not in result.stderr
@@ -559,7 +559,7 @@ REMOVE = "source deploy/functions.sh; load_environment; DEPLOY_TO={}; remove_fun
 
 
 @pytest.mark.parametrize("runtime", ["cloud-run", "cloud-functions"])
-def test_google_is_left_without_functions_and_secrets(clone: Clone, cloud: Cloud, runtime: str) -> None:
+def test_removal_from_google_deletes_functions_and_secrets(clone: Clone, cloud: Cloud, runtime: str) -> None:
     is_deployed(cloud)
     cloud.secrets["database-password"] = Secret()
     cloud.services["web"] = Service("https://web.example.com", {})
@@ -587,7 +587,7 @@ def test_a_removal_that_fails_says_so_and_can_be_run_again(clone: Clone, cloud: 
     assert cloud.services == {}
 
 
-def test_knative_is_left_without_functions_and_secrets(clone: Clone, host: Host) -> None:
+def test_removal_from_knative_deletes_functions_and_secrets(clone: Clone, host: Host) -> None:
     host.cluster.manifests = dict.fromkeys(NAMES, "kind: Service")
     host.cluster.data = {"supabase-ittybit": dict(SECRETS)}
     for _ in range(2):
@@ -597,7 +597,7 @@ def test_knative_is_left_without_functions_and_secrets(clone: Clone, host: Host)
 
 
 @pytest.mark.usefixtures("host")
-def test_without_a_runtime_nothing_is_looked_for(clone: Clone) -> None:
+def test_without_a_runtime_nothing_is_called(clone: Clone) -> None:
     result = clone.bash(REMOVE.format(""))
     assert result.returncode == 0
     assert "names no runtime" in result.stderr
@@ -615,7 +615,7 @@ def test_a_verb_has_its_own_help(clone: Clone, verb: str) -> None:
     assert f"  {verb}" in clone.deploy("--help").stdout
 
 
-def test_the_verb_remove_takes_the_functions_too(developer: Developer) -> None:
+def test_the_verb_remove_deletes_the_functions_too(developer: Developer) -> None:
     clone = developer.clone
     cloud = Host(clone.commands).cloud
     clone.write_env(SETTINGS | GOOGLE | developer.env | {"DEPLOY_TO": "cloud-run"})

@@ -41,13 +41,13 @@ def alone(clone: Clone, *options: str) -> list[str]:
     return [so, after.removeprefix("Next: ")]
 
 
-def test_without_a_terminal_the_usage_is_said(clone: Clone) -> None:
+def test_without_a_terminal_the_usage_is_printed(clone: Clone) -> None:
     result = clone.deploy()
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: ./deploy.sh")
 
 
-def test_nothing_is_filled_in(clone: Clone) -> None:
+def test_without_settings_the_next_step_is_the_env_file(clone: Clone) -> None:
     so, after = alone(clone, "--env", "staging")
     assert (so, after[:32]) == ("there is no .env.staging", "cp .env.example .env.staging; ch")
     assert alone(clone, "--env", "local") == ["there is no build/serve.env", "make serve, in another terminal"]
@@ -67,7 +67,7 @@ def test_nothing_is_filled_in(clone: Clone) -> None:
         ({"ON_UPLOAD_URL": ON_UPLOAD}, "set it there (Dashboard > Connect); then ./deploy.sh database"),
     ],
 )
-def test_before_there_is_a_database(clone: Clone, also: dict[str, str], said: str) -> None:
+def test_the_next_step_before_there_is_a_database(clone: Clone, also: dict[str, str], said: str) -> None:
     clone.write_env(REQUIRED | also)
     assert alone(clone)[1].startswith(said)
     assert clone.commands.calls() == []
@@ -89,7 +89,7 @@ OTHERS: list[tuple[str, Callable[[Developer], object]]] = [
 ]
 
 
-def test_from_the_database_to_the_end(developer: Developer) -> None:
+def test_the_next_steps_from_the_database_until_all_is_set_up(developer: Developer) -> None:
     clone = developer.clone
     clone.write_env(REQUIRED | developer.env)
     assert alone(clone) == ["the database side is not installed", "./deploy.sh database"]

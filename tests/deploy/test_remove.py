@@ -39,7 +39,7 @@ def remove(developer: Developer, *arguments: str) -> str:
 
 
 @EVERY_POSTGRES
-def test_the_database_is_as_it_was_before(developer: Developer) -> None:
+def test_the_database_is_as_it_was_before_the_installation(developer: Developer) -> None:
     developer.add_bucket("uploads")
     project = developer.project
     project.put("before.mp4")
@@ -95,7 +95,7 @@ def test_it_asks_first(developer: Developer) -> None:
     assert developer.project.value("select count(*) from ittybit.settings") == 1
 
 
-def test_at_a_terminal_it_goes_on_at_a_y_alone(developer: Developer) -> None:
+def test_at_a_terminal_it_goes_on_only_after_a_y(developer: Developer) -> None:
     developer.install()
     for answer in ("n", "", "no", "not y"):
         result = developer.clone.answer(answer, "remove")
@@ -106,7 +106,7 @@ def test_at_a_terminal_it_goes_on_at_a_y_alone(developer: Developer) -> None:
     assert (result.returncode, "Nothing is left in the database." in result.stderr) == (0, True)
 
 
-def test_missing_settings_are_reported_before_anything_is_removed(developer: Developer) -> None:
+def test_a_missing_tool_is_reported_before_anything_is_removed(developer: Developer) -> None:
     developer.install()
     developer.clone.write_env(developer.env | {"DEPLOY_TO": "cloud-run"})
     said = developer.refused("--yes", "remove")
@@ -115,7 +115,7 @@ def test_missing_settings_are_reported_before_anything_is_removed(developer: Dev
     assert "Nothing is left in the database." in remove(developer, "--database-only")
 
 
-def test_it_names_what_hangs_on_the_schema_and_is_not_ours(developer: Developer) -> None:
+def test_it_names_others_objects_that_depend_on_the_schema(developer: Developer) -> None:
     developer.install()
     for statement in (
         "create view public.mine as select id, state from ittybit.jobs",

@@ -61,7 +61,7 @@ def of(cloud: Cloud) -> set[str]:
     return {service.secrets["FUNCTIONS_SECRET"] for service in cloud.services.values()}
 
 
-def test_the_functions_the_database_and_the_file_have_the_new_one(clone: Clone, cloud: Cloud, vault: Vault) -> None:
+def test_the_functions_the_database_and_the_file_get_the_new_secret(clone: Clone, cloud: Cloud, vault: Vault) -> None:
     seen: list[tuple[str, str, str]] = []
     cloud.rolled = lambda name, secrets: seen.append((name, secrets["FUNCTIONS_SECRET"], vault.secret))
     vault.calls_left = 2
@@ -109,7 +109,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("name", "words", "after"), STEPS)
-def test_interrupted_anywhere_it_goes_on_and_no_call_would_be_refused(
+def test_an_interrupted_rotation_refuses_no_call_and_a_second_run_completes_it(
     clone: Clone, cloud: Cloud, vault: Vault, name: str, words: tuple[str, ...], after: int
 ) -> None:
     clone.commands.fail(name, *words, after=after, message="ERROR:  no connection")
@@ -154,7 +154,7 @@ def test_the_database_is_not_switched_while_an_old_instance_still_answers(
     assert clone.commands.calls("psql") == []
 
 
-def test_one_service_is_restarted_once_and_asked_at_each_path(clone: Clone, cloud: Cloud, vault: Vault) -> None:
+def test_one_service_restarts_once_a_step_and_is_probed_at_each_path(clone: Clone, cloud: Cloud, vault: Vault) -> None:
     cloud.services = {"together": Service("https://together.example.com", dict(SECRETS))}
     addresses = {f"{name.upper().replace('-', '_')}_URL": f"https://together.example.com/{name}" for name in NAMES}
     clone.write_env(clone.read_env() | addresses | {"DEPLOY_TOGETHER": "true"})
@@ -169,7 +169,7 @@ def test_one_service_is_restarted_once_and_asked_at_each_path(clone: Clone, clou
     assert {call.rest[0] for call in clone.commands.calls("curl")} == set(addresses.values())
 
 
-def test_staging_rotates_its_own(clone: Clone, cloud: Cloud, vault: Vault) -> None:
+def test_staging_rotates_its_own_secret(clone: Clone, cloud: Cloud, vault: Vault) -> None:
     address = {"ON_UPLOAD_URL": "https://on-upload-staging.example.com"}
     clone.write_env(SETTINGS | GOOGLE | DATABASE | address, "staging")
     cloud.services["on-upload-staging"] = Service(address["ON_UPLOAD_URL"], dict(SECRETS))
@@ -184,7 +184,7 @@ def test_staging_rotates_its_own(clone: Clone, cloud: Cloud, vault: Vault) -> No
     assert vault.secret == new
 
 
-def test_knative_is_rolled_by_another_version_of_the_secret(clone: Clone, host: Host, vault: Vault) -> None:
+def test_knative_is_rolled_by_a_new_version_of_the_secret(clone: Clone, host: Host, vault: Vault) -> None:
     clone.write_env(SETTINGS | KUBERNETES | DATABASE | {"DEPLOY_TO": "knative"})
     host.cloud.services.clear()
     assert clone.deploy("--yes", "functions", environment=NOW).returncode == 0
@@ -200,7 +200,7 @@ def test_knative_is_rolled_by_another_version_of_the_secret(clone: Clone, host: 
     see_no_secret(clone, result.stdout + result.stderr)
 
 
-def test_a_host_of_ones_own_is_restarted_by_the_person(clone: Clone, cloud: Cloud, vault: Vault) -> None:
+def test_on_other_hosts_the_person_restarts_the_functions(clone: Clone, cloud: Cloud, vault: Vault) -> None:
     addresses = {name: value for name, value in clone.read_env().items() if name.endswith("_URL")}
     clone.write_env(SETTINGS | DATABASE | addresses | {"DEPLOY_TO": "container"})
 
@@ -248,7 +248,7 @@ def test_missing_settings_are_reported_before_anything_is_changed(clone: Clone, 
     assert (of(cloud), vault.secret) == ({OLD}, OLD)
 
 
-def test_it_asks(clone: Clone, vault: Vault) -> None:
+def test_it_asks_before_it_changes_anything(clone: Clone, vault: Vault) -> None:
     result = clone.deploy("rotate-secret")
     assert result.returncode == 2
     assert "The functions are restarted twice; no call is lost." in result.stderr

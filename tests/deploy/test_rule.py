@@ -101,14 +101,14 @@ def test_an_automation_becomes_a_rule(developer: Developer) -> None:
     assert (rule["path"], rule["accept_s3"], rule["output_prefix"]) == ("**", False, "made/")
 
 
-def test_values_are_values_whatever_is_in_them(developer: Developer) -> None:
+def test_values_with_shell_and_sql_syntax_are_stored_unchanged(developer: Developer) -> None:
     nasty = "it's $(touch x) `y` \"z\" \\d; drop schema ittybit cascade; -- :name :'name' *"
     developer.deploy("rule", "add", "nasty", "--bucket", nasty, "--path", nasty, "--automation", "auto_1")
     [rule] = rules(developer)
     assert (rule["bucket_id"], rule["path"]) == (nasty, nasty)
 
 
-def test_again_it_is_unchanged_and_other_values_are_asked_about(developer: Developer) -> None:
+def test_the_same_rule_again_changes_nothing_and_other_values_need_a_yes(developer: Developer) -> None:
     developer.deploy(*CLIPS)
     before = developer.project.sql("select * from ittybit.rules")
     assert developer.deploy(*CLIPS).stdout == "unchanged\n"
@@ -129,7 +129,7 @@ def test_again_it_is_unchanged_and_other_values_are_asked_about(developer: Devel
     assert developer.project.value("select active_since from ittybit.rules") == before[0]["active_since"]
 
 
-def test_a_rule_deletes_results_with_their_objects_only_where_that_is_said(developer: Developer) -> None:
+def test_a_rule_deletes_results_with_their_objects_only_with_the_option(developer: Developer) -> None:
     flag = "select delete_results from ittybit.rules"
     developer.deploy(*CLIPS)
     assert developer.project.value(flag) is False
@@ -173,7 +173,7 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
 ]
 
 
-def test_an_impossible_rule_is_refused_and_changes_nothing(developer: Developer) -> None:
+def test_an_invalid_rule_is_refused_and_changes_nothing(developer: Developer) -> None:
     for arguments, said in REFUSED:
         refusal = developer.refused("--yes", *arguments)
         assert said in refusal
@@ -201,7 +201,7 @@ def test_a_sample_is_judged_as_an_upload_would_be(developer: Developer) -> None:
         assert verdict in said.splitlines()[1]
 
 
-def test_a_sample_without_an_owner_has_no_place_in_an_owners_folder(developer: Developer) -> None:
+def test_a_destination_with_the_owners_id_needs_an_owner(developer: Developer) -> None:
     destination = "s3://media/processed/{owner_id}/{version}"
     rule = ("rule", "add", "own", "--bucket", "media", "--task", "image", "--destination", destination)
     arguments = (*rule, "--sample", "a.png")
@@ -245,7 +245,7 @@ def test_a_rule_is_switched_off_and_on(developer: Developer) -> None:
         assert rules(developer)[0]["enabled"] is enabled
 
 
-def test_a_rule_that_can_write_what_another_writes_is_refused_with_both_named(developer: Developer) -> None:
+def test_a_rule_that_can_write_another_rules_key_is_refused_and_both_are_named(developer: Developer) -> None:
     developer.deploy(*CLIPS)
     said = developer.refused("rule", "add", "again", *CLIPS[3:])
     assert 'rules "again" and "clips" can write one key: both would be paid for, and one result lost' in said
@@ -280,7 +280,7 @@ def test_an_object_is_explained(developer: Developer) -> None:
     assert lines[:2] == ["clips: waiting to be claimed", f"  job {job} queued"]
 
 
-def test_what_others_said_of_an_object_stays_on_its_line_and_moves_no_cursor(developer: Developer) -> None:
+def test_control_characters_in_an_explanation_are_not_printed(developer: Developer) -> None:
     developer.deploy(*CLIPS)
     said = "\x1b[2J\x07\x9b\u2028\nother: it matches"
     developer.project.put("clips/a.mp4", bucket="media")
@@ -310,6 +310,6 @@ def test_a_dry_run_prints_the_values_as_they_are_given(clone: Clone) -> None:
     assert line.endswith("-f deploy/rule_add.sql")
 
 
-def test_help_needs_nothing(clone: Clone) -> None:
+def test_help_needs_no_settings(clone: Clone) -> None:
     for arguments in (("--help",), ("add", "--help"), ("remove", "-h")):
         assert "rule add NAME --bucket BUCKET" in clone.deploy("rule", *arguments).stdout

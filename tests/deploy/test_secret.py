@@ -8,7 +8,7 @@ from tests.deploy.clone import Clone
 ENSURE = "load_environment; ensure_secret FUNCTIONS_SECRET; ensure_secret FUNCTIONS_TOKEN"
 
 
-def test_secrets_are_made_once_and_kept_for_the_owner_alone(clone: Clone) -> None:
+def test_secrets_are_made_once_and_readable_only_by_their_owner(clone: Clone) -> None:
     clone.write_env({"SUPABASE_URL": "https://ref.supabase.co", "FUNCTIONS_SECRET": "", "OUTPUT_PREFIXES": "out/"})
 
     first = clone.bash(ENSURE)
@@ -43,7 +43,7 @@ def test_a_dry_run_makes_nothing(clone: Clone) -> None:
     assert not clone.env_file().exists()
 
 
-def test_an_environment_has_a_secret_of_its_own(clone: Clone) -> None:
+def test_each_environment_has_its_own_secret(clone: Clone) -> None:
     clone.write_env({"FUNCTIONS_SECRET": "whsec_first"})
     clone.write_env({"SUPABASE_URL": "https://ref.supabase.co"}, "staging")
 

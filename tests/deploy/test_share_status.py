@@ -7,7 +7,7 @@ from tests.deploy.test_remove import dump, remove
 
 
 @EVERY_POSTGRES
-def test_the_status_is_shared_and_kept_back_again(developer: Developer) -> None:
+def test_the_status_is_shared_and_unshared_again(developer: Developer) -> None:
     developer.install()
     before = dump(developer)
     assert "Signed-in users see" in developer.deploy("database", "--share-status").stderr
@@ -20,7 +20,7 @@ def test_the_status_is_shared_and_kept_back_again(developer: Developer) -> None:
     developer.deploy("database", "--unshare-status")
 
 
-def test_it_goes_with_everything_else_and_is_called_ours(developer: Developer) -> None:
+def test_remove_drops_the_shared_view_without_listing_it_as_anothers(developer: Developer) -> None:
     before = dump(developer)
     developer.install()
     developer.deploy("database", "--share-status")
@@ -28,7 +28,7 @@ def test_it_goes_with_everything_else_and_is_called_ours(developer: Developer) -
     assert dump(developer) == before
 
 
-def test_the_status_is_not_shared_unasked_nor_together_with_another_verb(developer: Developer) -> None:
+def test_the_status_is_shared_only_by_its_own_option_and_after_the_installation(developer: Developer) -> None:
     assert "not installed" in developer.refused("database", "--share-status")
     developer.deploy("database")
     assert "ittybit_files" not in dump(developer)

@@ -16,7 +16,7 @@ def ready(developer: Developer) -> None:
 
 
 @EVERY_POSTGRES
-def test_with_nothing_on_its_way_there_is_nothing_to_wait_for(developer: Developer) -> None:
+def test_without_calls_on_their_way_it_does_not_wait(developer: Developer) -> None:
     ready(developer)
     developer.project.put("a.mp4")
     developer.project.messages()
@@ -24,7 +24,7 @@ def test_with_nothing_on_its_way_there_is_nothing_to_wait_for(developer: Develop
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_it_waits_for_what_is_queued_and_not_for_what_comes_after(developer: Developer) -> None:
+def test_it_waits_for_queued_calls_and_not_for_later_ones(developer: Developer) -> None:
     ready(developer)
     wake(developer)
     wake(developer)
@@ -83,7 +83,7 @@ def test_when_it_takes_too_long_it_says_so_and_fails(developer: Developer) -> No
     assert result.stderr.splitlines()[-1] == "  1 calls that were signed before are still on their way"
 
 
-def test_without_the_database_it_stops_even_where_its_status_is_asked_for(developer: Developer) -> None:
+def test_without_the_database_it_stops_even_inside_an_if(developer: Developer) -> None:
     developer.clone.write_env(developer.env | {"DATABASE_URL": "postgresql:///x?host=/nowhere"})
     result = developer.clone.bash(WAIT + "if wait_for_calls 1; then exit 0; else exit 7; fi")
     assert result.returncode == 2

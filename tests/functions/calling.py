@@ -1,4 +1,4 @@
-"""Calling the functions in this process, as functions-framework serves them, authenticated in both ways."""
+"""Calls the functions in this process, as functions-framework serves them, with a signature or with the token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from werkzeug.test import Client, TestResponse
 from local.functions import ROOT
 
 NAMES = ("on-upload", "push-back", "create-connection")
-# Enough to start, and nowhere to go: for what must be refused before anybody is called.
+# Enough to start, but no service at the addresses: for requests that are refused before any service is called.
 NOWHERE = {
     "ITTYBIT_API_KEY": "ittybit_key_of_the_tests",
     "ITTYBIT_API_URL": "http://127.0.0.1:9",
@@ -41,7 +41,7 @@ def sign(secret: str, body: bytes, *, at: float | None = None, message_id: str =
 
 @dataclass(frozen=True)
 class Function:
-    """One function, made by functions-framework of its file."""
+    """One function, made from its file by functions-framework."""
 
     name: str
     client: Client
@@ -49,7 +49,7 @@ class Function:
 
     @classmethod
     def make(cls, name: str, environment: Mapping[str, str], **changes: str | None) -> Self:
-        """Make it in an environment of which these variables are changed, or removed by None."""
+        """Make it in this environment with these variables changed; None removes one."""
         merged = {**environment, **changes}
         there = {variable: value for variable, value in merged.items() if value is not None}
         target = name.replace("-", "_")
@@ -60,19 +60,19 @@ class Function:
 
     @property
     def bearer(self) -> dict[str, str]:
-        """The header of a person who holds the token."""
+        """The header of a person who has the token."""
         return {"Authorization": f"Bearer {self.environment['FUNCTIONS_TOKEN']}"}
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> TestResponse:
-        """Send these bytes with these headers, as JSON if they name no other type."""
+        """Send these bytes with these headers; the content type is JSON unless they name another."""
         return self.client.post("/", data=body, headers={**JSON, **headers})
 
     def ask(self, body: Any, **headers: str) -> TestResponse:
-        """Ask as a person does."""
+        """Send a request as a person does: with the token."""
         return self.send(json.dumps(body).encode(), {**self.bearer, **headers})
 
     def tell(self, body: Any) -> TestResponse:
-        """Send a message as the database does."""
+        """Send a message as the database does: signed."""
         raw = json.dumps(body).encode()
         return self.send(raw, sign(self.environment["FUNCTIONS_SECRET"].partition(",")[0], raw))
 
@@ -85,7 +85,7 @@ class Function:
 
 
 def outcome(answer: TestResponse, status: int, outcome: str) -> dict[str, Any]:
-    """The body of an answer that must have this status and this outcome."""
+    """Return the body of an answer, which must have this status and this outcome."""
     body: dict[str, Any] = answer.get_json()
     assert (answer.status_code, body.get("outcome")) == (status, outcome), body
     return body

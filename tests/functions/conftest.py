@@ -23,12 +23,12 @@ from tests.functions.project import Job, Project
 from tests.functions.scripted import Scripted
 
 SORTS = ("automation", "task", "run")
-# What is like another with both: a run in the one generation; in the other, whose jobs are all alike, all but the task.
+# Variations of a task: in *automations* the run; in *jobs*, where every sort is one job, the automation and the run.
 VARIATIONS = {("automations", "run"), ("jobs", "automation"), ("jobs", "run")}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What depends on ittybit's API runs once for each of its generations, the rest with the first."""
+    """Run a test once for each generation of ittybit's API that its mark names, or with the first one."""
     if "generation" not in metafunc.fixturenames:
         return
     mark = metafunc.definition.get_closest_marker("generations")
@@ -46,16 +46,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def generation(request: pytest.FixtureRequest) -> Generation:
-    """The one that ittybit speaks."""
+    """The generation of the API that ittybit speaks."""
     spoken: Generation = request.param
     return spoken
 
 
 @pytest.fixture(scope="session")
 def projects() -> Iterator[Callable[[Generation], Project]]:
-    """Gives the project whose ittybit speaks a generation. It takes no notice of Idempotency-Key: every start counts.
+    """Return a function that gives the project whose ittybit speaks a generation.
 
-    Each is started once in a session, however often its tests take turns with those of another.
+    That ittybit ignores Idempotency-Key: every start counts. Each project is started once in a session.
     """
     with ExitStack() as started:
 
@@ -71,7 +71,7 @@ def projects() -> Iterator[Callable[[Generation], Project]]:
 
 @pytest.fixture(scope="session")
 def running(projects: Callable[[Generation], Project], generation: Generation) -> Project:
-    """One of them, as the test before left it."""
+    """The project of this generation, as the previous test left it."""
     return projects(generation)
 
 
@@ -85,7 +85,7 @@ def project(running: Project) -> Iterator[Project]:
 
 @pytest.fixture
 def stack(project: Project) -> Stack:
-    """What the project runs on."""
+    """The stack that the project runs on."""
     return project.stack
 
 
@@ -106,7 +106,7 @@ def create_connection(stack: Stack) -> Function:
 
 @pytest.fixture(params=NAMES)
 def function(request: pytest.FixtureRequest, stack: Stack) -> Function:
-    """Each of the three."""
+    """Each of the three functions."""
     return Function.make(request.param, stack.environment)
 
 
@@ -118,7 +118,7 @@ def sort(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def worker(sort: str, stack: Stack) -> Function:
-    """The function that does such an action: on-upload or push-back."""
+    """The function that does this sort of action: on-upload or push-back."""
     return Function.make("on-upload" if sort == "automation" else "push-back", stack.environment)
 
 
@@ -139,7 +139,7 @@ def job(sort: str, project: Project, request: pytest.FixtureRequest) -> Job:
 
 @pytest.fixture
 def nobody_called(project: Project) -> Iterator[None]:
-    """Refuses every request that leaves a function, and fails the test if there was one."""
+    """Fail the test if a function sends a request. Each such request is refused."""
     project.wait_for_ittybit()
     watches, started = project.watch(), len(project.stack.ittybit.journal)
     yield
@@ -149,7 +149,7 @@ def nobody_called(project: Project) -> Iterator[None]:
 
 @pytest.fixture
 def logged(capfd: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
-    """The log's lines since the last time, each of which must be JSON."""
+    """Return a function that gives the log's lines since its last call; each must be JSON."""
     return lambda: [json.loads(line) for line in capfd.readouterr().out.splitlines()]
 
 
@@ -161,23 +161,23 @@ def running_alone(tmp_path_factory: pytest.TempPathFactory, generation: Generati
 
 @pytest.fixture
 def ittybit(running_alone: Alone) -> Iterator[Alone]:
-    """An ittybit alone, without faults."""
+    """An ittybit without a project, and without faults."""
     yield running_alone
     running_alone.faults.clear()
 
 
 @pytest.fixture
 def action(ittybit: Alone) -> Action:
-    """Something to start."""
+    """An action to start."""
     return ittybit.action("video")
 
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
-    """Both services, asked by a client that repeats at once what it would repeat after a while."""
+    """Scripted services, and a client that repeats a request without waiting."""
     app = Scripted()
     with app.transport() as transport:
-        # As many at once as a drain may have in use.
+        # As many transports as a drain may use at once.
         monkeypatch.setattr("shared.transport._idle", [transport] * 100)
         monkeypatch.setattr("shared.http.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
         monkeypatch.setattr(ittybit_search, "MAX_PAGES", 1)

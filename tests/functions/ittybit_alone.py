@@ -1,4 +1,4 @@
-"""An ittybit with nothing around it but sources to read, and the functions' client of it."""
+"""An ittybit without a project, with sources to read, and the functions' client for it."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ CONNECTION = {
 }
 
 
-# To start where nobody looks at what it is.
+# For tests in which it does not matter what is started.
 RUN = Action(automation_id="auto_1")
 
 
 def client(origin: str, *, seconds: float = 10, **changes: str) -> Ittybit:
-    """The functions' client with its deadline from now on; of the generation *automations*, if nothing else is said."""
+    """The functions' client, with a deadline so many seconds from now; the generation is *automations* by default."""
     settings = load({**NOWHERE, "ITTYBIT_API": "automations", "ITTYBIT_API_URL": origin, **changes})
     return Ittybit(settings, Deadline(seconds))
 
 
 @dataclass(frozen=True)
 class Alone:
-    """It and its faults.
+    """The stand-in for ittybit, its faults and its client.
 
     Attributes:
-        source, missing: addresses of a file, and of none.
+        source, missing: an address with a file, and one without.
     """
 
     generation: Generation | Literal["both"]
@@ -64,11 +64,11 @@ class Alone:
         return self.within(10)
 
     def within(self, seconds: float) -> Ittybit:
-        """A client with so much time."""
+        """A client whose deadline is so many seconds from now."""
         return client(self.origin, seconds=seconds, ITTYBIT_API=self.generation)
 
     def action(self, *kinds: str) -> Action:
-        """An automation with a task of each kind; where there is none, a task of the only kind."""
+        """An automation with a task of each kind; in *jobs*, which has no automations, a task of the one kind given."""
         if self.generation == "jobs":
             [kind] = kinds
             return Action(task=Task(kind=kind))
@@ -84,7 +84,7 @@ class Alone:
 
 @contextmanager
 def alone(directory: Path, generation: Generation | Literal["both"], shapes: Shapes | None = None) -> Iterator[Alone]:
-    """Run one that only copies, and takes no notice of Idempotency-Key."""
+    """Run an ittybit that only copies files and ignores Idempotency-Key."""
     options: dict[str, Any] = {"encode": False, "honour_idempotency": False, "shapes": shapes, "api": generation}
     stand_in = StandIn(api_key=KEY, directory=directory, **options)
     faults = Faults(stand_in.app, words_of_ittybit)
@@ -99,7 +99,7 @@ def alone(directory: Path, generation: Generation | Literal["both"], shapes: Sha
 
 
 def fails(act: Callable[[], object]) -> ServiceError:
-    """The error with which it fails, which must be one of ours and must not tell the key."""
+    """Return the ServiceError that the call raises, which must not contain the key."""
     with pytest.raises(ServiceError) as caught:
         act()
     error = caught.value

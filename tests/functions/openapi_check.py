@@ -1,4 +1,4 @@
-"""Holds the functions' answers against docs/openapi.json, by schemathesis."""
+"""Checks the functions' answers against docs/openapi.json with schemathesis."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from werkzeug.test import TestResponse
 
 from deploy.openapi import DOCUMENT
 
-# schemathesis makes hypothesis print no values, for all tests of the process, for the sake of its own large ones.
+# schemathesis stops hypothesis from printing values in the whole process, because its own are large: undo that.
 _printer = vars(hypothesis.core)["RepresentationPrinter"]
-from schemathesis.generation.hypothesis import builder  # noqa: E402, F401 - it does so when this is first imported
+from schemathesis.generation.hypothesis import builder  # noqa: E402, F401 - importing this does it
 
 vars(hypothesis.core)["RepresentationPrinter"] = _printer
 
@@ -29,7 +29,7 @@ OF_AN_ANSWER = [
 ]
 
 
-# What was asked does not matter to what the answer may be.
+# The checks of an answer need a request, but do not depend on it.
 _REQUEST = requests.Request("POST", "http://localhost/").prepare()
 
 
@@ -40,7 +40,7 @@ def response(answer: TestResponse) -> schemathesis.Response:
 
 
 def check(name: str, answer: TestResponse, *, method: str = "POST") -> None:
-    """Fail unless the document describes the answer of the function with this name, and it is no fault of ours."""
+    """Fail unless the document describes this answer of the function; fail too if it is a 500 or counts a lost job."""
     assert answer.status_code != 500, answer.text
     assert '"lost"' not in answer.text
     if method == "HEAD":

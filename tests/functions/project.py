@@ -1,4 +1,4 @@
-"""A project on the embedded stack: its objects, its rules, its jobs, and what was started for them."""
+"""A project on the embedded stack: its objects, its rules, its jobs and their starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local.stack import Stack
 from tests.waiting import until
 
 AUTOMATION = {"name": "Copy", "workflow": [{"kind": "video"}]}
-# Without triggers. Deleting a few rows costs PostgreSQL a thirtieth of what truncating the tables does.
+# With the triggers off. Deleting a few rows takes PostgreSQL a thirtieth of the time of truncating the tables.
 _CLEAR = """
 set session_replication_role = replica;
 delete from ittybit.rules;
@@ -32,9 +32,9 @@ update ittybit.functions set url = null, awaited_since = null, claimed_at = null
 
 
 class Project:
-    """What the tests do besides calling functions.
+    """The project as tests use it: its Storage, its ittybit and its ledger.
 
-    There are three buckets: ``private``, ``open`` to the public, and ``uploads`` of the recordings.
+    There are three buckets: ``private``, ``open`` to the public, and ``uploads`` for the recordings.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -44,7 +44,7 @@ class Project:
         self.key = {"apikey": stack.keys.secret_key}
         for bucket in ("private", "open", "uploads"):
             self.storage("POST", "bucket", json={"id": bucket, "name": bucket, "public": bucket == "open"})
-        # The generation without automations has a task whose result stays there.
+        # The generation without automations has instead a task whose result stays at ittybit.
         self.speaks_jobs = not self.speaks("automations")
         self.automation = "" if self.speaks_jobs else str(self.ittybit("POST", "automations", json=AUTOMATION)["id"])
         connection = {
@@ -86,7 +86,7 @@ class Project:
         return {"automation_id": self.automation or None, "task": Jsonb(task) if self.speaks_jobs else None}
 
     def upload(self, bucket: str, name: str, content: bytes = b"a video") -> None:
-        """Store an object, in the place of one that is there."""
+        """Store an object, or overwrite it."""
         headers = {"content-type": "video/mp4", "x-upsert": "true"}
         self.storage("POST", f"object/{bucket}/{quote(name)}", content=content, headers=headers)
 
@@ -95,7 +95,7 @@ class Project:
         self.storage("DELETE", f"object/{bucket}/{quote(name)}")
 
     def clear(self) -> None:
-        """Forget faults, rules and jobs."""
+        """Remove all faults, rules and jobs."""
         for faults in (self.stack.supabase, self.stack.ittybit_api):
             faults.clear()
             faults.requests = None
@@ -103,19 +103,19 @@ class Project:
         self.superuser.execute(_CLEAR)
 
     def watch(self) -> tuple[Fault, Fault]:
-        """Refuse, and count, every request to Supabase and to ittybit from now on."""
+        """From now on, refuse and count every request to Supabase and to ittybit."""
         faults = (self.stack.supabase, self.stack.ittybit_api)
         first, second = (one.add(None, "(?s).*", times=10**9, status=418) for one in faults)
         return first, second
 
     def wait_for_ittybit(self) -> None:
-        """Wait until ittybit works on nothing: what it still fetched and wrote would look like somebody's request."""
+        """Wait until ittybit is idle: its own requests to Storage would be counted as those of a function."""
         work = "jobs" if self.speaks_jobs else "tasks"
-        under_way = ["queued", "processing"] + ["waiting", "validating", "finishing"] * (not self.speaks_jobs)
-        until(lambda: not any(self.ittybit("GET", f"{work}?status={one}&limit=1") for one in under_way), seconds=30)
+        unfinished = ["queued", "processing"] + ["waiting", "validating", "finishing"] * (not self.speaks_jobs)
+        until(lambda: not any(self.ittybit("GET", f"{work}?status={one}&limit=1") for one in unfinished), seconds=30)
 
     def starts(self, name: str) -> list[Entry]:
-        """What ittybit started, and would charge for, of sources whose key ends like this."""
+        """The starts at ittybit that it would charge for, of sources whose key ends with this name."""
         paths = [(entry, urlsplit(entry.url or "").path) for entry in self.stack.ittybit.journal]
         return [entry for entry, path in paths if path.endswith(quote(name)) and not entry.replay]
 
@@ -141,7 +141,7 @@ class Job:
 
     @classmethod
     def of_run(cls, project: Project, name: str, *following: dict[str, Any], bucket: str = "private") -> Self:
-        """The same by a run with an upload, after which other steps may follow."""
+        """The same with a run that encodes and uploads; further steps may follow the encode."""
         upload = {"kind": "upload", "options": {"url": "s3://private/processed/{name}"}}
         run = {"tasks": [{"kind": "video", "options": {"height": 240}, "next": [upload, *following]}]}
         return cls._make(project, bucket, name, f"{bucket}-run", {"run": Jsonb(run)})
@@ -158,11 +158,11 @@ class Job:
         return cls(project, str(job), name)
 
     def now(self) -> None:
-        """Let its wait, or its lease, end now."""
+        """Make it due now: its wait or its lease ends."""
         self.project.stack.sql("update ittybit.jobs set due_at = now() where id = %s", (self.id,))
 
     def __getitem__(self, column: str) -> Any:
-        """What the ledger has in one column."""
+        """The job's value in a column of the ledger."""
         [(value,)] = self.project.stack.sql(
             "select to_jsonb(j) -> %s from ittybit.jobs j where id = %s", (column, self.id)
         )
@@ -170,23 +170,23 @@ class Job:
 
     @property
     def mark(self) -> str:
-        """What its source carries, and its Idempotency-Key."""
+        """The mark in its source's address, which is also its Idempotency-Key."""
         return f"{self.id}.1"
 
     @property
     def starts(self) -> list[Entry]:
-        """What ittybit started with its mark."""
+        """The starts at ittybit with its mark."""
         marked = [e for e in self.project.stack.ittybit.journal if not e.replay and e.url]
         return [e for e in marked if parse_qs(urlsplit(e.url or "").query).get("job") == [self.mark]]
 
     @property
     def start(self) -> Entry:
-        """The only start, which must be the one that the ledger knows."""
+        """Its only start, which must be the one in the ledger."""
         [entry] = self.starts
         assert (self["state"], self["ittybit_id"].partition("/")[2]) == ("started", entry.id)
         return entry
 
     def ended_at_ittybit(self) -> None:
-        """Wait until its run or task has ended there."""
+        """Wait until its run or task has ended at ittybit."""
         path = self["ittybit_id"]
         until(lambda: self.project.ittybit("GET", path)["status"] in ("succeeded", "failed", "cancelled"))

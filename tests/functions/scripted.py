@@ -1,4 +1,4 @@
-"""Supabase and ittybit that answer whatever a test tells them to, in this process for the sake of many inputs."""
+"""Supabase and ittybit with scripted answers. They run in this process, so that a test can try many inputs."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class _Switch(httpx.BaseTransport):
         self._real = httpx.HTTPTransport(trust_env=False)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        is_ours = str(request.url).startswith(f"{ORIGIN}/")
-        return (self._scripted if is_ours else self._real).handle_request(request)
+        is_scripted = str(request.url).startswith(f"{ORIGIN}/")
+        return (self._scripted if is_scripted else self._real).handle_request(request)
 
     def close(self) -> None:
         self._real.close()
 
 
 @dataclass(frozen=True)
-class Said:
-    """One answer: what is no bytes is sent as JSON, the kind of it that Python writes."""
+class Answer:
+    """One answer. A body that is not bytes is sent as JSON, as Python's json module writes it."""
 
     body: Any
     status: int = 200
@@ -51,27 +51,27 @@ class Said:
 
 
 class Scripted:
-    """Answers every request to ``ORIGIN`` in the place of the network.
+    """Answers every request to ``ORIGIN`` instead of the network.
 
     Attributes:
-        says: what each service answers next, and then again and again the last of it.
-        asked: whom, the decoded path and the body of each request since ``script``.
+        answers: the answers of each service, in order; the last one is repeated.
+        requests: the service, the decoded path and the body of each request since ``script``.
     """
 
     def __init__(self) -> None:
-        self.says: dict[Who, list[Said]] = {}
-        self.asked: list[tuple[Who, str, bytes]] = []
+        self.answers: dict[Who, list[Answer]] = {}
+        self.requests: list[tuple[Who, str, bytes]] = []
         self._lock = threading.Lock()
 
     def transport(self) -> httpx.BaseTransport:
-        """What the functions send with, if it leads here for this origin, and to any other as ever."""
+        """A transport for the functions: requests to ``ORIGIN`` are answered here, others go to the network."""
         return _Switch(httpx.MockTransport(self._answer))
 
-    def script(self, **says: list[Said]) -> None:
-        """Forget what was, and answer so from now on."""
+    def script(self, **answers: list[Answer]) -> None:
+        """Forget all requests, and give these answers from now on."""
         ittybit._spoken.clear()
-        self.says = {"report": [Said([])], **says}  # type: ignore[dict-item] # their names are Who's
-        self.asked = []
+        self.answers = {"report": [Answer([])], **answers}  # type: ignore[dict-item] # their names are Who's
+        self.requests = []
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         path = unquote(request.url.raw_path.partition(b"?")[0].decode())
@@ -81,24 +81,24 @@ class Scripted:
         elif path.startswith("/storage/v1/"):
             who = "storage"
         with self._lock:
-            self.asked.append((who, path, request.read()))
-            answers = self.says[who]
-            said = answers.pop(0)
+            self.requests.append((who, path, request.read()))
+            answers = self.answers[who]
+            answer = answers.pop(0)
             if not answers:
-                # Without its headers: a list that always goes on is only ended by the deadline.
-                answers.append(replace(said, headers={}))
-        # As it comes from the network: header by header, and read when it is asked for.
-        headers = [(name.encode(), value.encode("latin-1")) for name, value in said.headers.items()]
-        return httpx.Response(said.status, headers=headers, stream=httpx.ByteStream(said.content))
+                # Without its headers: a list that always has another page would go on until the deadline.
+                answers.append(replace(answer, headers={}))
+        # As from the network: header by header, with a body that is read on demand.
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+        return httpx.Response(answer.status, headers=headers, stream=httpx.ByteStream(answer.content))
 
 
 WATCHING = ("private", "auto_1")
 
 
 def between(name: str, environment: Mapping[str, str] = NOWHERE, **changes: str | None) -> Function:
-    """Make a function between scripted services, for which S3 keys always work: those are tried by other means.
+    """Make a function that calls scripted services. S3 keys always work, as the probe has a client of its own.
 
-    It claims once: what is claimed in a script never comes to an end.
+    It claims once: a script never runs out of jobs.
     """
     scripted = {"SUPABASE_URL": ORIGIN, "ITTYBIT_API_URL": ORIGIN, "ITTYBIT_API": "automations", "DRAIN_SECONDS": "0"}
     with patch("shared.s3_probe.probe", return_value=[]):
@@ -109,8 +109,8 @@ def between(name: str, environment: Mapping[str, str] = NOWHERE, **changes: str 
 def scripted_function(
     name: str, watched: str | None = None, automation: str | None = None, api: str = "automations"
 ) -> Function:
-    """One of the functions between scripted services, on-upload in plain mode if it is told what to watch."""
-    # Where it is not told, push-back looks for a connection first.
+    """One of the functions with scripted services; on-upload is in plain mode if it has a bucket to watch."""
+    # Without a connection id, push-back asks for the connection first.
     changes = {"ITTYBIT_CONNECTION_ID": "con_1" if watched else None, "ITTYBIT_API": api}
     if name == "on-upload":
         changes |= {"WATCH_BUCKET": watched, "ITTYBIT_AUTOMATION_ID": automation}
@@ -171,7 +171,7 @@ WORK = nearly(
     error=FAULTS | ANY_TEXT,
     tasks=st.lists(nearly({"id": "task_1", "status": "failed"}, error=FAULTS), max_size=3),
     created_at=MOMENTS,
-    # Of a connection.
+    # Fields of a connection.
     name=st.just("supabase-scripted"),
     is_default=st.booleans(),
     secret_access_key=st.just("key"),
@@ -220,7 +220,7 @@ LEASES = st.one_of(
 CLAIMS = st.builds(lambda jobs: {"jobs": jobs, "reports": []}, st.lists(LEASES, max_size=3))
 
 
-def saying(bodies: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Said]]:
-    """A few answers, most of them with bodies of these."""
+def answers_with(bodies: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Answer]]:
+    """One to three answers, many of them with one of these bodies."""
     body = bodies | bodies | JSON | FAULTS | st.binary(max_size=20)
-    return st.lists(st.builds(Said, body, STATUSES, HEADERS), min_size=1, max_size=3)
+    return st.lists(st.builds(Answer, body, STATUSES, HEADERS), min_size=1, max_size=3)

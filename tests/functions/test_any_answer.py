@@ -1,4 +1,4 @@
-"""Whatever Supabase and ittybit answer: a function answers as its document says, and a client raises our errors."""
+"""For any answer of Supabase and ittybit, functions answer as documented and clients raise only our own errors."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tests.functions.scripted import (
     ORIGIN,
     SIGNED,
     WORK,
-    Said,
+    Answer,
     Scripted,
     between,
-    saying,
+    answers_with,
     scripted_function,
 )
 
@@ -48,16 +48,16 @@ REQUESTS: dict[str, list[Any]] = {
 
 
 @pytest.fixture
-def s3() -> Iterator[tuple[str, list[Said], list[str]]]:
-    """Where an S3 listens, what it answers next, and then again and again the last of it, and what it was asked."""
-    answers: list[Said] = []
+def s3() -> Iterator[tuple[str, list[Answer], list[str]]]:
+    """The address of an S3, its answers in order, of which the last is repeated, and the paths of its requests."""
+    answers: list[Answer] = []
     asked: list[str] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         asked.append(environ["PATH_INFO"])
         said = answers.pop(0) if len(answers) > 1 else answers[0]
         headers = [(name, value) for name, value in said.headers.items() if name != "Retry-After"]
-        start_response(f"{said.status} Said", [*headers, ("Content-Length", str(len(said.content)))])
+        start_response(f"{said.status} Answer", [*headers, ("Content-Length", str(len(said.content)))])
         return [said.content]
 
     with Server(app) as server:
@@ -66,33 +66,33 @@ def s3() -> Iterator[tuple[str, list[Said], list[str]]]:
 
 @given(
     request=st.sampled_from([(name, body) for name in NAMES for body in REQUESTS[name]]),
-    claim=saying(CLAIMS),
-    storage=saying(SIGNED),
-    ittybit=saying(ENVELOPED),
-    report=saying(st.just([])),
+    claim=answers_with(CLAIMS),
+    storage=answers_with(SIGNED),
+    ittybit=answers_with(ENVELOPED),
+    report=answers_with(st.just([])),
     api=APIS,
 )
-def test_no_answer_of_a_service_is_a_fault_of_ours(
+def test_every_answer_of_a_service_leads_to_a_documented_response(
     scripted: Scripted,
     request: tuple[str, Any],
-    claim: list[Said],
-    storage: list[Said],
-    ittybit: list[Said],
-    report: list[Said],
+    claim: list[Answer],
+    storage: list[Answer],
+    ittybit: list[Answer],
+    report: list[Answer],
     api: str,
 ) -> None:
     scripted.script(claim=claim, storage=storage, ittybit=ittybit, report=report)
     name, body = request
     openapi_check.check(name, scripted_function(name, api=api).tell(body))
-    assert scripted.asked
+    assert scripted.requests
 
 
-@given(answer=saying(st.sampled_from([b"<ListBucketResult/>", b"<Error><Code>AccessDenied</Code></Error>"])))
+@given(answer=answers_with(st.sampled_from([b"<ListBucketResult/>", b"<Error><Code>AccessDenied</Code></Error>"])))
 @settings(max_examples=20)
-def test_no_answer_of_s3_is_a_fault_of_ours(
-    scripted: Scripted, s3: tuple[str, list[Said], list[str]], answer: list[Said]
+def test_every_answer_of_s3_leads_to_a_documented_response(
+    scripted: Scripted, s3: tuple[str, list[Answer], list[str]], answer: list[Answer]
 ) -> None:
-    scripted.script(ittybit=[Said([]), Said({"id": "con_1"})])
+    scripted.script(ittybit=[Answer([]), Answer({"id": "con_1"})])
     origin, answers, asked = s3
     answers[:] = answer
     asked.clear()
@@ -118,34 +118,34 @@ READINGS: list[Callable[[Ittybit], object]] = [
 ]
 
 
-@given(read=st.sampled_from(READINGS), ittybit=saying(ENVELOPED), api=APIS)
-@example(read=READINGS[6], ittybit=[Said({"id": "run_1"})], api="jobs")
-def test_the_client_of_ittybit_raises_our_errors_alone(
-    scripted: Scripted, read: Callable[[Ittybit], object], ittybit: list[Said], api: str
+@given(read=st.sampled_from(READINGS), ittybit=answers_with(ENVELOPED), api=APIS)
+@example(read=READINGS[6], ittybit=[Answer({"id": "run_1"})], api="jobs")
+def test_the_ittybit_client_raises_only_service_errors(
+    scripted: Scripted, read: Callable[[Ittybit], object], ittybit: list[Answer], api: str
 ) -> None:
     scripted.script(ittybit=ittybit)
     try:
         read(client(ORIGIN, seconds=5, ITTYBIT_API=api))
     except Unsupported:
-        return  # nobody is asked for what cannot be
+        return  # raised before any request
     except ServiceError:
         pass
-    assert scripted.asked
+    assert scripted.requests
 
 
-@given(storage=saying(SIGNED))
-def test_what_storage_signs_leads_to_the_object_and_nowhere_else(scripted: Scripted, storage: list[Said]) -> None:
+@given(storage=answers_with(SIGNED))
+def test_a_signed_address_always_points_to_the_requested_object(scripted: Scripted, storage: list[Answer]) -> None:
     scripted.script(storage=storage)
     settings = load(NOWHERE | {"SUPABASE_URL": ORIGIN})
     with suppress(Error):
         address = objects.signed_address(settings, "private", "a/b.mp4", "a.1", Deadline(5))
         assert address.startswith(f"{ORIGIN}/storage/v1/object/sign/private/a/b.mp4?token=")
-    assert scripted.asked
+    assert scripted.requests
 
 
 @pytest.fixture
 def on_upload_scripted(project: Project) -> Function:
-    """on-upload between the real ledger and a scripted ittybit; there is one rule, and one object for it."""
+    """on-upload with the real ledger and a scripted ittybit; there is one rule, and one object that it matches."""
     Job.of_automation(project, "any/answer.mp4", bucket="open")
     supabase = project.stack.supabase_url
     return between("on-upload", project.stack.environment, SUPABASE_URL=supabase)
@@ -155,7 +155,7 @@ def on_upload_scripted(project: Project) -> Function:
 @given(step=st.sampled_from(["start", "check"]), work=WORK, status=st.sampled_from([200, 202, 400, 402]))
 @example(step="check", work={"id": "run_1", "status": "failed", "error": {"message": "a\0\ud83d"}}, status=200)
 @example(step="check", work={"id": "run_1", "status": "queued", "progress": 1e300}, status=200)
-def test_whatever_ittybit_says_of_a_job_reaches_the_ledger(
+def test_every_answer_of_ittybit_about_a_job_is_recorded_in_the_ledger(
     project: Project, on_upload_scripted: Function, scripted: Scripted, step: str, work: dict[str, Any], status: int
 ) -> None:
     project.stack.sql("truncate ittybit.jobs, ittybit.holds")
@@ -166,13 +166,13 @@ def test_whatever_ittybit_says_of_a_job_reaches_the_ledger(
         " from ittybit.rules as r cross join storage.objects as o where o.name = 'any/answer.mp4' returning id"
     )
     job = Job(project, str(one), "any/answer.mp4")
-    scripted.script(ittybit=[Said({"id": "run_1", "status": "queued"})])
+    scripted.script(ittybit=[Answer({"id": "run_1", "status": "queued"})])
     if step == "check":
         assert on_upload_scripted.drain() == {"claimed": 1, "started": 1}
         job.now()
-    scripted.script(ittybit=[Said(work, status)])
+    scripted.script(ittybit=[Answer(work, status)])
     counts = on_upload_scripted.drain()
-    assert scripted.asked
+    assert scripted.requests
     [outcome] = counts.keys() - {"claimed"}
     assert outcome in ("started", "succeeded", "failed", "retry", "hold")
     assert (counts["claimed"], job["claimed_at"]) == (1, None)

@@ -1,4 +1,4 @@
-"""Whatever an object is called: what is signed and fetched is that object, and its job ends in an answer."""
+"""For any name of an object, its address leads to that object, and its job is started or skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shared.settings import load
 from tests.functions import openapi_check
 from tests.functions.calling import NOWHERE, WAKE_UP, Function
 from tests.functions.project import Job, Project
-from tests.functions.scripted import ORIGIN, Said, Scripted
+from tests.functions.scripted import ORIGIN, Answer, Scripted
 from tests.inputs import nasty, storable
 
 NAMES = nasty()
@@ -32,8 +32,8 @@ STORAGE = "/storage/v1/object"
 @given(bucket=NAMES, name=NAMES)
 @example(bucket="private", name="../public/a")
 @example(bucket="..", name="a")
-def test_an_address_names_the_object_and_nothing_else(scripted: Scripted, bucket: str, name: str) -> None:
-    scripted.script(storage=[Said([{"signedURL": "/object/sign/x?token=t"}])])
+def test_an_address_points_to_its_object_for_every_bucket_and_name(scripted: Scripted, bucket: str, name: str) -> None:
+    scripted.script(storage=[Answer([{"signedURL": "/object/sign/x?token=t"}])])
     settings = load(NOWHERE | {"SUPABASE_URL": ORIGIN})
     for kind in ("public", "sign"):
         with suppress(Skipped):
@@ -41,29 +41,29 @@ def test_an_address_names_the_object_and_nothing_else(scripted: Scripted, bucket
                 address = objects.public_address(ORIGIN, bucket, name, "a.1")
             else:
                 address = objects.signed_address(settings, bucket, name, "a.1", Deadline(5))
-                [(_, path, asked)] = scripted.asked
+                [(_, path, asked)] = scripted.requests
                 assert path == f"{STORAGE}/sign/{bucket}"
                 assert json.loads(asked)["paths"] == [name]
-            # As whoever fetches it reads it.
+            # As a client that fetches it reads it.
             read = httpx.URL(address)
             assert (read.scheme, read.host, read.fragment) == ("http", "scripted", "")
             assert unquote(read.raw_path.partition(b"?")[0].decode()) == f"{STORAGE}/{kind}/{bucket}/{name}"
             assert parse_qsl(read.query.decode())[-1] == ("job", "a.1")
 
 
-def test_a_name_without_an_address_is_not_signed_with_the_others(scripted: Scripted) -> None:
-    scripted.script(storage=[Said([{"signedURL": "/object/sign/x?token=t"}])])
+def test_a_name_that_cannot_be_addressed_is_left_out_of_the_signing_call(scripted: Scripted) -> None:
+    scripted.script(storage=[Answer([{"signedURL": "/object/sign/x?token=t"}])])
     names = [("a", "b.mp4"), ("a", "../b.mp4"), ("a", "b.mp4"), ("..", "c.mp4")]
     sources = objects.Sources(load(NOWHERE | {"SUPABASE_URL": ORIGIN}), names, Deadline(5))
     assert sources.address("a", "b.mp4", "a.1").endswith("/a/b.mp4?token=t&job=a.1")
     for bucket, name in (names[1], names[3]):
         with pytest.raises(Skipped, match="part"):
             sources.address(bucket, name, "a.1")
-    assert [json.loads(asked)["paths"] for _, _, asked in scripted.asked] == [["b.mp4"]]
+    assert [json.loads(asked)["paths"] for _, _, asked in scripted.requests] == [["b.mp4"]]
 
 
 @given(key=NAMES, bucket=NAMES)
-def test_a_destination_that_is_accepted_is_one_place_under_its_folder(key: str, bucket: str) -> None:
+def test_an_accepted_destination_is_one_key_without_empty_or_dot_parts(key: str, bucket: str) -> None:
     with suppress(ValueError):
         destination = objects.check_destination(f"s3://{bucket}/{key}")
         read = "/".join(objects.split_destination(destination))
@@ -73,7 +73,7 @@ def test_a_destination_that_is_accepted_is_one_place_under_its_folder(key: str, 
 
 @pytest.fixture
 def storing(project: Project) -> Iterator[psycopg.Connection]:
-    """The storage server's connection; what it stores is gone afterwards."""
+    """A connection as the storage server; its objects are deleted afterwards."""
     with psycopg.connect(project.stack.postgres.dsn("supabase_storage_admin"), autocommit=True) as connection:
         connection.execute("set storage.allow_delete_query = 'true'")
         yield connection
@@ -82,7 +82,7 @@ def storing(project: Project) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def workers(project: Project) -> dict[str, Function]:
-    """Both workers, each with a rule for the bucket; nothing is stored in it."""
+    """Both workers, each with a rule for the bucket ``private``."""
     Job.of_automation(project, "any/first.mp4")
     Job.of_task(project, "any/first.mp4")
     return {name: Function.make(name, project.stack.environment) for name in ("on-upload", "push-back")}
@@ -90,7 +90,7 @@ def workers(project: Project) -> dict[str, Function]:
 
 @settings(max_examples=20)
 @given(name=storable().filter(bool), owner=storable(), metadata=st.dictionaries(st.text("ab"), storable(), max_size=2))
-def test_a_job_of_any_object_comes_to_an_answer(
+def test_a_job_of_any_object_is_started_or_skipped(
     project: Project,
     storing: psycopg.Connection,
     workers: dict[str, Function],
@@ -116,7 +116,7 @@ def test_a_job_of_any_object_comes_to_an_answer(
     for one, function in jobs:
         answer = workers[function].tell(WAKE_UP)
         openapi_check.check(function, answer)
-        # Not "retry": what it needs is there.
+        # Not "retry": all services work.
         assert answer.get_json() in ({"claimed": 1, "started": 1}, {"claimed": 1, "skipped": 1})
         job = Job(project, str(one), name)
         assert (job["attempt"], job["claimed_at"]) == (1, None)

@@ -1,4 +1,4 @@
-"""Whatever is sent to a function: no fault of ours, a described answer, nobody called without authentication."""
+"""For any request, a function gives a documented answer, and calls no service without authentication."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from tests.functions import openapi_check
 from tests.functions.calling import NAMES, WAKE_UP, Function, sign
-from tests.functions.scripted import MAKE, START, WATCHING, Said, Scripted, scripted_function
+from tests.functions.scripted import MAKE, START, WATCHING, Answer, Scripted, scripted_function
 from tests.inputs import ANY_TEXT, JSON, nasty, nearly, some
 
 TASK = {"kind": "video", "destination": "s3://private/processed/a.mp4"}
@@ -61,7 +61,7 @@ WEBHOOKS = nearly(
     record=ROWS,
     old_record=ROWS,
 )
-# Written by Python: infinities, halves of characters and all.
+# As Python's json module writes them: with infinities and lone surrogates.
 WRITTEN = {
     "on-upload": st.one_of([WAKE_UPS, RUNS, TASKS, WEBHOOKS]).map(json.dumps),
     "push-back": st.one_of([WAKE_UPS, TASKS, TASKS]).map(json.dumps),
@@ -86,7 +86,7 @@ HEADERS = some(
         "webhook-id": VALUES,
         "webhook-timestamp": NUMBERS | VALUES,
         "webhook-signature": VALUES | VALUES.map(lambda text: f"v1,{text}"),
-        # What the runtime and what is in front of it read.
+        # Headers that the runtime or a proxy in front of it reads.
         "X-Cloud-Trace-Context": VALUES | st.just("105445aa7843bc8bf206b12000100000/1;o=1"),
         "Function-Execution-Id": VALUES,
         "X-Forwarded-For": VALUES,
@@ -99,39 +99,39 @@ HEADERS = some(
     at_most=3,
 )
 METHODS = st.just("POST") | st.sampled_from(["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
-# The framework itself answers 404 to these, and to a path of several lines.
+# The framework itself answers 404 to these paths, and to paths with a line break.
 NOT_OURS = re.compile(r"\n|robots\.txt|favicon\.ico")
 PATHS = nasty().map(lambda text: "/" + NOT_OURS.sub("", text))
 
 
 def answering(scripted: Scripted, name: str) -> None:
-    """Let both services do what is asked of them."""
-    work = Said({"id": "run_1", "status": "queued", "name": "supabase-scripted"})
-    signed = Said([{"signedURL": "/object/sign/private/a.mp4?token=t"}])
-    claim = Said({"jobs": [START if name == "on-upload" else MAKE]})
+    """Let both services answer with success."""
+    work = Answer({"id": "run_1", "status": "queued", "name": "supabase-scripted"})
+    signed = Answer([{"signedURL": "/object/sign/private/a.mp4?token=t"}])
+    claim = Answer({"jobs": [START if name == "on-upload" else MAKE]})
     scripted.script(
-        claim=[claim], storage=[signed], ittybit=[Said([]), work] if name == "create-connection" else [work]
+        claim=[claim], storage=[signed], ittybit=[Answer([]), work] if name == "create-connection" else [work]
     )
 
 
-# For what is sent, not for what became of it.
+# Statuses that concern the request itself, not how its processing went.
 REFUSALS = (400, 413, 415, 422)
 
 
-def refused_alone(scripted: Scripted, function: Function) -> None:
-    """See that nobody was called, and that this says something: what is in order calls somebody."""
-    assert scripted.asked == []
+def assert_not_called(scripted: Scripted, function: Function) -> None:
+    """Assert that no service was called. To show that this could be seen, an ordinary request does call one."""
+    assert scripted.requests == []
     function.tell(ORDINARY[function.name])
-    assert scripted.asked
+    assert scripted.requests
 
 
-def asked_or_refused(scripted: Scripted, answer: TestResponse) -> None:
-    """See that somebody was called, if there was nothing to refuse or to pass over."""
-    assert scripted.asked or answer.status_code in REFUSALS or answer.get_json().get("outcome") == "skipped"
+def assert_called(scripted: Scripted, answer: TestResponse) -> None:
+    """Assert that a service was called, unless the request was refused or skipped."""
+    assert scripted.requests or answer.status_code in REFUSALS or answer.get_json().get("outcome") == "skipped"
 
 
 @given(request=REQUESTS, method=METHODS, path=PATHS, headers=HEADERS, forged=st.none() | VALUES | CODES)
-def test_nothing_unauthenticated_is_taken_and_nobody_is_called(
+def test_an_unauthenticated_request_is_refused_and_calls_no_service(
     scripted: Scripted, request: tuple[str, bytes], method: str, path: str, headers: dict[str, str], forged: str | None
 ) -> None:
     name, body = request
@@ -144,38 +144,38 @@ def test_nothing_unauthenticated_is_taken_and_nobody_is_called(
     answer = function.client.open(method=method, headers=headers, data=body, environ_overrides=place)
     assert answer.status_code == (401 if method == "POST" else 405)
     openapi_check.check(name, answer, method=method)
-    refused_alone(scripted, function)
+    assert_not_called(scripted, function)
 
 
 @given(request=REQUESTS, is_signed=st.booleans(), headers=HEADERS)
 @example(request=("push-back", INFINITE), is_signed=False, headers={})
-def test_nothing_authenticated_is_a_fault_of_ours(
+def test_every_authenticated_request_gets_a_documented_response(
     scripted: Scripted, request: tuple[str, bytes], is_signed: bool, headers: dict[str, str]
 ) -> None:
     name, body = request
     answering(scripted, name)
     function = scripted_function(name, *WATCHING)
     secret = function.environment["FUNCTIONS_SECRET"]
-    # A signature is over text: what is none cannot have a right one.
+    # A signature covers text: other bytes cannot have a valid one.
     text = body.decode("utf-8", "ignore").encode()
     authentication = sign(secret, text) if is_signed and text == body else function.bearer
     others = {key: value for key, value in headers.items() if key not in {"Authorization", *authentication}}
     answer = function.send(body, others | authentication)
     openapi_check.check(name, answer)
     assert answer.status_code != 401
-    asked_or_refused(scripted, answer)
-    # Whatever leaves is JSON.
-    for _, _, asked in scripted.asked:
+    assert_called(scripted, answer)
+    # Every body that the function sends is JSON.
+    for _, _, asked in scripted.requests:
         assert not asked or json.loads(asked, parse_constant=pytest.fail)
 
 
 OPERATIONS = [openapi_check.SCHEMA[f"/{name}"]["POST"] for name in NAMES]
-OF_THE_DOCUMENT = st.one_of([one.as_strategy() for one in OPERATIONS])
-AGAINST_THE_DOCUMENT = st.one_of([one.as_strategy(schemathesis.GenerationMode.NEGATIVE) for one in OPERATIONS])
+DOCUMENTED = st.one_of([one.as_strategy() for one in OPERATIONS])
+UNDOCUMENTED = st.one_of([one.as_strategy(schemathesis.GenerationMode.NEGATIVE) for one in OPERATIONS])
 
 
 def sent(case: schemathesis.Case[Any], function: Function) -> Any:
-    """What the function answers to a case of schemathesis's, sent with the token."""
+    """Send a case of schemathesis with the token, and return the function's answer."""
     transported = case.as_transport_kwargs(base_url="http://localhost")
     body = transported.get("data") or b""
     if "json" in transported:
@@ -184,29 +184,27 @@ def sent(case: schemathesis.Case[Any], function: Function) -> Any:
 
 
 @settings(max_examples=25)
-@given(case=OF_THE_DOCUMENT)
-def test_a_request_that_the_document_describes_is_understood(scripted: Scripted, case: schemathesis.Case[Any]) -> None:
+@given(case=DOCUMENTED)
+def test_a_documented_request_is_understood(scripted: Scripted, case: schemathesis.Case[Any]) -> None:
     name = case.path.strip("/")
     answering(scripted, name)
     answer = sent(case, scripted_function(name, *WATCHING))
     openapi_check.check(name, answer)
-    # It may still be refused for what a document cannot say: where results may go, or a key that is missing.
+    # It may still be refused for what a document cannot express: where results may go, or a missing key.
     assert answer.status_code in (200, 202, 422, 503), answer.text
-    asked_or_refused(scripted, answer)
+    assert_called(scripted, answer)
 
 
 @settings(max_examples=25)
-@given(case=AGAINST_THE_DOCUMENT)
-def test_a_request_that_the_document_does_not_describe_is_refused(
-    scripted: Scripted, case: schemathesis.Case[Any]
-) -> None:
+@given(case=UNDOCUMENTED)
+def test_an_undocumented_request_is_refused(scripted: Scripted, case: schemathesis.Case[Any]) -> None:
     name = case.path.strip("/")
     answering(scripted, name)
     function = scripted_function(name, *WATCHING)
     answer = sent(case, function)
     openapi_check.check(name, answer)
-    # What only its headers or its query make wrong is taken: neither is read.
+    # A request whose fault is in the headers or the query alone is accepted: the function does not read them.
     if answer.status_code in REFUSALS:
-        refused_alone(scripted, function)
-    asked_or_refused(scripted, answer)
+        assert_not_called(scripted, function)
+    assert_called(scripted, answer)
     case.validate_response(openapi_check.response(answer), checks=[negative_data_rejection])

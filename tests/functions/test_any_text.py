@@ -1,4 +1,4 @@
-"""Whatever a service says, and whatever the keys are: no key is told, and the log stays one line of JSON a call."""
+"""For any key and any answer of a service, no key is in an answer or the log, and a call logs one line of JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.redaction import Redactor
 from tests.functions.calling import NOWHERE
-from tests.functions.scripted import Said, Scripted, between
+from tests.functions.scripted import Answer, Scripted, between
 from tests.inputs import ANY_TEXT, JSON, nasty
 
 # What settings accept as a key, quotes and backslashes included.
@@ -20,7 +20,7 @@ AROUND = st.text("=&?\"' \\,{}:", max_size=4) | nasty() | st.just("x" * 495)
 
 
 def texts(value: Any) -> list[str]:
-    """Every text in a JSON value but the names of fields, which are ours."""
+    """Every text in a JSON value except the names of fields, which are our own."""
     match value:
         case str():
             return [value]
@@ -32,7 +32,7 @@ def texts(value: Any) -> list[str]:
 
 
 @given(secrets=st.lists(KEYS, min_size=1, max_size=3), pieces=st.lists(AROUND, min_size=1, max_size=4), data=st.data())
-def test_no_secret_is_left_in_a_text(secrets: list[str], pieces: list[str], data: st.DataObject) -> None:
+def test_every_secret_is_redacted_in_any_text(secrets: list[str], pieces: list[str], data: st.DataObject) -> None:
     assume(not any("***" in secret for secret in secrets))
     inserted = data.draw(st.lists(st.sampled_from(secrets), min_size=len(pieces), max_size=len(pieces)))
     text = "".join(piece + secret for piece, secret in zip(pieces, inserted, strict=True))
@@ -41,7 +41,7 @@ def test_no_secret_is_left_in_a_text(secrets: list[str], pieces: list[str], data
 
 
 @given(said=JSON, secret=KEYS, token=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
-def test_what_is_redacted_within_is_still_the_same_json(said: Any, secret: str, token: str) -> None:
+def test_redaction_keeps_the_structure_of_the_json(said: Any, secret: str, token: str) -> None:
     redact = Redactor([secret])
     whole = {
         "said": said,
@@ -57,7 +57,7 @@ def test_what_is_redacted_within_is_still_the_same_json(said: Any, secret: str, 
 
 @settings(max_examples=25)
 @given(key=KEYS, before=AROUND, after=AROUND, kind=ANY_TEXT, status=st.sampled_from([400, 401, 402, 404, 503, 200]))
-def test_a_service_that_echoes_the_key_is_not_repeated(
+def test_a_key_that_a_service_echoes_is_in_neither_the_answer_nor_the_log(
     scripted: Scripted,
     capfd: pytest.CaptureFixture[str],
     key: str,
@@ -66,15 +66,15 @@ def test_a_service_that_echoes_the_key_is_not_repeated(
     kind: str,
     status: int,
 ) -> None:
-    # A key that is part of what we say ourselves cannot be told from it.
+    # A key that is also part of our own texts could not be told from them.
     assume(key not in repr(NOWHERE))
     function = between("create-connection", ITTYBIT_API_KEY=key)
     said = {"kind": kind + key, "message": before + key + after, "id": key, "name": before + key}
-    scripted.script(ittybit=[Said(said, status)])
+    scripted.script(ittybit=[Answer(said, status)])
     capfd.readouterr()
     answer = function.ask({"access_key_id": "key-id", "secret_access_key": "a-secret", "region": "local"})
-    assert scripted.asked
+    assert scripted.requests
     [line] = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    told = texts(line) + texts(json.loads(answer.text))
-    assert not [text for text in told if key in text]
+    shown = texts(line) + texts(json.loads(answer.text))
+    assert not [text for text in shown if key in text]
     assert line["id"] == answer.headers["X-Correlation-Id"]

@@ -16,7 +16,7 @@ from shared.authentication import Unauthenticated, check_signature
 from shared.settings import Settings, load
 from tests.functions.calling import NOWHERE, sign
 
-# The database's signer is held to the same.
+# The database's signer is tested with the same vectors.
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_text())
 SECRET = NOWHERE["FUNCTIONS_SECRET"]
 BODY = b'{"job": "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000", "attempt": 12}'
@@ -37,25 +37,25 @@ def is_accepted(headers: dict[str, str], body: bytes) -> bool:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(codec="latin-1"), min_size=1))
-def test_a_right_signature_is_accepted_over_any_text(text: str, message_id: str) -> None:
+def test_a_valid_signature_is_accepted_for_any_text(text: str, message_id: str) -> None:
     body = text.encode()
     assert is_accepted(sign(SECRET, body, message_id=message_id), body)
 
 
 @given(st.integers(0, len(BODY) - 1), st.integers(1, 255))
-def test_another_byte_anywhere_in_the_body_is_refused(place: int, change: int) -> None:
+def test_a_changed_byte_anywhere_in_the_body_is_refused(place: int, change: int) -> None:
     altered = bytearray(BODY)
     altered[place] ^= change
     assert not is_accepted(sign(SECRET, BODY, message_id=ID), bytes(altered))
 
 
 @given(st.integers(0, len(BODY)), st.binary(min_size=1, max_size=3))
-def test_a_byte_more_anywhere_in_the_body_is_refused(place: int, more: bytes) -> None:
+def test_inserted_bytes_anywhere_in_the_body_are_refused(place: int, more: bytes) -> None:
     assert not is_accepted(sign(SECRET, BODY, message_id=ID), BODY[:place] + more + BODY[place:])
 
 
 @given(st.sampled_from(["webhook-id", "webhook-timestamp"]), st.data())
-def test_another_character_anywhere_in_the_id_or_the_timestamp_is_refused(header: str, data: st.DataObject) -> None:
+def test_a_changed_character_in_the_id_or_the_timestamp_is_refused(header: str, data: st.DataObject) -> None:
     headers = sign(SECRET, BODY, message_id=ID)
     value = headers[header]
     place = data.draw(st.integers(0, len(value) - 1))
@@ -65,7 +65,7 @@ def test_another_character_anywhere_in_the_id_or_the_timestamp_is_refused(header
 
 
 @given(st.integers(0, 255))
-def test_another_bit_anywhere_in_the_signature_is_refused(bit: int) -> None:
+def test_a_changed_bit_anywhere_in_the_signature_is_refused(bit: int) -> None:
     headers = sign(SECRET, BODY, message_id=ID)
     digest = bytearray(base64.b64decode(headers["webhook-signature"].removeprefix("v1,")))
     digest[bit // 8] ^= 1 << bit % 8
@@ -74,27 +74,27 @@ def test_another_bit_anywhere_in_the_signature_is_refused(bit: int) -> None:
 
 
 @given(st.text(st.characters(codec="latin-1"), max_size=80))
-def test_no_made_up_signature_is_accepted_or_ends_in_another_exception(signature: str) -> None:
+def test_every_made_up_signature_is_refused_as_unauthenticated(signature: str) -> None:
     assert not is_accepted(sign(SECRET, BODY) | {"webhook-signature": signature}, BODY)
 
 
 @given(st.binary(max_size=60))
-def test_a_body_that_is_no_text_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_utf_8_is_refused(body: bytes) -> None:
     assert not is_accepted(sign(SECRET, BODY), b"\xff" + body)
 
 
 @pytest.mark.parametrize(("age", "accepted"), [(-290, True), (-310, False), (290, True), (310, False), (0, True)])
-def test_a_signature_is_good_for_five_minutes_either_way(age: int, accepted: bool) -> None:
+def test_a_signature_is_valid_for_five_minutes_both_ways(age: int, accepted: bool) -> None:
     assert is_accepted(sign(SECRET, BODY, at=time.time() - age), BODY) is accepted
 
 
-def test_one_right_signature_among_several_is_enough() -> None:
+def test_one_valid_signature_among_several_is_enough() -> None:
     headers = sign(SECRET, BODY)
     several = f"v1a,AAAA v1,{base64.b64encode(bytes(32)).decode()} {headers['webhook-signature']}"
     assert is_accepted(headers | {"webhook-signature": several}, BODY)
 
 
-def test_header_names_may_be_in_any_case_and_every_one_is_needed() -> None:
+def test_a_request_without_one_of_the_signature_headers_is_refused() -> None:
     headers = sign(SECRET, BODY)
     for name in headers:
         with pytest.raises(Unauthenticated, match="Sign the request"):
@@ -102,7 +102,7 @@ def test_header_names_may_be_in_any_case_and_every_one_is_needed() -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["about"])
-def test_the_signature_of_each_vector_is_the_one_that_the_verifier_makes(vector: dict[str, Any]) -> None:
+def test_the_signing_library_makes_the_signature_of_each_vector(vector: dict[str, Any]) -> None:
     made = sign(vector["secret"], vector["body"].encode(), at=float(vector["timestamp"]), message_id=vector["id"])
     assert made["webhook-signature"] == vector["signature"]
 

@@ -1,4 +1,4 @@
-"""What one claim brings is done side by side, and each job of it is its own."""
+"""The jobs of one claim are done side by side, and none affects another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.generations("automations", "jobs")
 TASK = {"kind": "video", "options": {}, "destination": "s3://private/processed/{name}"}
 
 
-def test_jobs_of_one_object_in_one_batch_carry_each_their_own_mark(project: Project, push_back: Function) -> None:
+def test_each_job_of_one_object_in_a_batch_has_its_own_mark(project: Project, push_back: Function) -> None:
     tasks = {"large": TASK, "small": TASK | {"destination": "s3://private/small/{name}.mp4"}}
     for name, task in tasks.items():
         project.stack.sql(
@@ -30,7 +30,7 @@ def test_jobs_of_one_object_in_one_batch_carry_each_their_own_mark(project: Proj
     assert all((entry.url or "").endswith(f"&job={entry.idempotency_key}") for entry in starts)
 
 
-def test_a_key_that_cannot_be_addressed_ends_its_own_job_alone(project: Project, push_back: Function) -> None:
+def test_a_key_that_cannot_be_addressed_ends_only_its_own_job(project: Project, push_back: Function) -> None:
     task = TASK | {"destination": "s3://private/processed/{stem}.mp4"}
     project.stack.sql("insert into ittybit.rules (name, bucket_id, task) values ('all', 'open', %s)", [Jsonb(task)])
     project.upload("open", "batches/b.mp4")
@@ -40,7 +40,7 @@ def test_a_key_that_cannot_be_addressed_ends_its_own_job_alone(project: Project,
     assert push_back.ask({"type": "jobs.due"}).get_json() == {"claimed": 2, "started": 1, "skipped": 1}
 
 
-def test_starts_in_doubt_of_one_batch_are_looked_for_in_one_walk(project: Project, push_back: Function) -> None:
+def test_one_search_finds_all_starts_in_doubt_of_a_batch(project: Project, push_back: Function) -> None:
     project.stack.sql("insert into ittybit.rules (name, bucket_id, task) values ('all', 'private', %s)", [Jsonb(TASK)])
     for number in range(5):
         project.upload("private", f"walk/{number}.mp4")
@@ -51,13 +51,13 @@ def test_starts_in_doubt_of_one_batch_are_looked_for_in_one_walk(project: Projec
         "update ittybit.jobs set in_doubt_since = now(), due_at = now(), state = 'queued', ittybit_id = null"
     )
 
-    walks = project.stack.ittybit_api.add("GET", STARTS, times=9, hang=0.1)
+    searches = project.stack.ittybit_api.add("GET", STARTS, times=9, hang=0.1)
     assert push_back.ask({"type": "jobs.due"}).get_json()["started"] == 5
-    assert walks.seen == 1
+    assert searches.seen == 1
     assert [len(project.starts(f"walk/{number}.mp4")) for number in range(5)] == [1] * 5
 
 
-def test_a_walk_that_breaks_off_decides_nothing_for_any_of_a_batch(project: Project, push_back: Function) -> None:
+def test_a_failed_search_leaves_every_job_of_the_batch_in_doubt(project: Project, push_back: Function) -> None:
     project.stack.sql("insert into ittybit.rules (name, bucket_id, task) values ('all', 'private', %s)", [Jsonb(TASK)])
     for number in range(5):
         project.upload("private", f"broken-off/{number}.mp4")
@@ -69,9 +69,7 @@ def test_a_walk_that_breaks_off_decides_nothing_for_any_of_a_batch(project: Proj
     assert project.stack.sql("select count(in_doubt_since) from ittybit.jobs") == [(5,)]
 
 
-def test_a_connection_that_cannot_be_asked_for_is_asked_for_once_by_a_batch(
-    project: Project, push_back: Function
-) -> None:
+def test_a_batch_asks_once_for_a_connection_that_ittybit_refuses_to_list(project: Project, push_back: Function) -> None:
     project.stack.sql("insert into ittybit.rules (name, bucket_id, task) values ('all', 'private', %s)", [Jsonb(TASK)])
     for number in range(5):
         project.upload("private", f"connection/{number}.mp4")

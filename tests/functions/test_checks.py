@@ -1,4 +1,4 @@
-"""What a check of a started job comes to."""
+"""The outcomes of a check of a started job."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_check_reports_success_with_the_outputs(worker: Function, started: Job
 
 
 @pytest.mark.parametrize(("number", "outcome"), [(20_000, "succeeded"), (200_000, "retry")])
-def test_a_job_has_as_many_results_as_an_answer_names(
+def test_a_job_records_tens_of_thousands_of_results_and_a_larger_answer_is_retried(
     worker: Function, started: Job, number: int, outcome: str
 ) -> None:
     outputs = [f"https://results.test/{one}.ts" for one in range(number)]
@@ -50,11 +50,11 @@ def test_a_job_has_as_many_results_as_an_answer_names(
     if outcome == "succeeded":
         assert started["outputs"][:number] == outputs
     else:
-        # It asks again, and ends no job by an answer that it has not read.
+        # It checks again: an answer that it could not read ends no job.
         assert started["state"] == "started"
 
 
-def test_a_check_reports_failure_in_ittybit_s_words_without_a_token(worker: Function, started: Job) -> None:
+def test_a_check_reports_ittybits_error_with_the_token_redacted(worker: Function, started: Job) -> None:
     message = f"Could not read {started.start.url}"
     failed = {"id": started.start.id, "status": "failed", "error": {"kind": "unreadable", "message": message}}
     started.project.stack.ittybit_api.add("GET", f".*/{failed['id']}", status=200, body=failed)
@@ -78,7 +78,7 @@ def test_a_gateways_answer_to_a_check_does_not_count_as_ittybits(worker: Functio
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 500])
-def test_a_check_that_is_refused_for_now_is_made_again(worker: Function, started: Job, status: int) -> None:
+def test_a_check_that_ittybit_refuses_for_now_is_retried(worker: Function, started: Job, status: int) -> None:
     refusal = started.project.stack.ittybit_api.add("GET", ".*", status=status, headers={"Retry-After": "60"})
     assert worker.drain() == RETRY
     assert (started["state"], refusal.seen) == ("started", 1)

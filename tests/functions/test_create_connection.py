@@ -19,7 +19,7 @@ Logged = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def none_yet(project: Project) -> Iterator[Project]:
-    """The project before it has a connection; the one of the other tests is back afterwards."""
+    """The project without a connection; that of the other tests is restored afterwards."""
     [connection] = project.ittybit("GET", "connections")
     project.ittybit("DELETE", f"connections/{connection['id']}")
     yield project
@@ -32,7 +32,7 @@ def none_yet(project: Project) -> Iterator[Project]:
 
 @pytest.fixture(autouse=True)
 def access(project: Project) -> Iterator[S3Access]:
-    """The project's S3 keys and settings, with a second pair of keys; as before afterwards."""
+    """The project's S3 keys and settings, with a second pair of keys; they are restored afterwards."""
     access = project.stack.s3
     before = replace(access, keys=dict(access.keys))
     access.keys[KEYS["access_key_id"]] = KEYS["secret_access_key"]
@@ -40,8 +40,8 @@ def access(project: Project) -> Iterator[S3Access]:
     access.keys, access.enabled, access.enforce_region = before.keys, before.enabled, before.enforce_region
 
 
-def told(function: Function, body: dict[str, Any], expected: str) -> dict[str, Any]:
-    """The connection in the answer, which must have this outcome and show no secret."""
+def registered(function: Function, body: dict[str, Any], expected: str) -> dict[str, Any]:
+    """Call the function and return the connection in its answer, which must have this outcome and no secret."""
     answer = function.ask(body)
     assert answer.status_code == 200, answer.text
     said = answer.get_json()
@@ -52,7 +52,7 @@ def told(function: Function, body: dict[str, Any], expected: str) -> dict[str, A
 
 
 @pytest.mark.parametrize("bucket", ["my videos", "o'brien", ".."])
-def test_a_bucket_that_s3_has_no_name_for_is_refused_before_anything_is_tried(
+def test_a_bucket_that_s3_cannot_name_is_refused_before_any_call(
     none_yet: Project, create_connection: Function, bucket: str
 ) -> None:
     answer = create_connection.ask({"buckets": ["media", bucket]})
@@ -64,8 +64,8 @@ def test_a_bucket_that_s3_has_no_name_for_is_refused_before_anything_is_tried(
 
 def test_the_project_s_keys_are_registered_once(none_yet: Project, create_connection: Function) -> None:
     stack = none_yet.stack
-    made = told(create_connection, {}, "created")
-    assert told(create_connection, {}, "unchanged") == made
+    made = registered(create_connection, {}, "created")
+    assert registered(create_connection, {}, "unchanged") == made
     [kept] = none_yet.ittybit("GET", "connections")
     assert made["id"] == kept["id"]
     assert made["name"].startswith("supabase-127-0-0-1-")
@@ -79,50 +79,50 @@ def test_the_project_s_keys_are_registered_once(none_yet: Project, create_connec
 def test_changed_keys_are_replaced_in_place(
     none_yet: Project, create_connection: Function, access: S3Access, changed: list[str]
 ) -> None:
-    made = told(create_connection, {}, "created")
+    made = registered(create_connection, {}, "created")
     if "access_key_id" not in changed and "secret_access_key" in changed:
         access.keys[none_yet.stack.keys.s3_access_key_id] = KEYS["secret_access_key"]
-    replaced = told(create_connection, {name: KEYS[name] for name in changed}, "replaced")
+    replaced = registered(create_connection, {name: KEYS[name] for name in changed}, "replaced")
     [kept] = none_yet.ittybit("GET", "connections")
     assert replaced["id"] == made["id"] == kept["id"]
     assert {name: kept[name] for name in changed} == {name: KEYS[name] for name in changed}
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
-def test_where_ittybit_does_not_change_keys_a_new_connection_takes_the_place(
+def test_a_new_connection_replaces_the_old_one_when_ittybit_refuses_the_change(
     none_yet: Project, create_connection: Function, status: int
 ) -> None:
-    made = told(create_connection, {}, "created")
+    made = registered(create_connection, {}, "created")
     none_yet.stack.ittybit_api.add("PATCH", "/connections/.*", status=status)
-    replaced = told(create_connection, KEYS, "replaced")
+    replaced = registered(create_connection, KEYS, "replaced")
     [kept] = none_yet.ittybit("GET", "connections")
     assert replaced["id"] == kept["id"] != made["id"]
     assert kept["secret_access_key"] == KEYS["secret_access_key"]
 
 
-def test_where_ittybit_ignores_the_change_a_new_connection_takes_the_place(
+def test_a_new_connection_replaces_the_old_one_when_ittybit_ignores_the_change(
     none_yet: Project, create_connection: Function
 ) -> None:
-    made = told(create_connection, {}, "created")
+    made = registered(create_connection, {}, "created")
     none_yet.stack.ittybit_api.add("PATCH", "/connections/.*", status=200, body=made)
-    replaced = told(create_connection, KEYS, "replaced")
+    replaced = registered(create_connection, KEYS, "replaced")
     [kept] = none_yet.ittybit("GET", "connections")
     assert replaced["id"] == kept["id"] != made["id"]
 
 
 @pytest.mark.parametrize("secret", ["", "****", "wJal…", "..."])
-def test_a_secret_that_ittybit_masks_counts_as_the_same(
+def test_a_secret_that_ittybit_masks_counts_as_unchanged(
     none_yet: Project, create_connection: Function, secret: str
 ) -> None:
-    made = told(create_connection, {}, "created")
+    made = registered(create_connection, {}, "created")
     [kept] = none_yet.ittybit("GET", "connections")
     shown = {"data": [kept | {"secret_access_key": secret}]}
     none_yet.stack.ittybit_api.add("GET", "/connections", status=200, body=shown)
-    assert told(create_connection, {}, "unchanged") == made
+    assert registered(create_connection, {}, "unchanged") == made
 
 
 @pytest.mark.usefixtures("nobody_called")
-def test_missing_keys_are_all_named(create_connection: Function) -> None:
+def test_every_missing_key_is_named(create_connection: Function) -> None:
     names = ("SUPABASE_S3_ACCESS_KEY_ID", "SUPABASE_S3_SECRET_ACCESS_KEY", "SUPABASE_S3_REGION")
     bare = Function.make("create-connection", create_connection.environment, **dict.fromkeys(names))
     answer = bare.ask({"region": "local"})
@@ -135,7 +135,7 @@ def test_missing_keys_are_all_named(create_connection: Function) -> None:
 
 @pytest.mark.usefixtures("nobody_called")
 @pytest.mark.parametrize("field", ["endpoint", "name", "kind"])
-def test_where_the_keys_go_is_not_for_the_caller_to_say(create_connection: Function, field: str) -> None:
+def test_the_caller_cannot_choose_where_the_keys_are_sent(create_connection: Function, field: str) -> None:
     answer = create_connection.ask(KEYS | {field: "https://thief.example.com"})
     assert answer.status_code == 422
     assert [error["field"] for error in answer.get_json()["errors"]] == [field]
@@ -162,7 +162,7 @@ def test_no_secret_is_in_an_answer_or_a_line_of_the_log(
     assert not [secret for secret in secrets if secret in text]
 
 
-def test_the_keys_are_tried_and_nothing_is_left_or_started(none_yet: Project, create_connection: Function) -> None:
+def test_the_probe_leaves_no_object_and_starts_nothing(none_yet: Project, create_connection: Function) -> None:
     stack = none_yet.stack
     tasks = [
         Jsonb({"kind": "video", "options": {}, "destination": f"s3://private/processed/{rule}/{{name}}"})
@@ -174,7 +174,7 @@ def test_the_keys_are_tried_and_nothing_is_left_or_started(none_yet: Project, cr
         tasks,
     )
     stack.supabase.requests = []
-    told(create_connection, {"buckets": ["private", "open", "private"]}, "created")
+    registered(create_connection, {"buckets": ["private", "open", "private"]}, "created")
 
     asked = [(one.method, one.path.replace("/probe-", " ").split(" ")[0]) for one in stack.supabase.requests]
     for bucket in ("private", "open"):
@@ -188,22 +188,22 @@ def test_the_keys_are_tried_and_nothing_is_left_or_started(none_yet: Project, cr
 
 def test_without_buckets_only_a_listing_is_tried(none_yet: Project, create_connection: Function) -> None:
     none_yet.stack.supabase.requests = []
-    told(create_connection, {}, "created")
+    registered(create_connection, {}, "created")
     [asked] = none_yet.stack.supabase.requests
     assert (asked.method, asked.path.startswith(f"{S3}probe-")) == ("GET", True)
 
 
 @pytest.mark.usefixtures("none_yet")
-def test_the_buckets_are_by_default_those_of_the_environment(create_connection: Function) -> None:
+def test_without_buckets_in_the_request_those_of_the_environment_are_tried(create_connection: Function) -> None:
     function = Function.make("create-connection", create_connection.environment, DESTINATION_BUCKETS="open,gone")
     answer = function.ask({})
     assert answer.status_code == 422
     assert answer.get_json()["detail"] == "buckets (DESTINATION_BUCKETS): the project has no bucket 'gone'."
-    told(function, {"buckets": ["open"]}, "created")
-    told(function, {"buckets": []}, "unchanged")
+    registered(function, {"buckets": ["open"]}, "created")
+    registered(function, {"buckets": []}, "unchanged")
 
 
-def test_everything_that_is_wrong_is_named(none_yet: Project, create_connection: Function) -> None:
+def test_every_faulty_bucket_is_named(none_yet: Project, create_connection: Function) -> None:
     none_yet.storage("POST", "bucket", json={"id": "pdf", "name": "pdf", "allowed_mime_types": ["application/pdf"]})
     answer = create_connection.ask({"buckets": ["gone", "open", "pdf"]})
     none_yet.storage("DELETE", "bucket/pdf")
@@ -242,7 +242,7 @@ def test_keys_that_do_not_work_are_not_registered(
 
 
 @pytest.mark.usefixtures("none_yet")
-def test_a_secret_that_s3_says_itself_is_not_repeated(create_connection: Function, project: Project) -> None:
+def test_a_secret_that_s3_echoes_is_redacted(create_connection: Function, project: Project) -> None:
     project.stack.supabase.add("GET", f"{S3}.*", status=403, body={"code": "mistyped_by_hand"})
     answer = create_connection.ask({"secret_access_key": "mistyped_by_hand"})
     assert answer.status_code == 422
@@ -252,8 +252,8 @@ def test_a_secret_that_s3_says_itself_is_not_repeated(create_connection: Functio
 
 
 @pytest.mark.usefixtures("none_yet")
-def test_a_connection_that_exists_is_tried_as_well(create_connection: Function, access: S3Access) -> None:
-    told(create_connection, {}, "created")
+def test_the_keys_of_an_existing_connection_are_tried_too(create_connection: Function, access: S3Access) -> None:
+    registered(create_connection, {}, "created")
     access.enabled = False
     answer = create_connection.ask({})
     assert answer.status_code == 422
@@ -262,7 +262,7 @@ def test_a_connection_that_exists_is_tried_as_well(create_connection: Function, 
     )
 
 
-def test_a_temporary_failure_is_to_be_tried_again(none_yet: Project, create_connection: Function) -> None:
+def test_a_temporary_failure_of_s3_gets_503_with_retry_after(none_yet: Project, create_connection: Function) -> None:
     none_yet.stack.supabase.add("PUT", f"{S3}.*", status=503, body={})
     answer = create_connection.ask({"buckets": ["open"]})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "15")
@@ -275,7 +275,7 @@ def test_a_temporary_failure_is_to_be_tried_again(none_yet: Project, create_conn
 
 @pytest.mark.usefixtures("nobody_called")
 @pytest.mark.parametrize("buckets", [["a/b"], [".."], ["a%"], ["b"] * 21, "open", [1]])
-def test_buckets_that_cannot_be_are_refused(create_connection: Function, buckets: Any) -> None:
+def test_malformed_buckets_are_refused(create_connection: Function, buckets: Any) -> None:
     answer = create_connection.ask({"buckets": buckets})
     assert answer.status_code == 422
     assert {error["field"].partition(".")[0] for error in answer.get_json()["errors"]} == {"buckets"}

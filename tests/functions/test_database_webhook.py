@@ -83,18 +83,16 @@ def test_each_recorded_delivery_has_its_expected_outcome(
 
 
 @pytest.fixture
-def heeding(project: Project, tmp_path: Path) -> Iterator[Ittybit]:
-    """Another ittybit, one that heeds Idempotency-Key."""
+def honouring(project: Project, tmp_path: Path) -> Iterator[Ittybit]:
+    """Another ittybit, one that honours Idempotency-Key."""
     ittybit = Ittybit(api_key=project.stack.ittybit_key, directory=tmp_path, encode=False)
     ittybit.start()
     yield ittybit
     ittybit.stop()
 
 
-def test_a_delivery_that_comes_twice_starts_once_where_ittybit_heeds_the_key(
-    watching: Function, heeding: Ittybit
-) -> None:
-    with Server(heeding.app) as server:
+def test_a_duplicate_delivery_starts_once_where_ittybit_honours_the_key(watching: Function, honouring: Ittybit) -> None:
+    with Server(honouring.app) as server:
         headers = {"authorization": f"Bearer {watching.environment['ITTYBIT_API_KEY']}"}
         made = httpx.post(f"{server.origin}/automations", json=AUTOMATION, headers=headers).json()
         changes = {"ITTYBIT_API_URL": server.origin, "ITTYBIT_AUTOMATION_ID": made["id"]}
@@ -102,7 +100,7 @@ def test_a_delivery_that_comes_twice_starts_once_where_ittybit_heeds_the_key(
         runs = [outcome(function.ask(event()), 202, "started")["run"]["id"] for _ in range(2)]
         outcome(function.ask(event(version="994d8e72-cd0f-45c3-98b5-28b3b548607e")), 202, "started")
     assert runs[0] == runs[1]
-    assert [entry.replay for entry in heeding.journal] == [False, True, False]
+    assert [entry.replay for entry in honouring.journal] == [False, True, False]
 
 
 METADATA = {"eTag": '"1"', "size": 7, "mimetype": "video/mp4"}
@@ -149,18 +147,18 @@ def test_the_probe_folder_starts_nothing(watching: Function) -> None:
 
 
 @pytest.mark.parametrize("version", [None, "994d8e72-cd0f-45c3-98b5-28b3b548607d"])
-def test_other_content_under_the_same_name_is_processed_with_and_without_versions(
+def test_new_content_under_the_same_name_is_processed_with_and_without_versions(
     watching: Function, version: str | None
 ) -> None:
     new = {"metadata": METADATA, "version": version and "bdfc0947-4d42-4865-a3c2-331071450b01"}
     outcome(watching.ask(update(new, {"version": version})), 202, "started")
 
 
-def test_an_object_that_is_gone_meanwhile_is_skipped(watching: Function) -> None:
+def test_an_object_that_no_longer_exists_is_skipped(watching: Function) -> None:
     assert outcome(watching.ask(event(name="dbwh/gone.mp4")), 200, "skipped")["reason"] == "gone"
 
 
-def test_a_row_with_metadata_of_up_to_2_mib_is_taken_and_goes_nowhere(
+def test_a_row_of_up_to_2_mib_is_accepted_and_its_metadata_is_dropped(
     project: Project, watching: Function, capfd: pytest.CaptureFixture[str]
 ) -> None:
     body = event(user_metadata={"note": "n" * (2 * 1024 * 1024 - 2000)})
@@ -169,7 +167,7 @@ def test_a_row_with_metadata_of_up_to_2_mib_is_taken_and_goes_nowhere(
 
 
 @pytest.mark.usefixtures("nobody_called")
-def test_another_body_that_is_too_large_is_still_refused(project: Project, watching: Function) -> None:
+def test_a_webhook_over_2_mib_and_any_other_body_over_64_kib_get_413(project: Project, watching: Function) -> None:
     assert watching.ask(event(user_metadata={"note": "n" * 2 * 1024 * 1024})).status_code == 413
     large = event(user_metadata={"note": "n" * 65536})
     raw = json.dumps(large).encode()
@@ -179,7 +177,7 @@ def test_another_body_that_is_too_large_is_still_refused(project: Project, watch
 
 
 @pytest.mark.usefixtures("nobody_called")
-def test_a_webhook_without_plain_mode_is_told_what_is_missing(on_upload: Function) -> None:
+def test_without_plain_mode_a_webhook_gets_422_with_the_missing_setting(on_upload: Function) -> None:
     answer = on_upload.ask(event())
     assert answer.status_code == 422
     assert "WATCH_BUCKET" in answer.get_json()["detail"]
@@ -191,7 +189,7 @@ def test_a_webhook_without_plain_mode_is_told_what_is_missing(on_upload: Functio
     ("change", "field"),
     [({"table": "users"}, "table"), ({"schema": "public"}, "schema"), ({"type": "TRUNCATE"}, "type")],
 )
-def test_a_webhook_of_another_table_is_refused(watching: Function, change: dict[str, str], field: str) -> None:
+def test_a_webhook_of_another_table_or_event_is_refused(watching: Function, change: dict[str, str], field: str) -> None:
     answer = watching.ask(event() | change)
     assert answer.status_code == 422
     assert [error["field"] for error in answer.get_json()["errors"]] == [field]
@@ -206,7 +204,7 @@ METADATAS = st.dictionaries(st.sampled_from(["size", "eTag", "mimetype"]), VALUE
 @example(record={"version": "é"}, kind="INSERT")
 @example(record={"version": "1\r\nX-Injected: 1"}, kind="INSERT")
 @example(record={"version": "1&token=x"}, kind="INSERT")
-def test_no_row_is_a_fault_of_ours(project: Project, watching: Function, record: dict[str, Any], kind: str) -> None:
+def test_every_row_gets_200_or_422(project: Project, watching: Function, record: dict[str, Any], kind: str) -> None:
     project.clear()
     project.stack.ittybit_api.add("POST", "/automations/.*", status=418)
     answer = watching.ask(event(**record) | {"type": kind})

@@ -15,7 +15,7 @@ from shared.transport import exchange
 from tests.functions.ittybit_alone import RUN, Alone, client, fails, start
 
 
-def test_silence_ends_at_the_deadline_in_doubt(ittybit: Alone, action: Action) -> None:
+def test_a_start_without_an_answer_ends_at_the_deadline_in_doubt(ittybit: Alone, action: Action) -> None:
     ittybit.faults.add(None, ".*", times=9, hang=60)
     began = time.monotonic()
     assert fails(lambda: start(ittybit.within(0.4), action)).in_doubt
@@ -31,9 +31,9 @@ def test_without_time_left_no_request_is_sent(ittybit: Alone, action: Action) ->
 
 @contextmanager
 def speaker(*pieces: bytes, every: float, reads: int = 0) -> Iterator[str]:
-    """A server that says one piece after another, then nothing more, and does not hang up.
+    """A server that sends one piece after another, then nothing, and keeps the connection open.
 
-    It reads so many bytes before each piece.
+    Before each piece it waits ``every`` seconds and reads up to ``reads`` bytes.
     """
     over = Event()
 
@@ -70,7 +70,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize("pieces", [[HEAD], [HEAD, *[b" "] * 999]])
-def test_an_answer_that_begins_and_does_not_end_ends_at_the_deadline(pieces: list[bytes]) -> None:
+def test_an_unfinished_answer_is_given_up_at_the_deadline(pieces: list[bytes]) -> None:
     with speaker(*pieces, every=0.4) as origin:
         began = time.monotonic()
         assert fails(lambda: start(client(origin, seconds=0.6), RUN)).in_doubt
@@ -87,8 +87,8 @@ def test_an_answer_that_begins_and_does_not_end_ends_at_the_deadline(pieces: lis
     ],
     ids=["headers", "interim answers", "a chunk's size", "a later chunk's size"],
 )
-def test_nothing_of_an_answer_may_come_in_drops_until_long_after_the_deadline(pieces: list[bytes]) -> None:
-    # Each drop comes in time for a time-out of its own; all of them take half a minute.
+def test_an_answer_in_drops_is_given_up_soon_after_the_deadline(pieces: list[bytes]) -> None:
+    # No single drop is late enough for a time-out; all of them take half a minute.
     with speaker(*pieces, every=0.3) as origin:
         began = time.monotonic()
         assert fails(lambda: start(client(origin, seconds=0.6), RUN)).in_doubt
@@ -96,29 +96,29 @@ def test_nothing_of_an_answer_may_come_in_drops_until_long_after_the_deadline(pi
 
 
 @pytest.mark.timeout(20)
-def test_interim_answers_without_end_end_at_the_deadline() -> None:
-    # Never a moment without one: 14 GB of them.
+def test_endless_interim_answers_are_given_up_at_the_deadline() -> None:
+    # They come without a pause: 14 GB of them.
     with speaker(*[b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5_000] * 100_000, every=0) as origin:
         assert fails(lambda: start(client(origin, seconds=0.3), RUN)).in_doubt
 
 
-# More than the sockets of both keep: what is read makes room for a little more.
+# More than the buffers of both sockets hold. Each read makes room for a little more.
 LONG = b"a" * 64_000_000
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("pieces", [0, 2000], ids=["nothing", "in drops"])
-def test_whoever_does_not_read_a_request_is_left_at_the_deadline(pieces: int) -> None:
+def test_a_server_that_does_not_read_the_request_is_given_up_at_the_deadline(pieces: int) -> None:
     with speaker(*[b""] * pieces, every=0.01, reads=2**17) as origin:
         began, left = time.monotonic(), Deadline(1).left
         send = partial(exchange, "ittybit", "POST", origin, {}, LONG, left=left, in_doubt=True)
         assert fails(send).in_doubt
-        # All of it would take five seconds.
+        # To send all of it would take five seconds.
         assert time.monotonic() - began < 3
 
 
 @pytest.mark.timeout(20)
-def test_whoever_does_not_agree_on_tls_is_left_at_the_deadline() -> None:
+def test_a_server_that_does_not_finish_the_tls_handshake_is_given_up_at_the_deadline() -> None:
     with speaker(every=0) as origin:
         began = time.monotonic()
         assert not fails(lambda: start(client(origin.replace("http:", "https:"), seconds=0.6), RUN)).in_doubt

@@ -1,4 +1,4 @@
-"""What push-back deletes when a source is deleted, and what it makes of Storage's answers."""
+"""What push-back deletes when a source is deleted, and how it handles Storage's answers."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from shared.settings import load
 from shared.worker import DELETING_SECONDS
 from tests.functions.calling import NOWHERE, Function
 from tests.functions.project import Job, Project
-from tests.functions.scripted import ORIGIN, Said, Scripted
+from tests.functions.scripted import ORIGIN, Answer, Scripted
 from tests.inputs import nasty
 
 pytestmark = pytest.mark.generations("automations", "jobs")
 
 DELETION = "/storage/v1/object/private"
 SAID = {"statusCode": "500", "error": "Internal", "message": "the disk is full"}
-# Longer than there is: what would be asked again comes back at once.
+# Longer than the deadline: the client does not repeat the request, but fails at once.
 AT_ONCE = {"Retry-After": "60"}
 
 
 @pytest.fixture
 def job(push_back: Function, project: Project, request: pytest.FixtureRequest) -> Job:
-    """A job whose result is there, and goes with its source, which is deleted."""
+    """A job with a result whose source was deleted, so that the result is to be deleted too."""
     job = Job.of_task(project, f"deleted/{re.sub(r'[^a-z0-9]+', '-', request.node.name)}/a clip+1;(2).mp4")
     project.stack.sql("update ittybit.rules set delete_results = true")
     assert push_back.drain() == {"claimed": 1, "started": 1}
@@ -51,13 +51,13 @@ def results(job: Job) -> list[str]:
     return [name for (name,) in rows]
 
 
-def test_the_result_is_deleted_through_storage_and_nothing_beside_it(job: Job, push_back: Function) -> None:
+def test_only_the_result_is_deleted_and_through_the_storage_api(job: Job, push_back: Function) -> None:
     assert push_back.drain() == {"claimed": 1, "deleted": 1}
     assert (results(job), job["state"], job["due_at"], job["error"]) == ([], "succeeded", None, None)
     assert job["results_deleted_at"] is not None
-    beside = f"object/private/processed/{job.name}.txt".replace(" ", "%20").replace("+", "%2B").replace(";", "%3B")
+    neighbour = f"object/private/processed/{job.name}.txt".replace(" ", "%20").replace("+", "%2B").replace(";", "%3B")
     assert job.project.http.get(
-        f"{job.project.stack.supabase_url}/storage/v1/{beside}", headers=job.project.key
+        f"{job.project.stack.supabase_url}/storage/v1/{neighbour}", headers=job.project.key
     ).is_success
     assert push_back.drain() == {"claimed": 0}
 
@@ -68,13 +68,13 @@ def test_the_result_is_deleted_through_storage_and_nothing_beside_it(job: Job, p
         {"status": 500, "body": SAID},
         {"status": 503, "headers": AT_ONCE},
         {"status": 400, "body": {"statusCode": "403", "error": "Unauthorized", "message": "no"}},
-        {"status": 404, "body": {}},  # a gateway's
+        {"status": 404, "body": {}},  # a gateway's 404
         {"status": 200, "body": {"message": "Successfully deleted"}},
         {"drop": "before"},
     ],
     ids=lambda fault: str(fault.get("status", "dropped")),
 )
-def test_whatever_storage_says_instead_is_tried_again_and_ends_nothing(
+def test_a_deletion_that_storage_does_not_confirm_is_retried(
     job: Job, push_back: Function, fault: dict[str, object]
 ) -> None:
     job.project.stack.supabase.add("DELETE", DELETION, **fault)  # type: ignore[arg-type] # of any kind
@@ -89,18 +89,18 @@ def test_whatever_storage_says_instead_is_tried_again_and_ends_nothing(
 def test_a_deletion_whose_answer_is_lost_is_not_sent_again(job: Job, push_back: Function) -> None:
     lost = job.project.stack.supabase.add("DELETE", DELETION, times=9, drop="after")
     assert push_back.drain() == {"claimed": 1, "retry": 1}
-    # Another object may be there by now. The ledger saw that nothing is left to delete.
+    # Another object may have the name by now. The ledger saw that nothing is left to delete.
     assert (lost.seen, results(job), job["due_at"]) == (1, [], None)
     assert job["results_deleted_at"] is not None
 
 
-def test_a_deletion_that_comes_too_late_is_not_sent(job: Job, push_back: Function) -> None:
+def test_a_deletion_is_not_repeated_when_its_time_is_over(job: Job, push_back: Function) -> None:
     turned_away = job.project.stack.supabase.add("DELETE", DELETION, times=9, status=503, headers={"Retry-After": "4"})
     assert push_back.drain() == {"claimed": 1, "retry": 1}
     assert turned_away.seen == 1
 
 
-def test_a_claim_that_is_answered_late_has_nothing_deleted(
+def test_nothing_is_deleted_when_the_answer_to_the_claim_comes_late(
     job: Job, push_back: Function, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Somebody may have stored another object under the name since the ledger looked.
@@ -121,16 +121,16 @@ def test_a_claim_that_is_answered_late_has_nothing_deleted(
     assert (sent.seen, results(job)) == (0, [f"processed/{job.name}"])
 
 
-def test_a_result_that_was_overwritten_is_left(job: Job, push_back: Function) -> None:
+def test_an_overwritten_result_is_kept(job: Job, push_back: Function) -> None:
     job.project.upload("private", f"processed/{job.name}", b"somebody's own")
     push_back.drain()
     assert results(job) == [f"processed/{job.name}"]
 
 
-# Without a bucket, and with one of dots alone, the path is of no route that deletes.
+# Without a bucket, or with one that is only dots, the path is not that of a deletion.
 @given(bucket=nasty().filter(lambda bucket: bucket.strip(".")), names=st.lists(nasty(), min_size=1, max_size=3))
-def test_a_deletion_names_its_objects_and_nothing_else(scripted: Scripted, bucket: str, names: list[str]) -> None:
-    scripted.script(storage=[Said([{"name": name} for name in names])])
+def test_a_deletion_names_exactly_its_objects(scripted: Scripted, bucket: str, names: list[str]) -> None:
+    scripted.script(storage=[Answer([{"name": name} for name in names])])
     objects.delete(load(NOWHERE | {"SUPABASE_URL": ORIGIN}), bucket, names, Deadline(5))
-    [(_, path, asked)] = scripted.asked
+    [(_, path, asked)] = scripted.requests
     assert (path, json.loads(asked)) == (f"/storage/v1/object/{bucket}", {"prefixes": names})

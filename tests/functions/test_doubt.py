@@ -24,13 +24,13 @@ def in_doubt(request: pytest.FixtureRequest, worker: Function, job: Job, start: 
     return job
 
 
-def test_it_is_adopted_if_it_happened_and_made_up_for_if_it_did_not(worker: Function, in_doubt: Job) -> None:
+def test_a_start_that_happened_is_adopted_and_one_that_did_not_is_repeated(worker: Function, in_doubt: Job) -> None:
     assert worker.drain() == STARTED
     assert in_doubt.start.idempotency_key == in_doubt.mark
     assert in_doubt["in_doubt_since"] is None
 
 
-def test_a_source_that_is_gone_does_not_hide_what_was_started(worker: Function, in_doubt: Job) -> None:
+def test_a_start_that_happened_is_found_although_its_source_is_gone(worker: Function, in_doubt: Job) -> None:
     happened = bool(in_doubt.starts)
     in_doubt.project.remove("private", in_doubt.name)
     assert worker.drain() == (STARTED if happened else {"claimed": 1, "skipped": 1})
@@ -40,7 +40,7 @@ def test_a_source_that_is_gone_does_not_hide_what_was_started(worker: Function, 
         assert (in_doubt["reason"], in_doubt.starts) == ("gone", [])
 
 
-def test_a_paused_job_is_looked_for_and_not_started(worker: Function, in_doubt: Job) -> None:
+def test_while_paused_a_start_in_doubt_is_searched_for_and_not_repeated(worker: Function, in_doubt: Job) -> None:
     happened = bool(in_doubt.starts)
     in_doubt.project.stack.sql("select ittybit.pause()")
     assert worker.drain() == (STARTED if happened else RETRY)
@@ -50,7 +50,7 @@ def test_a_paused_job_is_looked_for_and_not_started(worker: Function, in_doubt: 
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
-def test_a_search_that_fails_says_nothing_about_the_job(worker: Function, in_doubt: Job, status: int) -> None:
+def test_a_job_stays_in_doubt_when_its_search_fails(worker: Function, in_doubt: Job, status: int) -> None:
     since = in_doubt["in_doubt_since"]
     in_doubt.project.stack.ittybit_api.add("GET", STARTS, status=status, headers=AT_ONCE)
     assert worker.drain() == {"claimed": 1, "hold" if status == 401 else "retry": 1}
@@ -65,7 +65,7 @@ def test_a_search_that_fails_says_nothing_about_the_job(worker: Function, in_dou
 def test_a_start_that_stays_in_doubt_is_repeated_once_and_never_again(
     worker: Function, in_doubt: Job, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ittybit_search, "MAX_PAGES", 0)  # any task at all is one too many to look through
+    monkeypatch.setattr(ittybit_search, "MAX_PAGES", 0)  # a single task is already too many to look through
     other = in_doubt.project
     other.ittybit("POST", "tasks", json={"url": "https://example.test/a.mp4", "kind": "speech"})
     known = len(in_doubt.starts)
@@ -79,7 +79,7 @@ def test_a_start_that_stays_in_doubt_is_repeated_once_and_never_again(
 
 
 @pytest.mark.generations("automations")
-def test_a_search_that_runs_out_of_time_goes_on_soon_however_often(
+def test_a_search_that_runs_out_of_time_continues_soon_and_is_no_failure(
     worker: Function, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_doubt.project.ittybit("POST", "tasks", json={"url": "https://example.test/a.mp4", "kind": "speech"})
@@ -100,13 +100,13 @@ def test_a_search_that_runs_out_of_time_goes_on_soon_however_often(
 
 
 @pytest.mark.generations("automations")
-def test_no_page_is_kept_before_a_start_that_it_may_belong_to_is_searched_for(project: Project) -> None:
+def test_a_page_is_kept_no_earlier_than_a_lease_ends(project: Project) -> None:
     [(lease,)] = project.stack.sql("select ittybit.lease(0)")
     assert lease <= ittybit_search.SETTLED
 
 
 @pytest.mark.generations("automations")
-def test_a_start_that_is_found_without_its_run_is_not_paid_for_again(project: Project, on_upload: Function) -> None:
+def test_a_start_that_is_found_without_its_run_is_not_repeated(project: Project, on_upload: Function) -> None:
     job = Job.of_automation(project, "found without run.mp4")
     project.stack.ittybit_api.add("POST", RUN, drop="after")
     assert on_upload.drain() == RETRY
@@ -120,7 +120,7 @@ def test_a_start_that_is_found_without_its_run_is_not_paid_for_again(project: Pr
 
 @pytest.fixture
 def unseen(monkeypatch: pytest.MonkeyPatch, in_doubt: Job) -> Job:
-    """A job in doubt among more than can be looked through, at an ittybit that heeds Idempotency-Key."""
+    """A job in doubt at an ittybit that has more work than a search reads and honours Idempotency-Key."""
     monkeypatch.setattr(ittybit_search, "MAX_PAGES", 0)
     monkeypatch.setattr(in_doubt.project.stack.ittybit._starting, "_honour_idempotency", True)
     in_doubt.project.ittybit("POST", "jobs", json={"input": "https://example.test/a.mp4", "kind": "audio"})
@@ -128,18 +128,18 @@ def unseen(monkeypatch: pytest.MonkeyPatch, in_doubt: Job) -> Job:
 
 
 @pytest.mark.generations("jobs")
-def test_what_cannot_be_looked_through_is_started_once_more_under_the_same_key(worker: Function, unseen: Job) -> None:
+def test_an_undecided_start_is_repeated_once_with_the_same_key(worker: Function, unseen: Job) -> None:
     known = len(unseen.starts)
     assert worker.drain() == {"claimed": 2, "undecided": 1, "started": 1}
     assert unseen["undecided"]
-    told = {"bucket": "private", "name": unseen.name, "version": unseen["version"], "job": unseen.mark}
-    assert unseen.start.metadata == told
-    # ittybit returns what the key had started.
+    metadata = {"bucket": "private", "name": unseen.name, "version": unseen["version"], "job": unseen.mark}
+    assert unseen.start.metadata == metadata
+    # ittybit returns what was first started with the key.
     assert len(unseen.starts) == max(known, 1)
 
 
 @pytest.mark.generations("jobs")
-def test_a_start_that_is_only_looked_for_is_not_repeated(worker: Function, unseen: Job) -> None:
+def test_while_paused_an_undecided_start_is_not_repeated(worker: Function, unseen: Job) -> None:
     known = len(unseen.starts)
     unseen.project.stack.sql("select ittybit.pause()")
     assert worker.drain() == {"claimed": 1, "undecided": 1}
@@ -147,7 +147,7 @@ def test_a_start_that_is_only_looked_for_is_not_repeated(worker: Function, unsee
 
 
 @pytest.mark.generations("jobs")
-def test_a_key_that_is_taken_leaves_the_start_in_doubt(worker: Function, job: Job) -> None:
+def test_a_key_conflict_leaves_the_start_in_doubt(worker: Function, job: Job) -> None:
     said = {"kind": "conflict", "message": "A request with this key is under way."}
     job.project.stack.ittybit_api.add("POST", "/jobs", status=409, body=said)
     assert worker.drain() == RETRY

@@ -22,7 +22,7 @@ from tests.functions.project import Project
 Logged = Callable[[], list[dict[str, Any]]]
 
 LIMIT = 64 * 1024
-# A body that each function takes.
+# A body that each function accepts.
 TAKEN: Mapping[str, dict[str, Any]] = {
     "on-upload": {"bucket": "private", "name": "a.mp4", "automation_id": "auto_1"},
     "push-back": {
@@ -36,7 +36,7 @@ TAKEN: Mapping[str, dict[str, Any]] = {
 
 
 def problem(answer: TestResponse, status: int) -> dict[str, Any]:
-    """The body of an error, which must be a whole problem (RFC 9457)."""
+    """The body of an error, which must be a complete problem (RFC 9457)."""
     assert answer.status_code == status, answer.text
     assert answer.mimetype == "application/problem+json"
     body: dict[str, Any] = json.loads(answer.text)
@@ -49,14 +49,14 @@ def problem(answer: TestResponse, status: int) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("nobody_called")
 class TestRefused:
-    def test_a_method_that_is_not_post_gets_405_and_learns_the_right_one(self, function: Function) -> None:
+    def test_a_method_other_than_post_gets_405_with_allow_post(self, function: Function) -> None:
         for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"):
             answer = function.client.open("/", method=method, headers=function.bearer | JSON, data=b"{}")
             assert (answer.status_code, answer.headers["Allow"]) == (405, "POST"), method
             if method != "HEAD":
                 problem(answer, 405)
 
-    def test_every_failed_authentication_gets_one_and_the_same_401(self, function: Function) -> None:
+    def test_every_failed_authentication_gets_the_same_401(self, function: Function) -> None:
         body = json.dumps(TAKEN[function.name]).encode()
         right = sign(function.environment["FUNCTIONS_SECRET"], body)
         other = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
@@ -80,7 +80,7 @@ class TestRefused:
             {"Authorization": function.environment["FUNCTIONS_TOKEN"]},
             {"Authorization": "Bearer " + function.environment["FUNCTIONS_SECRET"]},
             {"Authorization": "Bearer é" + function.environment["FUNCTIONS_TOKEN"]},
-            # Whoever shows a token is judged by the token.
+            # With a bearer token in the request, only that counts.
             {**right, "Authorization": "Bearer wrong"},
         ]
         answers = [function.send(body, headers) for headers in lacking]
@@ -89,20 +89,20 @@ class TestRefused:
         assert len({json.dumps(body | {"id": ""}) for body in bodies}) == 1
         assert {answer.headers["WWW-Authenticate"] for answer in answers} == {"Bearer"}
 
-    def test_without_secret_and_token_nobody_may_call(self, function: Function) -> None:
+    def test_without_a_secret_and_a_token_every_call_is_refused(self, function: Function) -> None:
         closed = Function.make(function.name, function.environment, FUNCTIONS_SECRET=None, FUNCTIONS_TOKEN=None)
         body = json.dumps(TAKEN[function.name]).encode()
         for headers in ({}, function.bearer, sign(function.environment["FUNCTIONS_SECRET"], body)):
             problem(closed.send(body, headers), 401)
 
-    def test_a_body_over_64_kib_gets_413_however_authenticated(self, function: Function) -> None:
+    def test_a_body_over_64_kib_gets_413_with_and_without_authentication(self, function: Function) -> None:
         for size in (LIMIT + 1, 3 * 1024 * 1024, 11 * 1024 * 1024):
             body = b" " * size
             problem(function.send(body, function.bearer), 413)
             problem(function.send(body, sign(function.environment["FUNCTIONS_SECRET"], body)), 413)
             problem(function.send(body, {}), 413)
 
-    def test_what_is_not_json_gets_400(self, function: Function) -> None:
+    def test_a_body_that_is_not_json_gets_400(self, function: Function) -> None:
         for body in (b"", b" ", b"{", b"{'bucket': 1}", b"\xff\xfe{}", b'"\xed\xa0\x80"', b"[" * 60000):
             problem(function.send(body, function.bearer), 400)
 
@@ -111,19 +111,19 @@ class TestRefused:
             answer = function.send(b"{}", function.bearer | {"Content-Type": content_type})
             assert "application/json" in problem(answer, 415)["detail"]
 
-    def test_json_that_is_no_object_gets_422(self, function: Function) -> None:
+    def test_json_that_is_not_an_object_gets_422(self, function: Function) -> None:
         bodies: tuple[Any, ...] = ([], "text", 1, None, True)
         for body in bodies:
             assert problem(function.ask(body), 422)["errors"][0]["field"] == "body"
 
-    def test_an_unknown_field_gets_422_by_its_name(self, function: Function) -> None:
+    def test_an_unknown_field_is_named_in_a_422(self, function: Function) -> None:
         answer = function.ask(TAKEN[function.name] | {"endpoint": "https://example.com"})
         fault = problem(answer, 422)
         assert [error["field"] for error in fault["errors"]] == ["endpoint"]
         assert "endpoint" in fault["detail"]
 
     @pytest.mark.parametrize("name", ["on-upload", "push-back"])
-    def test_each_missing_field_gets_422_by_its_name(self, name: str) -> None:
+    def test_each_missing_field_is_named_in_a_422(self, name: str) -> None:
         fault = problem(nowhere(name).ask({}), 422)
         assert {error["field"] for error in fault["errors"]} == set(TAKEN[name])
         assert all(field in fault["detail"] for field in TAKEN[name])
@@ -146,7 +146,7 @@ class TestRefused:
             ("create-connection", {"secret_access_key": 1}),
         ],
     )
-    def test_a_wrong_field_gets_422_by_its_name(self, name: str, changes: dict[str, Any]) -> None:
+    def test_an_invalid_field_is_named_in_a_422(self, name: str, changes: dict[str, Any]) -> None:
         fault = problem(nowhere(name).ask(TAKEN[name] | changes), 422)
         assert [error["field"] for error in fault["errors"]] == list(changes)
 
@@ -161,22 +161,22 @@ class TestRefused:
             {"job": "6c2f1f6e-0d6e-4d0e-9f10-c0ffee000000", "attempt": 1},
         ],
     )
-    def test_what_is_neither_a_wake_up_nor_a_request_gets_422(self, name: str, body: dict[str, Any]) -> None:
+    def test_a_body_that_is_neither_a_wake_up_nor_a_request_gets_422(self, name: str, body: dict[str, Any]) -> None:
         fault = problem(nowhere(name).tell(body), 422)
         assert {"type", "job"} & {error["field"] for error in fault["errors"]}
 
 
-def test_either_of_two_secrets_is_accepted_while_one_replaces_the_other(function: Function) -> None:
+def test_both_secrets_are_accepted_during_a_rotation(function: Function) -> None:
     new = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     old = function.environment["FUNCTIONS_SECRET"]
     turning = Function.make(function.name, function.environment, FUNCTIONS_SECRET=f"{new}, {old}")
     for secret in (old, new):
-        # It is authenticated, so that the body is looked at.
+        # It is authenticated: the 422 is about the body.
         problem(turning.send(b"[]", sign(secret, b"[]")), 422)
     problem(turning.send(b"[]", sign(NOWHERE["FUNCTIONS_SECRET"], b"[]")), 401)
 
 
-def test_exactly_64_kib_and_a_charset_are_taken(function: Function) -> None:
+def test_exactly_64_kib_and_a_charset_are_accepted(function: Function) -> None:
     body = b"[]" + b" " * (LIMIT - 2)
     headers = {"Content-Type": "application/json; charset=utf-8"}
     problem(function.send(body, sign(function.environment["FUNCTIONS_SECRET"], body) | headers), 422)
@@ -186,7 +186,7 @@ KEYS = {"access_key_id": "key-id", "secret_access_key": "key", "region": "local"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_unexpected_exception_gets_500_that_says_nothing_of_it(
+def test_the_message_of_an_unexpected_exception_is_in_neither_the_500_nor_the_log(
     name: str, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     def fail(_: object) -> None:
@@ -202,7 +202,7 @@ def test_an_unexpected_exception_gets_500_that_says_nothing_of_it(
     assert (line["severity"], line["error"], line["id"]) == ("ERROR", "LookupError", fault["id"])
 
 
-def test_each_request_is_one_line_of_the_log_without_body_token_and_key(function: Function, logged: Logged) -> None:
+def test_each_request_is_one_log_line_without_body_token_or_key(function: Function, logged: Logged) -> None:
     logged()
     target = function.name.replace("-", "_")
     body = {"note": "a body that is nobody's business"}
@@ -216,11 +216,11 @@ def test_each_request_is_one_line_of_the_log_without_body_token_and_key(function
     assert all(line["ms"] >= 0 for line in lines)
     assert (lines[0]["authentication"], lines[1]["reason"]) == ("bearer", "wrong bearer token")
     text = json.dumps(lines)
-    told = [value for name, value in function.environment.items() if name.endswith(("KEY", "SECRET", "TOKEN"))]
-    assert not [value for value in [*told, "business", "some-wrong-token"] if value in text]
+    keys = [value for name, value in function.environment.items() if name.endswith(("KEY", "SECRET", "TOKEN"))]
+    assert not [value for value in [*keys, "business", "some-wrong-token"] if value in text]
 
 
-def test_a_key_in_a_note_does_not_reach_the_log(project: Project, logged: Logged) -> None:
+def test_a_token_in_an_objects_name_is_redacted_in_the_log(project: Project, logged: Logged) -> None:
     name = f"a/{project.stack.token}.mp4"
     project.upload("private", name)
     function = Function.make("on-upload", project.stack.environment)
@@ -232,7 +232,7 @@ def test_a_key_in_a_note_does_not_reach_the_log(project: Project, logged: Logged
 HOSTILE = ["\n", "\r\n", "\u2028", "\u2029", "\x85", "\x1b[2J", "\0", "\x7f", '"}', '\\"', "\U0001f600"]
 
 
-def test_nothing_that_is_sent_begins_a_line_of_the_log_or_hides_one(name_: str, logged: Logged) -> None:
+def test_a_request_can_neither_forge_nor_hide_a_log_line(name_: str, logged: Logged) -> None:
     function = nowhere(name_)
     for text in HOSTILE:
         forged = f'{text}{{"severity": "INFO", "message": "forged"}}'
@@ -247,7 +247,7 @@ def test_nothing_that_is_sent_begins_a_line_of_the_log_or_hides_one(name_: str, 
         assert {line["severity"] for line in lines} == {"WARNING"}
 
 
-def test_no_line_of_the_log_is_longer_than_a_screen(capfd: pytest.CaptureFixture[str], name_: str) -> None:
+def test_every_log_line_is_shorter_than_20_000_characters(capfd: pytest.CaptureFixture[str], name_: str) -> None:
     function = nowhere(name_)
     long = "\x01" * 9000
     assert function.ask({long[:4000]: 1, **{f"{number}{long[:100]}": 1 for number in range(60)}}).status_code == 422
@@ -285,18 +285,18 @@ def test_secrets_are_compared_in_constant_time_and_as_bytes(monkeypatch: pytest.
     wrongs = [{"Authorization": f"Bearer {token}"} for token in ("x", "é", NOWHERE["FUNCTIONS_TOKEN"][:-1])]
     statuses = [function.send(body, headers).status_code for headers in (*wrongs, function.bearer, wrong, signed)]
     assert statuses == [401, 401, 401, 422, 401, 422]
-    # What is not equal was found out by the comparison, and by nothing before it.
+    # Each call was decided by the comparison, and none before it.
     assert len(compared) == len(statuses)
     assert all(isinstance(left, bytes) and isinstance(right, bytes) for left, right in compared)
 
 
 @cache
 def nowhere(name: str) -> Function:
-    """A function with nothing behind it."""
+    """A function without services at its addresses."""
     return Function.make(name, NOWHERE)
 
 
-def test_a_key_with_quotes_is_taken_out_of_the_log_and_the_line_stays_json(
+def test_a_key_with_quotes_is_redacted_and_the_log_line_stays_json(
     logged: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.s3_probe.probe", lambda *_: [])
@@ -306,7 +306,7 @@ def test_a_key_with_quotes_is_taken_out_of_the_log_and_the_line_stays_json(
         function = Function.make("create-connection", NOWHERE, ITTYBIT_API_KEY=key, ITTYBIT_API_URL=server.origin)
         fault = problem(function.ask(KEYS), 422)
     [line] = logged()
-    # Not half of it either.
+    # No part of it either.
     assert "itty" not in json.dumps([fault["upstream"]["message"], line["upstream"]["message"]])
     assert fault["upstream"] == line["upstream"]
     assert fault["upstream"]["kind"] == "***"

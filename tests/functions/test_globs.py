@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.globs import matches_mimetype, matches_path
 
-# The rules of the database are held to the same.
+# The database's globs are tested with the same vectors.
 VECTORS: dict[str, list[list[Any]]] = json.loads((Path(__file__).parents[1] / "vectors" / "globs.json").read_text())
 
 
@@ -22,7 +22,7 @@ def test_a_media_type_means_what_the_vectors_say() -> None:
     assert [case for case in VECTORS["mimetypes"] if matches_mimetype(case[0], case[1]) is not case[2]] == []
 
 
-@pytest.mark.timeout(20)  # tried one after another, the ways through these would take for ever
+@pytest.mark.timeout(20)  # to try every way to match these would take for ever
 @pytest.mark.parametrize(
     "glob", ["**a**a**a**a**a**a**a**a**c", "*a" * 60 + "c", "**/**/**/**/**/c", "**a*b" * 30 + "c"]
 )
@@ -33,7 +33,7 @@ def test_no_name_makes_a_glob_slow(glob: str, piece: str) -> None:
 
 
 @given(st.text(st.characters(exclude_characters="*")))
-def test_a_glob_without_a_star_is_the_path_itself(path: str) -> None:
+def test_a_glob_without_a_star_matches_only_the_same_path(path: str) -> None:
     assert matches_path(path, path)
     assert not matches_path(path, path + "x")
     assert matches_path("**", path)

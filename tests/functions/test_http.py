@@ -37,7 +37,7 @@ RUN_1 = json.dumps({"id": "run_1"}).encode()
     ("status", "effect"),
     [(400, "fail"), (401, "hold"), (402, "hold"), (403, "hold"), (404, "fail"), (405, "fail"), (410, "fail")],
 )
-def test_a_refusal_has_ittybits_words_and_is_not_retried(
+def test_a_refusal_has_ittybits_words_and_is_not_repeated(
     ittybit: Alone, action: Action, status: int, effect: str
 ) -> None:
     fault = ittybit.faults.add(None, ".*", times=9, status=status, body={"kind": "some_kind", "message": "No."})
@@ -72,7 +72,7 @@ def test_every_form_of_a_refusal_is_understood(ittybit: Alone, body: Any, kind: 
         *(pytest.param(body, marks=pytest.mark.variation) for body in ({}, {"status": 404})),
     ],
 )
-def test_a_status_that_is_not_in_ittybit_s_own_words_is_no_answer(
+def test_an_error_status_without_ittybits_error_body_counts_as_no_answer(
     ittybit: Alone, action: Action, status: int, body: Any
 ) -> None:
     fault = ittybit.faults.add(None, ".*", times=9, status=status, body=body)
@@ -83,7 +83,7 @@ def test_a_status_that_is_not_in_ittybit_s_own_words_is_no_answer(
     assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
 
 
-def test_the_right_key_is_needed(ittybit: Alone) -> None:
+def test_a_wrong_key_holds_and_the_remedy_names_the_setting(ittybit: Alone) -> None:
     stranger = ittybit.client
     stranger._api._headers = {"authorization": "Bearer another"}
     error = fails(stranger.connections)
@@ -91,7 +91,7 @@ def test_the_right_key_is_needed(ittybit: Alone) -> None:
     assert "ITTYBIT_API_KEY" in error.remedy
 
 
-def test_a_429_is_waited_out_for_as_long_as_it_says(ittybit: Alone, action: Action) -> None:
+def test_a_start_waits_as_long_as_a_429_asks(ittybit: Alone, action: Action) -> None:
     ittybit.faults.add("POST", START, status=429, headers={"Retry-After": "1"})
     before, began = ittybit.started, time.monotonic()
     assert start(ittybit.client, action).state == "ongoing"
@@ -99,7 +99,7 @@ def test_a_429_is_waited_out_for_as_long_as_it_says(ittybit: Alone, action: Acti
     assert ittybit.started == before + 1
 
 
-def test_a_429_that_asks_for_longer_than_there_is_comes_back_at_once(ittybit: Alone, action: Action) -> None:
+def test_a_429_that_asks_for_more_time_than_is_left_fails_at_once(ittybit: Alone, action: Action) -> None:
     fault = ittybit.faults.add("POST", START, times=9, status=429, headers={"Retry-After": "60"})
     began = time.monotonic()
     error = fails(lambda: start(ittybit.client, action))
@@ -117,7 +117,7 @@ def test_a_strange_retry_after_does_no_harm(ittybit: Alone, value: str, monkeypa
     assert error.retry_after is None or error.retry_after > 1000
 
 
-def test_a_503_is_asked_again_three_times_in_all(ittybit: Alone, action: Action) -> None:
+def test_a_503_is_repeated_up_to_three_requests(ittybit: Alone, action: Action) -> None:
     fault = ittybit.faults.add("POST", START, times=2, status=503)
     assert start(ittybit.client, action).state == "ongoing"
     assert fault.seen == 2
@@ -127,7 +127,7 @@ def test_a_503_is_asked_again_three_times_in_all(ittybit: Alone, action: Action)
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 504, 520])
-def test_after_a_500_a_start_is_in_doubt_and_not_repeated_and_a_question_is(
+def test_after_a_server_error_a_start_is_in_doubt_and_only_a_get_is_repeated(
     ittybit: Alone, action: Action, status: int
 ) -> None:
     fault = ittybit.faults.add(None, ".*", times=1, status=status)
@@ -155,13 +155,13 @@ def test_a_start_that_is_cut_off_is_in_doubt_and_not_repeated(ittybit: Alone, ac
 
 
 @pytest.mark.parametrize("drop", ["before", "after"])
-def test_a_question_that_is_cut_off_is_asked_again(ittybit: Alone, drop: Any) -> None:
+def test_a_get_that_is_cut_off_is_repeated(ittybit: Alone, drop: Any) -> None:
     fault = ittybit.faults.add("GET", "/connections", times=2, drop=drop)
     assert ittybit.client.connections() == []
     assert fault.seen == 2
 
 
-def test_a_refused_connection_leaves_no_doubt(action: Action) -> None:
+def test_a_start_that_never_connected_is_not_in_doubt(action: Action) -> None:
     error = fails(lambda: start(client("http://127.0.0.1:9", seconds=1), action))
     assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
     assert isinstance(error, Unanswered)
@@ -175,7 +175,7 @@ def test_a_redirect_is_not_followed(ittybit: Alone, action: Action) -> None:
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"\xff\xfe", b"{", b" " * (transport.MAX_ANSWER_BYTES + 1)])
-def test_a_success_that_cannot_be_read_leaves_a_start_in_doubt(content: bytes) -> None:
+def test_a_start_whose_success_cannot_be_read_is_in_doubt(content: bytes) -> None:
     with Server(Response(content)) as server:
         error = fails(lambda: start(client(server.origin), RUN))
         assert (error.status, error.effect, error.in_doubt) == (None, "retry", True)
@@ -183,7 +183,7 @@ def test_a_success_that_cannot_be_read_leaves_a_start_in_doubt(content: bytes) -
         assert (error.status, error.effect, error.in_doubt) == (None, "retry", False)
 
 
-def test_an_answer_that_is_compressed_unasked_is_not_unpacked() -> None:
+def test_a_compressed_answer_is_not_unpacked() -> None:
     small = gzip.compress(json.dumps({"id": "run_1"}).encode())
     bomb = gzip.compress(bytes(60_000_000), compresslevel=1)
     twice = gzip.compress(bomb)
@@ -198,11 +198,11 @@ def test_an_answer_that_is_compressed_unasked_is_not_unpacked() -> None:
         assert (error.message, error.in_doubt) == ("the answer was not JSON", True)
 
 
-# Made for this test by openssl, and good for nothing.
+# Made for this test with openssl, and used nowhere else.
 CERTIFICATE = Path(__file__).parent / "self_signed.pem"
 
 
-def test_a_server_with_another_s_certificate_is_told_nothing() -> None:
+def test_nothing_is_sent_to_a_server_with_an_untrusted_certificate() -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(CERTIFICATE)
     heard: list[bytes] = []
@@ -275,18 +275,18 @@ def test_an_answer_without_end_is_given_up(status: int) -> None:
     with Server(app) as server:
         error = fails(lambda: start(client(server.origin), RUN))
     assert (error.message, error.in_doubt) == ("the answer was too large or too slow", True)
-    # What was read, and what waits in the sockets' buffers.
+    # What was read, and what was left in the sockets' buffers.
     assert pieces * 65536 < 4 * transport.MAX_ANSWER_BYTES
 
 
-def test_an_error_page_as_long_as_it_likes_is_no_answer_of_ittybit_s() -> None:
+def test_a_huge_error_page_counts_as_no_answer() -> None:
     with Server(Response(b"<html>" + b" " * 1024 * 1024, status=404)) as server:
         error = fails(lambda: client(server.origin).work("runs/run_1"))
     assert (error.status, error.effect) == (None, "retry")
 
 
 @pytest.mark.parametrize("url", ["http://" + "a" * 70 + ":1", "http://xn--a:1"])
-def test_an_address_that_leads_nowhere_is_no_doubt(url: str) -> None:
+def test_a_start_at_an_invalid_host_is_not_in_doubt(url: str) -> None:
     assert not fails(lambda: start(client(url, seconds=0.5), RUN)).in_doubt
 
 
@@ -299,7 +299,7 @@ def test_a_proxy_of_the_environment_is_not_used(ittybit: Alone, monkeypatch: pyt
     made.close()
 
 
-def test_as_many_connections_are_made_as_calls_go_at_once_and_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_concurrent_call_has_a_connection_and_connections_are_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "_idle", [])
     seen: list[int] = []
     at_once = Barrier(1)
@@ -330,7 +330,7 @@ def test_as_many_connections_are_made_as_calls_go_at_once_and_they_are_kept(monk
         at_once = Barrier(4)
         list(threads.map(call, range(4)))
         assert len(set(seen)) == 4
-        # Those of them that are not needed rest.
+        # Calls one after another use one of the four; the others stay idle.
         at_once = Barrier(1)
         before = len(seen)
         for number in range(3):
@@ -343,7 +343,7 @@ def test_as_many_connections_are_made_as_calls_go_at_once_and_they_are_kept(monk
         serving.result()
 
 
-def test_a_request_has_our_user_agent_and_is_not_compressed() -> None:
+def test_a_request_has_our_user_agent_and_asks_for_no_compression() -> None:
     seen: list[dict[str, str]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
@@ -361,7 +361,7 @@ def test_a_request_has_our_user_agent_and_is_not_compressed() -> None:
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-def test_an_answer_that_only_python_takes_for_json_does_not_count(constant: str) -> None:
+def test_an_answer_with_nan_or_infinity_counts_as_no_answer(constant: str) -> None:
     with Server(Response(f'{{"id": "run_1", "progress": {constant}}}')) as server:
         error = fails(lambda: client(server.origin).work("runs/run_1"))
     assert isinstance(error, Unanswered)

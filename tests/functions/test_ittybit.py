@@ -14,7 +14,7 @@ from shared import ittybit_requests, ittybit_search
 from shared.errors import Answered, ServiceError, Unanswered, Undecided, Unfinished
 from shared.ittybit_models import Action, Connection, Task, Work
 from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client, start
-from tests.functions.scripted import ORIGIN, Said, Scripted
+from tests.functions.scripted import ORIGIN, Answer, Scripted
 from tests.waiting import until
 
 READINGS = {
@@ -30,7 +30,7 @@ AUTOMATIONS_ALONE = pytest.mark.parametrize("ittybit", [("automations", "overvie
     ids="-".join,
 )
 def ittybit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
-    """One for each reading of each generation's documents."""
+    """An ittybit for each way to read each generation's documentation."""
     generation, reading = request.param
     shapes = Shapes(**({} if reading == "overview" else {reading: True}))
     with alone(tmp_path_factory.mktemp("ittybit"), generation, shapes) as running:
@@ -97,7 +97,7 @@ def test_connections_are_made_listed_over_all_pages_changed_and_deleted(ittybit:
 def test_the_oldest_task_with_the_mark_is_found_across_pages(ittybit: Alone) -> None:
     action = ittybit.action("video")
     now = datetime.now(UTC)
-    # Whatever only looks like it is older: taken for it, it would be the one that is found.
+    # The decoys are older: a search that took one for the mark would find it instead.
     decoys = ("job=c.10", "job=c.2&job=x", "x=job=c.1")
     _, _, _, first, *_ = (
         ittybit.client.start(action, f"{ittybit.source}?{query}", "-")
@@ -111,7 +111,7 @@ def test_the_oldest_task_with_the_mark_is_found_across_pages(ittybit: Alone) -> 
 
 
 @pytest.mark.parametrize("hours", [0, -5, 5], ids=["same clock", "ledger behind", "ledger ahead"])
-def test_a_search_goes_back_to_the_attempt_whatever_the_ledger_s_clock_says(ittybit: Alone, hours: int) -> None:
+def test_a_search_goes_back_to_the_attempt_even_if_the_ledgers_clock_is_wrong(ittybit: Alone, hours: int) -> None:
     action = ittybit.action("video")
     ittybit.client.start(action, f"{ittybit.source}?job=d.1", "d.1")
     now = datetime.now(UTC) + timedelta(hours=hours)
@@ -121,7 +121,7 @@ def test_a_search_goes_back_to_the_attempt_whatever_the_ledger_s_clock_says(itty
 
 
 @pytest.mark.usefixtures("pages_of_two")
-def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_reaches_its_page_limit_is_undecided(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ittybit_search, "MAX_PAGES", 2)
     action = ittybit.action("video")
     for _ in range(5):  # one more than two pages
@@ -133,7 +133,7 @@ def test_a_search_that_would_not_end_says_that_it_stays_open(ittybit: Alone, mon
 
 @pytest.mark.usefixtures("pages_of_two")
 @pytest.mark.parametrize(("minutes", "said"), [(59, Unfinished), (61, Undecided)])
-def test_a_search_without_time_is_done_again_until_the_doubt_is_old(
+def test_a_search_that_runs_out_of_time_is_repeated_for_an_hour(
     ittybit: Alone, minutes: int, said: type[ServiceError]
 ) -> None:
     action = ittybit.action("video")
@@ -147,7 +147,7 @@ def test_a_search_without_time_is_done_again_until_the_doubt_is_old(
     assert caught.value.effect == "retry"
 
 
-def test_an_id_is_one_part_of_the_address_whatever_it_holds(ittybit: Alone) -> None:
+def test_an_id_with_special_characters_stays_one_part_of_the_address(ittybit: Alone) -> None:
     for strange in ("../tasks", "a/b", "a?b", "a#b", "a%2Fb"):
         with pytest.raises(Answered) as caught:
             ittybit.client.work(f"{'jobs' if ittybit.generation == 'jobs' else 'runs'}/{strange}")
@@ -168,7 +168,7 @@ TASK: dict[str, Any] = {"id": "task_1", "status": "processing", "created_at": 17
         "2026-01-01T00:00:00",
     ],
 )
-def test_the_moment_a_task_was_made_is_read_in_every_form(created_at: object) -> None:
+def test_created_at_is_read_in_every_form(created_at: object) -> None:
     assert Work.model_validate(TASK | {"created_at": created_at}).created_at == datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -226,16 +226,16 @@ def test_an_answer_that_is_no_task_leaves_a_start_in_doubt(answer: object) -> No
 
 
 @pytest.mark.parametrize("tasks", [7, True, "task_1", {"id": "task_1"}, [7, None, []]])
-def test_tasks_in_another_shape_are_passed_over(tasks: object) -> None:
+def test_malformed_tasks_are_ignored(tasks: object) -> None:
     assert Work.model_validate(TASK | {"tasks": tasks}).tasks == ()
 
 
 @pytest.mark.parametrize("progress", [-1, 101, 1e39, 10**400, float("nan"), float("inf"), "half"])
-def test_a_progress_that_is_no_percentage_is_passed_over(progress: object) -> None:
+def test_a_progress_that_is_not_a_percentage_is_ignored(progress: object) -> None:
     assert Work.model_validate(TASK | {"progress": progress}).progress is None
 
 
-def test_a_progress_smaller_than_any_is_none_yet() -> None:
+def test_a_tiny_progress_is_read_as_zero() -> None:
     assert Work.model_validate(TASK | {"progress": 2.8e-215}).progress == 0
 
 
@@ -250,11 +250,11 @@ def test_a_progress_smaller_than_any_is_none_yet() -> None:
         "yesterday",
     ],
 )
-def test_a_search_ends_whatever_ittybit_s_clock_says(scripted: Scripted, date: str) -> None:
-    scripted.script(ittybit=[Said([TASK | {"url": "https://a/b?job=h.1"}], headers={"Date": date})])
+def test_a_search_ends_although_ittybits_date_header_is_invalid(scripted: Scripted, date: str) -> None:
+    scripted.script(ittybit=[Answer([TASK | {"url": "https://a/b?job=h.1"}], headers={"Date": date})])
     now = datetime.now(UTC)
     assert client(ORIGIN).find(RUN, "g.1", now, now) is None
 
 
-def test_a_connection_shows_no_secret() -> None:
+def test_the_repr_of_a_connection_has_no_secret() -> None:
     assert "s3-secret" not in repr(Connection(id="con_1", secret_access_key="s3-secret"))

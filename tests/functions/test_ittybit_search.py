@@ -1,4 +1,4 @@
-"""A search for a start in doubt goes on where an earlier invocation stopped, and misses nothing that came since."""
+"""A search for a start in doubt continues where an earlier one stopped, and finds what was started since."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG_AGO = timedelta(minutes=10)
 
 @pytest.fixture(autouse=True)
 def small_settled_pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Pages of two, of which each stands still at once: the list grows only while a test says so."""
+    """Pages of two items, each kept at once: the list grows only when the test starts something."""
     monkeypatch.setattr(ittybit_requests, "PAGE", 2)
     monkeypatch.setattr(ittybit_search, "SETTLED", timedelta(minutes=-1))
     ittybit_search._kept.clear()
@@ -28,14 +28,14 @@ def small_settled_pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def look(ittybit: Alone, action: Action) -> Callable[[str], str | None]:
-    """Looks for a mark with a client of its own, as each invocation does."""
+    """Return a function that searches for a mark with a new client, as each call of a function does."""
     now = datetime.now(UTC)
     return lambda mark: ittybit.client.find(action, mark, now - LONG_AGO, now)
 
 
 @pytest.fixture
 def fetched(ittybit: Alone) -> Iterator[Callable[[], int]]:
-    """How many pages were fetched since the last time."""
+    """Return a function that counts the pages fetched since its last call."""
     ittybit.faults.requests = []
 
     def count() -> int:
@@ -56,7 +56,7 @@ def pages(ittybit: Alone) -> str:
     return "/jobs" if ittybit.generation == "jobs" else "/tasks"
 
 
-def test_each_page_is_fetched_once_and_what_came_since_is_found(
+def test_each_page_is_fetched_once_and_later_starts_are_found(
     ittybit: Alone, action: Action, look: Callable[[str], str | None], fetched: Callable[[], int]
 ) -> None:
     marks = [f"kept-{number}.1" for number in range(9)]
@@ -67,10 +67,10 @@ def test_each_page_is_fetched_once_and_what_came_since_is_found(
     found = [look(mark) for mark in marks]
     assert None not in found
     assert len(set(found)) == len(marks)
-    # The first page alone, for each.
+    # Only the first page for each.
     assert fetched() == len(marks)
 
-    # One more moves every item to another place in its page.
+    # Each new start moves every item to another place in its page.
     for mark in ("later-1.1", "later-2.1", "later-3.1"):
         start(ittybit, action, mark)
         assert look(mark) not in {None, *found}
@@ -79,10 +79,8 @@ def test_each_page_is_fetched_once_and_what_came_since_is_found(
         fetched()
 
 
-@pytest.mark.parametrize(
-    ("status", "is_kept"), [(429, True), (404, False)], ids=["goes on", "ittybit has forgotten the cursor"]
-)
-def test_a_search_goes_on_where_one_that_failed_stopped_unless_the_cursor_is_no_more(
+@pytest.mark.parametrize(("status", "is_kept"), [(429, True), (404, False)], ids=["known cursor", "forgotten cursor"])
+def test_a_search_continues_where_a_failed_one_stopped_while_ittybit_knows_the_cursor(
     ittybit: Alone,
     action: Action,
     look: Callable[[str], str | None],
@@ -103,7 +101,7 @@ def test_a_search_goes_on_where_one_that_failed_stopped_unless_the_cursor_is_no_
     assert fetched() == whole - 2 * is_kept
 
 
-def test_a_search_without_time_for_a_page_looks_at_those_that_are_kept(
+def test_a_search_without_time_for_a_page_looks_at_the_kept_pages(
     ittybit: Alone, action: Action, look: Callable[[str], str | None]
 ) -> None:
     start(ittybit, action, *(f"slow-{number}.1" for number in range(8)))
@@ -114,7 +112,7 @@ def test_a_search_without_time_for_a_page_looks_at_those_that_are_kept(
     assert ittybit.within(0.9).find(action, "slow-0.1", now - LONG_AGO, now) == look("slow-0.1")
 
 
-def test_what_may_still_change_is_fetched_again(
+def test_a_page_that_may_still_change_is_fetched_again(
     ittybit: Alone,
     action: Action,
     look: Callable[[str], str | None],

@@ -1,4 +1,4 @@
-"""What the step of one job comes to."""
+"""The outcomes of one step of one job."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.functions.project import Job, Project
 
 pytestmark = pytest.mark.generations("automations", "jobs")
 
-# A start for on-upload; what is looked through for a start in doubt.
+# The paths of a start for on-upload, and of the list that a search for a start in doubt reads.
 RUN, STARTS = r"/automations/[^/]+/run|/jobs", "/tasks|/jobs"
 CLAIM, REPORT, SIGN = "/rest/v1/rpc/ittybit_claim", "/rest/v1/rpc/ittybit_report", "/storage/v1/object/sign/.*"
-# Longer than there is: what would be asked again comes back at once.
+# Longer than the deadline: the client does not repeat the request, but fails at once.
 AT_ONCE = {"Retry-After": "60"}
 STARTED, RETRY, FAILED, HOLD = ({"claimed": 1, outcome: 1} for outcome in ("started", "retry", "failed", "hold"))
 
@@ -30,7 +30,7 @@ def test_a_job_is_started_with_its_mark(worker: Function, job: Job) -> None:
         assert entry.connection_id == job.project.connection
 
 
-def test_a_task_without_a_destination_is_made_by_on_upload(project: Project, on_upload: Function) -> None:
+def test_a_task_without_a_destination_is_started_by_on_upload(project: Project, on_upload: Function) -> None:
     task = Jsonb({"kind": "video", "options": {"height": 240}})
     project.stack.sql("insert into ittybit.rules (name, bucket_id, task) values ('kept', 'private', %s)", (task,))
     project.upload("private", "jobs/kept.mp4")
@@ -44,7 +44,7 @@ def test_a_task_without_a_destination_is_made_by_on_upload(project: Project, on_
 STILL = {"kind": "image", "next": [{"kind": "upload", "options": {"url": "s3://private/processed/{name}.jpeg"}}]}
 
 
-def test_a_run_of_several_results_has_all_in_its_row_or_is_refused_in_words(
+def test_a_run_records_all_its_results_or_fails_where_ittybit_has_no_runs(
     project: Project, push_back: Function
 ) -> None:
     job = Job.of_run(project, "jobs/several.mp4", STILL, {"kind": "audio"})
@@ -62,7 +62,7 @@ def test_a_run_of_several_results_has_all_in_its_row_or_is_refused_in_words(
     job.ended_at_ittybit()
     job.now()
     assert push_back.drain() == {"claimed": 1, "succeeded": 1}
-    # What was uploaded is told once, and what was fetched is no result.
+    # Each upload is listed once, and the fetched source is not a result.
     *uploaded, kept = job["outputs"]
     assert uploaded == [f"s3://private/processed/{job.name}", f"s3://private/processed/{job.name}.jpeg"]
     assert kept.startswith(f"{project.stack.ittybit_url}/results/")
@@ -94,7 +94,7 @@ def test_a_failure_that_only_a_person_can_mend_holds_the_job(
 
 
 def test_a_request_that_can_never_work_fails_with_ittybits_words(worker: Function, job: Job, start: str) -> None:
-    # A database stores neither half a character nor a NUL.
+    # A database stores neither a lone surrogate nor a NUL.
     body = {"kind": "format\ud83d", "message": "Not\0this one."}
     job.project.stack.ittybit_api.add("POST", start, status=400, body=body)
     assert worker.drain() == FAILED
@@ -104,7 +104,7 @@ def test_a_request_that_can_never_work_fails_with_ittybits_words(worker: Functio
     }  # fmt: skip
 
 
-def test_a_job_whose_address_storage_refuses_to_sign_does_not_blame_ittybit(worker: Function, job: Job) -> None:
+def test_a_job_that_storage_refuses_to_sign_fails_with_storages_error(worker: Function, job: Job) -> None:
     said = {"statusCode": "400", "error": "InvalidRequest", "message": "No."}
     job.project.stack.supabase.add("POST", "/storage/v1/object/sign/private", status=400, body=said)
     assert worker.drain() == FAILED
@@ -119,16 +119,14 @@ def test_a_temporary_failure_is_retried_after_the_time_that_it_asks_for(worker: 
     assert job.project.stack.sql("select due_at > now() + interval '590 s' from ittybit.jobs") == [(True,)]
 
 
-def test_a_service_that_has_moved_ends_no_job(worker: Function, job: Job, start: str) -> None:
+def test_a_redirect_is_retried_and_fails_no_job(worker: Function, job: Job, start: str) -> None:
     job.project.stack.ittybit_api.add("POST", start, status=302, headers={"Location": "https://example.test/"})
     assert worker.drain() == RETRY
     job.now()
     assert worker.drain() == STARTED
 
 
-def test_an_object_that_storage_does_not_find_is_skipped_if_the_ledger_does_not_either(
-    worker: Function, job: Job
-) -> None:
+def test_an_object_that_storage_does_not_find_is_skipped_only_if_the_ledger_agrees(worker: Function, job: Job) -> None:
     missing = {"statusCode": "404", "error": "not_found", "message": "Object not found"}
     job.project.stack.supabase.add("POST", SIGN, status=400, body=missing)
     assert worker.drain() == {"claimed": 1, "skipped": 1}
@@ -139,7 +137,7 @@ def test_an_object_that_storage_does_not_find_is_skipped_if_the_ledger_does_not_
 
 
 @pytest.mark.parametrize(("status", "body"), [(500, None), (200, {"0": 1})])
-def test_storage_that_does_not_sign_is_tried_again_without_a_start(
+def test_a_job_that_storage_does_not_sign_is_retried_without_a_start(
     worker: Function, job: Job, status: int, body: dict[str, int] | None
 ) -> None:
     job.project.stack.supabase.add("POST", SIGN, times=9, status=status, headers=AT_ONCE, body=body)
@@ -152,7 +150,7 @@ def test_storage_that_does_not_sign_is_tried_again_without_a_start(
     "claim",
     [{}, {"jobs": [{"step": "check"}]}, {"claimed": True, "step": "start"}],
 )
-def test_a_claim_in_another_shape_is_no_answer(worker: Function, job: Job, claim: dict[str, object]) -> None:
+def test_a_malformed_claim_counts_as_no_answer(worker: Function, job: Job, claim: dict[str, object]) -> None:
     job.project.stack.supabase.add("POST", CLAIM, status=200, body=claim)
     answer = worker.tell({"type": "jobs.due"})
     assert (answer.status_code, answer.get_json()["upstream"]["service"]) == (503, "ledger")
@@ -166,9 +164,7 @@ def test_without_the_ledger_s_functions_the_answer_says_what_to_do(worker: Funct
     assert "apply the migrations" in answer.get_json()["detail"]
 
 
-def test_a_run_that_failed_with_the_key_in_its_words_leaves_it_out_of_the_ledger(
-    project: Project, on_upload: Function
-) -> None:
+def test_a_key_in_the_error_of_a_failed_run_is_redacted_in_the_ledger(project: Project, on_upload: Function) -> None:
     job = Job.of_automation(project, "key/a.mp4")
     assert on_upload.drain() == STARTED
     key = project.stack.ittybit_key

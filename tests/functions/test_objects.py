@@ -26,7 +26,7 @@ def supabase(project: Project) -> Settings:
 
 
 def fetched(address: str) -> bytes:
-    """What a stranger gets at an address, without any key."""
+    """What a client without a key gets at an address."""
     assert parse_qs(urlsplit(address).query)["job"] == [MARK]
     return httpx.get(address, trust_env=False).raise_for_status().content
 
@@ -41,16 +41,16 @@ def check_both_addresses(project: Project, settings: Settings, key: str) -> None
         assert fetched(objects.signed_address(settings, bucket, key, MARK, Deadline(5))) == content
 
 
-def test_a_source_is_signed_inside_and_addressed_under_the_public_address(project: Project, supabase: Settings) -> None:
+def test_a_source_is_signed_internally_and_given_the_public_address(project: Project, supabase: Settings) -> None:
     project.upload("private", "a.mp4", b"a")
     outside = supabase.model_copy(update={"supabase_public_url": "https://supabase.example.com"})
     signed = objects.signed_address(outside, "private", "a.mp4", MARK, Deadline(5))
     assert signed.startswith("https://supabase.example.com/storage/v1/object/sign/private/a.mp4?token=")
-    # The same token opens it under the other name.
+    # The same token is valid at the internal address.
     assert fetched(signed.replace(outside.public_url, supabase.supabase_url)) == b"a"
 
 
-# Legal keys but for slashes and spaces at the ends, which clients drop, and the parts `.` and `..`.
+# Legal keys, but without slashes and spaces at the ends, which clients drop, and without the parts `.` and `..`.
 PARTS = st.text(LEGAL, max_size=12).map(lambda part: f"x{part}" if part.strip(".") == "" else part)
 KEYS = st.tuples(st.just("k"), st.lists(PARTS, max_size=3), st.text(LEGAL, max_size=9)).map(
     lambda key: f"{'/'.join([key[0], *key[1]])}{key[2]}z"
@@ -65,7 +65,7 @@ KEYS = st.tuples(st.just("k"), st.lists(PARTS, max_size=3), st.text(LEGAL, max_s
 @example("a_b!c*d'e(f)g &h$i@j=k;l:m+n,o?p-q.mp4")
 @example("...")
 @example("a+b c&d=e")
-def test_an_address_fetches_the_very_object_for_every_legal_key(project: Project, supabase: Settings, key: str) -> None:
+def test_the_address_of_every_legal_key_fetches_its_object(project: Project, supabase: Settings, key: str) -> None:
     assert objects.check_key(key) == key
     check_both_addresses(project, supabase, key)
 
@@ -92,7 +92,7 @@ def test_an_object_that_is_gone_is_skipped(supabase: Settings, bucket: str, name
     assert bucket in caught.value.detail
 
 
-def test_a_not_found_in_storage_s_own_way_is_skipped_as_well(project: Project, supabase: Settings) -> None:
+def test_a_404_in_storages_error_body_is_skipped_as_well(project: Project, supabase: Settings) -> None:
     body = {"statusCode": "404", "error": "Bucket not found", "message": "Bucket not found"}
     project.stack.supabase.add("POST", "/storage/.*", status=400, body=body)
     with pytest.raises(Skipped, match="no bucket"):
@@ -110,13 +110,13 @@ def test_storages_status_is_the_one_in_the_body_and_not_http_400(project: Projec
 @pytest.mark.parametrize(
     "body", [{}, {"message": "no Route matched with those values"}, {"statusCode": 404}], ids=["none", "Kong's", "half"]
 )
-def test_a_gateway_s_404_is_no_word_of_storage_s(project: Project, supabase: Settings, body: dict[str, object]) -> None:
+def test_a_gateways_404_counts_as_no_answer(project: Project, supabase: Settings, body: dict[str, object]) -> None:
     project.stack.supabase.add("POST", "/storage/.*", status=404, body=body, times=3)
     with pytest.raises(Unanswered, match="HTTP 404, but not from storage itself"):
         objects.signed_address(supabase, "private", "a.mp4", MARK, Deadline(5))
 
 
-def test_a_wrong_key_is_told_with_what_to_do(project: Project) -> None:
+def test_a_wrong_key_is_retried_and_the_remedy_names_the_setting(project: Project) -> None:
     wrong = load(project.stack.environment | {"SUPABASE_SECRET_KEY": "sb_secret_wrong"})
     with pytest.raises(Answered) as caught:
         objects.signed_address(wrong, "private", "a.mp4", MARK, Deadline(0.3))
@@ -127,7 +127,7 @@ def test_a_wrong_key_is_told_with_what_to_do(project: Project) -> None:
 @pytest.mark.parametrize(
     "answer", [{}, {"signedURL": "/x?token=y"}, {"data": []}, {"0": {"signedURL": "/object/sign/private/a"}}]
 )
-def test_a_signature_in_another_shape_is_no_answer(
+def test_a_malformed_signature_counts_as_no_answer(
     project: Project, supabase: Settings, answer: dict[str, object]
 ) -> None:
     project.stack.supabase.add("POST", "/storage/.*", times=9, status=200, body=answer)
@@ -157,13 +157,13 @@ def test_a_signature_in_another_shape_is_no_answer(
         "k" * 1025,
     ],
 )
-def test_a_key_that_supabase_refuses_or_that_climbs_is_refused(key: str) -> None:
+def test_a_key_that_supabase_refuses_or_that_has_dot_parts_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="key"):
         objects.check_key(key)
 
 
 @pytest.mark.parametrize(("bucket", "name"), [("..", "a"), (".", "a"), ("a", "../b"), ("a", "b/."), ("a", "b/../../c")])
-def test_a_name_that_leads_to_another_object_has_no_address(supabase: Settings, bucket: str, name: str) -> None:
+def test_a_bucket_or_name_with_dot_parts_has_no_address(supabase: Settings, bucket: str, name: str) -> None:
     with pytest.raises(Skipped, match="part"):
         objects.public_address(supabase.supabase_url, bucket, name, MARK)
     with pytest.raises(Skipped, match="part"):
@@ -171,7 +171,7 @@ def test_a_name_that_leads_to_another_object_has_no_address(supabase: Settings, 
 
 
 @pytest.mark.parametrize("bucket", ["", "a/b", "..", ".", "b" * 101, "ä", "a\n"])
-def test_a_bucket_that_cannot_stand_in_an_address_is_refused(bucket: str) -> None:
+def test_a_bucket_that_cannot_be_part_of_an_address_is_refused(bucket: str) -> None:
     with pytest.raises(ValueError, match=r"key|bucket"):
         objects.check_bucket(bucket)
 
@@ -200,7 +200,7 @@ def test_a_bucket_that_cannot_stand_in_an_address_is_refused(bucket: str) -> Non
         "s3://me dia\t/a",
     ],
 )
-def test_a_destination_that_is_no_one_place_in_a_bucket_is_refused(destination: str) -> None:
+def test_a_destination_that_is_not_one_key_in_a_bucket_is_refused(destination: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - pydantic's own way for a validator
         objects.check_destination(destination)
 
@@ -209,7 +209,7 @@ def test_a_destination_that_is_no_one_place_in_a_bucket_is_refused(destination: 
     st.lists(st.sampled_from(["a", "b.c", ".", "..", "...", "", "s3:", " "]), max_size=6).map("/".join), st.booleans()
 )
 @example("media/a/b", True)
-def test_no_destination_that_is_accepted_climbs(text: str, whole: bool) -> None:
+def test_an_accepted_destination_has_no_dot_parts(text: str, whole: bool) -> None:
     destination = f"s3://{text}" if whole else text
     with suppress(ValueError):
         objects.check_destination(destination)
@@ -232,8 +232,8 @@ def test_a_name_that_would_lead_to_another_object_has_no_address(supabase: Setti
 @example("a", "//evil.example.com/x")
 @example("@evil.example.com", ":80/\r\nHost: evil")
 @example("a", "{name}%2e%2e/\u2028")
-def test_no_name_leads_an_address_anywhere_else(bucket: str, name: str) -> None:
-    with suppress(Skipped, UnicodeEncodeError):  # half a character is in no row
+def test_no_name_changes_the_host_or_the_query_of_an_address(bucket: str, name: str) -> None:
+    with suppress(Skipped, UnicodeEncodeError):  # no row has a lone surrogate
         address = objects.public_address("https://abcd.supabase.co", bucket, name, MARK)
         parts = urlsplit(address)
         assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == (

@@ -1,4 +1,4 @@
-"""The document of the functions is current, and names everything that it refers to."""
+"""docs/openapi.json is up to date and complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.ledger import Report
 DOCUMENT: dict[str, Any] = json.loads(openapi.DOCUMENT.read_text())
 
 
-def test_the_document_is_that_of_the_models() -> None:
+def test_the_document_is_up_to_date() -> None:
     assert openapi.DOCUMENT.read_text() == openapi.text(), "make openapi"
 
 
@@ -29,17 +29,17 @@ def references(value: Any) -> set[str]:
     return set()
 
 
-def test_everything_that_it_refers_to_is_there_and_used() -> None:
+def test_every_reference_exists_and_every_component_is_used() -> None:
     parts = DOCUMENT["components"]
     there = {f"#/components/{kind}/{name}" for kind in ("schemas", "headers") for name in parts[kind]}
     assert references(DOCUMENT) == there
 
 
 @pytest.mark.parametrize("name", DOCUMENT["components"]["schemas"])
-def test_every_schema_is_one(name: str) -> None:
+def test_every_schema_is_valid(name: str) -> None:
     jsonschema_rs.meta.validate(DOCUMENT["components"]["schemas"][name])
 
 
 def test_every_outcome_of_a_report_is_counted_in_an_answer() -> None:
-    told = DOCUMENT["components"]["schemas"]["Drained"]["properties"].keys()
-    assert told - {"claimed", "lost", "busy"} == set(Report.model_json_schema()["properties"]["outcome"]["enum"])
+    counted = DOCUMENT["components"]["schemas"]["Drained"]["properties"].keys()
+    assert counted - {"claimed", "lost", "busy"} == set(Report.model_json_schema()["properties"]["outcome"]["enum"])

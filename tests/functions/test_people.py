@@ -16,13 +16,13 @@ RUN = r"/automations/[^/]+/run|/jobs"
 
 
 def a_run(project: Project, name: str, **changes: Any) -> dict[str, Any]:
-    """What on-upload starts: an automation, or a task where there are none."""
+    """A request for on-upload: an automation, or a task where ittybit has no automations."""
     action = {"kind": "video"} if project.speaks_jobs else {"automation_id": project.automation}
     return {"bucket": "private", "name": name, **action} | changes
 
 
-def told(project: Project, entry: Entry, made: str = "task") -> dict[str, Any]:
-    """What is answered of a start."""
+def body_of_a_start(project: Project, entry: Entry, made: str = "task") -> dict[str, Any]:
+    """The body of the answer to a start."""
     if project.speaks_jobs:
         return {"outcome": "started", "job": {"id": entry.id, "status": "queued"}}
     return {"outcome": "started", made: {"id": entry.id, "status": "waiting"}}
@@ -33,12 +33,12 @@ def a_task(name: str, **changes: Any) -> dict[str, Any]:
     return {"bucket": "private", "name": name, "kind": "video", "destination": destination} | changes
 
 
-def test_something_is_started_of_one_object_at_once(project: Project, on_upload: Function) -> None:
+def test_on_upload_starts_work_for_one_object_at_once(project: Project, on_upload: Function) -> None:
     project.upload("private", "people/run me.mp4")
     answer = on_upload.ask(a_run(project, "people/run me.mp4"))
     body = outcome(answer, 202, "started")
     [entry] = project.starts("people/run me.mp4")
-    assert body == told(project, entry, "run")
+    assert body == body_of_a_start(project, entry, "run")
     assert entry.automation_id == (project.automation or None)
     call = answer.headers["X-Correlation-Id"]
     assert entry.idempotency_key == call
@@ -46,11 +46,11 @@ def test_something_is_started_of_one_object_at_once(project: Project, on_upload:
     assert entry.url.endswith(f"&job={call}")
 
 
-def test_a_task_is_made_of_one_object_at_once(project: Project, push_back: Function) -> None:
+def test_push_back_starts_a_task_for_one_object_at_once(project: Project, push_back: Function) -> None:
     project.upload("private", "people/make me.mp4")
     body = outcome(push_back.ask(a_task("people/make me.mp4", options={"height": 240})), 202, "started")
     [entry] = project.starts("people/make me.mp4")
-    assert body == told(project, entry)
+    assert body == body_of_a_start(project, entry)
     assert (entry.connection_id, entry.destination) == (
         project.connection,
         "s3://private/processed/people/make me.mp4",
@@ -59,12 +59,12 @@ def test_a_task_is_made_of_one_object_at_once(project: Project, push_back: Funct
     assert {**made["options"], "connection_id": None} == {"height": 240, "connection_id": None}
 
 
-def test_the_result_of_a_task_of_on_upload_s_stays_at_ittybit(project: Project, on_upload: Function) -> None:
+def test_the_result_of_an_on_upload_task_stays_at_ittybit(project: Project, on_upload: Function) -> None:
     project.upload("private", "people/keep me.mp4")
     asked = {"bucket": "private", "name": "people/keep me.mp4", "kind": "video", "options": {"height": 240}}
     body = outcome(on_upload.ask(asked), 202, "started")
     [entry] = project.starts("people/keep me.mp4")
-    assert body == told(project, entry)
+    assert body == body_of_a_start(project, entry)
     assert (entry.connection_id, entry.destination) == (None, None)
     refused = on_upload.ask(asked | {"destination": "s3://private/processed/keep me.mp4"})
     assert [error["field"] for error in refused.get_json()["errors"]] == ["destination"]
@@ -84,7 +84,7 @@ def test_one_encode_and_its_upload_are_a_run_or_a_job(project: Project, push_bac
     encode = {"kind": "video", "options": {"height": 240}, "next": [an_upload(name)]}
     body = outcome(push_back.ask(a_workflow(name, encode)), 202, "started")
     [entry] = project.starts(name)
-    assert body == told(project, entry, "run")
+    assert body == body_of_a_start(project, entry, "run")
     assert (entry.connection_id, entry.destination) == (project.connection, f"s3://private/processed/{name}")
     assert entry.metadata == {"bucket": "private", "name": name, "job": entry.idempotency_key}
     until(
@@ -96,7 +96,7 @@ def test_one_encode_and_its_upload_are_a_run_or_a_job(project: Project, push_bac
     )
 
 
-def test_a_run_writes_several_results_and_a_job_does_not(project: Project, push_back: Function) -> None:
+def test_a_run_writes_several_results_and_a_job_cannot(project: Project, push_back: Function) -> None:
     name = "people/several.mp4"
     project.upload("private", name)
     ask = a_workflow(
@@ -141,7 +141,7 @@ def test_a_run_writes_several_results_and_a_job_does_not(project: Project, push_
         ([{"kind": "video", "next": [{"kind": "image"}] * 64}], "tasks", "at most 64 steps"),
     ],
 )
-def test_a_workflow_that_cannot_be_is_refused_by_its_field(
+def test_an_invalid_workflow_is_refused_with_its_field(
     push_back: Function, tasks: list[dict[str, Any]], field: str, reason: str
 ) -> None:
     answer = push_back.ask(a_workflow("processed/source.mp4", *tasks))
@@ -153,13 +153,13 @@ def test_a_workflow_that_cannot_be_is_refused_by_its_field(
 
 @pytest.mark.usefixtures("nobody_called")
 @pytest.mark.parametrize("depth", [65, 150, 1500])
-def test_a_workflow_without_an_end_is_refused(push_back: Function, depth: int) -> None:
+def test_a_workflow_that_is_nested_too_deep_is_refused(push_back: Function, depth: int) -> None:
     steps = '{"kind":"video","next":[' * depth + "]}" * depth
     body = f'{{"bucket":"private","name":"a.mp4","tasks":[{steps}]}}'
     assert push_back.send(body.encode(), push_back.bearer).status_code in (400, 422)
 
 
-def test_asked_twice_it_is_done_twice(project: Project, on_upload: Function) -> None:
+def test_the_same_request_twice_starts_twice(project: Project, on_upload: Function) -> None:
     project.upload("private", "people/twice.mp4")
     for _ in range(2):
         outcome(on_upload.ask(a_run(project, "people/twice.mp4")), 202, "started")
@@ -167,7 +167,7 @@ def test_asked_twice_it_is_done_twice(project: Project, on_upload: Function) -> 
     assert first.idempotency_key != second.idempotency_key
 
 
-def test_an_object_that_is_gone_is_nothing_to_do(project: Project, on_upload: Function, push_back: Function) -> None:
+def test_a_request_for_a_missing_object_is_skipped(project: Project, on_upload: Function, push_back: Function) -> None:
     for answer in (on_upload.ask(a_run(project, "people/gone.mp4")), push_back.ask(a_task("people/gone.mp4"))):
         body = outcome(answer, 200, "skipped")
         assert body["reason"] == "gone"
@@ -193,7 +193,7 @@ def test_an_object_that_is_gone_is_nothing_to_do(project: Project, on_upload: Fu
         ("s3://private/processed/source.mp4", "object itself"),
     ],
 )
-def test_a_result_goes_nowhere_else(push_back: Function, destination: str, reason: str) -> None:
+def test_a_destination_that_is_not_allowed_is_refused(push_back: Function, destination: str, reason: str) -> None:
     answer = push_back.ask(a_task("processed/source.mp4", destination=destination))
     assert answer.status_code == 422
     [fault] = answer.get_json()["errors"]
@@ -203,17 +203,17 @@ def test_a_result_goes_nowhere_else(push_back: Function, destination: str, reaso
 
 @pytest.mark.usefixtures("nobody_called")
 @pytest.mark.parametrize("field", ["url", "connection_id", "input_connection_id", "output_connection_id"])
-def test_options_name_no_other_source_and_no_other_connection(
+def test_options_with_another_source_or_connection_are_refused(
     on_upload: Function, push_back: Function, field: str
 ) -> None:
     ask = a_task("a.mp4", options={field: "s3://open/a.mp4"})
-    a_result_less = {name: value for name, value in ask.items() if name != "destination"}
-    for answer in (push_back.ask(ask), on_upload.ask(a_result_less)):
+    without_destination = {name: value for name, value in ask.items() if name != "destination"}
+    for answer in (push_back.ask(ask), on_upload.ask(without_destination)):
         assert answer.status_code == 422
         assert [fault["field"] for fault in answer.get_json()["errors"]] == ["options"]
 
 
-def test_a_result_goes_where_the_environment_lets_it(project: Project) -> None:
+def test_a_result_may_go_where_the_environment_allows(project: Project) -> None:
     project.upload("private", "people/elsewhere.mp4")
     changes = {"DESTINATION_BUCKETS": "results,open", "OUTPUT_PREFIXES": "web/, small/"}
     push_back = Function.make("push-back", project.stack.environment, **changes)
@@ -259,7 +259,7 @@ def test_a_temporary_failure_is_503_with_the_time_to_wait(
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, wait)
 
 
-def test_before_there_is_a_connection_a_person_learns_how_to_make_it(project: Project, push_back: Function) -> None:
+def test_without_a_connection_the_answer_says_how_to_make_one(project: Project, push_back: Function) -> None:
     project.upload("private", "people/too early.mp4")
     project.stack.ittybit_api.add("GET", "/connections", status=200, body={"data": []})
     answer = push_back.ask(a_task("people/too early.mp4"))
@@ -268,7 +268,7 @@ def test_before_there_is_a_connection_a_person_learns_how_to_make_it(project: Pr
     assert project.starts("people/too early.mp4") == []
 
 
-def test_a_connection_of_the_environment_is_used_without_looking(project: Project) -> None:
+def test_a_connection_of_the_environment_is_used_without_asking_ittybit(project: Project) -> None:
     project.upload("private", "people/named.mp4")
     looked = project.stack.ittybit_api.add("GET", "/connections", times=9, status=500)
     push_back = Function.make("push-back", project.stack.environment, ITTYBIT_CONNECTION_ID=project.connection)
@@ -277,7 +277,7 @@ def test_a_connection_of_the_environment_is_used_without_looking(project: Projec
     assert project.starts("people/named.mp4")[0].connection_id == project.connection
 
 
-def test_a_key_with_every_special_character_reaches_ittybit_as_it_is(project: Project, on_upload: Function) -> None:
+def test_a_key_with_every_special_character_reaches_ittybit_unchanged(project: Project, on_upload: Function) -> None:
     name = "people/a!*'() &$@=;:+,?-b.mp4"
     project.upload("private", name, b"the very object")
     outcome(on_upload.ask(a_run(project, name)), 202, "started")
@@ -288,7 +288,7 @@ def test_a_key_with_every_special_character_reaches_ittybit_as_it_is(project: Pr
 
 @pytest.mark.usefixtures("nobody_called")
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_options_that_are_no_json_are_refused(push_back: Function, number: str) -> None:
+def test_options_that_are_not_json_are_refused(push_back: Function, number: str) -> None:
     body = json.dumps(a_task("a.mp4", options={"deep": ["here"]})).replace('"here"', number)
     answer = push_back.send(body.encode(), push_back.bearer)
     assert answer.status_code == 422

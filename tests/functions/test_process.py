@@ -91,7 +91,7 @@ def test_a_signed_body_that_comes_in_pieces_is_read_to_its_end(on_upload: Functi
         assert connection.recv(1000).startswith(b"HTTP/1.1 422 ")
 
 
-def test_a_wake_up_is_followed(on_upload: FunctionProcess, project: Project) -> None:
+def test_a_wake_up_starts_the_due_job(on_upload: FunctionProcess, project: Project) -> None:
     job = Job.of_automation(project, "process/a job.mp4")
     body = json.dumps(WAKE_UP).encode()
     headers = sign(project.stack.environment["FUNCTIONS_SECRET"], body) | JSON
@@ -103,7 +103,7 @@ def test_a_wake_up_is_followed(on_upload: FunctionProcess, project: Project) -> 
     assert (lines[-1]["message"], lines[-1]["started"]) == ("on_upload 200", 1)
 
 
-def test_many_people_at_once_are_all_answered(
+def test_many_concurrent_requests_are_all_answered(
     on_upload: FunctionProcess, project: Project, person: httpx.Client
 ) -> None:
     project.upload("private", "process/many.mp4")
@@ -117,7 +117,7 @@ def test_many_people_at_once_are_all_answered(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_its_settings_it_does_not_start_and_says_why(
+def test_a_function_without_its_settings_does_not_start_and_says_why(
     processes: dict[str, FunctionProcess], name: str, tmp_path: Path
 ) -> None:
     assert processes  # staged
@@ -132,7 +132,7 @@ def test_without_its_settings_it_does_not_start_and_says_why(
     assert process._process.returncode == 1
 
 
-def test_current_calls_are_answered_before_the_end(
+def test_current_calls_are_answered_before_the_process_ends(
     processes: dict[str, FunctionProcess], project: Project, person: httpx.Client, tmp_path: Path
 ) -> None:
     assert processes  # staged

@@ -1,4 +1,4 @@
-"""Each recorded write of the storage server, the whole way: trigger, wake-up as queued, claim, address, start."""
+"""Replays each recorded write of the storage server: trigger, queued wake-up, claim, address, start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.functions.project import Project
 
 @pytest.fixture
 def database(project: Project) -> Iterator[Database]:
-    """The project's database as the storage server writes it, with a rule for the recordings' bucket."""
+    """The project's database, to write to as the storage server does, with a rule for the recordings' bucket."""
     database = Database(project.stack.postgres)
     action = (
         {"task": {"kind": "video", "options": {}}} if project.speaks_jobs else {"automation_id": project.automation}
@@ -35,12 +35,12 @@ def database(project: Project) -> Iterator[Database]:
 
 @pytest.mark.generations("automations", "jobs")
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
-def test_a_recorded_write_has_one_start_or_its_reason(
+def test_a_recorded_write_starts_once_or_has_its_reason(
     database: Database, project: Project, on_upload: Function, path: Path
 ) -> None:
     before = len(project.stack.ittybit.journal)
     replay(database, json.loads(path.read_text()))
-    # What pg_net would send, byte for byte and with its very headers.
+    # Exactly the bytes and headers that pg_net would send.
     queued = rows(database.superuser, "delete from net.http_request_queue returning id, headers, body")
     for call in sorted(queued, key=lambda row: row["id"]):
         assert on_upload.send(bytes(call["body"]), call["headers"]).status_code == 200

@@ -40,7 +40,7 @@ def tried(stack: Stack) -> Callable[..., list[Finding]]:
 
 
 def left(stack: Stack) -> list[str]:
-    """The probes that lie in the project."""
+    """The names of the probes that are left in the project."""
     return [str(name) for (name,) in stack.sql("select name from storage.objects where name like '.ittybit/%%'")]
 
 
@@ -54,7 +54,7 @@ def left(stack: Stack) -> list[str]:
         (540, "endpoint", "is paused"),
     ],
 )
-def test_failures_that_a_person_must_mend(tried: Any, stack: Stack, status: int, field: str, words: str) -> None:
+def test_a_permanent_failure_names_the_field(tried: Any, stack: Stack, status: int, field: str, words: str) -> None:
     for method in ("GET", "PUT"):
         stack.supabase.add(method, f"{S3}/.*", times=9, status=status, body={})
         [finding] = tried()
@@ -73,7 +73,7 @@ def test_failures_that_a_person_must_mend(tried: Any, stack: Stack, status: int,
         (413, "EntityTooLarge", "buckets"),
     ],
 )
-def test_a_refusal_is_known_by_its_code_and_not_repeated(
+def test_a_refusal_is_recognised_by_its_code_and_not_repeated(
     tried: Any, stack: Stack, status: int, kind: str, field: str
 ) -> None:
     said = {"statusCode": str(status), "error": "Unauthorized", "message": "a-secret-of-tests", "code": kind}
@@ -83,7 +83,7 @@ def test_a_refusal_is_known_by_its_code_and_not_repeated(
     assert "a-secret-of-tests" not in finding.detail
 
 
-def test_a_hosted_project_refuses_an_unknown_key_in_its_own_words(tried: Any, stack: Stack) -> None:
+def test_a_hosted_projects_code_for_an_unknown_key_is_recognised(tried: Any, stack: Stack) -> None:
     stack.supabase.add("GET", f"{S3}/.*", status=403, body={"code": "InvalidAccessKeyId"})
     [finding] = tried()
     assert finding.field == "access_key_id"
@@ -93,7 +93,7 @@ def test_a_hosted_project_refuses_an_unknown_key_in_its_own_words(tried: Any, st
     ("answer", "words"),
     [({"status": 429}, "HTTP 429"), ({"status": 500}, "HTTP 500"), ({"drop": "before"}, "the answer broke off")],
 )
-def test_temporary_failures(tried: Any, stack: Stack, answer: dict[str, Any], words: str) -> None:
+def test_a_temporary_failure_is_marked_as_such(tried: Any, stack: Stack, answer: dict[str, Any], words: str) -> None:
     fault = stack.supabase.add("GET", f"{S3}/open", times=9, **answer)
     [finding] = tried()
     assert (fault.seen, finding.field, finding.passing) == (1, "endpoint", True)
@@ -108,21 +108,21 @@ def test_temporary_failures(tried: Any, stack: Stack, answer: dict[str, Any], wo
         ("http://" + "a" * 70, "there is no such host", False),
     ],
 )
-def test_an_endpoint_that_leads_nowhere(endpoint: str, words: str, passing: bool) -> None:
+def test_an_unreachable_endpoint_is_reported(endpoint: str, words: str, passing: bool) -> None:
     for buckets in ((), ("open",)):
         [finding] = ask(endpoint, *buckets)
         assert (finding.field, finding.passing) == ("endpoint", passing)
         assert words in finding.detail
 
 
-def test_an_endpoint_that_speaks_no_tls(stack: Stack) -> None:
+def test_an_endpoint_without_tls_is_reported(stack: Stack) -> None:
     [finding] = ask(stack.supabase_url.replace("http:", "https:"))
     assert (finding.field, finding.passing) == ("endpoint", False)
     assert "it does not speak TLS" in finding.detail
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"{}", b"\xff"])
-def test_an_endpoint_that_is_another_service(content: bytes) -> None:
+def test_an_endpoint_of_another_service_is_reported(content: bytes) -> None:
     with Server(Response(content)) as server:
         for buckets in ((), ("open",)):
             [finding] = ask(server.origin, *buckets)
@@ -130,14 +130,14 @@ def test_an_endpoint_that_is_another_service(content: bytes) -> None:
             assert "not Supabase's S3" in finding.detail
 
 
-def test_the_probe_goes_when_it_cannot_be_read_back(tried: Any, stack: Stack) -> None:
+def test_the_probe_is_deleted_when_it_cannot_be_read_back(tried: Any, stack: Stack) -> None:
     stack.supabase.add("GET", PROBES, status=500)
     [finding] = tried()
     assert (finding.passing, "HTTP 500" in finding.detail) == (True, True)
     assert left(stack) == []
 
 
-def test_the_probe_goes_when_something_else_is_read(tried: Any, stack: Stack) -> None:
+def test_the_probe_is_deleted_when_something_else_is_read(tried: Any, stack: Stack) -> None:
     stack.supabase.add(
         "GET", PROBES, status=200, headers={"Last-Modified": "Wed, 21 Oct 2026 07:28:00 GMT", "ETag": "e"}
     )
@@ -147,7 +147,7 @@ def test_the_probe_goes_when_something_else_is_read(tried: Any, stack: Stack) ->
     assert left(stack) == []
 
 
-def test_the_probe_goes_when_the_answer_to_the_write_is_lost(tried: Any, stack: Stack) -> None:
+def test_the_probe_is_deleted_when_the_answer_to_the_write_is_lost(tried: Any, stack: Stack) -> None:
     fault = stack.supabase.add("PUT", PROBES, drop="after")
     [finding] = tried()
     assert (fault.seen, finding.passing) == (1, True)
@@ -162,7 +162,7 @@ def test_there_is_time_to_delete_the_probe_when_reading_hangs(tried: Any, stack:
 
 
 @pytest.mark.parametrize("pieces", [[HEAD], [HEAD, *[b" "] * 999]])
-def test_an_answer_that_begins_and_does_not_end_ends_at_the_deadline(pieces: list[bytes]) -> None:
+def test_an_unfinished_answer_is_given_up_at_the_deadline(pieces: list[bytes]) -> None:
     with speaker(*pieces, every=0.3) as origin:
         [finding] = ask(origin, seconds=0.6)
         assert (finding.passing, "no answer in time" in finding.detail) == (True, True)
@@ -189,7 +189,7 @@ def test_a_bucket_of_one_type_is_tried_with_that_type(tried: Any, stack: Stack) 
     assert [one.method for one in stack.supabase.requests] == ["GET", "PUT", "PUT", "PUT", "GET", "DELETE"]
 
 
-def test_no_time_left_is_said_and_nobody_asked(tried: Any, stack: Stack) -> None:
+def test_without_time_left_no_request_is_sent_and_the_finding_is_temporary(tried: Any, stack: Stack) -> None:
     stack.supabase.requests = []
     [finding] = tried(seconds=0)
     assert (finding.passing, stack.supabase.requests) == (True, [])
@@ -200,7 +200,7 @@ def listing(request: Request) -> Response:
     return Response(f"<ListBucketResult><Name>{name}</Name><KeyCount>0</KeyCount></ListBucketResult>")
 
 
-def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_ignores_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Request] = []
 
     @Request.application
@@ -255,23 +255,23 @@ def test_a_redirect_to_another_host_is_not_followed(status: int) -> None:
     assert seen == []
 
 
-def test_an_image_without_root_certificates_will_do() -> None:
+def test_the_probe_works_without_root_certificates() -> None:
     code = (
         "from shared.http import Deadline\nfrom shared.s3 import Keys\nfrom shared.s3_probe import probe\n"
         "print(probe(Keys('https://127.0.0.1:9', 'r', 'i', 's'), (), Deadline(5)))"
     )
     bare = {"PATH": os.environ["PATH"], "SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": "/nonexistent"}
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, check=True, capture_output=True, text=True)
-    assert "could not connect" in told.stdout
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, check=True, capture_output=True, text=True)
+    assert "could not connect" in done.stdout
 
 
-def test_only_create_connection_pays_for_the_s3_client() -> None:
+def test_only_create_connection_imports_the_s3_client() -> None:
     code = (
         "import runpy, sys\nfor name in ('on_upload', 'push_back', 'create_connection'):\n"
         "    runpy.run_path(f'functions/{name}.py')\n    print('obstore' in sys.modules)"
     )
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **NOWHERE}
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
     )
-    assert told.stdout.split() == ["False", "False", "True"]
+    assert done.stdout.split() == ["False", "False", "True"]

@@ -16,14 +16,14 @@ SECRET = NOWHERE["FUNCTIONS_SECRET"]
 
 
 def refusal(**changes: str) -> str:
-    """The message with which the start ends in this environment."""
+    """The message with which a function refuses to start in this environment."""
     with pytest.raises(SystemExit) as caught:
         load(NOWHERE | changes)
     assert isinstance(caught.value.code, str)
     return caught.value.code
 
 
-def test_all_that_is_missing_is_named_in_one_message() -> None:
+def test_one_message_names_every_missing_setting() -> None:
     with pytest.raises(SystemExit) as caught:
         load({})
     lines = str(caught.value).splitlines()
@@ -38,7 +38,7 @@ def test_no_function_starts_without_its_settings(name: str) -> None:
         Function.make(name, NOWHERE, SUPABASE_URL=None)
 
 
-def test_all_that_is_malformed_is_named_with_what_is_missing_and_no_value_is_told() -> None:
+def test_one_message_names_every_faulty_setting_and_no_value() -> None:
     bad = {
         "ITTYBIT_API_KEY": "secret value 1",
         "ITTYBIT_API_URL": "ftp://secret-value-2",
@@ -70,7 +70,7 @@ def test_all_that_is_malformed_is_named_with_what_is_missing_and_no_value_is_tol
         "https://",
     ],
 )
-def test_what_is_no_plain_address_is_refused_without_being_told(url: str) -> None:
+def test_a_malformed_address_is_refused_and_not_repeated(url: str) -> None:
     message = refusal(SUPABASE_URL=url)
     assert "SUPABASE_URL" in message
     assert "secret-value" not in message
@@ -98,9 +98,7 @@ def test_plain_http_is_accepted_on_this_machine(host: str) -> None:
         ("https://supabase.com/dashboard/project/abcd", "put https://<ref>.supabase.co"),
     ],
 )
-def test_an_address_with_more_than_the_project_in_it_is_refused_with_what_to_put(
-    variable: str, url: str, put: str
-) -> None:
+def test_an_address_with_more_than_the_project_is_refused_with_the_right_one(variable: str, url: str, put: str) -> None:
     assert re.search(f"\n  {variable} must be .*: {re.escape(put)}$", refusal(**{variable: url}))
 
 
@@ -109,14 +107,14 @@ def legacy(role: str | None) -> str:
 
 
 @pytest.mark.parametrize("key", ["sb_publishable_abcd", legacy("anon"), legacy("authenticated")])
-def test_a_key_for_browsers_is_refused_with_what_to_put(key: str) -> None:
+def test_a_key_for_browsers_is_refused_with_the_kind_to_use(key: str) -> None:
     message = refusal(SUPABASE_SECRET_KEY=key)
     assert "SUPABASE_SECRET_KEY must not be a publishable or anon key: put the secret key, sb_secret_…" in message
     assert key not in message
 
 
 @pytest.mark.parametrize("key", ["sb_secret_abcd", legacy("service_role"), "a.b.c", "no-such-kind"])
-def test_any_other_key_is_taken(key: str) -> None:
+def test_any_other_key_is_accepted(key: str) -> None:
     assert load(NOWHERE | {"SUPABASE_SECRET_KEY": key}).supabase_secret_key == key
 
 
@@ -133,12 +131,12 @@ def test_any_other_key_is_taken(key: str) -> None:
         ("https://abcd.supabase.co", "", "", False),
     ],
 )
-def test_what_ittybit_s_cloud_cannot_reach_is_known(url: str, public: str, ittybit: str, is_out_of_reach: bool) -> None:
+def test_an_unreachable_address_is_recognised(url: str, public: str, ittybit: str, is_out_of_reach: bool) -> None:
     settings = load(NOWHERE | {"SUPABASE_URL": url, "SUPABASE_PUBLIC_URL": public, "ITTYBIT_API_URL": ittybit})
     assert settings.is_out_of_reach is is_out_of_reach
 
 
-def test_a_public_address_is_what_ittybit_writes_to() -> None:
+def test_ittybit_writes_to_the_public_address() -> None:
     inside = {"SUPABASE_URL": "http://kong:8000"}
     public = load(NOWHERE | inside | {"SUPABASE_PUBLIC_URL": "https://supabase.example.com/"})
     assert (public.supabase_url, public.public_url) == ("http://kong:8000", "https://supabase.example.com")
@@ -160,19 +158,19 @@ def test_a_token_that_is_one_of_the_secrets_is_refused(position: int) -> None:
     "token",
     [SECRET.removeprefix("whsec_"), NOWHERE["ITTYBIT_API_KEY"], NOWHERE["SUPABASE_SECRET_KEY"], "s3-secret-access-key"],
 )
-def test_a_token_that_opens_something_else_is_refused(token: str) -> None:
+def test_a_token_that_equals_another_key_is_refused(token: str) -> None:
     message = refusal(FUNCTIONS_TOKEN=token, SUPABASE_S3_SECRET_ACCESS_KEY="s3-secret-access-key")
     assert "FUNCTIONS_TOKEN must" in message
     assert token not in message
 
 
 @pytest.mark.parametrize("key", [b"", b"23 bytes are not enough", b"x" * 65])
-def test_a_secret_is_24_to_64_bytes(key: bytes) -> None:
+def test_a_secret_of_fewer_than_24_or_more_than_64_bytes_is_refused(key: bytes) -> None:
     assert "FUNCTIONS_SECRET must be whsec_" in refusal(FUNCTIONS_SECRET="whsec_" + base64.b64encode(key).decode())
 
 
 @pytest.mark.parametrize("key", [b"x" * 24, b"x" * 25, b"x" * 64])
-def test_every_secret_of_that_length_is_taken(key: bytes) -> None:
+def test_a_secret_of_24_to_64_bytes_is_accepted(key: bytes) -> None:
     secret = "whsec_" + base64.b64encode(key).decode()
     assert load(NOWHERE | {"FUNCTIONS_SECRET": f" {secret} ,, {SECRET}"}).functions_secret == (secret, SECRET)
 
@@ -182,7 +180,7 @@ def test_half_of_plain_mode_is_refused(only: dict[str, str]) -> None:
     assert "ITTYBIT_AUTOMATION_ID and WATCH_BUCKET go together" in refusal(**only)
 
 
-def test_an_empty_variable_counts_as_absent_and_defaults_hold() -> None:
+def test_an_empty_variable_counts_as_absent_and_the_default_applies() -> None:
     settings = load(
         NOWHERE | {"ITTYBIT_API_URL": " ", "WATCH_BUCKET": "", "OUTPUT_PREFIXES": "", "FUNCTIONS_TOKEN": ""}
     )
@@ -217,7 +215,7 @@ def test_the_project_s_name_and_s3_endpoint_follow_from_its_address(url: str, re
     assert (settings.project_ref, settings.s3_endpoint) == (reference, endpoint)
 
 
-def test_an_s3_endpoint_that_is_set_is_taken() -> None:
+def test_an_s3_endpoint_that_is_set_is_used() -> None:
     settings = load(NOWHERE | {"SUPABASE_S3_ENDPOINT": "https://s3.example.com/storage/v1/s3"})
     assert settings.s3_endpoint == "https://s3.example.com/storage/v1/s3"
 
@@ -228,7 +226,7 @@ def test_a_new_secret_key_goes_into_one_header_and_a_legacy_key_into_two() -> No
     assert legacy == {"apikey": "eyJhbGciOi.x.y", "authorization": "Bearer eyJhbGciOi.x.y"}
 
 
-def test_no_text_form_of_the_settings_tells_a_secret() -> None:
+def test_no_text_form_of_the_settings_has_a_secret() -> None:
     settings = load(NOWHERE | {"SUPABASE_S3_SECRET_ACCESS_KEY": "s3-secret-of-the-tests"})
     assert len(settings.secrets) == 5
     for text in (repr(settings), str(settings), f"{settings}", f"{settings!r}", repr([settings])):
@@ -239,15 +237,15 @@ VARIABLES = st.sampled_from([name.upper() for name in Settings.model_fields])
 
 
 @given(st.dictionaries(VARIABLES, st.text(max_size=30)))
-def test_no_environment_ends_the_start_in_another_way(changes: dict[str, Any]) -> None:
+def test_every_environment_is_accepted_or_refused_with_the_message(changes: dict[str, Any]) -> None:
     try:
         settings = load(NOWHERE | changes)
     except SystemExit as refused:
-        assert str(refused).startswith("The functions cannot start:\n  ")  # noqa: PT017 - both ends are in order
+        assert str(refused).startswith("The functions cannot start:\n  ")  # noqa: PT017 - both outcomes are valid
     else:
         assert settings.supabase_url.startswith("http")
 
 
-def test_a_bucket_that_s3_has_no_name_for_is_no_destination() -> None:
+def test_a_bucket_that_s3_cannot_name_is_refused_as_a_destination() -> None:
     assert "DESTINATION_BUCKETS" in (said := refusal(DESTINATION_BUCKETS="media,my videos"))
     assert "cannot name bucket 'my videos' in S3" in said

@@ -40,18 +40,18 @@ def post(together: FunctionProcess, path: str, body: bytes, headers: dict[str, s
         ("create-connection", set[str]()),
     ],
 )
-def test_each_is_at_its_path_and_checks_its_callers(together: FunctionProcess, name: str, fields: set[str]) -> None:
+def test_each_function_authenticates_at_its_path(together: FunctionProcess, name: str, fields: set[str]) -> None:
     body = b'{"nothing": true}'
     stranger = post(together, f"/{name}", body, {})
     assert (stranger.status_code, stranger.headers["content-type"]) == (401, "application/problem+json")
-    # Each says which fields it would have wanted.
+    # Each names the fields that it expects.
     known = post(together, f"/{name}", body, sign(NOWHERE["FUNCTIONS_SECRET"], body))
     assert known.status_code == 422
     assert {fault["field"] for fault in known.json()["errors"]} == fields | {"nothing"}
 
 
-def test_each_keeps_its_own_limit(together: FunctionProcess) -> None:
-    # In plain mode on-upload takes 2 MiB of whoever has the token.
+def test_each_function_keeps_its_own_body_limit(together: FunctionProcess) -> None:
+    # In plain mode on-upload accepts 2 MiB with the token.
     body = b'{"nothing": "' + b"n" * 100_000 + b'"}'
     bearer = {"Authorization": f"Bearer {NOWHERE['FUNCTIONS_TOKEN']}"}
     assert [post(together, f"/{name}", body, bearer).status_code for name in NAMES] == [422, 413, 413]
@@ -63,14 +63,14 @@ def test_any_other_path_is_404(together: FunctionProcess, path: str) -> None:
     bearer = {"Authorization": f"Bearer {NOWHERE['FUNCTIONS_TOKEN']}"}
     for answer in (post(together, path, b"{}", bearer), post(together, path, b"x" * 3_000_000, {})):
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
-        told = answer.json()
-        assert told["detail"] == f"No function is at this path. There are: {', '.join(f'/{name}' for name in NAMES)}."
+        body = answer.json()
+        assert body["detail"] == f"No function is at this path. There are: {', '.join(f'/{name}' for name in NAMES)}."
         lines = [json.loads(line) for line in together.log.read_text().splitlines() if line.startswith("{")]
-        [line] = [line for line in lines if line["id"] == told["id"]]
+        [line] = [line for line in lines if line["id"] == body["id"]]
         assert line["message"] == "elsewhere 404"
 
 
-def test_the_doctor_finds_each_at_its_path_and_nothing_beside_it(together: FunctionProcess) -> None:
+def test_the_doctor_tells_which_function_is_at_an_address(together: FunctionProcess) -> None:
     def verdict(url: str) -> tuple[str, str]:
         found = visit("create-connection", url, settings.load(NOWHERE), NOWHERE["FUNCTIONS_SECRET"]).finding
         return found.verdict, found.saw

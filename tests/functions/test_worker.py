@@ -1,4 +1,4 @@
-"""The drain: what many jobs, slow services and several calls at once make of it."""
+"""The drain with many jobs, slow services and several calls at once."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def many(project: Project, count: int, *, bucket: str = "private", folder: str =
 
 
 def calls(project: Project) -> Counter[str]:
-    """What was called since ``requests`` were set to lists, by the last part of the path that says it."""
+    """How often each endpoint was called since ``note_calls``."""
     noted = [*(project.stack.supabase.requests or []), *(project.stack.ittybit_api.requests or [])]
-    # ittybit fetches sources and stores results meanwhile.
+    # Other requests are ittybit's own: it fetches sources and stores results.
     kinds = [
         re.fullmatch(r".*/rpc/ittybit_(\w+)|.*/object/(sign)/private|.*/(run|jobs)", one.path)
         for one in noted
@@ -46,7 +46,7 @@ def note_calls(project: Project) -> None:
 
 @contextmanager
 def draining(function: Function) -> Iterator[Callable[[], Any]]:
-    """Wake it, and meanwhile go on; the answer is waited for."""
+    """Wake it in a thread; the function that this gives waits for the answer."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(function.tell, WAKE_UP).result
 
@@ -61,7 +61,7 @@ def test_a_wake_up_drains_due_jobs_and_answers_in_counts(on_upload: Function, pr
     assert on_upload.drain() == {"claimed": 0}
 
 
-def test_a_lone_upload_costs_four_calls(project: Project, on_upload: Function) -> None:
+def test_a_single_upload_costs_four_calls(project: Project, on_upload: Function) -> None:
     job = Job.of_automation(project, "lone.mp4")
     note_calls(project)
     assert on_upload.drain() == STARTED
@@ -69,7 +69,7 @@ def test_a_lone_upload_costs_four_calls(project: Project, on_upload: Function) -
     assert job.start.idempotency_key == job.mark
 
 
-def test_many_uploads_cost_a_start_each_and_little_more(project: Project, on_upload: Function) -> None:
+def test_many_uploads_cost_a_start_each_and_few_other_calls(project: Project, on_upload: Function) -> None:
     due = many(project, 2 * worker.BATCH)
     note_calls(project)
     assert on_upload.drain() == {"claimed": 64, "started": 64}
@@ -79,7 +79,7 @@ def test_many_uploads_cost_a_start_each_and_little_more(project: Project, on_upl
     assert all(len(job.starts) == 1 for job in due)
 
 
-def test_a_bucket_s_sources_are_signed_in_one_call_and_public_ones_in_none(
+def test_a_buckets_sources_are_signed_in_one_call_and_public_ones_in_none(
     project: Project, on_upload: Function
 ) -> None:
     note_calls(project)
@@ -99,7 +99,7 @@ def test_an_object_that_is_not_signed_holds_up_no_other_of_its_bucket(project: P
     assert Counter(job["state"] for job in due) == {"queued": 2, "started": 1}
 
 
-def test_a_bucket_that_is_not_signed_holds_up_neither_the_others_nor_checks(
+def test_slow_signing_for_a_bucket_holds_up_neither_other_buckets_nor_checks(
     project: Project, on_upload: Function, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.edge.DEADLINE_SECONDS", 5.0)
@@ -122,7 +122,7 @@ def test_a_slow_ittybit_call_holds_up_neither_the_others_nor_their_reports(
     slow = project.stack.ittybit_api.add("POST", RUN, hang=4)
     with draining(on_upload) as answer:
         until(lambda: Counter(job["state"] for job in due) == {"started": 4, "queued": 1}, seconds=4)
-        # What is uploaded meanwhile goes on as well.
+        # A later upload starts meanwhile.
         until(lambda: slow.seen)
         late = Job.of_automation(project, "late.mp4")
         assert on_upload.drain() == STARTED
@@ -133,7 +133,7 @@ def test_a_slow_ittybit_call_holds_up_neither_the_others_nor_their_reports(
 
 
 @pytest.mark.parametrize("path", [RUN, SIGN, CLAIM, REPORT])
-def test_the_deadline_holds_whatever_hangs(
+def test_the_deadline_holds_when_any_service_hangs(
     project: Project, on_upload: Function, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr("shared.edge.DEADLINE_SECONDS", 3.0)
@@ -144,11 +144,11 @@ def test_the_deadline_holds_whatever_hangs(
     answer = Function.make("on-upload", on_upload.environment, DRAIN_SECONDS="0").tell(WAKE_UP)
     assert time.monotonic() - began < 3.3
     assert answer.status_code == (503 if path in (CLAIM, REPORT) else 200)
-    # A claim that hung is made in the end: not in the next test.
+    # A claim that hung is still made: wait for it here, not in the next test.
     until(lambda: all(job["attempt"] == 1 and job["due_at"] for job in due))
 
 
-def test_a_step_that_no_time_out_reaches_is_not_waited_for_and_named_in_the_log(
+def test_a_step_that_ignores_the_deadline_is_abandoned_and_named_in_the_log(
     project: Project, on_upload: Function, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
     monkeypatch.setattr("shared.edge.DEADLINE_SECONDS", 3.0)
@@ -173,7 +173,7 @@ def test_a_step_that_no_time_out_reaches_is_not_waited_for_and_named_in_the_log(
     assert [job["state"] for job in due] == ["started", "queued", "started"]
 
 
-def test_a_fault_of_ours_in_a_step_loses_no_other_job_and_is_in_the_log(
+def test_an_exception_in_a_step_loses_no_other_job_and_is_in_the_log(
     project: Project,
     on_upload: Function,
     monkeypatch: pytest.MonkeyPatch,
@@ -212,7 +212,7 @@ def test_while_the_ledger_is_down_the_answer_says_so_and_nothing_is_lost(project
     assert job.start.idempotency_key == job.mark
 
 
-def test_after_a_claim_whose_answer_is_lost_the_next_one_looks_and_starts_once(worker: Function, job: Job) -> None:
+def test_after_a_claim_whose_answer_is_lost_the_next_one_searches_and_starts_once(worker: Function, job: Job) -> None:
     job.project.stack.supabase.add("POST", CLAIM, drop="after")
     assert worker.tell(WAKE_UP).status_code == 503
     assert (job["attempt"], job["state"]) == (1, "queued")
@@ -225,7 +225,7 @@ def test_after_a_claim_whose_answer_is_lost_the_next_one_looks_and_starts_once(w
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"drop": "before"}, {"drop": "after"}])
-def test_reports_of_a_claim_that_fails_are_sent_again_and_count_once(
+def test_reports_in_a_claim_that_fails_are_sent_again_and_count_once(
     worker: Function, job: Job, fault: dict[str, Any]
 ) -> None:
     job.project.stack.supabase.add("POST", CLAIM, at=[1], times=1, **fault)
@@ -248,7 +248,7 @@ def test_a_report_that_fails_is_sent_again_with_the_next(
     assert [job.start.idempotency_key for job in due] == [job.mark for job in due]
 
 
-def test_many_wake_ups_at_once_do_nothing_twice(project: Project, on_upload: Function) -> None:
+def test_concurrent_wake_ups_start_each_job_once(project: Project, on_upload: Function) -> None:
     due = many(project, 50)
     with ThreadPoolExecutor(worker.DRAINS) as pool:
         answers = [answer.get_json() for answer in pool.map(on_upload.tell, [WAKE_UP] * worker.DRAINS)]
@@ -256,7 +256,7 @@ def test_many_wake_ups_at_once_do_nothing_twice(project: Project, on_upload: Fun
     assert [len(job.starts) for job in due] == [1] * 50
 
 
-def test_more_drains_than_there_may_be_answer_that_it_is_busy(project: Project, on_upload: Function) -> None:
+def test_a_drain_over_the_limit_answers_busy(project: Project, on_upload: Function) -> None:
     slow = project.stack.supabase.add("POST", CLAIM, times=worker.DRAINS, hang=1)
     with ThreadPoolExecutor(worker.DRAINS) as pool:
         running = [pool.submit(on_upload.tell, WAKE_UP) for _ in range(worker.DRAINS)]
@@ -283,7 +283,7 @@ def test_a_drain_whose_time_is_over_leaves_a_wake_up_for_the_rest(project: Proje
     drain = Function.make("on-upload", on_upload.environment, DRAIN_SECONDS="0").drain
     queued = "select convert_from(body, 'UTF8') from net.http_request_queue"
     assert drain() == {"claimed": worker.BATCH, "started": worker.BATCH}
-    # One with each report that leaves something; a busy machine makes several of them.
+    # One with each report that leaves work; on a busy machine there are several.
     woken = project.stack.sql(queued)
     assert set(woken) == {('{"type": "jobs.due"}',)}
     assert drain() == {"claimed": 3, "started": 3}
@@ -291,7 +291,7 @@ def test_a_drain_whose_time_is_over_leaves_a_wake_up_for_the_rest(project: Proje
 
 
 @pytest.mark.parametrize("meanwhile", ["gone", "renamed", "claimed again", "trimmed"])
-def test_a_job_that_changes_while_it_is_started(project: Project, on_upload: Function, meanwhile: str) -> None:
+def test_a_start_succeeds_although_its_job_changes(project: Project, on_upload: Function, meanwhile: str) -> None:
     job = Job.of_automation(project, f"meanwhile/{meanwhile}.mp4")
     starting = project.stack.ittybit_api.add("POST", RUN, hang=1)
     with draining(on_upload) as answer:
