@@ -1,4 +1,4 @@
-"""A developer's clone of the project with an environment of its own, where deploy.sh runs on fakes."""
+"""A developer's clone of the project with its own environment, in which deploy.sh runs fake commands."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PARTS = (
     *("Makefile", "deploy.sh", "deploy", "functions", "shared", "supabase", "requirements.txt"),
     *("requirements-deploy.txt", ".env.example"),
 )
-# Whatever deploy.sh calls besides the fakes: nothing else of this machine is on its PATH.
+# The real commands that deploy.sh calls. Only these and the fakes are on its PATH.
 TOOLS = (
     *("awk", "base64", "bash", "cat", "chmod", "cp", "cut", "diff", "dirname", "env", "grep", "head"),
     *("make", "mkdir", "mktemp", "mv", "rm", "sed", "sleep", "tr"),
 )
 
 
-# The same for each clone, and looking takes time.
+# The result is the same for each clone, and the search takes time.
 _found = cache(shutil.which)
 
 
@@ -69,7 +69,7 @@ class Clone:
             (self._tools / tool).symlink_to(found)
 
     def take(self, tool: str) -> None:
-        """Take a command off the PATH, be it real or a fake."""
+        """Take a command off the PATH, real or fake."""
         (self._tools / tool).unlink(missing_ok=True)
         (self.commands.bin / tool).unlink(missing_ok=True)
 
@@ -79,19 +79,19 @@ class Clone:
         self.env_file(environment).write_text(text)
 
     def read_env(self, environment: str = "") -> dict[str, str]:
-        """Read it back; {} when there is none."""
+        """Read that file; {} when there is none."""
         file = self.env_file(environment)
         lines = file.read_text().splitlines() if file.exists() else []
         return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
     def env_file(self, environment: str = "") -> Path:
-        """Where an environment's settings are."""
+        """The path of an environment's settings."""
         return self.root / (f".env.{environment}" if environment else ".env")
 
     def deploy(
         self, *arguments: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``deploy.sh`` from another folder, as a job without a terminal does."""
+        """Run ``deploy.sh`` from another folder, without a terminal."""
         return self._run([str(self.root / "deploy.sh"), *arguments], environment or {}, input=stdin or "")
 
     def answer(self, answer: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -110,7 +110,7 @@ class Clone:
         return self._run(["bash", "-c", head + script], environment or {}, input="")
 
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Begin ``deploy.sh``, whose words on stderr can be read meanwhile."""
+        """Start ``deploy.sh``; its stderr can be read while it runs."""
         return subprocess.Popen(
             [str(self.root / "deploy.sh"), *arguments],
             cwd=self.home,

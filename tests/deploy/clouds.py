@@ -1,4 +1,4 @@
-"""Stand-ins of gcloud, kubectl, docker and curl: what deploy.sh does there is kept in the test's own process."""
+"""Stand-ins for gcloud, kubectl, docker and curl. They keep their state in the test's own process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tests.deploy.fakes import CommandCall, CommandError, FakeCommands
 from tests.deploy.hosted import NAMES, SECRETS
 
-# The flags that the stand-ins take, by subcommand: those of the real commands that deploy.sh has a use for, from the
+# The flags that the stand-ins accept, by subcommand: those of the real commands that deploy.sh may use, from the
 # references of gcloud (528), kubectl (1.33), docker (28) and curl.
 GCLOUD = {
     "": ["--project=", "--format=", "--quiet", "--filter=", "--flatten="],
@@ -55,7 +55,7 @@ KUBECTL = {
 DOCKER = {"build": ["--pull", "--tag=", "--platform="], "push": [], "image inspect": ["--format="]}
 CURL = {"": ["--disable", "--silent", "--output=", "--write-out=", "--max-time=", "--header=*", "--data="]}
 
-# Where the functions are when they are deployed together.
+# The paths of the functions when they are deployed together.
 PATHS = ("/on-upload", "/push-back", "/create-connection")
 
 
@@ -69,7 +69,7 @@ class Secret:
 
 @dataclass
 class Service:
-    """A function that runs somewhere."""
+    """A deployed function."""
 
     url: str
     secrets: dict[str, str]
@@ -77,10 +77,10 @@ class Service:
 
 @dataclass
 class Cloud:
-    """Google's part, and what a cluster's services look like to a caller.
+    """Google Cloud, and the deployed functions, those of a cluster included, as callers reach them.
 
     Attributes:
-        statuses: what curl says next, before it asks a service.
+        statuses: the statuses that curl prints next; after these it prints those of the services.
         rolled: called with a service's name and changed secrets when it is updated.
     """
 
@@ -158,7 +158,7 @@ class Cloud:
             case _ if not secret.versions:
                 raise CommandError("ERROR: NOT_FOUND: latest")
             case "secrets versions access":
-                return secret.versions[-1]  # without a line's end, as the real one
+                return secret.versions[-1]  # without a newline, as the real one
             case "secrets versions describe":
                 return f"projects/1234/secrets/{name}/versions/{len(secret.versions)}\n"
         return ""
@@ -171,7 +171,7 @@ class Cloud:
         return values
 
     def curl(self, call: CommandCall) -> str:
-        """Answer as a function does: 401 to strangers, 422 to whoever signs what means nothing."""
+        """Answer as a function does: 401 without a valid signature; 422 with one, as the body is no request."""
         if self.statuses:
             return self.statuses.pop(0)
         [url] = call.rest
@@ -199,8 +199,8 @@ class Cluster:
     """Kubernetes with Knative: a Secret gets another version when it changes.
 
     Attributes:
-        manifests: the services' own, by name.
-        data: the Secrets', by name.
+        manifests: the services' manifests, by name.
+        data: the contents of the Secrets, by name.
     """
 
     cloud: Cloud
@@ -263,7 +263,7 @@ class Cluster:
 
 @dataclass
 class Docker:
-    """What was built, and the digest of what was pushed."""
+    """The files of the last build, and the image that was pushed last."""
 
     context: set[str] = field(default_factory=set)
     pushed: str = ""
@@ -286,7 +286,7 @@ class Docker:
 
 
 def is_deployed(cloud: Cloud) -> None:
-    """Make it be as after `deploy.sh functions --to cloud-run`, in less time."""
+    """Set the state that `deploy.sh functions --to cloud-run` leaves, in less time."""
     cloud.apis = {f"{name}.googleapis.com" for name in ("run", "cloudbuild", "artifactregistry", "secretmanager")}
     account = "serviceAccount:1234-compute@developer.gserviceaccount.com"
     for variable, value in SECRETS.items():
@@ -296,7 +296,7 @@ def is_deployed(cloud: Cloud) -> None:
 
 
 class Host:
-    """All of them, as the commands of one clone."""
+    """All the stand-ins, as the commands of one clone."""
 
     def __init__(self, commands: FakeCommands) -> None:
         self.cloud = Cloud()

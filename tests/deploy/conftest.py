@@ -25,7 +25,7 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Callable[[int], Postgres]]:
-    """Gives the n-th of BINARIES as a server with the roles and schemas of a hosted project."""
+    """Return a function that gives a server of the n-th BINARIES, with a hosted project's roles and schemas."""
     with ExitStack() as running:
 
         @cache
@@ -39,9 +39,9 @@ def servers() -> Iterator[Callable[[int], Postgres]]:
 
 @pytest.fixture
 def developer(request: pytest.FixtureRequest, servers: Callable[[int], Postgres], clone: Clone) -> Iterator[Developer]:
-    """A developer with a Supabase project that knows nothing of ittybit, and a clone whose .env is for it.
+    """A developer with a Supabase project without the schema, and a clone whose .env is for that project.
 
-    On the newest PostgreSQL, or on the one that ``parametrize("developer", …, indirect=True)`` says.
+    The PostgreSQL is the newest, or the one that ``parametrize("developer", …, indirect=True)`` names.
     """
     developer = Developer(servers(getattr(request, "param", 0)), clone)
     yield developer
@@ -50,12 +50,12 @@ def developer(request: pytest.FixtureRequest, servers: Callable[[int], Postgres]
 
 @pytest.fixture
 def host(clone: Clone) -> Host:
-    """Every runtime's commands, for a clone with all settings."""
+    """The commands of every runtime, for a clone with all settings."""
     clone.write_env(SETTINGS | GOOGLE | KUBERNETES)
     return Host(clone.commands)
 
 
 @pytest.fixture
 def cloud(host: Host) -> Cloud:
-    """Google's part of it."""
+    """The stand-in for Google Cloud."""
     return host.cloud

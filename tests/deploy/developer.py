@@ -1,4 +1,4 @@
-"""A Supabase developer: a project's database that knows nothing of ittybit yet, and a clone with the real psql."""
+"""A Supabase developer: a project's database without the schema, and a clone with the real psql."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tests.database.conftest import BINARIES
 from tests.database.project import ON_UPLOAD, PROJECT, PUSH_BACK, SECRET, Project
 from tests.deploy.clone import Clone
 
-# The real one, and a note of what ps would show.
+# The real psql. Each command line is logged, as ps would show it.
 _PSQL = """#!/bin/bash
 printf '%s\\n' "$*" >>{log}
 exec {real} "$@"
 """
-# For tests of what psql and the server have to do with: on the newest of both, and on 15.
+# For tests that depend on psql and the server: on the newest of both, and on 15.
 EVERY_POSTGRES = pytest.mark.parametrize("developer", range(len(BINARIES)), indirect=True)
 _numbers = itertools.count(1)
 
 
 class Deploying:
-    """A deploy.sh that is at work.
+    """A deploy.sh that is running.
 
     Attributes:
-        said: what it has said until now.
+        said: its stderr so far.
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -60,7 +60,7 @@ class Developer:
     """One project and one clone; ``deploy`` runs the clone's deploy.sh.
 
     Attributes:
-        env: what ``.env`` says at first.
+        env: the variables that ``.env`` has at first.
         project: the database as its users see it.
     """
 
@@ -110,7 +110,7 @@ class Developer:
         return f"postgresql://postgres@/{project.name}?host={socket}"
 
     def install(self) -> None:
-        """Make the database side be there, as ``deploy.sh database`` does, in less time."""
+        """Install the database side, as ``deploy.sh database`` does, in less time."""
         for migration in sorted((self.clone.root / "supabase" / "migrations").glob("*.sql")):
             with psycopg.connect(self.server.dsn("postgres", self.project.name)) as connection:
                 connection.execute(migration.read_bytes())
@@ -120,7 +120,7 @@ class Developer:
             self.project.sql("update ittybit.functions set url = %s where name = %s", url, name)
 
     def command_lines(self) -> str:
-        """How psql was called until now, a line each."""
+        """The command lines of psql so far, one a line."""
         return self._command_lines.read_text()
 
     def deploy(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -136,11 +136,11 @@ class Developer:
         return result.stderr
 
     def deploying(self, *arguments: str) -> AbstractContextManager[Deploying]:
-        """Begin a verb, and go on meanwhile."""
+        """Start a verb, which runs while the test goes on."""
         return self._begin([str(self.clone.root / "deploy.sh"), *arguments])
 
     def bash(self, script: str) -> AbstractContextManager[Deploying]:
-        """Begin lines of bash with deploy.sh's common part, and go on meanwhile."""
+        """Start lines of bash with deploy.sh's common part; they run while the test goes on."""
         return self._begin(["bash", "-c", f"set -euo pipefail\nsource deploy/common.sh\n{script}"])
 
     @contextmanager
@@ -167,7 +167,7 @@ class Developer:
 
     @contextmanager
     def slow_upload(self, name: str, metadata: str | None = None) -> Iterator[psycopg.Connection]:
-        """Give the storage server's transaction in which an upload has written its row and does not come to its end."""
+        """Give an open transaction of the storage server, in which an upload has written its row."""
         with psycopg.connect(self.server.dsn("supabase_storage_admin", self.project.name)) as connection:
             row = "insert into storage.objects (bucket_id, name, version, metadata) values ('uploads', %s, 'v', %s)"
             connection.execute(row, [name, metadata])

@@ -1,4 +1,4 @@
-"""A project in order on the embedded stack, to be put out of order and examined."""
+"""A healthy project on the embedded stack, for the doctor to examine with and without faults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SECRETS = (
 
 
 class Examined:
-    """The demo's project: one bucket, three rules, the connection; pg_net and pg_cron at work.
+    """The demo's project: one bucket, three rules, the connection; pg_net and pg_cron run.
 
     Attributes:
         environment: what the doctor reads.
@@ -65,8 +65,8 @@ class Examined:
             one.cron.stop()
             one.net.stop()
 
-    def is_in_order_inside(self) -> bool:
-        """Whether nothing is found in the database; without the variables of the functions it alone is looked into."""
+    def is_database_in_order(self) -> bool:
+        """Whether the checks of the database find no fault. Without the functions' variables only these are made."""
         found = self.look({"ITTYBIT_API_KEY": ""})
         del found["settings"]
         return all(finding.verdict in ("ok", "skipped") for finding in found.values())
@@ -76,24 +76,24 @@ class Examined:
         environment = {**self.environment, **(changes or {})}
         found = {finding.check: finding for finding in examine(environment)}
         said = " ".join(f"{finding.saw} {finding.remedy}" for finding in found.values())
-        assert "of-mine" not in said  # what the faults' passwords end with
+        assert "of-mine" not in said  # the end of every password of the faults
         for name in SECRETS:
             for secret in (environment[name], self.environment[name]):
-                assert not secret or secret not in said, f"{name} is told"
+                assert not secret or secret not in said, f"{name} is printed"
         return found
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Do something as the developer."""
+        """Run a statement as the developer."""
         return self.stack.sql(statement, parameters)
 
     def root(self, statement: str, *parameters: Any) -> None:
-        """Do something that a developer may not."""
+        """Run a statement that the developer may not run, as superuser."""
         with psycopg.connect(self.stack.postgres.dsn(SUPERUSER), autocommit=True) as connection:
             connection.execute(statement.encode(), parameters or None)
 
     @contextlib.contextmanager
     def another_database(self, statement: str) -> Iterator[str]:
-        """Have a database beside the project's, in which this was done; give its address."""
+        """Make a second database, run the statement in it, and give its address."""
         self.root("create database another")
         with psycopg.connect(self.stack.postgres.dsn(SUPERUSER, "another")) as connection:
             connection.execute(statement.encode())
@@ -111,12 +111,12 @@ class Examined:
         self.hurry()
 
     def hurry(self) -> None:
-        """Let the jobs run every second: how often they do is their owner's choice."""
+        """Let pg_cron's jobs run every second; the doctor accepts any interval."""
         self.sql("select cron.alter_job(jobid, schedule => '1 second') from cron.job where schedule like '%%seconds'")
 
     @contextlib.contextmanager
     def cron_stopped(self) -> Iterator[None]:
-        """Have pg_cron stand still; what stopping it cancelled does not count as a run."""
+        """Stop pg_cron, and delete the runs that this cancelled; start it again at the end."""
         self.cron.stop()
         self.root("delete from cron.job_run_details where status <> 'succeeded'")
         try:
@@ -132,7 +132,7 @@ class Examined:
 
     @contextlib.contextmanager
     def at_on_upload(self, address: str) -> Iterator[None]:
-        """Have the database call on-upload at another address."""
+        """Let the database call on-upload at another address."""
         [(former,)] = self.sql("select url from ittybit.functions where name = 'on-upload'")
         change = "update ittybit.functions set url = %s where name = 'on-upload'"
         self.sql(change, address)
@@ -143,7 +143,7 @@ class Examined:
 
     @contextlib.contextmanager
     def deployed(self, **changes: str) -> Iterator[None]:
-        """Have on-upload run with these variables changed."""
+        """Run on-upload with these variables changed."""
         with (
             Server(Function.make("on-upload", self.environment, **changes).client.application) as server,
             self.at_on_upload(server.origin),
@@ -152,7 +152,7 @@ class Examined:
 
     @contextlib.contextmanager
     def answering(self, status: int, headers: Mapping[str, str] | None = None, body: str = "<p>") -> Iterator[None]:
-        """Have something that is no function of ours answer at on-upload's address."""
+        """Let something other than a function of this project answer at on-upload's address."""
         app = Flask("something")
         app.add_url_rule("/", view_func=lambda: Response(body, status, dict(headers or {})), methods=["POST"])
         with Server(app) as server, self.at_on_upload(server.origin):
@@ -160,19 +160,19 @@ class Examined:
 
     @contextlib.contextmanager
     def ahead(self, seconds: float) -> Iterator[None]:
-        """Have on-upload run on a host whose clock is so far ahead: it tells so, and verifies signatures by it."""
+        """Run on-upload with a clock this far ahead, both for its Date header and to verify signatures."""
 
         class Shifted(datetime):
             @classmethod
             def now(cls, tz: tzinfo | None = None) -> Self:
                 return cls.fromtimestamp(time.time() + seconds, tz)
 
-        def told(_: object, timestamp: float | None = None) -> str:
+        def date_string(_: object, timestamp: float | None = None) -> str:
             return http_date((timestamp or time.time()) + seconds)
 
         with (
             patch("standardwebhooks.webhooks.datetime", Shifted),
-            patch("http.server.BaseHTTPRequestHandler.date_time_string", told),
+            patch("http.server.BaseHTTPRequestHandler.date_time_string", date_string),
             self.deployed(),
         ):
             yield

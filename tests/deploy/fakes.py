@@ -1,7 +1,7 @@
-"""Fake commands, to be put first on PATH: each records how it was called, and takes only the flags it knows.
+"""Fake commands, to be put first on PATH: each records its calls, and accepts only the flags it knows.
 
-The command is a script that hands its arguments and its standard input to the test's own process and prints what comes
-back: what a fake does is a function here, and starting it costs no interpreter.
+The command is a shell script. It sends its arguments and standard input to the test's own process, where a function
+does the work, and prints the answer. So a call starts no Python interpreter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ exit "$code"
 
 
 class CommandError(Exception):
-    """What a fake ends with when it fails: the message and the exit code."""
+    """Makes a fake fail with this message and exit code."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class CommandCall:
     Attributes:
         argv: the words after the command's name.
         command: the subcommand, such as ``run deploy``; empty where flags are not checked.
-        flags: the flags with their values; one that was given several times has them a line each.
+        flags: the flags with their values; a flag that was given several times has one value a line.
         rest: the other words.
     """
 
@@ -115,11 +115,11 @@ class FakeCommands:
         script.chmod(0o755)
 
     def fail(self, name: str, *words: str, code: int = 1, message: str = "told to fail", after: int = 0) -> None:
-        """Let the command fail once, at a call with all these words; ``after`` so many such calls that go through."""
+        """Let the command fail once, at a call with all these words, after ``after`` such calls that succeed."""
         self._faults.append(_Fault(name, set(words), CommandError(message, code), after))
 
     def calls(self, name: str | None = None) -> list[CommandCall]:
-        """How the commands were called, or one of them, in order."""
+        """The calls of all commands, or of one, in order."""
         return [call for call in self._calls if name in (None, call.name)]
 
     def forget(self) -> None:
@@ -127,7 +127,7 @@ class FakeCommands:
         self._calls.clear()
 
     def close(self) -> None:
-        """End what answers for the commands."""
+        """Stop the server that answers for the commands."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -183,7 +183,7 @@ class FakeCommands:
 
 
 def _fields(connection: socketserver.StreamRequestHandler) -> Iterator[str]:
-    """Read what comes, up to a NUL each."""
+    """Read the fields, each of which ends with a NUL."""
     pending = b""
     while chunk := connection.request.recv(65536):
         *whole, pending = (pending + chunk).split(b"\0")
@@ -199,7 +199,7 @@ def parse(argv: Sequence[str], accepts: Mapping[str, Sequence[str]]) -> tuple[st
             in ``=*``. Those under "" fit all.
 
     Raises:
-        ValueError: no such subcommand, no such flag, a value missing or too much, a flag given twice.
+        ValueError: an unknown subcommand or flag, a missing value or an extra one, a flag that is given twice.
     """
     words = [word for word in argv if not word.startswith("-")]
     fitting = [sub for sub in accepts if sub.split() == words[: len(sub.split())]]

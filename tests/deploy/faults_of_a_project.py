@@ -1,4 +1,4 @@
-"""What can be wrong with a project, one fault at a time, and what the doctor is to say of it."""
+"""The faults that a project can have, and what the doctor must say of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared import __version__
 from tests.deploy.examined import Examined
 
 Changes = Mapping[str, str] | None
-# Its verdict, a part of what it saw and a part of the remedy.
+# What a check must say: its verdict, a part of what it saw and a part of the remedy.
 Said = tuple[str, str, str]
 OTHER_SECRET = "whsec_" + base64.b64encode(b"a secret that nobody else knows.").decode()
 
@@ -23,7 +23,7 @@ class Fault:
     """One fault.
 
     Attributes:
-        make: makes it and mends it again; gives the doctor's variables that it changes.
+        make: makes the fault and removes it again; gives the doctor's variables that it changes.
         expected: the checks that find it; a check's name has _ for a space or hyphen.
         skips: the checks that cannot be made because of it.
     """
@@ -38,7 +38,7 @@ FAULTS: list[Fault] = []
 
 
 def fault(skips: set[str] | None = None, **expected: Said) -> Callable[[Callable[[Examined], Iterator[Changes]]], None]:
-    """Add the fault that a function makes, gives and mends."""
+    """Add the fault that a generator function makes, gives and removes."""
 
     def decorate(make: Callable[[Examined], Iterator[Changes]]) -> None:
         FAULTS.append(Fault(make.__name__, contextlib.contextmanager(make), expected, frozenset(skips or ())))
@@ -47,7 +47,7 @@ def fault(skips: set[str] | None = None, **expected: Said) -> Callable[[Callable
 
 
 def in_environment(changes: Mapping[str, str], skips: set[str] | None = None, **expected: Said) -> None:
-    """Add a fault that lies in the variables alone."""
+    """Add a fault of the variables alone."""
 
     @contextlib.contextmanager
     def make(_: Examined) -> Iterator[Changes]:
@@ -58,11 +58,11 @@ def in_environment(changes: Mapping[str, str], skips: set[str] | None = None, **
 
 
 def in_database(statement: str, mending: str = "", *, again: str = "", **expected: Said) -> None:
-    """Add a fault that a statement makes; another one mends it, or a migration that is applied again."""
+    """Add a fault that a statement makes; another statement, or a migration applied again, removes it."""
 
     @contextlib.contextmanager
     def make(on: Examined) -> Iterator[Changes]:
-        # So that nothing that runs meanwhile changes what was made.
+        # A job of pg_cron could change the fault.
         with on.cron_stopped():
             on.root(statement)
             try:
@@ -74,7 +74,7 @@ def in_database(statement: str, mending: str = "", *, again: str = "", **expecte
 
 
 def at_on_upload(make: Callable[[Examined], AbstractContextManager[None]], saw: str, remedy: str) -> None:
-    """Add a fault of on-upload's or of its address."""
+    """Add a fault of on-upload or of its address."""
 
     @contextlib.contextmanager
     def made(on: Examined) -> Iterator[Changes]:
@@ -137,7 +137,7 @@ in_environment(
 
 
 @fault(UNSEEN, database=("failure", "may not look", "Connect as the project's postgres"))
-def the_database_is_asked_as_a_role_that_may_not(on: Examined) -> Iterator[Changes]:
+def the_database_s_role_may_not_look(on: Examined) -> Iterator[Changes]:
     yield {"DATABASE_URL": on.environment["DATABASE_URL"].replace("postgres@", "authenticator@")}
 
 
@@ -215,7 +215,7 @@ in_database(
 )
 
 
-# What the project gave us --------------------------------------------------------------------------------------------
+# What the project provides -------------------------------------------------------------------------------------------
 
 
 @fault(addresses=("failure", "push-back has no address, and a rule needs it", "./deploy.sh database"))
@@ -246,7 +246,7 @@ def in_vault(secret: str, saw: str, remedy: str) -> None:
     """Add the fault that Vault has another secret."""
 
     @fault(secret=("failure", saw, remedy))
-    def another_secret(on: Examined) -> Iterator[Changes]:
+    def vault_has_another_secret(on: Examined) -> Iterator[Changes]:
         change = "select vault.update_secret(id, %s) from vault.secrets where name = 'ittybit_functions_secret'"
         on.sql(change, secret)
         yield None
@@ -285,7 +285,7 @@ in_database(
     pg_net=("failure", "permission denied for table http_request_queue", "Switch pg_net off and on"),
 )
 in_database(
-    # Put there by hand they do not wake the worker.
+    # Rows that are inserted by hand do not wake the worker.
     "insert into net.http_request_queue (method, url, timeout_milliseconds)"
     " select 'POST', 'http://127.0.0.1:9', 1000 from generate_series(1, 1000)",
     "truncate net.http_request_queue",
@@ -338,7 +338,7 @@ in_database(
 
 
 def of_a_rule(columns: str, values: str, task: str, *, bucket: str = "", **expected: Said) -> None:
-    """Add the fault that a rule makes, beside a bucket where one is given."""
+    """Add the fault that a rule makes; ``bucket`` is a statement that makes its bucket."""
     in_database(
         f"{bucket}; insert into ittybit.rules (name, task, {columns}) values ('faulty', '{task}', {values})",  # noqa: S608
         "delete from ittybit.rules where name = 'faulty';"
@@ -377,7 +377,7 @@ in_database(
 )
 
 
-# How the work goes ---------------------------------------------------------------------------------------------------
+# The state of the work -----------------------------------------------------------------------------------------------
 
 in_database(
     "select ittybit.pause()",
@@ -408,7 +408,7 @@ for scope, remedy in (
 
 
 def of_a_job(columns: str, values: str, **expected: Said) -> None:
-    """Add the fault that a job shows which no function comes to: the doctor's own calls find nothing due."""
+    """Add the fault that a job shows which no function claims: the doctor's own calls find nothing due."""
     in_database(
         f"insert into ittybit.jobs (rule, bucket_id, name, action, function, {columns})"  # noqa: S608 - constants of this file
         f""" values ('soundtrack', 'media', 'late.mp4', '{{"automation_id": "auto_1"}}', 'on-upload', {values})""",
@@ -451,7 +451,7 @@ def storage_is_down(on: Examined) -> Iterator[Changes]:
 
 @fault(data_api=("failure", "ledger: HTTP 301", "set the final address"))
 def the_data_api_redirects(on: Examined) -> Iterator[Changes]:
-    # The functions ask as well: the doctor's own question is the first.
+    # The functions claim too: the doctor's own claim is the first, and only that is redirected.
     on.stack.supabase.add("POST", "/rest/v1/rpc/ittybit_claim", status=301, headers={"Location": "https://else.where/"})
     yield None
     on.stack.supabase.clear()
@@ -500,7 +500,7 @@ def a_host_s_clock_is_wrong(on: Examined) -> Iterator[Changes]:
 
 
 @fault(clocks=("warning", "on-upload -1", "Set the host's clock"))
-def a_host_s_clock_goes_wrong(on: Examined) -> Iterator[Changes]:
+def a_host_s_clock_drifts(on: Examined) -> Iterator[Changes]:
     with on.ahead(-150):
         yield None
 
@@ -537,10 +537,10 @@ def ittybit_shows_no_automation(on: Examined) -> Iterator[Changes]:
 def patched(
     path: Callable[[Examined], str], field: str, value: str, skips: set[str] | None = None, **expected: Said
 ) -> None:
-    """Add the fault that one field of what is at ittybit has another value."""
+    """Add the fault that a field of an object at ittybit has another value."""
 
     @fault(skips, **expected)
-    def another_value(on: Examined) -> Iterator[Changes]:
+    def ittybit_has_another_value(on: Examined) -> Iterator[Changes]:
         former = on.ittybit("GET", path(on))[field]
         on.ittybit("PATCH", path(on), json={field: value})
         yield None

@@ -1,4 +1,4 @@
-"""A project's made-up settings, and what tests of a deployment look at."""
+"""Made-up settings of a project, and checks for the tests of deployments."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def changing(clone: Clone) -> list[str]:
     return [call.line for call in clone.commands.calls() if call.name != "curl" and not reading & set(call.argv)]
 
 
-def see_no_secret(clone: Clone, output: str) -> None:
-    """No secret is in what was printed, nor on a command line."""
+def assert_no_secret(clone: Clone, output: str) -> None:
+    """Assert that no secret is in the output or on a command line."""
     values = [*SECRETS.values(), *(clone.read_env().get(name, "-" * 99) for name in SECRETS)]
     for call in clone.commands.calls():
         assert not [value for value in values if value in call.line], call.name

@@ -1,6 +1,6 @@
-"""A host that really rolls functions: another process with other variables takes over when it is ready.
+"""A host that really rolls functions: a new process with other variables takes over when it is ready.
 
-The address stays. What the old process has begun it ends; nobody is sent to it any more.
+The address stays. The old process finishes its current calls and gets no new ones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RollingFunction:
         self.environment = dict(environment)
         self._logs = logs
         self._turn = threading.Condition()
-        self._under_way: Counter[FunctionProcess] = Counter()
+        self._current_calls: Counter[FunctionProcess] = Counter()
         self._number = 0
         self._process = self._start()
         function = self
@@ -57,7 +57,7 @@ class RollingFunction:
         process, old = self._start(), self._process
         with self._turn:
             self._process = process
-            self._turn.wait_for(lambda: self._under_way[old] == 0, timeout=30)
+            self._turn.wait_for(lambda: self._current_calls[old] == 0, timeout=30)
         old.stop()
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class RollingFunction:
         body = request.rfile.read(int(request.headers["Content-Length"]))
         with self._turn:
             process = self._process
-            self._under_way[process] += 1
+            self._current_calls[process] += 1
         try:
             connection = http.client.HTTPConnection(urlsplit(process.url).netloc, timeout=30)
             connection.request("POST", request.path, body, dict(request.headers))
@@ -86,7 +86,7 @@ class RollingFunction:
             connection.close()
         finally:
             with self._turn:
-                self._under_way[process] -= 1
+                self._current_calls[process] -= 1
                 self._turn.notify_all()
         request.send_response(answer.status)
         request.send_header("Content-Type", answer.headers["Content-Type"])

@@ -1,4 +1,4 @@
-"""./deploy.sh connection: what is sent to create-connection, and its answers in words."""
+"""./deploy.sh connection: what it sends to create-connection, and how it prints the answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ready(clone: Clone) -> Clone:
 
 
 def answers(clone: Clone, status: int, body: Any) -> None:
-    """Let create-connection answer so."""
+    """Let create-connection give this answer."""
     text = body if isinstance(body, str) else json.dumps(body)
     clone.commands.add("curl", answer=f"{text}\n{status}", accepts={"": FLAGS})
 
@@ -168,6 +168,6 @@ def test_a_dry_run_needs_no_settings_and_shows_no_token(clone: Clone) -> None:
     assert '"is_default": true'.replace(" ", "\\ ").replace('"', '\\"') in bare.stdout
 
     clone.write_env({"CREATE_CONNECTION_URL": URL, "FUNCTIONS_TOKEN": TOKEN})
-    told = clone.deploy("--dry-run", "connection")
-    assert TOKEN not in told.stdout + told.stderr
+    result = clone.deploy("--dry-run", "connection")
+    assert TOKEN not in result.stdout + result.stderr
     assert clone.commands.calls() == []

@@ -1,6 +1,6 @@
-"""The Dockerfile, without Docker: it is read, its steps are done in a folder, and what they make is started as it says.
+"""The Dockerfile, tested without Docker: its steps are done in a folder, and the result is started by its command.
 
-Not done here: fetching the base image, and pip; the packages are those that this environment has.
+The base image is not fetched, and pip does not run: the packages are those of this environment.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def pinned() -> set[str]:
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Path]:
-    """What the image holds: /app, with the packages beside it, readable by everybody and writable by nobody."""
+    """The files of the image: /app and the packages, readable by everybody and writable by nobody."""
     folder = Path(tempfile.mkdtemp(prefix="image-"))
     clone = Clone(folder / "clone")
     clone.write_env(SETTINGS)
@@ -127,12 +127,12 @@ def test_everything_is_compiled_and_valid_for_any_file_times(image: Path) -> Non
     assert list((image / "packages" / "flask" / "__pycache__").glob("app.*.pyc"))
 
 
-# Root that has given up every capability: no file may be written whose mode forbids it, as for the image's own user.
-# Whoever is not root runs it as it is.
+# Root without capabilities cannot write a file whose mode forbids it, just as the image's own user. Other users run the
+# command as it is.
 WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="containers have /dev/shm, and this machine has not")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/shm, which containers have")
 @pytest.mark.parametrize(
     "name", ["on-upload", "together", *(pytest.param(name, marks=pytest.mark.variation) for name in NAMES[1:])]
 )
@@ -173,7 +173,7 @@ def test_it_runs_unprivileged_on_a_read_only_file_system(image: Path, tmp_path: 
             process.terminate()
             process.wait(20)
         assert process.returncode == 0, log.read_text()
-        # Nothing but its own lines: no complaint about a place that it cannot write to.
+        # Only the function's own lines: no complaint about a place that cannot be written.
         assert all(line.startswith("{") for line in log.read_text().splitlines()), log.read_text()
 
 

@@ -1,4 +1,4 @@
-"""./deploy.sh database, on a real database that knows nothing of ittybit yet."""
+"""./deploy.sh database, on a real database without the schema."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_without_psql_it_says_how_to_get_it(developer: Developer) -> None:
 def test_a_psql_that_make_has_installed_is_used(developer: Developer) -> None:
     developer.clone.take("psql")
     (developer.clone.root / ".venv" / "lib").symlink_to(Path(sys.prefix) / "lib")
-    # It has asked the database.
+    # This answer comes from the database.
     assert "The database side is not installed" in developer.refused("rule", "list")
 
 
@@ -219,7 +219,7 @@ ADDRESSES: list[tuple[str, dict[str, str]]] = [
         {"host": "db.ref.supabase.co", "password": "p@ss\\w/", "sslmode": "require"},
     ),
     (
-        # A password as it was given, not encoded.
+        # A password that is not percent-encoded.
         "postgresql://postgres.ref:a/b?c#d:e@aws-0.pooler.supabase.com:6543/postgres",
         {"host": "aws-0.pooler.supabase.com", "port": "6543", "user": "postgres.ref", "password": "a/b?c#d:e"},
     ),
@@ -263,7 +263,7 @@ def test_an_address_that_cannot_be_read_is_not_repeated(address: str, said: str)
     assert str(refused.value) == f"DATABASE_URL {said}"
 
 
-# What libpq connects by (its documentation, "Environment Variables").
+# The variables that libpq connects by (its documentation, "Environment Variables").
 PSQLS = (
     *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGSERVICE", "PGOPTIONS"),
     *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGTARGETSESSIONATTRS"),
@@ -278,7 +278,7 @@ def test_the_shells_variables_for_another_database_are_ignored(clone: Clone) -> 
     assert [line for line in said if line.startswith("PG") and line.endswith("=other")] == []
 
 
-# Uploads in the middle of it -----------------------------------------------------------------------------------------
+# Uploads during an installation -------------------------------------------------------------------------------------
 
 
 def gives_way(deploying: Deploying) -> Callable[[], bool]:
@@ -289,7 +289,7 @@ def test_an_installation_gives_way_to_uploads(developer: Developer) -> None:
     developer.add_bucket("uploads")
     with developer.slow_upload("slow.mp4") as slow, developer.deploying("database") as deploying:
         until(gives_way(deploying))
-        # The slow upload is still at it, others go through, and nothing is half there.
+        # While the slow upload is open, other uploads succeed, and no trigger is installed.
         developer.project.put("a.mp4", "b.mp4")
         assert developer.project.sql("select from pg_trigger where tgname like 'ittybit%'") == []
         slow.commit()
@@ -332,7 +332,7 @@ def test_the_migrations_are_copied_for_supabase_db_push(developer: Developer, fo
     assert "set DATABASE_URL" in said
     assert developer.command_lines() == ""
 
-    # As db push does; then the rest, which needs the secret.
+    # Install as db push does. Then deploy.sh does the rest, which needs the secret.
     developer.install()
     developer.project.sql("delete from vault.secrets")
     developer.clone.write_env(developer.env | {"DATABASE_URL": developer.address(developer.project)})
@@ -397,9 +397,9 @@ def test_a_copy_is_adopted_only_on_request_and_calls_only_its_own_functions(deve
     copy.put("new.mp4")
     assert {message["url"] for message in copy.messages()} == {"https://staging.test/on-upload"}
     assert copy.addresses()["push-back"] is None
-    # Asked once.
+    # The question is asked once.
     assert "starting: yes" in developer.deploy(*staging).stdout
-    # The original goes on.
+    # The original goes on as before.
     assert developer.project.value("select decrypted_secret from vault.decrypted_secrets") == SECRET
     assert [job["state"] for job in developer.project.jobs()] == ["queued", "started"]
 

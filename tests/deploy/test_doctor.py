@@ -1,4 +1,4 @@
-"""The doctor on a project in order, and on the same with one fault after the other."""
+"""The doctor on a healthy project, and on the same project with one fault after the other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ALL = {"settings", "database", "migrations", *INSIDE, *OUTSIDE}
 
 @pytest.fixture(scope="module")
 def examined() -> Iterator[Examined]:
-    """A project in order; each test leaves it so."""
+    """A healthy project; each test leaves it healthy."""
     with Examined.project() as one:
         until(lambda: {finding.verdict for finding in one.look().values()} == {"ok"})
         yield one
@@ -63,18 +63,18 @@ def test_a_fault_is_found_and_nothing_else(examined: Examined, fault: Fault) -> 
     with fault.make(examined) as changes:
         found = {name_of(check): one for check, one in examined.look(changes).items()}
 
-    told = {check: one for check, one in found.items() if one.verdict in ("warning", "failure")}
-    assert told.keys() == fault.expected.keys(), told
+    reported = {check: one for check, one in found.items() if one.verdict in ("warning", "failure")}
+    assert reported.keys() == fault.expected.keys(), reported
     for check, (verdict, saw, remedy) in fault.expected.items():
-        assert (told[check].verdict, saw in told[check].saw) == (verdict, True), told[check]
-        assert remedy in (told[check].remedy or ""), told[check]
+        assert (reported[check].verdict, saw in reported[check].saw) == (verdict, True), reported[check]
+        assert remedy in (reported[check].remedy or ""), reported[check]
     skipped = {check for check, one in found.items() if one.verdict == "skipped"}
     assert skipped == fault.skips
     worst = max([("warning", "failure").index(verdict) + 1 for verdict, _, _ in fault.expected.values()], default=0)
     assert exit_status(found.values()) == worst
     if changes is None and fault.expected.keys() - OUTSIDE:
         # pg_cron may need a second for its next run.
-        until(examined.is_in_order_inside)
+        until(examined.is_database_in_order)
 
 
 def test_every_check_has_a_fault() -> None:
@@ -160,7 +160,7 @@ def test_a_rule_that_ittybits_api_cannot_serve_is_reported(
 
 
 def test_a_project_that_ittybit_cannot_reach_is_a_warning() -> None:
-    # The first alone: the others would ask at these addresses.
+    # Only the first check: the others would call these addresses.
     found = next(examine(NOWHERE | {"SUPABASE_URL": "http://kong:8000", "ITTYBIT_API_URL": "https://example.com"}))
     assert (found.check, found.verdict) == ("settings", "warning")
     assert "set SUPABASE_PUBLIC_URL" in (found.remedy or "")
@@ -262,7 +262,7 @@ def test_without_make_serve_one_sentence_says_so(tmp_path: Path, capsys: pytest.
     assert "`make serve` writes build/serve.env while it runs" in printed.err
 
 
-# Its python is the virtual environment that `make` would have made.
+# In place of the virtual environment that `make` would have made.
 VENV = {"VENV": sys.prefix}
 INSTALL = f"make --quiet {sys.prefix}/deploy VENV={sys.prefix}"
 

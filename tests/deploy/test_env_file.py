@@ -1,4 +1,4 @@
-"""One table of lines, and every reader of an env file takes each of them for the same."""
+"""Every reader of an env file reads the same values from one table of lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploy.env_file import EnvFileError, keep, read
 from local import serve
 from tests.deploy.clone import Clone
 
-# What a line says; None where it says nothing.
+# Lines, each with its value; None where it sets none.
 LINES: list[tuple[str, str | None]] = [
     ("A01=value", "value"),
     ("A02=value # note", "value"),
@@ -67,7 +67,7 @@ def by_make_serve(file: Path, _: Clone, patch: pytest.MonkeyPatch) -> Mapping[st
             given.append(environment)
 
         def wait_until_ready(self) -> None:
-            """It is."""
+            """Return at once."""
 
         check = stop = wait_until_ready
 
@@ -99,7 +99,7 @@ def test_every_reader_reads_the_same_values(clone: Clone, monkeypatch: pytest.Mo
         for reader in READERS:
             read = {name: value for name, value in reader(clone.env_file(), clone, monkeypatch).items() if name in SAID}
             assert read == SAID, reader
-        # And python-dotenv itself, which other programs read the same file with.
+        # And python-dotenv itself: other programs read the same file with it.
         theirs = dotenv_values(clone.env_file(), interpolate=False, encoding="utf-8-sig")
         assert {name: value for name, value in theirs.items() if value} == SAID
 

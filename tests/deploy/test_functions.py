@@ -13,7 +13,7 @@ from shared.settings import Settings
 from tests.deploy.clone import Clone
 from tests.deploy.clouds import Cloud, Host, Secret, Service, is_deployed
 from tests.deploy.developer import Developer
-from tests.deploy.hosted import GOOGLE, KUBERNETES, NAMES, PLAIN, SECRETS, SETTINGS, changing, see_no_secret
+from tests.deploy.hosted import GOOGLE, KUBERNETES, NAMES, PLAIN, SECRETS, SETTINGS, assert_no_secret, changing
 
 EXPECTED = Path(__file__).resolve().parent / "expected"
 
@@ -88,7 +88,7 @@ def test_a_dry_run_with_settings_shows_no_secret(clone: Clone, runtime: str) -> 
     assert "on-upload-staging" in result.stdout
     assert PLAIN["SUPABASE_URL"] in result.stdout or runtime == "container"
     assert clone.commands.calls() == []
-    see_no_secret(clone, result.stdout + result.stderr)
+    assert_no_secret(clone, result.stdout + result.stderr)
 
 
 # Google.
@@ -99,7 +99,7 @@ def test_google_deploys_all_three_functions(clone: Clone, cloud: Cloud, runtime:
     result = deploy(clone, "functions", "--to", runtime)
 
     assert result.returncode == 0, result.stderr
-    see_no_secret(clone, result.stdout + result.stderr)
+    assert_no_secret(clone, result.stdout + result.stderr)
     services = cloud.services
     assert {name: set(service.secrets) for name, service in services.items()} == {
         "on-upload": set(SECRETS) - {"SUPABASE_S3_SECRET_ACCESS_KEY"},
@@ -114,7 +114,7 @@ def test_google_deploys_all_three_functions(clone: Clone, cloud: Cloud, runtime:
     assert stat.S_IMODE(clone.env_file().stat().st_mode) == 0o600
     assert env["DEPLOY_TO"] == runtime
     assert "./deploy.sh database" in result.stderr
-    # What was staged, from wherever the command was given, and no .pyc of this machine's Python.
+    # It was staged in the clone, from another folder, and without .pyc files of this machine's Python.
     staged = {
         str(path.relative_to(clone.root / "build/on-upload")) for path in (clone.root / "build/on-upload").rglob("*")
     }
@@ -192,7 +192,7 @@ def test_missing_secrets_are_made(clone: Clone, cloud: Cloud) -> None:
     assert result.returncode == 0, result.stderr
     env = clone.read_env()
     assert cloud.services["on-upload"].secrets["FUNCTIONS_SECRET"] == env["FUNCTIONS_SECRET"]
-    see_no_secret(clone, result.stdout + result.stderr)
+    assert_no_secret(clone, result.stdout + result.stderr)
 
 
 def test_a_secret_that_the_cloud_has_is_not_made_again(clone: Clone, cloud: Cloud) -> None:
@@ -225,7 +225,7 @@ def test_the_runtime_may_be_in_the_file_and_the_command_line_overrides_it(clone:
     assert clone.read_env()["DEPLOY_TO"] == "process"
 
 
-# What is wrong is said before anything is changed.
+# Faulty settings are reported before anything is changed.
 
 
 WRONG: list[tuple[dict[str, str], str]] = [
@@ -233,7 +233,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"REGION": ""}, "not set: REGION"),
     ({"SUPABASE_URL": "https://abcdefgh.supabase.co/rest/v1"}, "put https://abcdefgh.supabase.co\n"),
     ({"FUNCTIONS_TOKEN": SECRETS["FUNCTIONS_SECRET"]}, "FUNCTIONS_TOKEN must not be the FUNCTIONS_SECRET"),
-    # All that is malformed is said at once.
+    # All malformed settings are reported at once.
     (
         {"SUPABASE_SECRET_KEY": "sb_publishable_hunter2", "FUNCTIONS_SECRET": "hunter2hunter2"},
         "SUPABASE_SECRET_KEY must not be a publishable or anon key|FUNCTIONS_SECRET must be whsec_",
@@ -341,7 +341,7 @@ def test_without_a_google_login_nothing_is_deployed(clone: Clone) -> None:
     assert "gcloud auth login" in result.stderr
 
 
-# A failure stops there, names the remedy, and the same command goes on.
+# A failure stops the command and names the remedy; the same command then continues.
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_a_host_that_needs_a_while_to_let_callers_in_is_waited_for(clone: Clone,
     assert len(clone.commands.calls("curl")) == 3
 
 
-# All of them as one service.
+# All functions as one service.
 
 
 @pytest.mark.parametrize(
@@ -428,13 +428,13 @@ def test_together_they_are_one_service_with_a_path_for_each(clone: Clone, cloud:
     result = deploy(clone, "functions", "--to", runtime, "--together")
 
     assert result.returncode == 0, result.stderr
-    see_no_secret(clone, result.stdout + result.stderr)
+    assert_no_secret(clone, result.stdout + result.stderr)
     assert {name: service.secrets for name, service in cloud.services.items()} == {"together": SECRETS}
     env = clone.read_env()
     url = cloud.services["together"].url
     assert [env[f"{name.upper().replace('-', '_')}_URL"] for name in NAMES] == [f"{url}/{name}" for name in NAMES]
 
-    # The file has it from here on.
+    # From now on the setting is in the file.
     assert env["DEPLOY_TOGETHER"] == "true"
     deploy(clone, "functions")
     assert clone.read_env() == env
@@ -466,7 +466,7 @@ def test_knative_deploys_the_image_by_its_digest(clone: Clone, host: Host) -> No
     result = deploy(clone, "functions", "--to", "knative")
 
     assert result.returncode == 0, result.stderr
-    see_no_secret(clone, result.stdout + result.stderr)
+    assert_no_secret(clone, result.stdout + result.stderr)
     assert set(host.cluster.data["supabase-ittybit"]) == set(SECRETS)
     assert set(host.cluster.manifests) == set(NAMES)
     for manifest in host.cluster.manifests.values():
@@ -512,7 +512,7 @@ def test_the_containers_env_file_is_readable_only_by_its_owner(clone: Clone, hos
     result = deploy(clone, "functions", "--to", "container")
 
     assert result.returncode == 0, result.stderr
-    see_no_secret(clone, result.stdout + result.stderr)
+    assert_no_secret(clone, result.stdout + result.stderr)
     file = clone.root / "build" / "on-upload.env"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     lines = dict(line.split("=", 1) for line in file.read_text().splitlines())
@@ -549,11 +549,11 @@ def test_for_a_process_host_no_secret_is_printed_and_nothing_is_asked(clone: Clo
     assert "deploying" not in result.stderr
     assert "push-back: what you start it with\n" in result.stderr
     assert "Procfile  web: python -m functions_framework --source=main.py --target=push_back" in result.stdout
-    see_no_secret(clone, result.stdout + result.stderr)
+    assert_no_secret(clone, result.stdout + result.stderr)
     assert (clone.root / "build/push-back/main.py").exists()
 
 
-# And off again.
+# Removal.
 
 REMOVE = "source deploy/functions.sh; load_environment; DEPLOY_TO={}; remove_functions"
 

@@ -1,4 +1,4 @@
-"""./deploy.sh alone, in a terminal: what comes next."""
+"""./deploy.sh without a verb, in a terminal: the state and the next step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUIRED = {name: SETTINGS[name] for name in ("ITTYBIT_API_KEY", "SUPABASE_URL",
 
 
 def alone(clone: Clone, *options: str) -> list[str]:
-    """What it says to a terminal: what is so, and what is next."""
+    """What it prints to a terminal: the state, and the next step."""
     ours, its = pty.openpty()
     command = [str(clone.root / "deploy.sh"), *options]
     environment = clone._environment({})
@@ -32,13 +32,13 @@ def alone(clone: Clone, *options: str) -> list[str]:
         check=False,
     )
     os.close(its)
-    # What little it says fits into the terminal's buffer.
+    # The output is short enough for the terminal's buffer.
     said = os.read(ours, 65536).decode() if done.returncode == 0 else ""
     os.close(ours)
     assert done.returncode == 0, done.stderr
-    so, after, verbs = said.splitlines()
+    state, after, verbs = said.splitlines()
     assert verbs == "All verbs: ./deploy.sh --help"
-    return [so, after.removeprefix("Next: ")]
+    return [state, after.removeprefix("Next: ")]
 
 
 def test_without_a_terminal_the_usage_is_printed(clone: Clone) -> None:
@@ -48,8 +48,8 @@ def test_without_a_terminal_the_usage_is_printed(clone: Clone) -> None:
 
 
 def test_without_settings_the_next_step_is_the_env_file(clone: Clone) -> None:
-    so, after = alone(clone, "--env", "staging")
-    assert (so, after[:32]) == ("there is no .env.staging", "cp .env.example .env.staging; ch")
+    state, after = alone(clone, "--env", "staging")
+    assert (state, after[:32]) == ("there is no .env.staging", "cp .env.example .env.staging; ch")
     assert alone(clone, "--env", "local") == ["there is no build/serve.env", "make serve, in another terminal"]
     clone.env_file().write_text((clone.root / ".env.example").read_text())
     assert alone(clone) == [

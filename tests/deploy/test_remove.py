@@ -1,4 +1,4 @@
-"""./deploy.sh remove: the database is as it was before, and no upload has noticed."""
+"""./deploy.sh remove: the database is as it was before the installation, and no upload is disturbed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.deploy.developer import EVERY_POSTGRES, Developer
 from tests.waiting import until
 
-# What pg_dump leaves out: what is in the tables that others share.
+# The contents of tables that others use too: pg_dump leaves them out.
 SHARED = (
     "select jobname, schedule, command from cron.job order by 1",
     "select command from cron.job_run_details",
@@ -21,11 +21,11 @@ SHARED = (
 
 
 def dump(developer: Developer) -> str:
-    """The database's definitions and grants, as pg_dump puts them."""
+    """The database's definitions and grants, as pg_dump writes them."""
     address = developer.server.dsn("supabase_admin", developer.project.name)
     command = [str(developer.server._binaries / "pg_dump"), "--schema-only", "--dbname", address]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    # Newer ones fence the dump with a word made by chance.
+    # Newer versions enclose the dump in a random word.
     return "\n".join(line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
 
@@ -67,7 +67,7 @@ def test_the_database_is_as_it_was_before_the_installation(developer: Developer)
     assert after[1][1] == [("select 1",)]
     assert [after[1][n] for n in (0, 2, 3, 5)] == [before[1][n] for n in (0, 2, 3, 5)]
 
-    # A second time there is nothing to do, and a new installation begins from nothing.
+    # A second removal has nothing to do, and a new installation starts empty.
     assert "The database has no schema ittybit." in remove(developer)
     developer.deploy("database")
     assert project.jobs() == []
@@ -76,7 +76,7 @@ def test_the_database_is_as_it_was_before_the_installation(developer: Developer)
 def test_it_names_the_extensions_that_stay(developer: Developer) -> None:
     developer.install()
     assert "Extensions stay, as others may use them: none\n" in remove(developer)
-    # What the stand-ins do without: the rows of `create extension`.
+    # The rows of `create extension`, which the stand-ins lack.
     developer.project.superuser.execute("set allow_system_table_mods = on")
     for number, name in enumerate(("pg_net", "pg_cron", "supabase_vault", "pgcrypto", "theirs")):
         developer.project.superuser.execute(
@@ -152,7 +152,7 @@ def test_a_removal_gives_way_to_uploads(developer: Developer) -> None:
     project.rule()
     with developer.slow_upload("slow.mp4") as slow, developer.deploying("--yes", "remove") as removing:
         until(lambda: "giving way" in removing.said)
-        # Uploads and their triggers go on, and nothing is half gone.
+        # Uploads and their triggers still work: nothing is removed yet.
         project.put("a.mp4")
         assert project.states() == [("a.mp4", "queued", None)]
         slow.commit()

@@ -8,7 +8,7 @@ import pytest
 from tests.deploy.clone import Clone
 from tests.deploy.clouds import Cloud, Host, Service, is_deployed
 from tests.deploy.fakes import CommandCall, CommandError
-from tests.deploy.hosted import GOOGLE, KUBERNETES, NAMES, SECRETS, SETTINGS, changing, see_no_secret
+from tests.deploy.hosted import GOOGLE, KUBERNETES, NAMES, SECRETS, SETTINGS, assert_no_secret, changing
 
 OLD = SETTINGS["FUNCTIONS_SECRET"]
 DATABASE = {"DATABASE_URL": "postgresql://postgres:made-up@127.0.0.1:5432/postgres"}
@@ -16,7 +16,7 @@ NOW = {"DEPLOY_PAUSE": "0"}
 
 
 class Vault:
-    """The database, as far as psql is asked: the secret it signs with, and how many calls are on their way."""
+    """What psql reads of the database: the secret it signs with, and how many calls are on their way."""
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
@@ -24,7 +24,7 @@ class Vault:
         self.calls_left = 0
 
     def psql(self, call: CommandCall) -> str:
-        """Answer as the file of SQL would."""
+        """Answer as the SQL file would."""
         match call.argv[-1]:
             case "deploy/store_secret.sql":
                 [secret] = call.stdin.split()
@@ -56,7 +56,7 @@ def rotate(clone: Clone, environment: Mapping[str, str] = NOW) -> subprocess.Com
     return clone.deploy("--yes", "rotate-secret", environment=environment)
 
 
-def of(cloud: Cloud) -> set[str]:
+def deployed(cloud: Cloud) -> set[str]:
     """The FUNCTIONS_SECRET of all functions."""
     return {service.secrets["FUNCTIONS_SECRET"] for service in cloud.services.values()}
 
@@ -72,25 +72,25 @@ def test_the_functions_the_database_and_the_file_get_the_new_secret(clone: Clone
     new = clone.read_env()["FUNCTIONS_SECRET"]
     assert new.startswith("whsec_")
     assert new != OLD
-    assert of(cloud) == {new}
+    assert deployed(cloud) == {new}
     assert vault.history == [OLD, new]
-    # Both at all functions while the database signs with the old one; the new one alone when it signs with that.
+    # All functions accept both while the database signs with the old one, and only the new one afterwards.
     names = list(cloud.services)
     assert seen == [(name, f"{new},{OLD}", OLD) for name in names] + [(name, new, new) for name in names]
     assert vault.calls_left < 0, "it did not wait for the calls on their way"
-    see_no_secret(clone, result.stdout + result.stderr)
+    assert_no_secret(clone, result.stdout + result.stderr)
     assert OLD not in result.stdout + result.stderr
     assert [call.line for call in clone.commands.calls() if OLD in call.line or new in call.line] == []
 
 
 def test_nothing_but_the_secret_is_changed(clone: Clone, cloud: Cloud, vault: Vault) -> None:
-    # What the functions have of a project on this machine is not looked at.
+    # Other settings are not checked, even an address that ittybit cannot reach.
     others = {"ITTYBIT_API_KEY": "itt_not-deployed-yet", "THREADS": "99", "SUPABASE_URL": "http://kong:8000"}
     clone.write_env(clone.read_env() | others)
 
     assert rotate(clone).returncode == 0
 
-    assert of(cloud) == {vault.secret} != {OLD}
+    assert deployed(cloud) == {vault.secret} != {OLD}
     changes = {line.split(" --")[0] for line in changing(clone) if line.startswith("gcloud")}
     assert changes == {
         "gcloud secrets versions add supabase-ittybit-functions-secret",
@@ -118,8 +118,8 @@ def test_an_interrupted_rotation_refuses_no_call_and_a_second_run_completes_it(
 
     assert first.returncode == 2
     assert first.stderr.splitlines()[-2].startswith("deploy.sh: ")
-    # Whatever the database signs with now, every function accepts.
-    assert all(vault.secret in secret.split(",") for secret in of(cloud))
+    # Every function accepts the secret that the database signs with now.
+    assert all(vault.secret in secret.split(",") for secret in deployed(cloud))
     begun = clone.read_env()["FUNCTIONS_SECRET"]
     new = begun.split(",")[0]
     assert begun == f"{new},{OLD}"
@@ -130,20 +130,20 @@ def test_an_interrupted_rotation_refuses_no_call_and_a_second_run_completes_it(
     assert second.returncode == 0, second.stderr
     assert "going on with the rotation" in second.stderr
     assert clone.read_env()["FUNCTIONS_SECRET"] == new
-    assert of(cloud) == {new}
+    assert deployed(cloud) == {new}
     assert vault.history == [OLD, new]
 
 
 def test_the_database_is_not_switched_while_an_old_instance_still_answers(
     clone: Clone, cloud: Cloud, vault: Vault
 ) -> None:
-    # The first probes of on-upload reach an instance of before.
+    # The first probes of on-upload reach an old instance.
     cloud.statuses = ["422", "401", "422", "422", "401"]
     assert rotate(clone).returncode == 0
     order = [call.name for call in clone.commands.calls()]
     assert order[: order.index("psql")].count("curl") == 5 + 3 * 3
 
-    # And a function that never accepts it stops the rotation before the database is touched.
+    # A function that never accepts the new secret stops the rotation before the database is touched.
     clone.commands.forget()
     before = vault.secret
     cloud.statuses = ["401"] * 100
@@ -165,7 +165,7 @@ def test_one_service_restarts_once_a_step_and_is_probed_at_each_path(clone: Clon
     assert [line.split(" --")[0] for line in changing(clone) if " update " in line] == [
         "gcloud run services update together"
     ] * 2
-    assert of(cloud) == {vault.secret} != {OLD}
+    assert deployed(cloud) == {vault.secret} != {OLD}
     assert {call.rest[0] for call in clone.commands.calls("curl")} == set(addresses.values())
 
 
@@ -194,10 +194,10 @@ def test_knative_is_rolled_by_a_new_version_of_the_secret(clone: Clone, host: Ho
 
     assert result.returncode == 0, result.stderr
     new = clone.read_env()["FUNCTIONS_SECRET"]
-    assert of(host.cloud) == {new}
+    assert deployed(host.cloud) == {new}
     assert vault.history == [OLD, new]
     assert clone.commands.calls("docker") == []
-    see_no_secret(clone, result.stdout + result.stderr)
+    assert_no_secret(clone, result.stdout + result.stderr)
 
 
 def test_on_other_hosts_the_person_restarts_the_functions(clone: Clone, cloud: Cloud, vault: Vault) -> None:
@@ -245,7 +245,7 @@ def test_missing_settings_are_reported_before_anything_is_changed(clone: Clone, 
         assert said in result.stderr
         assert clone.env_file().read_text() == env
     assert changing(clone) == []
-    assert (of(cloud), vault.secret) == ({OLD}, OLD)
+    assert (deployed(cloud), vault.secret) == ({OLD}, OLD)
 
 
 def test_it_asks_before_it_changes_anything(clone: Clone, vault: Vault) -> None:
@@ -261,7 +261,7 @@ def test_a_dry_run_changes_nothing_and_shows_no_secret(clone: Clone, vault: Vaul
     assert result.returncode == 0, result.stderr
     assert clone.commands.calls() == []
     assert (clone.env_file().read_text(), vault.secret) == (env, OLD)
-    see_no_secret(clone, result.stdout + result.stderr)
+    assert_no_secret(clone, result.stdout + result.stderr)
     lines = [line for line in result.stdout.splitlines() if line.startswith("# ")]
     steps = ["1 of 3", "2 of 3", "3 of 3", "FUNCTIONS_SECRET=<new> into .env"]
     assert [line[2:] for line in lines if line[2:].startswith(tuple(steps))] == [

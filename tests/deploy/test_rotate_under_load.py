@@ -1,4 +1,4 @@
-"""rotate-secret while the database goes on calling: real functions, the real signer, the real pg_net's stand-in."""
+"""rotate-secret while the database keeps calling: real functions, the real signer, the stand-in for pg_net."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = ("on-upload", "push-back")
 
 
 class Calls:
-    """The database's calls to the functions, signed with what Vault holds at that moment, and sent by pg_net."""
+    """The database's calls to the functions, signed with the secret in Vault at that moment, and sent by pg_net."""
 
     def __init__(self, stack: Stack, urls: list[str]) -> None:
         self._stack = stack
@@ -48,7 +48,7 @@ class Calls:
                 self.made += 1
 
     def answers(self) -> dict[str, int]:
-        """How many calls had which status, or no answer in time."""
+        """The number of calls for each status; those without an answer in time are ``late``."""
         statement = """
             select coalesce(status_code::text, case when timed_out then 'late' else error_msg end), count(*)
             from net._http_response
@@ -59,7 +59,7 @@ class Calls:
 
 @pytest.fixture
 def stack() -> Iterator[Stack]:
-    """A project and an ittybit; nothing moves by itself."""
+    """A project and an ittybit without background processes."""
     with Stack.start(processes=False) as stack:
         yield stack
 
@@ -83,7 +83,7 @@ def test_no_call_is_refused_while_the_secret_is_replaced(
 
     def rolled(name: str, secrets: dict[str, str]) -> None:
         functions[name].roll(secrets)
-        # pg_net is down when the database is switched: what was signed with the old secret is to be sent after that.
+        # Stop pg_net until the database is switched: calls signed with the old secret are then sent after the switch.
         if name == NAMES[-1] and not is_paused.is_set():
             worker.pause()
             is_paused.set()
@@ -115,7 +115,7 @@ def test_no_call_is_refused_while_the_secret_is_replaced(
 
     assert process.returncode == 0, "".join(said)
     answers = calls.answers()
-    # A machine that is busy with other things may be late: that is sent again, and no refusal.
+    # On a busy machine an answer may be late: such a call is sent again, and was not refused.
     assert set(answers) <= {"200", "late"}, answers
     assert answers["200"] > 50
     new = clone.read_env()["FUNCTIONS_SECRET"]

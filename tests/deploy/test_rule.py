@@ -125,7 +125,7 @@ def test_the_same_rule_again_changes_nothing_and_other_values_need_a_yes(develop
 
     developer.deploy("--yes", *changed)
     assert rules(developer)[0]["task"]["options"] == {"height": 1080}
-    # It reaches nothing new.
+    # The rule still applies to uploads from the same date on.
     assert developer.project.value("select active_since from ittybit.rules") == before[0]["active_since"]
 
 
@@ -162,7 +162,7 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     ),
     (("rule", "list", "all"), "that takes 0 arguments, and there are 1"),
     (("rule", "explain", "media"), "that takes 2 arguments, and there are 1"),
-    # What the database refuses, in its words and without psql's.
+    # Refused by the database, with its own message and without psql's prefix.
     (("rule", "add", "a b", "--bucket", "media", "--automation", "x"), 'constraint "rules_name_check"'),
     ((*CLIPS, "--min-size", "much"), 'invalid size: "much"'),
     ((*CLIPS[:-1], "results/{stem}"), 'rule "clips": task.destination must be s3://bucket/key'),

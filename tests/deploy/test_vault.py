@@ -28,7 +28,7 @@ def test_it_waits_for_queued_calls_and_not_for_later_ones(developer: Developer) 
     ready(developer)
     wake(developer)
     wake(developer)
-    # Somebody else's calls are no concern of ours.
+    # A call of somebody else does not count.
     developer.project.sql("select net.http_post('https://others.test')")
     assert developer.clone.bash(WAIT + "wait_for_calls 0").returncode == 1
 
@@ -38,7 +38,7 @@ def test_it_waits_for_queued_calls_and_not_for_later_ones(developer: Developer) 
         until(lambda: "waiting for 1 calls" in waiting.said)
         began = second(developer)
         until(lambda: second(developer) > began)
-        # Signed in a later second: not waited for.
+        # A call that is signed in a later second is not waited for.
         wake(developer)
         take(developer, 2)
         assert waiting.end() == 0
@@ -50,7 +50,7 @@ def wake(developer: Developer) -> None:
 
 
 def take(developer: Developer, number: int) -> None:
-    """Let pg_net be done with a call."""
+    """Take a call out of the queue, as pg_net does when it is done."""
     developer.project.superuser.execute("delete from net.http_request_queue where id = %s", [number])
 
 
@@ -66,7 +66,7 @@ def test_it_waits_for_an_upload_that_has_signed_and_not_committed(developer: Dev
     ):
         until(lambda: "waiting for 1 calls" in waiting.said)
         slow.commit()
-        # Now it waits in the queue.
+        # Now the call is in the queue.
         assert developer.project.value("select count(*) from net.http_request_queue") == 1
         began = second(developer)
         until(lambda: second(developer) > began + 1)

@@ -30,8 +30,8 @@ from tests.functions.scripted import (
     WORK,
     Answer,
     Scripted,
-    between,
     answers_with,
+    between,
     scripted_function,
 )
 
