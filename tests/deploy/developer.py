@@ -34,12 +34,12 @@ class Deploying:
     """A deploy.sh that is running.
 
     Attributes:
-        said: its stderr so far.
+        stderr: its output on stderr so far.
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.said = ""
+        self.stderr = ""
         self._reader = threading.Thread(target=self._listen)
         self._reader.start()
 
@@ -47,7 +47,7 @@ class Deploying:
         assert self.process.stderr
         with self.process.stderr as lines:
             for line in lines:
-                self.said += line
+                self.stderr += line
 
     def end(self) -> int:
         """Wait for its end, and return its exit code."""

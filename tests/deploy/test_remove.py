@@ -151,7 +151,7 @@ def test_a_removal_gives_way_to_uploads(developer: Developer) -> None:
     project = developer.project
     project.rule()
     with developer.slow_upload("slow.mp4") as slow, developer.deploying("--yes", "remove") as removing:
-        until(lambda: "giving way" in removing.said)
+        until(lambda: "giving way" in removing.stderr)
         # Uploads and their triggers still work: nothing is removed yet.
         project.put("a.mp4")
         assert project.states() == [("a.mp4", "queued", None)]
@@ -180,7 +180,7 @@ def test_it_waits_for_other_transactions_in_the_schema(developer: Developer, sta
     with developer.project.connect("postgres") as busy, busy.transaction():
         busy.execute(statement.encode())
         with developer.deploying("--yes", "remove") as removing:
-            until(lambda: "giving way" in removing.said)
+            until(lambda: "giving way" in removing.stderr)
             busy.execute("commit")
             assert removing.end() == 0
     assert developer.project.value("select to_regnamespace('ittybit')") is None
