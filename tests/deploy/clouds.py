@@ -134,19 +134,17 @@ class Cloud:
         name = call.flags.get("--secret", name)
         if call.command == "secrets list":
             return {"value(name.basename())": "\n".join(sorted(self.secrets))}[call.flags["--format"]]
-        if call.flags.get("--data-file", "-") != "-" or ("--data-file" in call.flags and not call.stdin):
-            raise CommandError("nothing on stdin")
         if call.command == "secrets create":
             if name in self.secrets:
                 raise CommandError("ERROR: ALREADY_EXISTS")
-            self.secrets[name] = Secret([call.stdin] if "--data-file" in call.flags else [])
+            self.secrets[name] = Secret([_stdin(call)])
             return ""
         if name not in self.secrets:
             raise CommandError(f"ERROR: NOT_FOUND: {name}")
         secret = self.secrets[name]
         match call.command:
             case "secrets describe":
-                return f"{name}\n"
+                pass
             case "secrets delete":
                 del self.secrets[name]
             case "secrets get-iam-policy":
@@ -154,7 +152,7 @@ class Cloud:
             case "secrets add-iam-policy-binding":
                 secret.readers.append(call.flags["--member"])
             case "secrets versions add":
-                secret.versions.append(call.stdin)
+                secret.versions.append(_stdin(call))
             case _ if not secret.versions:
                 raise CommandError("ERROR: NOT_FOUND: latest")
             case "secrets versions access":
@@ -183,6 +181,12 @@ class Cloud:
         secrets = service.secrets["FUNCTIONS_SECRET"].split(",")
         headers = dict(line.split(": ", 1) for line in call.stdin.splitlines())
         return "422" if any(_signs(secret, headers, call.flags["--data"]) for secret in secrets) else "401"
+
+
+def _stdin(call: CommandCall) -> str:
+    if call.flags["--data-file"] != "-" or not call.stdin:
+        raise CommandError("nothing on stdin")
+    return call.stdin
 
 
 def _signs(secret: str, headers: dict[str, str], body: str) -> bool:
