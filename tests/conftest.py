@@ -1,4 +1,4 @@
-"""What holds for all tests: no proxy; and of hypothesis little, the same each time. ``make fuzz`` looks for more."""
+"""Settings of all tests: no proxy, and few inputs by hypothesis, the same in each run. ``make fuzz`` tries more."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, settings
 
 from local.postgres import Postgres
 
-# All that the tests speak to is on this machine: what the shell names a proxy for is elsewhere.
+# The tests call only servers on this machine, so they use no proxy.
 for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[name]
 
-# Every client reads the authorities' certificates, in 30 ms of processor time. They are the same for all of them.
+# Each client would read the authorities' certificates, in 30 ms of processor time. So all clients share them.
 vars(httpx._transports.default)["create_ssl_context"] = cache(httpx.create_ssl_context)
 
 # No deadline: on a busy machine an example may take longer than the last one did.
@@ -30,12 +30,12 @@ settings.register_profile(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what ``make test`` may be told."""
-    parser.addoption("--every", action="store_true", help="run all variations, those of PostgreSQL included")
+    """Add the option behind ``make test EVERY=yes``."""
+    parser.addoption("--every", action="store_true", help="run all variations, on all versions of PostgreSQL")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave variations to ``--every``; begin with what takes longest, so that no worker is left with it at the end."""
+    """Run variations only with ``--every``, and long tests first, so that no worker is left with one at the end."""
     if not config.getoption("every"):
         variations = [item for item in items if item.get_closest_marker("variation")]
         config.hook.pytest_deselected(items=variations)

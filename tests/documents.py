@@ -10,7 +10,7 @@ from local.functions import ROOT
 
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
-# What a reader puts in.
+# The reader replaces these placeholders.
 _PLACEHOLDERS = {
     "auto_…": "auto_1",
     "<FUNCTIONS_SECRET>": "whsec_" + base64.b64encode(b"a secret of the tests, 32 bytes.").decode(),
@@ -24,14 +24,14 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def filled(text: str) -> str:
-    """The text with what a reader puts in."""
+    """The text with its placeholders filled in."""
     for placeholder, value in _PLACEHOLDERS.items():
         text = text.replace(placeholder, value)
     return text
 
 
 def sections(text: str) -> dict[str, str]:
-    """Each section's text by its heading, of whatever level; what comes before the first is under the empty one."""
+    """Each section's text by its heading, of any level; the text before the first heading is under the empty one."""
     parts = re.split(r"^#+ (.*)\n", "\n" + text, flags=re.MULTILINE)
     return dict(zip(["", *parts[1::2]], parts[::2], strict=True))
 
@@ -47,10 +47,10 @@ def _cells(line: str) -> list[str]:
 
 
 def code(cell: str) -> list[str]:
-    """What stands in backticks."""
+    """The texts in backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 
 def name(path: Path) -> str:
-    """A document's name in a test's."""
+    """A document's name, as the id of a test."""
     return path.name

@@ -1,9 +1,9 @@
-"""Every property of the tests, with other inputs, until the time is over: ``python -m tests.fuzz --seconds 60``.
+"""Runs every property test with other inputs, for a given time: ``python -m tests.fuzz --seconds 60``.
 
-The properties are the tests that hypothesis makes the inputs of; here each gets an equal share of the time, in rounds
-with seeds of their own. A finding is printed as small as hypothesis can make it, with the line that reproduces it.
+A property test is one whose inputs hypothesis makes. Each gets an equal share of the time, in rounds with new seeds.
+A finding is printed with the smallest input that hypothesis finds, and with the line that reproduces it.
 
-The last line counts: an input is one that a property was run with to its end, or to a finding.
+The last line counts inputs and findings. An input counts when the test has run with it to its end, or has failed.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any
 
 import pytest
 
-# What pytest is told by pyproject.toml, but for its own report and the time that a test may take.
+# The options of pyproject.toml, but without pytest's report and without a time limit for each test.
 SETTINGS = ["--override-ini=addopts=--import-mode=importlib", "--override-ini=timeout=0"]
 PLUGINS = ["--disable-plugin-autoload", "-p", "_hypothesis_pytestplugin", "-p", "pytest_timeout", "-p", "no:terminal"]
 EXAMPLES_OF_A_ROUND = 1000
 
 
 class TimeIsOver(KeyboardInterrupt):
-    """The property's share of the time is used up. As if somebody interrupted: nothing else ends hypothesis at once."""
+    """The property's share of the time is used up. Only a KeyboardInterrupt ends hypothesis at once."""
 
 
 class Fuzz:
-    """A plugin of pytest that runs properties only, and each for its share of the time.
+    """A plugin of pytest that runs only property tests, each for its share of the time.
 
     Attributes:
         inputs: how many were run.
-        findings: how many properties did not hold, or could not be run.
+        findings: how many properties failed or could not be run.
     """
 
     def __init__(self, seconds: float, say: Callable[[str], None]) -> None:
@@ -73,7 +73,7 @@ class Fuzz:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool:
-        """Run one property until its share is used up, or until it does not hold."""
+        """Run one property until its share of the time is used up, or until it fails."""
         began, counted, share = time.monotonic(), self.inputs, self._left / self._waiting
         self._until = began + share
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
@@ -86,7 +86,7 @@ class Fuzz:
             return True
         finally:
             spent = time.monotonic() - began
-            # Making a finding smaller is not taken from the others.
+            # The time to shrink a finding is not taken from the others.
             self._left -= min(spent, share)
             self._say(f"{self.inputs - counted:>9,} inputs {spent:7.1f} s  {pyfuncitem.nodeid}\n")
 
@@ -98,7 +98,7 @@ class Fuzz:
 
         @functools.wraps(inner)
         def counted(*args: Any, **kwargs: Any) -> None:
-            # What has failed is made smaller however long that takes.
+            # Shrinking a finding may take as long as it needs.
             if time.monotonic() > self._until and not self._has_failed:
                 raise TimeIsOver
             try:
@@ -122,15 +122,15 @@ class Fuzz:
         if call.when == "call" or (call.when == "setup" and failed):
             self._waiting -= 1
         if call.excinfo is not None:
-            self._tell(item.nodeid, call.excinfo.value)
+            self._print_finding(item.nodeid, call.excinfo.value)
 
     def pytest_exception_interact(self, node: pytest.Item | pytest.Collector, call: pytest.CallInfo[Any]) -> None:
         """Count a file that could not be read: its properties were not run."""
         if isinstance(node, pytest.Collector) and call.excinfo is not None:
-            self._tell(node.nodeid, call.excinfo.value)
+            self._print_finding(node.nodeid, call.excinfo.value)
 
-    def _tell(self, where: str, error: BaseException) -> None:
-        """Print a finding: what went wrong, where, and the notes in which hypothesis says with which input."""
+    def _print_finding(self, where: str, error: BaseException) -> None:
+        """Print a finding: the error, where it happened, and hypothesis's notes, which name the input."""
         self.findings += 1
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
         places = [f"  {Path(frame.filename).name}:{frame.lineno} {frame.line}\n" for frame in frames[-4:]]
@@ -140,12 +140,12 @@ class Fuzz:
 def main(arguments: list[str] | None = None) -> int:
     """Run them; return 0 when inputs were tried and nothing was found, and 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Look for inputs that break a property.")
-    parser.add_argument("--seconds", type=float, default=60, help="how long, without starting what is needed")
+    parser.add_argument("--seconds", type=float, default=60, help="how long, without the start of servers")
     parser.add_argument("--only", metavar="EXPRESSION", default="", help="properties by name, as pytest -k selects")
     parser.add_argument("paths", nargs="*", default=["tests"], help="files or folders; by default all tests")
     options = parser.parse_args(arguments)
 
-    # pytest keeps to itself what the code under test prints; this goes past it.
+    # pytest captures the output of the code under test. This goes past it.
     with os.fdopen(os.dup(1), "w") as screen:
 
         def say(text: str) -> None:

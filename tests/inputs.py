@@ -1,4 +1,4 @@
-"""What hypothesis makes inputs of: texts and JSON that somebody might send to break something."""
+"""Inputs that hypothesis makes: texts and JSON that somebody might send to break something."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 # Whole Unicode, lone surrogates included: JSON can carry them as escapes.
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
-# What PostgreSQL can store.
+# The characters that PostgreSQL can store.
 STORABLE = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
 STEPS = ("..", ".", "/", "../", "/..", "//", "a", "%2e%2e%2f", "\\")
@@ -23,13 +23,13 @@ NASTY = (
 
 
 def nasty(characters: st.SearchStrategy[str] = STORABLE, *, pieces: int = 8) -> st.SearchStrategy[str]:
-    """Texts made of pieces that mean something somewhere, and of any others."""
+    """Texts made of pieces that have a meaning somewhere, and of any others."""
     piece = st.sampled_from(NASTY) | st.sampled_from(STEPS) | st.text(characters, max_size=6)
     return st.lists(piece, max_size=pieces).map("".join)
 
 
 def storable(*, pieces: int = 8) -> st.SearchStrategy[str]:
-    """The same, as far as PostgreSQL can store it."""
+    """The same, without what PostgreSQL cannot store."""
     return nasty(pieces=pieces).map(lambda text: text.replace("\0", "\1"))
 
 
@@ -41,7 +41,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 
 def some(pairs: dict[str, st.SearchStrategy[Any]], *, at_most: int = 4) -> st.SearchStrategy[dict[str, Any]]:
-    """A few of these fields. Drawn one by one: to ask for each whether it is wanted costs more than the test."""
+    """A few of these fields, drawn one by one: deciding about each of them would take longer than the test."""
     return st.lists(st.one_of(*(st.tuples(st.just(name), one) for name, one in pairs.items())), max_size=at_most).map(
         dict
     )
@@ -49,5 +49,5 @@ def some(pairs: dict[str, st.SearchStrategy[Any]], *, at_most: int = 4) -> st.Se
 
 @st.composite
 def nearly(draw: st.DrawFn, /, base: dict[str, Any], **fields: st.SearchStrategy[Any]) -> dict[str, Any]:
-    """The object with a few fields changed to what they might be, or to anything."""
+    """The object with a few fields changed, to plausible values or to any."""
     return base | draw(some({name: one | JSON for name, one in fields.items()}))

@@ -1,4 +1,4 @@
-"""The project as git hands it out, on a machine whose git writes Windows line endings."""
+"""A clone of the project, on a machine whose git writes Windows line endings."""
 
 from __future__ import annotations
 

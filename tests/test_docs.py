@@ -1,4 +1,4 @@
-"""What the documents say is so: their SQL runs and does what they say, their commands exist, their links lead on."""
+"""The documents are right: their SQL runs and does what they say, and their commands and links exist."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ CELL = re.compile(r"`(?P<name>[^`]+)`(?: of (?P<size>\d+) bytes)?")
 
 
 def run(project: Project, block: str) -> None:
-    # A hosted project lets `postgres` make policies on storage.objects (supautils.policy_grants); plain PostgreSQL
-    # wants their owner for that.
+    # A hosted project lets `postgres` make policies on storage.objects (supautils.policy_grants). Plain PostgreSQL
+    # requires the owner of the table.
     connection = project.superuser if "create policy" in block else project.developer
     connection.execute(block.encode())
 
@@ -49,14 +49,14 @@ def test_the_commands_exist(document: Path) -> None:
         subprocess.run(["bash", "-n"], input=block.encode(), check=True)
     for target in sorted(set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))):
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
-    told = subprocess.run(["./deploy.sh", "--help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    verbs = set(re.findall(r"^  ([a-z-]+)", told.partition("Verbs\n")[2].partition("\nOptions")[0], re.MULTILINE))
+    usage = subprocess.run(["./deploy.sh", "--help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    verbs = set(re.findall(r"^  ([a-z-]+)", usage.partition("Verbs\n")[2].partition("\nOptions")[0], re.MULTILINE))
     used = set(re.findall(r"\./deploy\.sh (?:--env \S+ |--[a-z-]+ )*([a-z][a-z-]*)", text))
     assert used <= verbs
 
 
 @pytest.mark.parametrize("document", documents.DOCUMENTS, ids=documents.name)
-def test_the_links_lead_somewhere(document: Path) -> None:
+def test_every_link_has_a_target(document: Path) -> None:
     text = document.read_text()
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     assert [link for link in links if not (document.parent / link).exists()] == []
@@ -72,7 +72,7 @@ def test_the_tests_that_are_named_exist(document: Path) -> None:
 
 
 def source(file: str) -> str:
-    """A file's text; none, where it is not there."""
+    """A file's text, or an empty one if there is no such file."""
     path = ROOT / file
     return path.read_text() if path.exists() else ""
 
@@ -86,12 +86,12 @@ def test_every_limit_names_the_test_that_shows_it() -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """What its headings are called in an address, as GitHub names them."""
+    """The anchors of its headings, as GitHub makes them."""
     headings = documents.sections(document.read_text())
     return {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_what_a_monitor_asks_for_is_one_number(server: Postgres) -> None:
+def test_each_query_for_monitors_returns_one_number(server: Postgres) -> None:
     watched = documents.sections((ROOT / "docs" / "operations.md").read_text())["What to watch"]
     queries = documents.blocks(watched.partition("A monitor")[2], "sql")
     assert len(queries) > 5
@@ -117,9 +117,9 @@ def cases() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("heading", "text"), cases(), ids=[heading for heading, _ in cases()])
-def test_what_is_stored_becomes_what_the_table_says(cookbook: Project, heading: str, text: str) -> None:
-    ours = re.findall(r"^ {2,4}'([a-z0-9-]+)', 'media'", text, re.MULTILINE)
-    assert ours, heading
+def test_stored_objects_become_what_the_table_says(cookbook: Project, heading: str, text: str) -> None:
+    rules = re.findall(r"^ {2,4}'([a-z0-9-]+)', 'media'", text, re.MULTILINE)
+    assert rules, heading
     for head, *rows in documents.tables(text):
         place = HEAD.fullmatch(head[0])
         assert place, head
@@ -134,11 +134,11 @@ def test_what_is_stored_becomes_what_the_table_says(cookbook: Project, heading: 
                 mimetype=mimetypes.guess_type(stored["name"])[0] or "application/octet-stream",
                 size=int(stored["size"] or 1000),
             )
-            jobs = [job for job in cookbook.jobs(stored["name"]) if job["version"] == version and job["rule"] in ours]
-            assert [came_of(job) for job in jobs] == expected(becomes, version), (heading, cell)
+            jobs = [job for job in cookbook.jobs(stored["name"]) if job["version"] == version and job["rule"] in rules]
+            assert [outcome(job) for job in jobs] == expected(becomes, version), (heading, cell)
 
 
-def came_of(job: Row) -> str:
+def outcome(job: Row) -> str:
     if job["state"] == "skipped":
         return f"skipped {job['reason']}"
     match job["action"]:
@@ -156,7 +156,7 @@ def expected(becomes: str, version: str) -> list[str]:
     return [becomes.replace("`", "").replace("{version}", version)]
 
 
-def test_ittybit_takes_the_options(cookbook: Project) -> None:
+def test_ittybit_accepts_the_options(cookbook: Project) -> None:
     steps = [
         row["step"]
         for row in cookbook.sql("select s.step from ittybit.rules as r cross join ittybit.steps(r.task, r.run) as s")
@@ -167,7 +167,7 @@ def test_ittybit_takes_the_options(cookbook: Project) -> None:
 
 
 def as_user(project: Project, role: str, user: str | None, statement: str) -> list[Row]:
-    """What a statement gives over the API."""
+    """The rows that a statement returns over the API."""
     connection = project.connect("authenticator")
     with connection, connection.transaction():
         claims = f'{{"role": "{role}", "sub": "{user}"}}' if user else f'{{"role": "{role}"}}'
@@ -177,7 +177,7 @@ def as_user(project: Project, role: str, user: str | None, statement: str) -> li
         return connection.execute(statement.encode()).fetchall()
 
 
-def test_users_read_their_own_results_alone(cookbook: Project) -> None:
+def test_users_can_read_only_their_own_results(cookbook: Project) -> None:
     for user in (OWNER, ANOTHER):
         cookbook.put(f"processed/{user}/result.mp4", bucket="media")
     see = "select name from storage.objects where name like '%/result.mp4'"
@@ -190,12 +190,12 @@ def scheduled(project: Project, name: str) -> list[Row]:
     return project.sql(project.value("select command from cron.job where jobname = %s", name))
 
 
-def test_the_nightly_schedule_asks_for_a_backfill(cookbook: Project) -> None:
+def test_the_nightly_schedule_retries_and_plans_a_backfill(cookbook: Project) -> None:
     [row] = scheduled(cookbook, "media-nightly")
     assert (row["retry_failed"], row["state"]) == (0, "plan")
 
 
-def test_the_scheduled_call_is_one_that_the_function_takes(cookbook: Project) -> None:
+def test_the_function_accepts_the_scheduled_call(cookbook: Project) -> None:
     cookbook.messages()
     scheduled(cookbook, "media-digest")
     [call] = cookbook.superuser.execute("delete from net.http_request_queue returning *").fetchall()

@@ -1,4 +1,4 @@
-"""What docs/environment.md and .env.example say of the variables is so."""
+"""docs/environment.md and .env.example name exactly the variables that are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests import documents
 
 # Read by the runtime, not by the settings.
 OF_THE_RUNTIME = {"THREADS"}
-# How long deploy.sh pauses before it looks again, which tests shorten; make's, and curl's.
+# Tests shorten deploy.sh's pauses with the first. The second is make's, the third curl's.
 NO_SETTINGS = {"DEPLOY_PAUSE", "VENV", "NO_PROXY"}
 SETTINGS = {name.upper() for name in Settings.model_fields}
 SECTIONS = documents.sections((ROOT / "docs" / "environment.md").read_text())

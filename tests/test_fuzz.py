@@ -1,4 +1,4 @@
-"""The fuzzing itself: it counts what it ran, finds what is wrong, and says so in its last line."""
+"""tests/fuzz.py: it counts the inputs, finds what is wrong, and says both in its last line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fuzz(folder: Path) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
-def test_each_input_that_was_run_is_counted(tmp_path: Path) -> None:
+def test_each_input_is_counted(tmp_path: Path) -> None:
     log = tmp_path / "log"
     (tmp_path / "test_one.py").write_text(HOLDS.format(log=str(log)))
     status, lines = fuzz(tmp_path)
@@ -45,15 +45,15 @@ def test_each_input_that_was_run_is_counted(tmp_path: Path) -> None:
     assert (status, lines[-1]) == (0, f"fuzz: {run:,} inputs, 0 findings")
 
 
-def test_a_finding_is_printed_as_small_as_it_gets_and_fails(tmp_path: Path) -> None:
+def test_a_finding_is_printed_with_its_smallest_input_and_fails(tmp_path: Path) -> None:
     (tmp_path / "test_one.py").write_text(BREAKS)
     (tmp_path / "test_two.py").write_text(HOLDS.format(log=str(tmp_path / "log")))
     status, lines = fuzz(tmp_path)
-    said = "\n".join(lines)
+    output = "\n".join(lines)
     assert status == 1
     assert lines[-1].endswith(" inputs, 1 findings")
-    assert "number=1000," in said
-    assert "@reproduce_failure(" in said
+    assert "number=1000," in output
+    assert "@reproduce_failure(" in output
 
 
 def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:

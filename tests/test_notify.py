@@ -1,4 +1,4 @@
-"""docs/notify.md, pasted into a project: an app is told of what is done, and no job suffers when it cannot be."""
+"""docs/notify.md, pasted into a project: an app hears of finished jobs, and a failed call harms no job."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READ = "select decrypted_secret from vault.decrypted_secrets where name = 'app_w
 
 
 class App:
-    """A little receiving server: what it was told, with the headers."""
+    """A small server that keeps the calls that it receives, with their headers."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[dict[str, str], bytes]] = []
@@ -48,7 +48,7 @@ def app() -> Iterator[App]:
         yield app
 
 
-def test_an_app_is_told_of_each_job_that_is_done_and_of_nothing_else(app: App, tmp_path: Path) -> None:
+def test_an_app_is_notified_of_each_finished_job_and_of_nothing_else(app: App, tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     make_clip(clip, seconds=1, size="320x240")
     with Stack.start(encode=False) as stack, closing(Project(stack)) as project:
@@ -63,16 +63,16 @@ def test_an_app_is_told_of_each_job_that_is_done_and_of_nothing_else(app: App, t
         until(lambda: len(app.calls) == 4, seconds=20)
 
         [(secret,)] = stack.sql(READ)
-        told: dict[str, dict[str, Any]] = {}
+        received: dict[str, dict[str, Any]] = {}
         for headers, body in app.calls:
-            said = Webhook(secret).verify(body, {name.lower(): value for name, value in headers.items()})
-            told[said["job"]] = said
+            message = Webhook(secret).verify(body, {name.lower(): value for name, value in headers.items()})
+            received[message["job"]] = message
             with pytest.raises(WebhookVerificationError):
                 Webhook(secret).verify(body + b" ", {name.lower(): value for name, value in headers.items()})
         columns = "job", "bucket", "name", "rule", "state", "reason", "outputs"
         rows = stack.sql("select id::text, bucket_id, name, rule, state, reason, outputs from ittybit.jobs")
-        assert told == {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
-        assert {"succeeded", "failed"} == {said["state"] for said in told.values()}
+        assert received == {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
+        assert {"succeeded", "failed"} == {message["state"] for message in received.values()}
         assert len(stack.sql(CATCH_UP)) == 4
 
         stack.sql(STOP)
@@ -97,7 +97,7 @@ def test_an_app_is_told_of_each_job_that_is_done_and_of_nothing_else(app: App, t
         ("lock table net.http_request_queue", "lock timeout"),
     ],
 )
-def test_a_report_counts_whatever_keeps_the_app_from_being_told(server: Postgres, broken: str, says: str) -> None:
+def test_a_report_counts_even_if_the_app_cannot_be_notified(server: Postgres, broken: str, says: str) -> None:
     with database_of_its_own(server, "uploads") as project:
         for block in (SECRET, FUNCTION):
             project.developer.execute(block.encode())

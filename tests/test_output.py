@@ -1,4 +1,4 @@
-"""What programs say to a terminal, and what to a file: colours, bars, and neither."""
+"""The output of programs: colours and bars in a terminal, neither in a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from deploy.output import Screen, coloured
 from local.functions import ROOT
 
-# pip as far as its output goes: what it fetches has a line each, what it installs is a folder each.
+# A stand-in for pip: it prints a line for each package that it fetches, and makes a folder when it installs one.
 PIP = """#!{python}
 import pathlib, sys
 seen = pathlib.Path("{seen}")  # a pipe, which says that the bar was shown
@@ -48,7 +48,7 @@ def _usual(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def said(stream: io.StringIO) -> str:
+def shown(stream: io.StringIO) -> str:
     with Screen(stream) as screen:
         screen.bar("uploading", 0.5)
         screen.line(coloured("done", "green", stream))
@@ -59,23 +59,23 @@ def said(stream: io.StringIO) -> str:
 HALF, FULL = f"uploading  [{'#' * 15}{'.' * 15}]  50%", f"uploading  [{'#' * 30}] 100%"
 
 
-def test_a_terminal_has_colours_and_a_bar_that_ends() -> None:
+def test_a_terminal_shows_colours_and_a_bar_that_is_erased() -> None:
     erase = "\r\033[K"
-    assert said(Terminal()) == f"{HALF}{erase}\033[32mdone\033[0m\n{HALF}{erase}{FULL}{erase}"
+    assert shown(Terminal()) == f"{HALF}{erase}\033[32mdone\033[0m\n{HALF}{erase}{FULL}{erase}"
 
 
 @pytest.mark.parametrize("colours", ["1", "0"])
-def test_no_color_takes_the_colours_alone_away(monkeypatch: pytest.MonkeyPatch, colours: str) -> None:
+def test_no_color_removes_only_the_colours(monkeypatch: pytest.MonkeyPatch, colours: str) -> None:
     monkeypatch.setenv("NO_COLOR", colours)
-    told = said(Terminal())
-    assert HALF in told
-    assert "\033[32m" not in told
+    output = shown(Terminal())
+    assert HALF in output
+    assert "\033[32m" not in output
 
 
-def test_a_file_and_a_terminal_that_cannot_move_its_cursor_have_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert said(io.StringIO()) == "done\n"
+def test_a_file_and_a_terminal_that_cannot_move_its_cursor_get_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(io.StringIO()) == "done\n"
     monkeypatch.setenv("TERM", "dumb")
-    assert said(Terminal()) == "done\n"
+    assert shown(Terminal()) == "done\n"
 
 
 def test_a_bar_is_not_wider_than_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,29 +88,29 @@ def test_a_bar_is_not_wider_than_its_terminal(monkeypatch: pytest.MonkeyPatch) -
 def in_terminal(
     command: list[str], environment: Mapping[str, str], seen: Path, waits_for: Sequence[str]
 ) -> tuple[int, str]:
-    """Run a command whose output is a terminal; return its exit status and what it said.
+    """Run a command in a terminal; return its exit status and its output.
 
-    It reads from ``seen`` to wait until each of ``waits_for`` was shown.
+    The command reads from ``seen`` to wait until each of ``waits_for`` was shown.
     """
     ours, its = pty.openpty()
-    waiting = [shown.encode() for shown in waits_for]
+    waiting = [text.encode() for text in waits_for]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=its, stdout=its, stderr=its) as process:
         os.close(its)
-        told = b""
+        output = b""
         try:
             while piece := os.read(ours, 65536):
-                told += piece
-                while waiting and waiting[0] in told:
+                output += piece
+                while waiting and waiting[0] in output:
                     seen.write_text("")
                     waiting.pop(0)
         except OSError:  # it has ended
             pass
         os.close(ours)
-    return process.returncode, told.decode()
+    return process.returncode, output.decode()
 
 
 @pytest.mark.parametrize("fails", ["", "yes"])
-def test_the_installation_has_a_bar(tmp_path: Path, fails: str) -> None:
+def test_the_installation_shows_a_bar(tmp_path: Path, fails: str) -> None:
     python = tmp_path / "python3"
     seen = tmp_path / "seen"
     os.mkfifo(seen)
@@ -120,12 +120,12 @@ def test_the_installation_has_a_bar(tmp_path: Path, fails: str) -> None:
     script = f"import sys; sys.executable = {str(python)!r}; from deploy.install import main; from pathlib import Path;"
     script += f"sys.exit(main(Path({str(tmp_path / 'venv' / 'made')!r}), Path({str(tmp_path / 'requirements.txt')!r})))"
     environment = {"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "80"}
-    status, told = in_terminal([sys.executable, "-c", script], environment, seen, ("20%", "40%", "73%"))
-    last = told.replace("\r\n", "\n").rpartition("\033[K")[2]
+    status, output = in_terminal([sys.executable, "-c", script], environment, seen, ("20%", "40%", "73%"))
+    last = output.replace("\r\n", "\n").rpartition("\033[K")[2]
     if fails:
-        assert (status, "ERROR: no such package\n" in last) == (1, True), told
+        assert (status, "ERROR: no such package\n" in last) == (1, True), output
     else:
         assert (status, last) == (0, "")
-        bars = [piece.rpartition("] ")[2].strip() for piece in told.split("\r\033[K") if "installing  [" in piece]
+        bars = [piece.rpartition("] ")[2].strip() for piece in output.split("\r\033[K") if "installing  [" in piece]
         assert bars == sorted(bars, key=lambda bar: int(bar[:-1]))
         assert {"20%", "40%", "73%"} <= set(bars), bars

@@ -1,4 +1,4 @@
-"""What is released stays as it is, and a ledger of any released version goes on with the newest migrations."""
+"""Released migrations never change, and a ledger of any released version works with the newest migrations."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def released(root: Path = ROOT) -> list[tuple[str, str, Path]]:
     return [(line[1], line[2], root / line[3]) for line in found if line] if all(found) else pytest.fail(str(lines))
 
 
-def of(version: str) -> list[Path]:
-    """The migrations of a version; what is not released yet has all."""
+def migrations_of(version: str) -> list[Path]:
+    """The migrations of a version; all of them, if it is not released yet."""
     listed = released()
     last = max((place for place, line in enumerate(listed) if line[0] == version), default=None)
     return ALL if last is None else [file for _, _, file in listed[: last + 1]]
 
 
 def changed(root: Path) -> list[str]:
-    """The listed migrations that are not as they were released."""
+    """The listed migrations that have changed since their release."""
     return [
         file.name
         for _, digest, file in released(root)
@@ -53,7 +53,7 @@ def test_no_released_migration_has_changed() -> None:
     assert changed(ROOT) == []
 
 
-def test_a_migration_is_only_added_behind_those_that_are_released() -> None:
+def test_new_migrations_come_after_the_released_ones() -> None:
     listed = [file for _, _, file in released()]
     assert listed == ALL[: len(listed)]
 
@@ -83,7 +83,7 @@ def former(request: pytest.FixtureRequest) -> Iterator[Project]:
     """A project with the migrations of a released version."""
     with Postgres.start() as server:
         server.prepare()
-        migrate(server, of(request.param))
+        migrate(server, migrations_of(request.param))
         with contextlib.closing(Project(server)) as project:
             project.sql("select vault.create_secret(%s, 'ittybit_functions_secret')", SECRET)
             project.superuser.execute("insert into storage.buckets (id, name) values ('uploads', ''), ('results', '-')")
@@ -91,14 +91,14 @@ def former(request: pytest.FixtureRequest) -> Iterator[Project]:
             yield project
 
 
-# As ./deploy.sh database does, and as supabase db push does, which leaves out what it has applied.
+# ./deploy.sh database applies every file again. supabase db push leaves out those that it has applied.
 @pytest.mark.parametrize("applied_again", [True, False], ids=["deploy.sh database", "supabase db push"])
-def test_an_upgrade_changes_no_row_and_every_job_goes_on(former: Project, applied_again: bool) -> None:
+def test_an_upgrade_changes_no_row_and_every_job_continues(former: Project, applied_again: bool) -> None:
     plays = {}
     for state, reach in STATES.items():
         plays[state] = Play(former, f"clips/{state}.mp4")
         reach(plays[state])
-        # Out of the way of the next one's claims.
+        # Keep it out of the next play's claims.
         former.sql("update ittybit.jobs set due_at = due_at + interval '10 days'")
     former.rule("task", path="tasks/*", task=TASK)
     former.put("tasks/a.mp4")
@@ -134,5 +134,5 @@ def test_an_upgrade_changes_no_row_and_every_job_goes_on(former: Project, applie
 
 
 def alike(row: Row, rows: list[Row]) -> Row:
-    """The row without columns that those before do not have."""
+    """The row without the columns that the rows before do not have."""
     return {column: value for column, value in row.items() if column in rows[0]} if rows else row

@@ -1,4 +1,4 @@
-"""The version stands in shared/__init__.py alone; whoever shows it reads it there."""
+"""The version is written in shared/__init__.py only. Everything that shows it reads it there."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def test_an_entry_counts_whether_it_is_released_or_not(changelog: str) -> None:
     assert newest(changelog) == "0.2.0"
 
 
-def test_deploy_sh_shows_it() -> None:
+def test_deploy_sh_shows_the_version() -> None:
     done = subprocess.run(["./deploy.sh", "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == (f"{__version__}\n", "")

@@ -1,4 +1,4 @@
-"""The database side on a real server: PostgreSQL 15, or the wheel's 18 where the machine has none; some on both."""
+"""Tests of the database run on PostgreSQL 15, or on the wheel's 18 if the machine has no 15. Some run on both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.database.project import SECRET, Project
 from tests.database.rows import Row
 
 BINARIES = [path for path in installed_binaries() if path == installed_binaries()[0] or path.parent.name == "15"]
-# Where versions differ: what is installed, who may do what, plans, locks. `make test EVERY=yes` runs all so.
+# Tests of what differs between versions: schema, privileges, plans, locks. `make test EVERY=yes` runs all on both.
 ON_EVERY_POSTGRES = {
     *("test_bounds", "test_claims", "test_closed", "test_copies", "test_doctor", "test_harmless", "test_held_up"),
     *("test_hostile", "test_install", "test_outage", "test_sweep", "test_triggers"),
@@ -34,9 +34,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def projects() -> Iterator[Callable[[Path], Project]]:
-    """Gives the project on the PostgreSQL of these binaries: with the migrations, its secret and its buckets.
+    """Gives a project on the PostgreSQL of these binaries, with the migrations, a secret and buckets.
 
-    Each is started once in a session, however often its tests take turns with those of another.
+    Each server is started once in a session, also when its tests alternate with those of another.
     """
     with ExitStack() as running:
 
@@ -58,7 +58,7 @@ def projects() -> Iterator[Callable[[Path], Project]]:
 
 @pytest.fixture(scope="session")
 def database(request: pytest.FixtureRequest, projects: Callable[[Path], Project]) -> Project:
-    """One of them, empty before each test."""
+    """One of these projects, emptied before each test."""
     return projects(request.param)
 
 
@@ -69,7 +69,7 @@ def _empty(database: Project) -> None:
 
 @pytest.fixture
 def waiting(database: Project) -> Project:
-    """A project with three jobs that nobody was woken for: their objects are 1.mp4 to 3.mp4."""
+    """A project with three waiting jobs, of 1.mp4 to 3.mp4, and without wake-ups for them."""
     database.rule()
     for number in (1, 2, 3):
         database.put(f"{number}.mp4")

@@ -1,4 +1,4 @@
-"""What a statement costs the database: pages and rows it touched, which no other load on the machine changes."""
+"""Measures a statement by the pages and rows that it reads, which do not depend on the load of the machine."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from tests.database.rows import Connection
 
 
 def pages(connection: Connection, statement: str) -> int:
-    """Run a statement and return how many pages it read, those of the functions that it calls included."""
+    """Run a statement and return how many pages it read, also in the functions that it calls."""
     [row] = connection.execute(f"explain (analyze, buffers, format json) {statement}".encode()).fetchall()
     [plan] = row["QUERY PLAN"]
     return int(plan["Plan"]["Shared Hit Blocks"]) + int(plan["Plan"]["Shared Read Blocks"])
 
 
 def with_kept_plans(connection: Connection) -> None:
-    """Let statements inside functions be planned once and for all values, as sessions that live long come to do."""
+    """Use generic plans for the statements inside functions, as long-lived sessions do."""
     connection.execute("set plan_cache_mode = force_generic_plan")
 
 

@@ -1,6 +1,6 @@
-"""A function and an ittybit reduced to what the ledger sees of them, and everything that can happen in between.
+"""A function and an ittybit, reduced to what the ledger sees of them, and the events that can happen to a job.
 
-The witness is ittybit's own journal: what was started, whatever the ledger believes.
+Ittybit's journal lists the real starts: the tests compare the ledger with it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from tests.database.rows import Row
 NAME = "clips/a.mp4"
 KILLER = "clips/killer.mp4"
 ANOTHER = "https://another.test"
-# Longer than any lease, and than a function that is down is left alone.
+# Longer than any lease, and than the pause between two wake-ups of a function that is down.
 LONG = 2 * 3600
 
 
 class Play:
-    """One rule, one object and its job, between a ledger and an ittybit.
+    """The function and ittybit, for one rule with one object and its job.
 
     Attributes:
-        journal: the marks of what ittybit started, in order.
-        renamed: the marks of those whose source ittybit finds gone.
-        finds_objects: whether Storage has the objects that the function asks for.
+        journal: the marks of the starts at ittybit, in order.
+        renamed: the marks of the starts whose source ittybit does not find.
+        finds_objects: whether Storage finds the objects that the function asks for.
         project: the function's SUPABASE_URL.
         job: the object's first job.
     """
@@ -44,7 +44,7 @@ class Play:
         self.job: uuid.UUID = database.job(name)["id"]
 
     def wake(self) -> int:
-        """Let time pass and pg_cron's tick come; return how many wake-ups it made."""
+        """Let time pass and run pg_cron's tick; return how many wake-ups it made."""
         self.database.messages()
         self.database.pass_time(LONG)
         self.database.wake()
@@ -65,7 +65,7 @@ class Play:
         self.database.put(name, bucket=bucket, operation="storage.s3.upload")
 
     def step(self, lease: Row) -> Row:
-        """Do what a claimed job needs, and return the report of it."""
+        """Do the step of a claimed job, and return its report."""
         if lease["step"] == "delete":
             for result in lease["results"]:
                 self.database.delete(result["name"], bucket=result["bucket_id"])
@@ -84,11 +84,11 @@ class Play:
         return report(lease, "started", ittybit_id=self.begin(lease["mark"]))
 
     def drain(self, *, sent: int = 1) -> None:
-        """Claim, work and report until nothing is due, each report being sent so many times."""
+        """Claim, work and report until nothing is due; send each report ``sent`` times."""
         known: list[Row] = []
         while leases := self.claim(*known):
             if KILLER in [lease.get("name") for lease in leases]:
-                # What is beside it may have started by then.
+                # The function dies here. It may have started the other jobs of the batch.
                 known = [self.step(lease) for lease in leases if lease.get("name") != KILLER]
                 return
             known = [self.step(lease) for lease in leases]
@@ -96,12 +96,12 @@ class Play:
                 self.database.reports(*known)
 
     def lose(self) -> list[Row]:
-        """Let a function be killed after its calls, and return the reports that nobody heard."""
+        """Kill a function after its calls, and return the reports that it did not send."""
         self.wake()
         return [self.step(lease) for lease in self.claim()]
 
     def settle(self) -> None:
-        """Let everything go well until nothing moves any more."""
+        """Let everything work until no job is due any more."""
         for _ in range(8):
             if not self.database.value("select count(due_at) from ittybit.jobs"):
                 return
@@ -188,17 +188,17 @@ def _report_out_of_order(play: Play) -> None:
     play.database.reports(*old)
 
 
-def _killer_beside_it(play: Play) -> None:
+def _killed_by_another_job(play: Play) -> None:
     play.database.put(KILLER)
     play.settle()
     assert play.database.job(KILLER)["lost"] > 2
     play.database.delete(KILLER)
-    # It is looked for once more, by a function that starts nothing.
+    # The killer's start is in doubt: a function looks for it once more, and starts nothing.
     play.wake()
     play.database.reports(*(report(lease, **lease["otherwise"]) for lease in play.claim()))
 
 
-def _gone_is_not_so(play: Play) -> None:
+def _wrongly_gone(play: Play) -> None:
     play.finds_objects = False
     play.wake()
     play.drain()
@@ -216,7 +216,7 @@ def _renamed_before_it_was_fetched(play: Play) -> None:
 
 
 def _gate(shut: str, opened: str) -> Callable[[Play], None]:
-    """Shut a gate, let everything be tried, see that nothing starts, and open it."""
+    """Shut a gate, check that nothing starts, and open it again."""
 
     def event(play: Play) -> None:
         play.database.sql(shut)
@@ -234,7 +234,7 @@ def _function_down(play: Play) -> None:
 
 
 def _copied(play: Play) -> None:
-    """Everything is the copy's from here on, the journal too."""
+    """From here on this is the copy. Its journal is empty."""
     play.journal.clear()
     play.project = ANOTHER
     before = play.database.jobs()
@@ -257,7 +257,7 @@ EVENTS: dict[str, Callable[[Play], object]] = {
     "function down, or the clock of its host wrong": _function_down,
     "claim's answer lost, or the function killed before the call": _claim_answer_lost,
     "function killed in or after the call, or its report lost": lambda play: play.lose(),
-    "function killed by another job of the batch": _killer_beside_it,
+    "function killed by another job of the batch": _killed_by_another_job,
     "report's answer lost, and sent again": _report_sent_twice,
     "report late": _report_late,
     "report out of order": _report_out_of_order,
@@ -268,7 +268,7 @@ EVENTS: dict[str, Callable[[Play], object]] = {
     "object moved out of reach": lambda play: play.database.move(NAME, "b.mp4"),
     "object deleted": lambda play: play.database.delete(NAME),
     "object deleted and uploaded again": _uploaded_again,
-    "Storage says that the object is gone, and it is not": _gone_is_not_so,
+    "Storage says that the object is gone, and it is not": _wrongly_gone,
     "rule edited": lambda play: play.database.sql("update ittybit.rules set task = task || '{\"options\": {}}'"),
     "rule disabled, and enabled again": _gate(
         "update ittybit.rules set enabled = false", "update ittybit.rules set enabled = true"

@@ -37,7 +37,7 @@ def upload(url: str, **options: Any) -> Row:
 
 
 _numbers = itertools.count(1)
-# Two results of one video: itself, and a still of it.
+# A run with two results: a video, and a still of it.
 RUN = {
     "tasks": [
         {
@@ -51,7 +51,7 @@ RUN = {
     ]
 }
 
-# Without triggers: nothing is recorded of it, and nothing refuses it.
+# With the triggers off, so that nothing is recorded or refused.
 _RESET = f"""
 set session_replication_role = replica;
 delete from storage.objects;
@@ -92,10 +92,10 @@ from ittybit.functions
 
 
 def copy_of_database(postgres: Postgres, name: str) -> None:
-    """Make another database with the contents of ``postgres``, to which nobody may be connected."""
+    """Copy the database ``postgres`` into another one. Nobody may be connected to it meanwhile."""
     with psycopg.connect(postgres.dsn(SUPERUSER, "template1"), autocommit=True) as admin:
         admin.execute(SQL("create database {} template postgres owner postgres").format(Identifier(name)))
-        # A copy has no settings of its own.
+        # A copy does not have the database's settings.
         admin.execute(SQL('alter database {} set search_path = "$user", public, extensions').format(Identifier(name)))
 
 
@@ -103,7 +103,7 @@ class Project:
     """One database with the migrations applied, ``name``; every statement is its own transaction.
 
     Attributes:
-        warnings: what the storage server's statements warned of since ``reset``.
+        warnings: the warnings of the storage server's statements since ``reset``.
     """
 
     def __init__(self, postgres: Postgres, name: str = "postgres") -> None:
@@ -133,7 +133,7 @@ class Project:
         self.warnings.clear()
 
     def note(self, notice: Diagnostic) -> None:
-        """Keep a warning; other notices are no concern of an upload's."""
+        """Keep a warning, and ignore other notices."""
         if notice.severity_nonlocalized == "WARNING":
             self.warnings.append(notice.message_primary or "")
 
@@ -149,7 +149,7 @@ class Project:
     # The developer, in Studio.
 
     def rule(self, name: str = "clips", **columns: Any) -> None:
-        """Make a rule for bucket ``uploads``, an automation where no action is given."""
+        """Make a rule for bucket ``uploads``, with an automation if no action is given."""
         columns = {"name": name, "bucket_id": "uploads"} | columns
         if not columns.keys() & {"automation_id", "task", "run"}:
             columns["automation_id"] = AUTOMATION
@@ -158,7 +158,7 @@ class Project:
         self.sql(f"insert into ittybit.rules ({names}) values ({places})", *columns.values())  # noqa: S608 - column names
 
     def addresses(self) -> dict[str, str | None]:
-        """Return where each function is."""
+        """Return each function's address."""
         return {row["name"]: row["url"] for row in self.sql("select name, url from ittybit.functions")}
 
     def settings(self, **columns: Any) -> None:
@@ -182,20 +182,20 @@ class Project:
         return [(row["bucket_id"], row["name"]) for row in self.sql("select * from ittybit.outputs order by 1, 2")]
 
     def messages(self) -> list[Row]:
-        """Take what waits in pg_net's queue: its url, headers and body."""
+        """Take the calls that wait in pg_net's queue: url, headers and body."""
         taken = rows(self.superuser, "delete from net.http_request_queue returning *")
         return [row | {"body": json.loads(row["body"])} for row in sorted(taken, key=lambda row: row["id"])]
 
     def make_due(self) -> None:
-        """Let every lease and every wait end now."""
+        """End every lease and every wait now."""
         self.sql("update ittybit.jobs set due_at = now() where due_at is not null")
 
     def pass_time(self, seconds: float) -> None:
-        """Move what the ledger and the wake-ups go by into the past."""
+        """Move the times of the ledger and of the wake-ups into the past."""
         self.sql(_PASS_TIME.replace("<seconds>", str(seconds)))
 
     def wake(self) -> int:
-        """Let pg_cron's tick come; return how many wake-ups it made."""
+        """Run pg_cron's tick; return how many wake-ups it made."""
         return int(self.value("select ittybit.wake_functions()"))
 
     def work(self, function: str = "on-upload") -> int:
@@ -216,12 +216,12 @@ class Project:
             yield self.storage
 
     def put(self, *names: str, operation: str = "storage.object.upload", **content: Any) -> str:
-        """Store objects in one statement, over what is there, and return the last one's version."""
+        """Store or overwrite objects in one statement, and return the last one's version."""
         with self.writing(operation) as connection:
             return put(connection, *names, **content)
 
     def move(self, name: str, to: str, *, bucket: str = "uploads", to_bucket: str = "uploads") -> str:
-        """Give an object another address, and with it another version."""
+        """Give an object another address, and with it a new version, which is returned."""
         version = str(uuid.uuid4())
         with self.writing("storage.object.move") as connection:
             connection.execute(
@@ -243,7 +243,7 @@ class Project:
         return claim(self.service, function, jobs, *reports, project=project)
 
     def claims_at_once(self, count: int, function: str = "on-upload", jobs: int = 100) -> list[list[Row]]:
-        """Claim so many times at the same moment, each over a connection of its own."""
+        """Claim ``count`` times at the same moment, each time over another connection."""
         together = threading.Barrier(count)
         connections = [self.connect("authenticator") for _ in range(count)]
 
@@ -260,7 +260,7 @@ class Project:
                 connection.close()
 
     def report(self, lease: Row, outcome: str, **fields: Any) -> Row:
-        """Report what one lease came to, and return what was answered."""
+        """Report the outcome of one lease, and return the answer."""
         [answer] = self.reports(report(lease, outcome, **fields))
         return answer
 
@@ -270,7 +270,7 @@ class Project:
         return answers
 
     def started(self, name: str, ittybit_id: str) -> Row:
-        """Bring a waiting object's job to ``started``, and return it."""
+        """Start a waiting object's job, and return the job."""
         later = (
             "update ittybit.jobs set due_at = due_at + %s * interval '1 day' where name <> %s and due_at is not null"
         )
@@ -288,7 +288,7 @@ class Project:
         return float(self.value("select extract(epoch from due_at - clock_timestamp()) from ittybit.jobs"))
 
     def next_lease(self) -> Row:
-        """Let the only job be due, and claim it once more."""
+        """Make the only job due, and claim it again."""
         self.make_due()
         [lease] = self.claim(self.job()["function"])
         return lease
@@ -315,5 +315,5 @@ def claim(connection: Connection, function: str, jobs: int, *reports: Row, proje
 
 
 def report(lease: Row, outcome: str, **fields: Any) -> Row:
-    """What a function reports of a lease."""
+    """A function's report on a lease."""
     return {name: lease[name] for name in ("job", "generation", "attempt")} | {"outcome": outcome} | fields

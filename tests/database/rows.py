@@ -1,4 +1,4 @@
-"""Rows: reading them, and writing those of stored objects as storage-api v1.70.6 does."""
+"""Reads rows, and writes the rows of stored objects as storage-api v1.70.6 does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def put(
     mimetype: str = "video/mp4",
     owner_id: str | None = None,
 ) -> str:
-    """Write objects' rows, by default with bytes that were never there before; return the last one's version."""
+    """Write objects' rows, by default with new content; return the last one's version."""
     versions = [str(uuid.uuid4()) for _ in names]
     metadata = {"eTag": f'"{etag or versions[0]}"', "size": size, "mimetype": mimetype, "contentLength": size}
     connection.execute(

@@ -1,4 +1,4 @@
-"""Whatever is stored, under whatever name, by whomever: the upload goes through and the ledger knows of it."""
+"""Uploads of any name, version, owner and metadata succeed; one with a readable size is recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.inputs import STORABLE, nearly, storable
 NAMES = storable().filter(bool)
 VERSIONS = st.none() | storable(pieces=2)
 OWNERS = st.none() | storable(pieces=3)
-# What PostgreSQL takes as jsonb.
+# Values that PostgreSQL accepts as jsonb.
 TEXTS = st.text(STORABLE, max_size=20)
 SCALARS: st.SearchStrategy[Any] = (
     st.none()
@@ -31,7 +31,7 @@ STORED = st.tuples(NAMES, VERSIONS, OWNERS, METADATA)
 
 
 def _is_storable(value: Any) -> bool:
-    """Whether jsonb has it: hypothesis's own JSON goes further."""
+    """Whether jsonb can store it: the JSON of the tests has more values than that."""
     match value:
         case str():
             return "\0" not in value and value == value.encode("utf-8", "ignore").decode()
@@ -64,7 +64,7 @@ def test_no_upload_move_or_removal_fails(database: Project, first: tuple[Any, ..
         " values ('uploads', %s, %s, %s, %s, %s)"
     )
     database.storage.execute(insert, row)
-    # Nothing that could be read of it was missed.
+    # An object with a readable size has a job for both rules that it matches.
     size = metadata.get("size") if isinstance(metadata, dict) else None
     is_processed = "select ittybit.reason_to_skip(to_jsonb(o)) is null from storage.objects as o"
     if type(size) is int and 0 <= size < 2**63 and database.value(is_processed):

@@ -1,4 +1,4 @@
-"""What Python and SQL both say of a pattern or a key is the same, and a template leads into its bucket alone."""
+"""Python and SQL agree on every pattern and key, and a destination template never leaves its bucket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXTS = storable() | PIECES.map("".join)
 
 
 def fill(glob: str, text: str) -> str:
-    """The text with its stars filled, so that it often fits."""
+    """The glob with its stars replaced by text: a path that often matches."""
     return glob.replace("**", text).replace("*", "x")
 
 
@@ -42,7 +42,7 @@ select ittybit.fits(
 
 
 def fits(database: Project, **values: str | None) -> bool:
-    """Whether an object fits a rule with these patterns, as the trigger asks."""
+    """Whether an object matches a rule with these patterns, as the trigger decides it."""
     [row] = database.developer.execute(FITS.encode(), {"type": None, "mimetype": None, **values}).fetchall()
     [answer] = row.values()
     return bool(answer)
@@ -50,22 +50,20 @@ def fits(database: Project, **values: str | None) -> bool:
 
 @given(glob=TEXTS, text=TEXTS, filled=st.booleans())
 @example(glob="\1", text="anything", filled=False)
-def test_a_path_fits_a_glob_in_sql_as_it_does_in_python(database: Project, glob: str, text: str, filled: bool) -> None:
+def test_sql_and_python_match_the_same_paths(database: Project, glob: str, text: str, filled: bool) -> None:
     path = fill(glob, text) if filled else text
     assert fits(database, path=glob, name=path) == matches_path(glob, path)
 
 
 @given(pattern=TEXTS, text=TEXTS, filled=st.booleans())
-def test_a_media_type_fits_in_sql_as_it_does_in_python(
-    database: Project, pattern: str, text: str, filled: bool
-) -> None:
+def test_sql_and_python_match_the_same_media_types(database: Project, pattern: str, text: str, filled: bool) -> None:
     mimetype = fill(pattern, text) if filled else text
     in_sql = fits(database, path="**", name="a", type=pattern, mimetype=mimetype)
     assert in_sql == matches_mimetype(pattern, mimetype)
 
 
 @given(key=TEXTS)
-def test_a_key_is_safe_in_sql_as_it_is_in_python(database: Project, key: str) -> None:
+def test_sql_and_python_accept_the_same_keys(database: Project, key: str) -> None:
     in_python = False
     with suppress(ValueError):
         check_destination(f"s3://media/{key}")
@@ -81,7 +79,7 @@ KEYS = st.lists(
 
 @given(name=KEYS, size=st.integers(0, 2), is_delete_marker=st.booleans())
 @example(name="processed/a", size=0, is_delete_marker=False)
-def test_the_database_and_plain_mode_pass_over_the_same_objects(
+def test_the_database_and_plain_mode_skip_the_same_objects(
     database: Project, name: str, size: int, is_delete_marker: bool
 ) -> None:
     row = {"bucket_id": "uploads", "name": name, "metadata": {"size": size}, "is_delete_marker": is_delete_marker}
@@ -113,7 +111,7 @@ PLAUSIBLE = st.lists(PLACEHOLDERS | st.sampled_from(["/", "-", "x", ".."]), min_
     version=st.none() | storable(pieces=3),
     owner=st.none() | storable(pieces=3),
 )
-def test_a_template_that_a_rule_may_have_leads_into_its_bucket_or_nowhere(
+def test_an_accepted_template_never_leaves_its_bucket(
     database: Project, template: str, name: str, version: str | None, owner: str | None
 ) -> None:
     database.sql("delete from ittybit.rules")
@@ -130,7 +128,7 @@ def test_a_template_that_a_rule_may_have_leads_into_its_bucket_or_nowhere(
 
 @given(path=TEXTS.filter(bool), mimetype=TEXTS, prefix=TEXTS, automation=TEXTS, bucket=TEXTS)
 @pytest.mark.usefixtures("database")
-def test_a_rule_is_taken_or_refused_and_never_breaks_an_upload(
+def test_a_rule_is_accepted_or_refused_and_never_breaks_an_upload(
     database: Project, path: str, mimetype: str, prefix: str, automation: str, bucket: str
 ) -> None:
     columns = {"path": path, "mimetype": mimetype, "output_prefix": prefix, "automation_id": automation}

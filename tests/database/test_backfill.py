@@ -1,4 +1,4 @@
-"""Backfills: older objects, because a person asked; exactly those of the plan, and after whatever is live."""
+"""A backfill processes older objects on request: exactly those of its plan, after all live uploads."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def backfill(database: Project, rule: str = "clips", *, run: bool = False, cap: 
 
 
 def page(database: Project, size: int = 500) -> int:
-    """Let one tick of the walk run and return how many jobs that made."""
+    """Run one tick of the backfill, and return how many jobs it recorded."""
     return int(database.value("select ittybit.backfill_page(%s)", size))
 
 
 def walk(database: Project, size: int = 500) -> int:
-    """Walk to the end, everything recorded being done at once, and return how many jobs that made."""
+    """Run the backfill to its end, let each job succeed at once, and return how many it recorded."""
     made = 0
     for _ in range(20):
         made += page(database, size)
@@ -52,14 +52,14 @@ def names(database: Project) -> list[str]:
 
 @pytest.fixture
 def older(database: Project) -> Project:
-    """A project with six objects, 0.mp4 to 5.mp4 of 100 bytes and more, that are older than their rule."""
+    """A project with six objects that are older than their rule: 0.mp4 to 5.mp4, of 100 to 105 bytes."""
     for number in range(6):
         store(database, f"{number}.mp4", age=OLD, size=100 + number)
     database.rule()
     return database
 
 
-def test_the_plan_is_answered_and_nothing_is_done(older: Project) -> None:
+def test_without_run_a_backfill_only_returns_its_plan(older: Project) -> None:
     assert backfill(older) == {
         "state": "plan",
         "files": 6,
@@ -86,18 +86,18 @@ def test_exactly_the_planned_objects_are_recorded(older: Project, size: int) -> 
 
 
 @pytest.mark.parametrize("size", [1, 2, 500])
-def test_a_cap_is_the_first_of_the_plan_and_no_more(older: Project, size: int) -> None:
+def test_a_cap_limits_a_backfill_to_the_first_objects_of_its_plan(older: Project, size: int) -> None:
     plan = backfill(older, run=True, cap=3)
     assert (plan["files"], plan["bytes"], plan["sample"]) == (3, 303, ["0.mp4", "1.mp4", "2.mp4"])
     assert walk(older, size) == 3
     assert names(older) == ["0.mp4", "1.mp4", "2.mp4"]
-    # Asked for again it goes on with the rest.
+    # The next backfill continues with the rest.
     assert backfill(older, run=True, cap=10)["sample"] == ["3.mp4", "4.mp4", "5.mp4"]
     assert walk(older, size) == 3
     assert len(set(names(older))) == 6
 
 
-def test_objects_deleted_meanwhile_are_not_replaced_by_others_outside_the_plan(older: Project) -> None:
+def test_objects_deleted_during_a_backfill_are_not_replaced_by_others(older: Project) -> None:
     backfill(older, run=True, cap=3)
     older.delete("1.mp4")
     assert walk(older) == 2
@@ -106,21 +106,21 @@ def test_objects_deleted_meanwhile_are_not_replaced_by_others_outside_the_plan(o
 
 
 @pytest.mark.parametrize("seen", [True, False])
-def test_objects_stored_after_the_beginning_are_not_part_of_it(older: Project, seen: bool) -> None:
+def test_objects_stored_during_a_backfill_are_not_part_of_it(older: Project, seen: bool) -> None:
     backfill(older, run=True)
     if seen:
         older.put("0.mp4", "00.mp4", "9.mp4")
     else:
         store(older, "0.mp4", "00.mp4", "9.mp4")
     assert walk(older) == 5
-    # Recorded in one transaction, they are of one moment.
+    # Jobs of one transaction have the same time, so they are sorted by name.
     made = sorted(job["name"] for job in older.jobs() if job["backfill"])
     assert made == [f"{number}.mp4" for number in range(1, 6)]
 
 
 @pytest.mark.parametrize("cap", [None, 3])
 @pytest.mark.parametrize("size", [4, 500])
-def test_content_of_unknown_age_is_part_of_it_and_never_more_than_the_plan(
+def test_a_backfill_includes_objects_of_unknown_age_but_no_more_than_planned(
     older: Project, cap: int | None, size: int
 ) -> None:
     forget = "update storage.objects set metadata = metadata - 'lastModified'"
@@ -128,7 +128,7 @@ def test_content_of_unknown_age_is_part_of_it_and_never_more_than_the_plan(
         older.superuser.execute(forget)
     planned = backfill(older, run=True, cap=cap)["files"]
     assert planned == (cap or 6)
-    # Whether these are new, nobody can tell.
+    # Their metadata does not show that these are new.
     store(older, *(f"{number}-new.mp4" for number in range(6)))
     with triggers_off(older):
         older.superuser.execute(forget)
@@ -136,14 +136,14 @@ def test_content_of_unknown_age_is_part_of_it_and_never_more_than_the_plan(
     assert (progress(older)["state"], progress(older)["recorded"]) == ("done", planned)
 
 
-def test_an_object_without_an_owner_is_part_of_it_because_a_person_asked(older: Project) -> None:
+def test_a_backfill_includes_objects_without_an_owner(older: Project) -> None:
     store(older, "nobodys.mp4", age=OLD, owner_id=None)
     assert backfill(older, run=True)["files"] == 7
     walk(older)
     assert older.job("nobodys.mp4")["reason"] is None
 
 
-def test_objects_that_never_start_are_neither_planned_nor_recorded(database: Project) -> None:
+def test_objects_that_are_never_processed_are_neither_planned_nor_recorded(database: Project) -> None:
     store(database, "processed/a.mp4", "reserved.mp4", ".ittybit/a.mp4", "hls/a/0.ts", age=OLD)
     store(database, "empty.mp4", "new/.emptyFolderPlaceholder", age=OLD, size=0)
     store(database, "a.mov", age=OLD)
@@ -163,9 +163,9 @@ def test_objects_that_never_start_are_neither_planned_nor_recorded(database: Pro
 
 
 @pytest.mark.parametrize(
-    "destination", ["s3://results/{owner_id}/{stem}.mp4", "s3://uploads/{dir}{stem}.mp4"], ids=["no place", "itself"]
+    "destination", ["s3://results/{owner_id}/{stem}.mp4", "s3://uploads/{dir}{stem}.mp4"], ids=["no owner", "itself"]
 )
-def test_a_task_without_a_place_for_its_result_is_not_in_the_plan(database: Project, destination: str) -> None:
+def test_an_object_without_a_possible_destination_is_not_in_the_plan(database: Project, destination: str) -> None:
     store(database, "fits.mov", age=OLD)
     store(database, "not.mp4", age=OLD, owner_id=None)
     database.rule(task=TASK | {"destination": destination})
@@ -174,7 +174,7 @@ def test_a_task_without_a_place_for_its_result_is_not_in_the_plan(database: Proj
     assert walk(database) == 1
 
 
-def test_asked_again_while_it_runs_it_answers_how_far_it_is(older: Project) -> None:
+def test_calling_a_running_backfill_again_returns_its_progress(older: Project) -> None:
     backfill(older, run=True)
     assert page(older, 4) == 4
     for run in (False, True):
@@ -188,7 +188,7 @@ def test_asked_again_while_it_runs_it_answers_how_far_it_is(older: Project) -> N
 
 
 @pytest.mark.parametrize("size", [1, 500])
-def test_a_tick_that_is_killed_in_the_middle_loses_and_doubles_nothing(older: Project, size: int) -> None:
+def test_a_killed_tick_loses_no_object_and_records_none_twice(older: Project, size: int) -> None:
     backfill(older, run=True)
     made = page(older, min(size, 4))
     with older.connect("postgres") as connection, connection.transaction(force_rollback=True):
@@ -198,7 +198,7 @@ def test_a_tick_that_is_killed_in_the_middle_loses_and_doubles_nothing(older: Pr
     assert names(older) == [f"{number}.mp4" for number in range(6)]
 
 
-def test_of_ticks_at_once_one_does_the_work(older: Project) -> None:
+def test_one_of_several_simultaneous_ticks_does_the_work(older: Project) -> None:
     backfill(older, run=True)
     together = threading.Barrier(4)
     connections = [older.connect("postgres") for _ in range(4)]
@@ -217,10 +217,10 @@ def test_of_ticks_at_once_one_does_the_work(older: Project) -> None:
     assert len(set(names(older))) == len(older.jobs()) == 6
 
 
-def test_no_more_waits_than_a_page(older: Project) -> None:
+def test_a_backfill_keeps_at_most_one_page_of_jobs_waiting(older: Project) -> None:
     backfill(older, run=True)
     assert [page(older, 2), page(older, 2)] == [2, 0]
-    # What is at work makes room, whatever comes of it.
+    # A claimed job makes room for one more.
     assert len(older.claim(jobs=1)) == 1
     assert [page(older, 2), page(older, 2)] == [1, 0]
 
@@ -234,7 +234,7 @@ def test_live_uploads_are_claimed_first(older: Project) -> None:
     assert (sorted(claimed[:2]), claimed[2][:-4].isdigit()) == (["live/1.mp4", "live/2.mp4"], True)
 
 
-def test_a_stop_skips_waiting_jobs_and_none_that_may_have_started(older: Project) -> None:
+def test_stopping_skips_waiting_jobs_but_none_that_may_have_started(older: Project) -> None:
     backfill(older, run=True)
     page(older)
     started, succeeded, _in_doubt = older.claim(jobs=3)
@@ -251,7 +251,7 @@ def test_a_stop_skips_waiting_jobs_and_none_that_may_have_started(older: Project
     assert older.value("select ittybit.stop_backfill('clips')") == 0
 
 
-def test_a_stopped_backfill_continues_when_it_is_asked_for_again(older: Project) -> None:
+def test_a_stopped_backfill_continues_when_it_is_run_again(older: Project) -> None:
     backfill(older, run=True)
     page(older, 4)
     older.sql("update ittybit.jobs set state = 'succeeded', due_at = null where name = '0.mp4'")
@@ -267,7 +267,7 @@ def test_a_stopped_backfill_continues_when_it_is_asked_for_again(older: Project)
 @pytest.mark.parametrize(
     ("change", "state"), [("update ittybit.rules set enabled = false", "running"), (None, "stopped")]
 )
-def test_a_rule_that_goes_meanwhile_stops_it_and_one_that_is_disabled_holds_it(
+def test_deleting_the_rule_stops_its_backfill_and_disabling_it_pauses_the_backfill(
     older: Project, change: str | None, state: str
 ) -> None:
     backfill(older, run=True)
@@ -301,7 +301,7 @@ def test_backfills_of_two_rules_run_side_by_side(older: Project) -> None:
         ({"cap": -1}, psycopg.errors.InvalidParameterValue),
     ],
 )
-def test_a_backfill_that_cannot_be_made_is_refused(
+def test_a_backfill_without_an_enabled_rule_or_with_a_bad_cap_is_refused(
     older: Project, arguments: dict[str, Any], error: type[psycopg.Error]
 ) -> None:
     older.rule("off", enabled=False)
@@ -309,7 +309,7 @@ def test_a_backfill_that_cannot_be_made_is_refused(
         backfill(older, **arguments)
 
 
-def test_a_tick_costs_the_same_whatever_the_size_of_the_bucket(database: Project) -> None:
+def test_the_cost_of_a_tick_does_not_grow_with_the_bucket(database: Project) -> None:
     costs: list[int] = []
     for count in (2_000, 20_000):
         database.reset()

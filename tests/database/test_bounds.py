@@ -1,4 +1,4 @@
-"""What an upload costs is bounded, whatever strangers name it, claim of it, and however much waits beside it."""
+"""The cost of an upload is bounded, for any name and metadata and for any number of rules and waiting jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.database.rows import put
 from tests.database.without_triggers import store, triggers_off
 
 LONG = 100_000
-# Without a bound they take minutes; with it, a moment.
+# Without the bound on a key's length, these names take minutes; with it, a moment.
 NAMES = {
     "folders": "a/" * (LONG // 2) + "x",
     "one part": "a" * LONG,
@@ -36,7 +36,7 @@ $$"""
 
 @contextmanager
 def limited(database: Project) -> Iterator[None]:
-    """Refuse storage every statement that takes five seconds."""
+    """Cancel each statement of Storage that takes five seconds."""
     database.storage.execute("set statement_timeout = '5s'")
     try:
         yield
@@ -45,7 +45,7 @@ def limited(database: Project) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-def test_a_name_of_any_length_costs_no_more_than_the_longest_key(database: Project, name: str) -> None:
+def test_a_name_longer_than_a_key_may_be_is_skipped_at_little_cost(database: Project, name: str) -> None:
     database.rule(task=TASK)
     database.rule("glob", path=GLOBS[0])
     database.sql("insert into ittybit.outputs values ('uploads', 'made/', gen_random_uuid())")
@@ -58,9 +58,9 @@ def test_a_name_of_any_length_costs_no_more_than_the_longest_key(database: Proje
     store(database, name)
     database.sql("update ittybit.rules set active_since = '-infinity'")
     assert database.value("select ittybit.sweep_page()") == 0
-    told = database.sql("select because from ittybit.explain('uploads', %s)", name)
-    assert len(told) == 2
-    assert all("the key is longer than 1024 characters" in row["because"] for row in told)
+    explained = database.sql("select because from ittybit.explain('uploads', %s)", name)
+    assert len(explained) == 2
+    assert all("the key is longer than 1024 characters" in row["because"] for row in explained)
 
 
 def test_the_longest_key_is_processed(database: Project) -> None:
@@ -72,15 +72,15 @@ def test_the_longest_key_is_processed(database: Project) -> None:
     assert database.outputs() == [("results", "a/" * 509 + "b.mp4")]
 
 
-def test_a_key_with_no_room_for_its_results_key_has_no_job_to_start(database: Project) -> None:
+def test_an_object_whose_results_key_would_be_too_long_is_skipped(database: Project) -> None:
     database.rule(task=TASK | {"destination": "s3://results/{name}.mp4"})
     database.put("c" * 1020, "d" * 1021)
     [fits, exceeds] = sorted(database.jobs(), key=lambda job: str(job["name"]))
     assert (fits["state"], exceeds["state"], exceeds["reason"]) == ("queued", "skipped", "no_destination")
 
 
-@pytest.mark.parametrize(("path", "jobs"), [("folder-#/**", 1), ("**", 1000)], ids=["one fits", "all fit"])
-def test_a_thousand_rules_of_a_bucket_stop_no_upload(database: Project, path: str, jobs: int) -> None:
+@pytest.mark.parametrize(("path", "jobs"), [("folder-#/**", 1), ("**", 1000)], ids=["one matches", "all match"])
+def test_uploads_succeed_with_a_thousand_rules_for_their_bucket(database: Project, path: str, jobs: int) -> None:
     database.sql(
         "insert into ittybit.rules (name, bucket_id, path, automation_id)"
         " select 'rule-' || n, 'uploads', replace(%s, '#', n::text), 'auto_1' from generate_series(1, 1000) as n",
@@ -100,7 +100,7 @@ def test_no_name_makes_a_glob_slow(database: Project, glob: str) -> None:
     assert database.warnings == []
 
 
-def test_claimed_metadata_of_an_object_is_not_copied(database: Project) -> None:
+def test_an_uploaders_metadata_is_copied_neither_into_the_ledger_nor_into_wake_ups(database: Project) -> None:
     database.rule(mimetype="video/*")
     claims = {"size": 1, "mimetype": "video/" + "x" * 500_000, "mine": "y" * 500_000, "eTag": "e"}
     with limited(database), database.writing("storage.object.upload") as connection:
@@ -117,17 +117,17 @@ def test_claimed_metadata_of_an_object_is_not_copied(database: Project) -> None:
 
 
 def cost_of_uploading(database: Project, prefix: str) -> list[int]:
-    """Pages that an upload, an overwrite and another upload touch, after a session's first ones."""
+    """Pages that an upload, an overwrite and another upload read, not counting a session's first ones."""
     with database.connect("supabase_admin") as connection:
         with_kept_plans(connection)
         connection.execute(UPLOAD.encode())
-        # Planning reads pages as well: of an upload and of an overwrite.
+        # Planning reads pages too. These uploads and overwrites get it done.
         for key in (*range(7), *range(7)):
             pages(connection, f"select pg_temp.upload('{prefix}/{key}')")
         return [pages(connection, f"select pg_temp.upload('{prefix}/{key}')") for key in ("a", "a", "b")]
 
 
-def test_jobs_that_wait_do_not_slow_an_upload(database: Project) -> None:
+def test_waiting_jobs_do_not_slow_an_upload(database: Project) -> None:
     database.rule()
     costs = []
     for first, last in ((1, 200), (201, 20_000)):
@@ -136,7 +136,7 @@ def test_jobs_that_wait_do_not_slow_an_upload(database: Project) -> None:
             database.superuser.execute("analyze ittybit.jobs")
         costs.append(cost_of_uploading(database, str(last)))
     few, many = costs
-    # A level more of an index here and there.
+    # Some indexes have one more level.
     assert sum(many) < sum(few) * 1.3
     assert put(database.storage, "after.mp4")
     assert database.job("after.mp4")["state"] == "queued"

@@ -1,4 +1,4 @@
-"""Content, not events: what overwrites, renames and deletions make of the jobs that there are."""
+"""What overwrites, renames and deletions do to existing jobs: each job belongs to one content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_overwrite_supersedes_waiting_jobs_and_leaves_started_ones(database: 
 
 
 @pytest.mark.parametrize("state", ["started", "succeeded"])
-def test_the_same_bytes_again_start_nothing(database: Project, state: str) -> None:
+def test_uploading_the_same_bytes_again_starts_nothing(database: Project, state: str) -> None:
     database.rule()
     database.put("a.mp4", etag="same")
     [lease] = database.claim()
@@ -41,7 +41,7 @@ def test_the_same_bytes_again_start_nothing(database: Project, state: str) -> No
     assert (str(carried["id"]), carried["version"], carried["state"]) == (lease["job"], version, state)
 
 
-def test_the_same_bytes_in_another_size_or_after_a_failure_are_bought(database: Project) -> None:
+def test_the_same_etag_with_another_size_or_after_a_failure_gets_a_new_job(database: Project) -> None:
     database.rule()
     database.put("other.mp4", "failed.mp4", etag="same")
     for lease in database.claim():
@@ -53,7 +53,7 @@ def test_the_same_bytes_in_another_size_or_after_a_failure_are_bought(database: 
     assert [job["state"] for job in database.jobs("failed.mp4")] == ["failed", "queued"]
 
 
-def test_a_rename_carries_jobs_that_started_or_may_have(database: Project) -> None:
+def test_a_renamed_object_keeps_the_jobs_that_started_or_may_have_started(database: Project) -> None:
     database.rule()
     started_doubtful_and_waiting(database)
     before = {job["name"]: job["id"] for job in database.jobs()}
@@ -65,7 +65,7 @@ def test_a_rename_carries_jobs_that_started_or_may_have(database: Project) -> No
     assert database.job("waiting.mp4")["reason"] == "moved"
 
 
-def test_a_file_moved_out_of_reach_leaves_its_started_job(database: Project) -> None:
+def test_moving_a_file_out_of_the_rule_keeps_a_started_job_and_skips_a_waiting_one(database: Project) -> None:
     database.rule(path="clips/*")
     database.put("clips/a.mp4")
     database.started("clips/a.mp4", "runs/1")
@@ -75,14 +75,14 @@ def test_a_file_moved_out_of_reach_leaves_its_started_job(database: Project) -> 
     assert sorted(database.states()) == [("clips/a.mp4", "started", None), ("clips/b.mp4", "skipped", "moved")]
 
 
-def test_a_file_moved_into_reach_is_bought(database: Project) -> None:
+def test_moving_a_file_into_the_rule_makes_a_job(database: Project) -> None:
     database.rule(path="clips/*")
     database.put("new/a.mp4")
     database.move("new/a.mp4", "clips/a.mp4")
     assert database.states() == [("clips/a.mp4", "queued", None)]
 
 
-def test_a_deleted_source_skips_waiting_jobs_and_keeps_those_that_may_have_started(database: Project) -> None:
+def test_deleting_a_source_skips_waiting_jobs_and_keeps_those_that_may_have_started(database: Project) -> None:
     database.rule()
     started_doubtful_and_waiting(database)
     database.delete("waiting.mp4", "started.mp4", "doubtful.mp4")
@@ -94,7 +94,7 @@ def test_a_deleted_source_skips_waiting_jobs_and_keeps_those_that_may_have_start
 
 
 @pytest.mark.parametrize(("reason", "expected"), [(None, ("queued", 2, None)), ("corrupt", ("failed", 1, "corrupt"))])
-def test_a_run_that_fails_since_its_object_was_renamed_starts_once_more_under_the_new_name(
+def test_a_run_that_fails_because_its_object_was_renamed_starts_once_more(
     database: Project, reason: str | None, expected: tuple[str, int, str | None]
 ) -> None:
     database.rule()
@@ -109,12 +109,12 @@ def test_a_run_that_fails_since_its_object_was_renamed_starts_once_more_under_th
         lease = database.next_lease()
         assert (lease["name"], lease["look_since"], lease["mark"]) == ("c.mp4", None, f"{job['id']}.2")
         database.report(lease, "started", ittybit_id="runs/2")
-        # ittybit was told the name that it has.
+        # This run was started under the current name, so its failure is final.
         database.report(database.next_lease(), "failed", ittybit_id="runs/2")
         assert (database.states(), database.counted_starts()) == ([("c.mp4", "failed", "ittybit_failed")], 2)
 
 
-def test_an_object_that_was_renamed_before_its_start_has_no_former_name(lease: Row, database: Project) -> None:
+def test_a_run_that_started_after_the_rename_and_fails_is_not_restarted(lease: Row, database: Project) -> None:
     database.move("a.mp4", "b.mp4")
     database.report(lease, "skipped", reason="gone")
     database.report(database.next_lease(), "started", ittybit_id="runs/1")

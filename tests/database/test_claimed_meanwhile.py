@@ -1,4 +1,4 @@
-"""A rename and a claim of the same job at the same moment: whoever comes first, the content is started once."""
+"""A rename and a claim of the same job at the same moment: in either order, the content is started once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.database.project import Project, claim
 from tests.waiting import until
 
 
-def test_a_rename_during_a_claim_carries_the_job_that_is_about_to_start(database: Project) -> None:
+def test_a_rename_during_a_claim_keeps_the_claimed_job(database: Project) -> None:
     database.rule()
     database.put("a.mp4")
     renaming = threading.Thread(target=database.move, args=("a.mp4", "b.mp4"))
@@ -26,7 +26,7 @@ def test_a_rename_during_a_claim_carries_the_job_that_is_about_to_start(database
     assert "refused" not in database.report(lease, "started", ittybit_id="runs/1")
 
 
-def test_a_claim_during_a_rename_passes_its_job_over(database: Project) -> None:
+def test_a_claim_during_a_rename_leaves_its_job_to_the_next_claim(database: Project) -> None:
     database.rule()
     database.put("a.mp4")
 

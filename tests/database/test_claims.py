@@ -1,4 +1,4 @@
-"""Claims: due jobs are leased in their order, each to one caller, who learns what to do."""
+"""A claim leases due jobs in their order, each to one caller, and says what to do with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.database.rows import Row, rows
 from tests.database.without_triggers import triggers_off
 from tests.waiting import until
 
-# A kind's name is the first part of its objects' names.
+# Each object's name begins with its kind.
 OPEN = """
 insert into storage.objects (bucket_id, name, version)
 select 'uploads', kind || '/' || n, 'v' from unnest(%(kinds)s::text[]) as kind, generate_series(1, %(count)s) as n;
@@ -37,7 +37,7 @@ ONE_OUTPUT = TASK | {"destination": "s3://results/one.mp4"}
 
 
 def open_jobs(database: Project, count: int, *kinds: str, due_in: int = -3600) -> None:
-    """Make so many open jobs of each kind."""
+    """Make ``count`` open jobs of each kind."""
     with triggers_off(database), psycopg.ClientCursor(database.superuser) as cursor:
         cursor.execute(OPEN, {"count": count, "kinds": list(kinds), "due_in": due_in})
         cursor.execute("analyze ittybit.jobs")
@@ -59,7 +59,7 @@ def overlapping_claims(database: Project, function: str, jobs: int) -> tuple[lis
         return first, second.result()
 
 
-def test_the_claim_of_a_start_has_everything_it_needs(lease: Row, database: Project) -> None:
+def test_a_claimed_start_has_everything_that_the_function_needs(lease: Row, database: Project) -> None:
     job = database.job()
     assert database.value("select %s::timestamptz between now() - interval '5 s' and clock_timestamp()", lease["now"])
     assert lease | {"now": None} == {
@@ -79,7 +79,7 @@ def test_the_claim_of_a_start_has_everything_it_needs(lease: Row, database: Proj
     }
 
 
-def test_the_claim_of_a_task_has_its_destination_filled_in_and_reserves_it(database: Project) -> None:
+def test_claiming_a_task_fills_in_its_destination_and_reserves_it(database: Project) -> None:
     database.rule(bucket_id="published", task=TASK)
     database.put("clips/a.mov", bucket="published")
     assert (database.claim(), database.outputs()) == ([], [])
@@ -89,7 +89,7 @@ def test_the_claim_of_a_task_has_its_destination_filled_in_and_reserves_it(datab
     assert database.outputs() == [("results", "clips/a.mp4")]
 
 
-def test_a_run_is_told_with_its_destinations_filled_in_and_reserves_each(database: Project) -> None:
+def test_claiming_a_run_fills_in_its_destinations_and_reserves_each(database: Project) -> None:
     database.rule(run=RUN)
     database.put("clips/a.mov")
     [lease] = database.claim("push-back")
@@ -98,7 +98,7 @@ def test_a_run_is_told_with_its_destinations_filled_in_and_reserves_each(databas
     assert database.outputs() == [("results", "clips/a.jpeg"), ("results", "clips/a.mp4")]
 
 
-def test_a_started_job_is_checked_while_starts_are_kept_back(lease: Row, database: Project) -> None:
+def test_a_started_job_is_checked_during_a_pause(lease: Row, database: Project) -> None:
     database.report(lease, "started", ittybit_id="runs/1")
     database.settings(paused=True)
     database.make_due()
@@ -108,7 +108,7 @@ def test_a_started_job_is_checked_while_starts_are_kept_back(lease: Row, databas
 
 
 @pytest.mark.parametrize(
-    ("function", "jobs", "said"),
+    ("function", "jobs", "message"),
     [
         ("on_upload", 1, 'there is no function "on_upload"'),
         (None, 1, 'there is no function "<NULL>"'),
@@ -117,16 +117,16 @@ def test_a_started_job_is_checked_while_starts_are_kept_back(lease: Row, databas
         ("on-upload", None, "jobs must be 1 to 100, not null"),
     ],
 )
-def test_a_claim_that_cannot_be_meant_is_an_error_that_says_so(
-    waiting: Project, function: Any, jobs: Any, said: str
+def test_a_claim_with_bad_arguments_is_refused_with_the_reason(
+    waiting: Project, function: Any, jobs: Any, message: str
 ) -> None:
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match=said):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=message):
         waiting.claim(function, jobs)
     assert len(waiting.claim()) == 3
 
 
 @pytest.mark.parametrize("project", ["https://another.test", PROJECT + "/", None])
-def test_a_claim_of_another_project_is_refused_and_changes_nothing(lease: Row, database: Project, project: Any) -> None:
+def test_another_projects_claim_is_refused_and_changes_nothing(lease: Row, database: Project, project: Any) -> None:
     database.put("b.mp4")
     before = database.jobs(), database.sql("select * from ittybit.functions")
     with pytest.raises(psycopg.errors.RaiseException, match=f"was set up for {PROJECT}, and the function works for"):
@@ -134,7 +134,7 @@ def test_a_claim_of_another_project_is_refused_and_changes_nothing(lease: Row, d
     assert (database.jobs(), database.sql("select * from ittybit.functions")) == before
 
 
-def test_the_first_claim_says_whose_ledger_it_is(database: Project) -> None:
+def test_the_first_claim_binds_the_ledger_to_its_project(database: Project) -> None:
     database.settings(project=None)
     database.claim(project="https://first.test")
     assert database.value("select project from ittybit.settings") == "https://first.test"
@@ -144,7 +144,7 @@ def test_the_first_claim_says_whose_ledger_it_is(database: Project) -> None:
             database.claim()
 
 
-def test_of_functions_that_claim_at_once_each_job_has_one(database: Project) -> None:
+def test_simultaneous_claims_lease_each_job_once(database: Project) -> None:
     database.rule()
     database.put(*(f"{number:02}.mp4" for number in range(40)))
     claimed = database.claims_at_once(5, jobs=10)
@@ -154,27 +154,27 @@ def test_of_functions_that_claim_at_once_each_job_has_one(database: Project) -> 
     assert {job["attempt"] for job in database.jobs()} == {1}
 
 
-def test_of_two_claims_that_overlap_each_job_has_one(database: Project) -> None:
+def test_overlapping_claims_lease_each_job_once(database: Project) -> None:
     database.rule()
     database.put(*(f"{number}.mp4" for number in range(6)))
-    # The first claim since a wake-up notes that, and the next one waits for it in any case.
+    # The first claim after a wake-up updates the function's row, for which the next claim waits.
     [before] = database.claim(jobs=1)
     first, second = overlapping_claims(database, "on-upload", 3)
     assert sorted(names([before, *first, *second])) == [f"{number}.mp4" for number in range(6)]
 
 
-def test_claims_at_once_do_not_pass_a_ceiling(database: Project) -> None:
+def test_overlapping_claims_do_not_exceed_a_ceiling(database: Project) -> None:
     database.rule()
     database.settings(starts_per_hour=5)
     database.put(*(f"{number}.mp4" for number in range(16)))
     first, second = overlapping_claims(database, "on-upload", 3)
     assert (len(first), len(second)) == (3, 2)
-    # What is in doubt counts, and what is known to have started counts instead.
+    # A start in doubt counts. Once it is reported as started, it counts as that instead.
     database.reports(*(report(lease, "started", ittybit_id=f"runs/{lease['job']}") for lease in first + second))
     assert (database.claim(), database.counted_starts()) == ([], 5)
 
 
-def test_reaching_the_days_ceiling_trips_until_a_person_resumes(waiting: Project) -> None:
+def test_the_daily_ceiling_stops_starts_until_a_person_resumes(waiting: Project) -> None:
     waiting.settings(starts_per_day=2)
     first, second = waiting.claim()
     tripped = "select tripped_at is not null from ittybit.settings"
@@ -189,7 +189,7 @@ def test_reaching_the_days_ceiling_trips_until_a_person_resumes(waiting: Project
     assert names(waiting.claim()) == ["3.mp4"]
 
 
-def test_doubts_go_first_then_uploads_then_backfills_and_an_eighth_is_kept_for_checks(database: Project) -> None:
+def test_claims_take_doubts_then_uploads_then_backfills_and_keep_an_eighth_for_checks(database: Project) -> None:
     database.rule()
     database.settings(starts_per_hour=100_000)
     open_jobs(database, 4, "doubt")
@@ -201,13 +201,13 @@ def test_doubts_go_first_then_uploads_then_backfills_and_an_eighth_is_kept_for_c
         (90, {"doubt": 4, "check": 26, "live": 30, "backfill": 30}),
     ):
         kinds = [row["name"].partition("/")[0] for row in database.sql(f"{ids} order by place", most)]
-        # In the order in which they were due, each kind together but for the checks that there is room for.
+        # Each kind is together, except that the checks beyond the eighth come last, if there is room.
         assert Counter(kinds) == expected
         assert list(dict.fromkeys(kinds)) == list(expected)
     assert [lease.get("name") for lease in database.claim(jobs=5)] == [f"doubt/{n}" for n in range(1, 5)] + [None]
 
 
-def test_the_lease_doubles_with_each_that_was_lost_and_a_report_ends_that(lease: Row, database: Project) -> None:
+def test_the_lease_doubles_after_each_lost_one_until_a_report(lease: Row, database: Project) -> None:
     leases = [database.seconds_left()]
     for _ in range(7):
         database.pass_time(3601)
@@ -221,18 +221,18 @@ def test_the_lease_doubles_with_each_that_was_lost_and_a_report_ends_that(lease:
     assert database.seconds_left() == pytest.approx(60, abs=2)
 
 
-def test_a_lost_start_is_looked_for_since_it_was_first_claimed(lease: Row, database: Project) -> None:
+def test_the_search_for_a_lost_start_goes_back_to_its_first_claim(lease: Row, database: Project) -> None:
     assert lease["look_since"] is None
     since = database.job()["in_doubt_since"]
     for _ in range(2):
         assert datetime.fromisoformat(database.next_lease()["look_since"]) == since
 
 
-def test_a_claim_waits_for_nobody(waiting: Project) -> None:
+def test_a_claim_does_not_wait_for_locked_rows(waiting: Project) -> None:
     waiting.sql("insert into ittybit.holds (scope, probe_at) values ('all', now())")
     waiting.service.execute("set statement_timeout = '5s'")
     with waiting.connect("supabase_admin") as other, other.transaction(force_rollback=True):
-        # An upload in a long transaction, and a report of another claim that waits for its turn.
+        # Locked by an upload in a long transaction, and by another claim's report.
         other.execute("select from ittybit.jobs where name = '1.mp4' for update")
         other.execute("update ittybit.holds set probe_at = now() + interval '5 minutes'")
         assert names(waiting.claim()) == ["2.mp4"]
@@ -248,7 +248,7 @@ def test_a_claim_waits_for_nobody(waiting: Project) -> None:
         ("update storage.objects set version = 'newer'", "superseded"),
     ],
 )
-def test_a_claim_ends_the_waiting_jobs_that_must_not_start(database: Project, happened: str, reason: str) -> None:
+def test_a_claim_skips_waiting_jobs_that_must_no_longer_start(database: Project, happened: str, reason: str) -> None:
     database.rule()
     database.put("a.mp4")
     with triggers_off(database):
@@ -258,8 +258,8 @@ def test_a_claim_ends_the_waiting_jobs_that_must_not_start(database: Project, ha
     assert (database.job()["due_at"], database.work()) == (None, 0)
 
 
-@pytest.mark.parametrize("overwrites", [False, True], ids=["fixed", "overwrite"])
-def test_of_two_tasks_for_one_output_the_second_waits_for_the_first(database: Project, overwrites: bool) -> None:
+@pytest.mark.parametrize("overwrites", [False, True], ids=["fixed key", "overwrite"])
+def test_a_task_waits_until_another_task_with_the_same_output_has_ended(database: Project, overwrites: bool) -> None:
     database.rule(task=TASK if overwrites else ONE_OUTPUT)
     database.put("a.mp4")
     [first] = database.claim("push-back")
@@ -283,7 +283,7 @@ def test_a_run_waits_while_another_job_may_write_one_of_its_results(database: Pr
     database.rule(run={"tasks": [{"kind": "video", "next": [upload("s3://results/{stem}.mp4"), fixed]}]})
     database.put("a.mov")
     [first] = database.claim("push-back")
-    # One that waits beside it, and within one claim the later one.
+    # Both wait for the first. Later, one claim starts only one of them.
     database.put("b.mov", "c.mov")
     assert database.claim("push-back") == []
     assert database.outputs() == [("results", "a.mp4"), ("results", "one.jpeg")]
@@ -300,21 +300,21 @@ def claim_when_due(database: Project) -> list[Row]:
     return database.claim("push-back")
 
 
-def test_of_claims_at_once_for_one_output_one_starts(database: Project) -> None:
+def test_overlapping_claims_start_only_one_of_several_jobs_for_the_same_output(database: Project) -> None:
     database.rule(task=ONE_OUTPUT)
     database.put(*(f"{number}.mp4" for number in range(6)))
     first, second = overlapping_claims(database, "push-back", 2)
     assert (len(first), len(second)) == (1, 0)
 
 
-def test_a_claim_that_finds_nothing_costs_the_same_however_many_jobs_are_open(database: Project) -> None:
+def test_the_cost_of_an_empty_claim_does_not_grow_with_the_open_jobs(database: Project) -> None:
     database.rule()
     open_jobs(database, 35_000, "check", "live", "backfill", due_in=60)
-    # Rows that other tests deleted are no open jobs.
+    # Reading the dead rows of other tests would count.
     database.superuser.execute("vacuum ittybit.jobs")
     statement = f"select public.ittybit_claim('on-upload', '{PROJECT}', 32)"
     with database.connect("supabase_admin") as connection:
-        # What a session reads once; and plans for all values, as long-lived sessions come to have.
+        # Leave out what a session reads once; then measure with generic plans, as in long-lived sessions.
         for mode in ("auto", "force_generic_plan"):
             connection.execute(f"set plan_cache_mode = {mode}".encode())
             pages(connection, statement)
@@ -325,7 +325,7 @@ def test_a_claim_that_finds_nothing_costs_the_same_however_many_jobs_are_open(da
         assert database.work() == 2
 
 
-def test_jobs_of_a_closed_scope_do_not_keep_others_back(database: Project) -> None:
+def test_the_jobs_of_a_disabled_rule_do_not_hold_up_others(database: Project) -> None:
     database.rule("first")
     database.rule("second", automation_id="auto_2")
     database.put(*(f"{number}.mp4" for number in range(5)))

@@ -1,4 +1,4 @@
-"""The schema is closed: whatever it holds, now or one day, each of the API's roles is turned away, twice over."""
+"""The schema is closed to the API's roles, twice: the schema refuses them, and so does each object in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.database.rows import Connection, rows
 RELATIONS = """
 select relname as name, relkind::text as kind from pg_class
 where relnamespace = 'ittybit'::regnamespace and relkind not in ('i', 'I', 'c', 't') order by 1"""
-# The arguments are no constants: a strict function of those is never called.
+# Null arguments are subqueries: PostgreSQL never calls a strict function with a constant null.
 FUNCTIONS = """
 select p.oid::regprocedure::text as signature, n.nspname as schema, p.proname as name,
   p.prorettype = 'trigger'::regtype as is_trigger, p.prosecdef as is_definer, p.proowner::regrole::text as owner,
@@ -28,7 +28,7 @@ select p.oid::regprocedure::text as signature, n.nspname as schema, p.proname as
   ) as arguments
 from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace
 where n.nspname = 'ittybit' or p.proname like 'ittybit%' order by 1"""
-# Wider than a hosted project's, which are for schema public alone.
+# Wider than a hosted project's, which are for schema public only.
 OPEN_TO_ALL = """
 alter default privileges for role postgres grant usage, create on schemas to anon, authenticated, service_role;
 alter default privileges for role postgres grant all on tables to anon, authenticated, service_role;
@@ -40,7 +40,7 @@ RPCS = {"ittybit_claim", "ittybit_report"}
 
 
 def uses(connection: Connection) -> Iterator[tuple[str, Composed]]:
-    """Every way to make something of the schema's one's own: what it is, and a statement that does it."""
+    """Every way to use an object of the schema: the object's name, and a statement that uses it."""
     for relation in rows(connection, RELATIONS):
         name = Identifier("ittybit", relation["name"])
         ways = ["select from {}", "update {} set {} = default", "delete from {}", "insert into {} default values"]
@@ -84,7 +84,7 @@ def install(connection: Connection) -> None:
 
 
 def refusals(connection: Connection, role: str) -> dict[str, set[str]]:
-    """Try everything as the role; answer, for each thing, with what words it was refused, or what happened instead."""
+    """Try every use as the role; return the errors for each object, or "done" where it was allowed."""
     ways = list(uses(connection))
     connection.execute("create temp table own ()")
     connection.execute("grant all on own to public")
@@ -94,46 +94,44 @@ def refusals(connection: Connection, role: str) -> dict[str, set[str]]:
             with connection.transaction(force_rollback=True):
                 connection.execute(SQL("set local role {}").format(Identifier(role)))
                 connection.execute(way)
-                said = "done"
+                outcome = "done"
         except psycopg.Error as error:
-            said = f"{error.sqlstate} {error.diag.message_primary}"
-        found.setdefault(name, set()).add(said)
+            outcome = f"{error.sqlstate} {error.diag.message_primary}"
+        found.setdefault(name, set()).add(outcome)
     return found
 
 
 @pytest.mark.parametrize("role", API_ROLES)
-def test_the_apis_roles_reach_nothing_of_the_schema(database: Project, role: str) -> None:
+def test_the_apis_roles_reach_nothing_in_the_schema(database: Project, role: str) -> None:
     with rolled_back(database) as connection:
         found = refusals(connection, role)
     assert len(found) > 40
     assert {"jobs", "status", "unseen", "post_wake_up", "record_job", "object_stored", "ittybit_claim"} <= found.keys()
     allowed = RPCS if role == "service_role" else set()
-    for name, said in found.items():
+    for name, outcomes in found.items():
         wanted = f"42501 permission denied for {f'function {name}' if name in RPCS else 'schema ittybit'}"
-        assert (said == {wanted}) == (name not in allowed), (name, said)
+        assert (outcomes == {wanted}) == (name not in allowed), (name, outcomes)
 
 
 @pytest.mark.parametrize("role", API_ROLES)
-def test_nor_would_they_if_the_schema_were_open_and_everything_new_were_granted_to_them(
-    database: Project, role: str
-) -> None:
+def test_the_apis_roles_reach_nothing_even_with_an_open_schema_and_default_grants(database: Project, role: str) -> None:
     with rolled_back(database) as connection:
         connection.execute(OPEN_TO_ALL)
         install(connection)
         connection.execute("grant usage on schema ittybit to anon, authenticated, service_role")
         found = refusals(connection, role)
-        # The privileges are in force: what is not revoked is open.
+        # The default privileges are in force: a new table is open.
         connection.execute("set local role postgres")
         connection.execute("create table public.open_to_all ()")
         assert rows(connection, "select has_table_privilege(%s, 'public.open_to_all', 'insert') as it", role)[0]["it"]
     allowed = RPCS if role == "service_role" else set()
-    for name, said in found.items():
-        denied = {one for one in said if one.startswith("42501 ")}
-        assert (said == denied) == (name not in allowed), (name, said)
-        assert "42501 permission denied for schema ittybit" not in said
+    for name, outcomes in found.items():
+        denied = {one for one in outcomes if one.startswith("42501 ")}
+        assert (outcomes == denied) == (name not in allowed), (name, outcomes)
+        assert "42501 permission denied for schema ittybit" not in outcomes
 
 
-def test_nobody_at_all_but_the_owner_and_the_service_role_is_granted_anything(database: Project) -> None:
+def test_only_the_owner_and_the_service_role_have_privileges(database: Project) -> None:
     granted = """
         select object, grantee::regrole::text as role from (
           select relname::text as object, relacl as acl from pg_class where relnamespace = 'ittybit'::regnamespace
@@ -159,11 +157,11 @@ def test_every_table_has_row_level_security_and_no_policy(database: Project) -> 
     assert {(table["relrowsecurity"], table["policies"]) for table in tables} == {(True, 0)}
 
 
-def test_every_function_that_acts_for_its_owner_is_the_developers_and_looks_nowhere(database: Project) -> None:
+def test_every_security_definer_function_is_the_developers_and_has_an_empty_search_path(database: Project) -> None:
     functions = [function for function in rows(database.superuser, FUNCTIONS) if function["is_definer"]]
     assert {function["name"] for function in functions} >= {*RPCS, "object_stored", "object_removed", "post_wake_up"}
     for function in functions:
         assert function["owner"] == "postgres", function
         assert 'search_path=""' in function["settings"], function
-    # It is no superuser: what a function of its could be made to do is what the developer may.
+    # It is no superuser: tricking one of its functions gives no more rights than the developer has.
     assert not database.value("select rolsuper from pg_roles where rolname = 'postgres'")

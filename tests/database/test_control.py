@@ -1,4 +1,4 @@
-"""What a person does: pause, resume, try again; and how things stand."""
+"""What a person does: pause, resume, retry, and look at the status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def status(database: Project) -> dict[str, str]:
     return {row["what"]: row["value"] for row in database.sql("select * from ittybit.status")}
 
 
-def test_a_pause_holds_starts_back_at_once_while_records_and_checks_go_on(waiting: Project) -> None:
+def test_a_pause_stops_starts_at_once_while_recording_and_checks_go_on(waiting: Project) -> None:
     waiting.put("started.mp4")
     waiting.started("started.mp4", "runs/1")
     waiting.messages()
@@ -40,7 +40,7 @@ def test_a_pause_holds_starts_back_at_once_while_records_and_checks_go_on(waitin
     assert len(waiting.messages()) == 1
 
 
-def test_after_a_day_that_tripped_resuming_counts_anew(database: Project) -> None:
+def test_resuming_after_the_daily_ceiling_counts_from_zero(database: Project) -> None:
     database.rule()
     database.settings(starts_per_day=2)
     database.put(*(f"{number}.mp4" for number in range(5)))
@@ -52,7 +52,7 @@ def test_after_a_day_that_tripped_resuming_counts_anew(database: Project) -> Non
 
     assert (start_all(), start_all()) == (2, 0)
     assert status(database)["starting"].startswith("TRIPPED at ")
-    # Neither another ceiling nor another day undoes it.
+    # Neither a higher ceiling nor another day ends that.
     database.settings(starts_per_day=100)
     database.sql("update ittybit.starts set hour = hour - interval '30 hours'")
     assert start_all() == 0
@@ -66,7 +66,7 @@ def test_after_a_day_that_tripped_resuming_counts_anew(database: Project) -> Non
     assert status(database)["starting"].startswith("TRIPPED at ")
 
 
-def test_a_resume_leaves_the_hours_ceiling_alone(waiting: Project) -> None:
+def test_resuming_does_not_reset_the_hourly_ceiling(waiting: Project) -> None:
     waiting.settings(starts_per_hour=1)
     waiting.sql("insert into ittybit.starts values (date_trunc('hour', now()), 1, 1)")
     waiting.sql("select ittybit.resume()")
@@ -74,7 +74,7 @@ def test_a_resume_leaves_the_hours_ceiling_alone(waiting: Project) -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "skipped", "succeeded"])
-def test_a_finished_job_can_be_asked_for_again(database: Project, state: str) -> None:
+def test_a_finished_job_can_be_retried(database: Project, state: str) -> None:
     database.rule(task=TASK)
     database.put("a.mp4")
     [lease] = database.claim("push-back")
@@ -85,7 +85,7 @@ def test_a_finished_job_can_be_asked_for_again(database: Project, state: str) ->
 
     again = database.job()
     assert (again["state"], again["generation"], again["attempt"]) == ("queued", 2, 1)
-    forgotten = (
+    cleared = (
         "ittybit_id",
         "outputs",
         "reason",
@@ -95,11 +95,11 @@ def test_a_finished_job_can_be_asked_for_again(database: Project, state: str) ->
         "finished_at",
         "failing_since",
     )
-    assert [again[column] for column in forgotten] == [None] * len(forgotten)
+    assert [again[column] for column in cleared] == [None] * len(cleared)
     [second] = database.claim("push-back")
     assert (second["attempt"], second["look_since"], second["mark"]) == (2, None, f"{job}.2")
     assert second["mark"] != lease["mark"]
-    # What is left of the former one counts no more.
+    # Reports of the former generation no longer count.
     assert database.report(lease, "started", ittybit_id="tasks/1")["refused"] == "of another generation"
     assert "refused" not in database.report(second, "started", ittybit_id="tasks/2")
     assert database.outputs() == [("results", "a.mp4")]
@@ -115,7 +115,7 @@ def test_a_retry_leaves_waiting_and_running_jobs_alone(database: Project, lease:
     assert database.job() == before
 
 
-def test_a_job_that_is_not_there_or_has_no_place_for_its_result_is_refused(database: Project) -> None:
+def test_retrying_an_unknown_job_or_one_without_a_destination_is_refused(database: Project) -> None:
     with pytest.raises(psycopg.errors.NoDataFound, match="there is no job"):
         retry(database, uuid.uuid4())
     database.rule(task=TASK | {"destination": "s3://results/{owner_id}/{stem}.mp4"})
@@ -125,14 +125,14 @@ def test_a_job_that_is_not_there_or_has_no_place_for_its_result_is_refused(datab
     assert database.states() == [("a.mp4", "skipped", "no_destination")]
 
 
-def test_a_result_that_would_be_the_object_itself_is_refused_again(database: Project) -> None:
+def test_retrying_a_job_whose_result_would_be_its_source_is_refused(database: Project) -> None:
     database.rule(task=TASK | {"destination": "s3://uploads/{dir}{stem}.mp4"})
     database.put("a.mp4")
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="no place for its result"):
         retry(database, database.job()["id"])
 
 
-def test_a_retry_of_a_deleted_object_ends_as_gone(database: Project, lease: Row) -> None:
+def test_retrying_the_job_of_a_deleted_object_skips_it_as_gone(database: Project, lease: Row) -> None:
     database.report(lease, "failed", error=BUSY)
     database.delete("a.mp4")
     assert retry(database, database.job()["id"])
@@ -140,7 +140,7 @@ def test_a_retry_of_a_deleted_object_ends_as_gone(database: Project, lease: Row)
     assert database.states() == [("a.mp4", "skipped", "gone")]
 
 
-def test_all_failed_jobs_of_a_rule_can_be_asked_for_again(database: Project) -> None:
+def test_all_failed_jobs_of_a_rule_can_be_retried_at_once(database: Project) -> None:
     database.rule()
     database.rule("other", automation_id="other")
     database.put("1.mp4", "2.mp4", "3.mp4")
@@ -153,7 +153,7 @@ def test_all_failed_jobs_of_a_rule_can_be_asked_for_again(database: Project) -> 
     ]
 
 
-def test_a_retry_of_many_leaves_jobs_that_somebody_else_holds(database: Project) -> None:
+def test_retrying_many_jobs_leaves_out_locked_ones(database: Project) -> None:
     database.rule()
     database.put("1.mp4", "2.mp4")
     database.sql("update ittybit.jobs set state = 'failed', due_at = null, finished_at = now()")
@@ -163,7 +163,7 @@ def test_a_retry_of_many_leaves_jobs_that_somebody_else_holds(database: Project)
     assert database.value("select ittybit.retry_failed('clips')") == 1
 
 
-def test_failed_jobs_whose_rule_cannot_place_them_do_not_keep_the_others_back(database: Project) -> None:
+def test_failed_jobs_without_a_destination_do_not_stop_the_retry_of_others(database: Project) -> None:
     database.rule(task=TASK)
     database.put("1.mp4", "2.mp4")
     database.sql("update ittybit.jobs set state = 'failed', due_at = null, finished_at = now()")
@@ -216,7 +216,7 @@ def test_the_status_says_whether_anything_starts_and_what_to_do(
     assert status(database)["starting"] == says
 
 
-def test_the_status_counts_what_there_is(database: Project) -> None:
+def test_the_status_counts_jobs_and_starts_and_names_holds(database: Project) -> None:
     at_rest = {
         "starting": "yes",
         "starts this hour": "0 of 1000",
@@ -263,7 +263,7 @@ def test_the_status_counts_what_there_is(database: Project) -> None:
     }
 
 
-def test_a_hold_of_a_rule_goes_with_the_rule(database: Project) -> None:
+def test_deleting_a_rule_deletes_its_hold(database: Project) -> None:
     database.rule()
     database.sql("insert into ittybit.holds (scope, probe_at) values ('rule:clips', now()), ('all', now())")
     database.sql("delete from ittybit.rules")

@@ -1,4 +1,4 @@
-"""A database that was restored, branched or copied from another does nothing that the other does."""
+"""A restored, branched or copied database never does the original's work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.database.project import ON_UPLOAD, PROJECT, PUSH_BACK, Project, copy_
 
 @contextmanager
 def copied_elsewhere(database: Project) -> Iterator[Project]:
-    """Another database with the same contents, as a restored dump, a branch with data or a template gives."""
+    """Another database with the same contents, like a restored dump, a branch with data or a template's copy."""
     database.close()
     try:
         copy_of_database(database.postgres, "branch")
@@ -33,7 +33,7 @@ def copied_elsewhere(database: Project) -> Iterator[Project]:
 
 @contextmanager
 def copied_files(database: Project, name: str) -> Iterator[Project]:
-    """A server on a copy of the cluster's files, as a restored physical backup or an upgrade gives."""
+    """A server on a copy of the cluster's files, like a restored physical backup or an upgrade."""
     with database.postgres.copy(name) as other:
         project = Project(other)
         yield project
@@ -42,7 +42,7 @@ def copied_files(database: Project, name: str) -> Iterator[Project]:
 
 @pytest.fixture
 def original(database: Project) -> Project:
-    """A project with one job in each state of its way: started, claimed and queued."""
+    """A project with three jobs: one is started, one claimed, one queued."""
     database.rule()
     for name in ("started.mp4", "claimed.mp4", "queued.mp4"):
         database.put(name)
@@ -53,7 +53,7 @@ def original(database: Project) -> Project:
     return database
 
 
-def test_a_dump_restored_beside_the_original_starts_nothing_that_the_original_starts(original: Project) -> None:
+def test_a_restored_dump_does_not_start_the_originals_jobs(original: Project) -> None:
     with copied_elsewhere(original) as branch:
         # Its wake-ups go to the original's functions, which look into the original's ledger.
         branch.put("new.mp4")
@@ -62,7 +62,7 @@ def test_a_dump_restored_beside_the_original_starts_nothing_that_the_original_st
         assert {(message["url"], str(message["body"])) for message in branch.messages()} == {
             (ON_UPLOAD, "{'type': 'jobs.due'}")
         }
-        # Functions of its own are refused.
+        # Its own functions are refused.
         before = branch.jobs()
         refused = f"was set up for {PROJECT}(.|\n)+say what this database is: ./deploy.sh database"
         with pytest.raises(psycopg.errors.RaiseException, match=refused):
@@ -71,7 +71,7 @@ def test_a_dump_restored_beside_the_original_starts_nothing_that_the_original_st
 
         assert branch.value("select ittybit.adopt(%s, open_jobs => 'skip')", ANOTHER) == 4
         assert {(job["state"], job["reason"], job["due_at"]) for job in branch.jobs()} == {("skipped", "copied", None)}
-        # It calls nobody until it has functions of its own, and what was skipped can be asked for.
+        # It wakes nothing until it has functions of its own, and skipped jobs can be retried.
         branch.put("own.mp4")
         assert (branch.wake(), branch.messages()) == (0, [])
         branch.sql("update ittybit.functions set url = 'https://own.test' where name = 'on-upload'")
@@ -81,14 +81,12 @@ def test_a_dump_restored_beside_the_original_starts_nothing_that_the_original_st
         assert sorted(lease["name"] for lease in leases) == sorted(job["name"] for job in branch.jobs())
         assert {lease["look_since"] for lease in leases} == {None}
 
-    # The original has noticed nothing.
+    # The original goes on unchanged.
     assert [lease["name"] for lease in original.claim()] == ["queued.mp4"]
 
 
-def test_a_copy_of_the_files_is_claimed_by_the_project_that_it_was_made_from_alone(
-    original: Project, tmp_path: Path
-) -> None:
-    """An upgrade goes on by itself, what was under way being looked for; functions of another project do nothing."""
+def test_only_the_originals_functions_can_claim_from_a_copy_of_its_files(original: Project, tmp_path: Path) -> None:
+    """An upgrade continues by itself, and looks for claimed starts. Another project's functions are refused."""
     with copied_files(original, tmp_path.name) as copy:
         with pytest.raises(psycopg.errors.RaiseException, match="was set up for"):
             copy.claim(project=ANOTHER)
@@ -100,7 +98,7 @@ def test_a_copy_of_the_files_is_claimed_by_the_project_that_it_was_made_from_alo
 
 def test_a_job_that_started_after_the_backup_is_not_started_again(database: Project) -> None:
     play = Play(database)
-    # After the backup was made.
+    # It started after the backup was made.
     mark = f"{play.job}.1"
     play.begin(mark)
 
@@ -111,12 +109,12 @@ def test_a_job_that_started_after_the_backup_is_not_started_again(database: Proj
     assert database.counted_starts() == 1
 
 
-def test_going_on_keeps_the_addresses_and_a_second_time_changes_nothing(original: Project) -> None:
+def test_adopting_with_the_open_jobs_keeps_the_addresses_and_can_be_repeated(original: Project) -> None:
     leases = original.claim()
     adopt = "select ittybit.adopt(%s, open_jobs => 'look')"
     # One has started, and two may have.
     assert original.value(adopt, ANOTHER) == 2
-    # What a function of before says still counts.
+    # Reports on earlier leases still count.
     original.reports(*(report(lease, "started", ittybit_id=lease["job"]) for lease in leases))
     functions = "select * from ittybit.functions order by name"
     before = original.jobs(), original.sql(functions)
@@ -125,7 +123,7 @@ def test_going_on_keeps_the_addresses_and_a_second_time_changes_nothing(original
     assert [row["url"] for row in before[1]] == [ON_UPLOAD, PUSH_BACK]
 
 
-def test_a_copys_backfill_stops_and_its_holds_and_ceilings_are_its_own(database: Project) -> None:
+def test_adopting_a_copy_stops_its_backfill_and_clears_its_holds_and_counts(database: Project) -> None:
     database.put("a.mp4", "b.mp4")
     database.rule()
     database.sql("select ittybit.backfill('clips', run => true)")
@@ -137,7 +135,7 @@ def test_a_copys_backfill_stops_and_its_holds_and_ceilings_are_its_own(database:
     assert (database.jobs(), database.sql("select * from ittybit.kept_back()")) == ([], [])
 
 
-def test_only_the_developer_may_adopt_and_must_say_what_becomes_of_the_jobs(database: Project) -> None:
+def test_only_the_developer_may_adopt_and_must_choose_what_happens_to_open_jobs(database: Project) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         database.service.execute("select ittybit.adopt('https://another.test', 'look')")
     with pytest.raises(psycopg.errors.InvalidParameterValue, match='open_jobs is skip or look, not "both"'):

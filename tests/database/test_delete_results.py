@@ -1,4 +1,4 @@
-"""delete_results: with a source goes what ittybit wrote of it, and nothing else, whoever does what in between."""
+"""delete_results: deleting a source deletes the results that ittybit wrote for it, and nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSIONED = TASK | {"destination": "s3://results/{version}.mp4"}
 
 
 class Storage:
-    """What the functions, ittybit and Storage are to the ledger: results are written, and deleted as it says."""
+    """The functions, ittybit and Storage: it writes results, and deletes those that the ledger names."""
 
     def __init__(self, database: Project) -> None:
         self.database = database
@@ -33,7 +33,7 @@ class Storage:
         self.database.put(*names, **{"bucket": "results", "operation": S3} | content)
 
     def start(self, *results: str, source: str = SOURCE) -> Row:
-        """Start what is due for an object, let its results be written, and return the lease of its check."""
+        """Start an object's due jobs, write these results, and return the lease of the check."""
         for lease in self.due():
             if lease["step"] == "start" and lease["name"] == source:
                 self.database.report(lease, "started", ittybit_id=f"tasks/{lease['mark']}")
@@ -43,7 +43,7 @@ class Storage:
         return check
 
     def finish(self, *results: str, source: str = SOURCE) -> None:
-        """Bring an object's job to its end."""
+        """Let an object's job succeed with these results."""
         check = self.start(*results, source=source)
         self.database.report(check, "succeeded", ittybit_id=check["ittybit_id"])
 
@@ -52,7 +52,7 @@ class Storage:
         return self.database.claim("push-back")
 
     def drain(self) -> None:
-        """Delete what is to be deleted, until nothing is."""
+        """Do the deletions that are due, until there are none."""
         for _ in range(6):
             for lease in self.due():
                 assert lease["step"] == "delete"
@@ -70,7 +70,7 @@ class Storage:
         return [row["name"] for row in found]
 
     def plan(self, source: str = SOURCE) -> dict[str, tuple[bool, str]]:
-        """What the dry run says of each result."""
+        """The dry run: for each result, whether it is deleted and why."""
         planned = self.database.sql("select * from ittybit.results_of('uploads', %s)", source)
         return {row["result"].removeprefix("s3://results/"): (row["is_deleted"], row["because"]) for row in planned}
 
@@ -82,7 +82,7 @@ SHARED = (False, "it is a result of another object as well")
 
 @pytest.fixture
 def storage(database: Project) -> Storage:
-    """With a rule whose results go with their source."""
+    """With a rule that deletes results with their source."""
     database.rule(task=TASK, delete_results=True)
     return Storage(database)
 
@@ -95,7 +95,7 @@ def made(storage: Storage) -> Storage:
     return storage
 
 
-def test_a_result_goes_with_its_source_and_the_row_says_when(made: Storage) -> None:
+def test_deleting_a_source_deletes_its_result_and_records_when(made: Storage) -> None:
     assert made.plan() == {"a.mp4": GOES}
     made.database.delete(SOURCE)
     made.drain()
@@ -107,14 +107,14 @@ def test_a_result_goes_with_its_source_and_the_row_says_when(made: Storage) -> N
     assert because == {"because": "it was deleted with its results"}
 
 
-def test_without_delete_results_nothing_is_recorded_and_nothing_goes(database: Project) -> None:
+def test_without_delete_results_nothing_is_recorded_and_nothing_deleted(database: Project) -> None:
     database.rule(task=TASK)
     storage = Storage(database)
     database.put(SOURCE)
     storage.finish("a.mp4")
     assert database.value("select count(version) from ittybit.outputs") == 0
     assert storage.plan() == {"a.mp4": (False, "the rule is without delete_results")}
-    # Whoever says it later says it of what is written later.
+    # Turning it on later concerns only results that are written later.
     database.sql("update ittybit.rules set delete_results = true")
     assert storage.plan() == {"a.mp4": NOT_OURS}
     database.delete(SOURCE)
@@ -129,7 +129,7 @@ def test_without_delete_results_nothing_is_recorded_and_nothing_goes(database: P
         {"task": {"kind": "video", "options": {}}},
     ],
 )
-def test_a_rule_that_writes_nothing_into_the_project_is_refused(database: Project, columns: dict[str, Any]) -> None:
+def test_delete_results_is_refused_without_results_in_the_project(database: Project, columns: dict[str, Any]) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="delete_results is for results in the project"):
         database.rule(**columns, delete_results=True)
 
@@ -139,14 +139,14 @@ def test_a_rule_that_writes_nothing_into_the_project_is_refused(database: Projec
     ["update ittybit.rules set delete_results = false", "delete from ittybit.rules"],
     ids=["off", "deleted"],
 )
-def test_a_rule_that_says_so_no_more_keeps_what_has_not_gone(made: Storage, change: str) -> None:
+def test_after_turning_delete_results_off_no_more_results_are_deleted(made: Storage, change: str) -> None:
     made.database.delete(SOURCE)
     made.database.sql(change)
     made.drain()
     assert (made.left, made.deleted) == (["a.mp4"], [])
 
 
-def test_a_disabled_rule_and_a_pause_hold_up_no_deletion(made: Storage) -> None:
+def test_a_disabled_rule_and_a_pause_do_not_stop_deletions(made: Storage) -> None:
     made.database.sql("update ittybit.rules set enabled = false")
     made.database.sql("select ittybit.pause()")
     made.database.delete(SOURCE)
@@ -154,27 +154,27 @@ def test_a_disabled_rule_and_a_pause_hold_up_no_deletion(made: Storage) -> None:
     assert made.left == []
 
 
-# Who else may have written there --------------------------------------------------------------------------------------
+# Files that others have written ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("operation", "owner"),
     [
-        ("storage.object.upload", None),  # a server of theirs, with the secret key
+        ("storage.object.upload", None),  # a server with the secret key
         ("storage.object.upload", "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e"),
         (S3, "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e"),  # S3 with a session token
         ("storage.s3.object.copy", None),
-        (S3, None),  # after the job's end, S3 keys are somebody else's
+        (S3, None),  # after the job's end, ittybit writes nothing more
     ],
 )
-def test_what_somebody_has_written_over_a_result_is_left(made: Storage, operation: str, owner: str | None) -> None:
+def test_a_file_that_somebody_wrote_over_a_result_stays(made: Storage, operation: str, owner: str | None) -> None:
     made.database.put("a.mp4", bucket="results", operation=operation, owner_id=owner)
     assert made.plan() == {"a.mp4": NOT_OURS}
     made.database.delete(SOURCE)
     assert (made.due(), made.left) == ([], ["a.mp4"])
 
 
-def test_what_a_user_puts_beside_or_over_the_results_of_a_running_job_is_left(storage: Storage) -> None:
+def test_a_users_files_among_or_over_the_results_of_a_running_job_stay(storage: Storage) -> None:
     storage.database.sql("delete from ittybit.rules")
     storage.database.rule(task=ADAPTIVE, delete_results=True)
     storage.database.put(SOURCE)
@@ -192,10 +192,10 @@ def test_what_a_user_puts_beside_or_over_the_results_of_a_running_job_is_left(st
 
 @pytest.mark.parametrize("beside", ["victim/clip.jpeg", "victim/clip/still.jpeg"])
 @pytest.mark.parametrize("is_deleted", [False, True])
-def test_a_folder_takes_along_nothing_that_another_job_has_written_in_it(
+def test_deleting_a_result_folder_keeps_what_another_job_wrote_into_it(
     database: Project, beside: str, is_deleted: bool
 ) -> None:
-    # Whoever may upload victim.mp4 has the folder of another's results for that of their own.
+    # Uploading victim.mp4 makes victim/ a result folder, in which another user's results may be.
     database.rule(
         "folder", task=ADAPTIVE | {"destination": "s3://results/{dir}{stem}/master.m3u8"}, delete_results=True
     )
@@ -218,8 +218,8 @@ def test_a_folder_takes_along_nothing_that_another_job_has_written_in_it(
     assert storage.left == ([] if is_deleted else [beside])
 
 
-def test_a_folder_in_anothers_folder_takes_along_nothing_that_the_other_job_has_written(database: Project) -> None:
-    # Whoever may upload clip/360.mp4 has a folder in which another's job writes.
+def test_deleting_a_nested_result_folder_keeps_what_the_outer_folders_job_wrote(database: Project) -> None:
+    # Uploading clip/360.mp4 makes clip/360/ a result folder, into which another user's job may write.
     database.rule(task=ADAPTIVE | {"destination": "s3://results/{dir}{stem}/master.m3u8"}, delete_results=True)
     storage = Storage(database)
     database.put("clip.mp4", "clip/360.mp4")
@@ -236,14 +236,14 @@ def test_a_folder_in_anothers_folder_takes_along_nothing_that_the_other_job_has_
     assert storage.left == []
 
 
-def test_what_was_overwritten_while_the_triggers_were_off_is_left(made: Storage) -> None:
+def test_a_result_that_was_overwritten_while_the_triggers_were_off_stays(made: Storage) -> None:
     with triggers_off(made.database):
         made.database.superuser.execute("update storage.objects set version = 'other' where bucket_id = 'results'")
     made.database.delete(SOURCE)
     assert (made.due(), made.left) == ([], ["a.mp4"])
 
 
-def test_a_result_that_two_sources_share_goes_with_the_one_that_wrote_it_last(storage: Storage) -> None:
+def test_a_shared_result_is_deleted_with_the_source_that_wrote_it_last(storage: Storage) -> None:
     storage.database.put("a.mov")
     storage.finish("a.mp4", source="a.mov")
     storage.database.put(SOURCE)
@@ -256,8 +256,8 @@ def test_a_result_that_two_sources_share_goes_with_the_one_that_wrote_it_last(st
     assert storage.left == []
 
 
-def test_a_result_that_two_runs_may_have_written_goes_with_the_last_of_their_sources(made: Storage) -> None:
-    # No claim starts two at a time for one place, but a start that was told late may be the second.
+def test_a_result_that_two_runs_may_have_written_stays_while_one_source_is_there(made: Storage) -> None:
+    # A claim starts one job at a time for each key, but a start that is reported late may be the second.
     made.database.put("a.mov")
     made.database.sql(
         "insert into ittybit.outputs select o.bucket_id, o.name, j.id, o.version"
@@ -269,10 +269,10 @@ def test_a_result_that_two_runs_may_have_written_goes_with_the_last_of_their_sou
     assert [lease["step"] for lease in made.due()] == ["start"]
 
 
-# What becomes of the source -------------------------------------------------------------------------------------------
+# Overwritten, moved and deleted sources -------------------------------------------------------------------------------
 
 
-def test_an_overwrite_deletes_nothing_and_replaces(made: Storage) -> None:
+def test_overwriting_a_source_deletes_nothing_and_replaces_its_result(made: Storage) -> None:
     made.database.put(SOURCE)
     assert [lease["step"] for lease in made.due()] == ["start"]
     made.finish("a.mp4")
@@ -282,13 +282,13 @@ def test_an_overwrite_deletes_nothing_and_replaces(made: Storage) -> None:
     assert (made.left, made.deleted) == ([], ["a.mp4"])
 
 
-def test_the_results_of_overwritten_contents_go_with_the_last_one(storage: Storage) -> None:
+def test_deleting_a_source_also_deletes_the_results_of_its_earlier_contents(storage: Storage) -> None:
     storage.database.sql("delete from ittybit.rules")
     storage.database.rule(task=VERSIONED, delete_results=True)
     first = storage.database.put(SOURCE)
     storage.finish(f"{first}.mp4")
     second = storage.database.put(SOURCE)
-    # A month later its row is still there to know it by.
+    # A month later the first content's row is still there. It names the result.
     storage.database.sql(
         "update ittybit.jobs set orphaned_at = now() - interval '31 days' where orphaned_at is not null"
     )
@@ -301,18 +301,18 @@ def test_the_results_of_overwritten_contents_go_with_the_last_one(storage: Stora
 
 
 @pytest.mark.parametrize(("to", "to_bucket"), [("trash/a.mp4", "uploads"), ("a.mp4", "published")])
-def test_a_source_that_is_moved_out_of_reach_leaves_its_results(made: Storage, to: str, to_bucket: str) -> None:
+def test_moving_a_source_out_of_the_rule_keeps_its_results(made: Storage, to: str, to_bucket: str) -> None:
     made.database.sql("update ittybit.rules set path = '*'")
     made.database.move(SOURCE, to, to_bucket=to_bucket)
     assert made.plan() == {"a.mp4": (False, "the object was renamed or moved")}
-    # Nor do they go with another object that has come under the name since.
+    # Deleting a later object of the same name keeps them too.
     made.database.put(SOURCE, size=0)
     made.database.delete(SOURCE)
     made.database.delete(to, bucket=to_bucket)
     assert (made.due(), made.left) == ([], ["a.mp4"])
 
 
-def test_a_source_that_is_renamed_takes_its_results_along(made: Storage) -> None:
+def test_a_renamed_source_keeps_its_results_until_it_is_deleted(made: Storage) -> None:
     made.database.move(SOURCE, "b.mp4")
     assert (made.due(), made.left, made.plan(), made.plan("b.mp4")) == ([], ["a.mp4"], {}, {"a.mp4": GOES})
     made.database.delete("b.mp4")
@@ -320,7 +320,7 @@ def test_a_source_that_is_renamed_takes_its_results_along(made: Storage) -> None
     assert made.left == []
 
 
-def test_a_result_that_is_renamed_is_followed(made: Storage) -> None:
+def test_a_renamed_result_is_deleted_with_its_source(made: Storage) -> None:
     made.database.move("a.mp4", "shelf/best.mp4", bucket="results", to_bucket="results")
     made.database.move("shelf/best.mp4", "best.mp4", bucket="results", to_bucket="published")
     assert made.plan() == {"s3://published/best.mp4": GOES}
@@ -329,7 +329,7 @@ def test_a_result_that_is_renamed_is_followed(made: Storage) -> None:
     assert (made.deleted, made.database.sql("select from storage.objects")) == (["best.mp4"], [])
 
 
-def test_a_source_that_is_deleted_while_its_job_runs_takes_the_results_along_when_it_ends(storage: Storage) -> None:
+def test_when_a_source_is_deleted_during_its_job_the_results_are_deleted_after_the_job(storage: Storage) -> None:
     storage.database.put(SOURCE)
     check = storage.start()
     storage.database.delete(SOURCE)
@@ -340,7 +340,7 @@ def test_a_source_that_is_deleted_while_its_job_runs_takes_the_results_along_whe
     assert (storage.left, storage.database.job()["state"]) == ([], "succeeded")
 
 
-def test_what_a_failed_job_has_written_goes_and_its_reason_stays(storage: Storage) -> None:
+def test_the_results_of_a_failed_job_are_deleted_and_its_reason_stays(storage: Storage) -> None:
     storage.database.put(SOURCE)
     check = storage.start("a.mp4")
     storage.database.report(check, "failed", ittybit_id=check["ittybit_id"], error={"message": "of ittybit"})
@@ -354,24 +354,24 @@ def test_what_a_failed_job_has_written_goes_and_its_reason_stays(storage: Storag
     assert storage.left == []
 
 
-def test_a_source_that_is_deleted_while_a_retry_waits_takes_the_former_results_along(made: Storage) -> None:
+def test_deleting_a_source_while_a_retry_waits_deletes_the_former_results(made: Storage) -> None:
     assert made.database.value("select ittybit.retry(id) from ittybit.jobs")
     made.database.delete(SOURCE)
     made.drain()
     assert (made.left, made.database.states()) == ([], [(SOURCE, "skipped", "gone")])
 
 
-def test_results_that_are_being_deleted_are_not_made_again(made: Storage) -> None:
+def test_a_job_whose_results_are_being_deleted_cannot_be_retried(made: Storage) -> None:
     made.database.delete(SOURCE)
     assert made.database.value("select ittybit.retry(id) from ittybit.jobs") is False
     made.drain()
     assert made.left == []
 
 
-def test_a_source_that_is_uploaded_again_first_has_its_new_result(made: Storage) -> None:
+def test_a_source_uploaded_again_before_the_deletion_keeps_its_new_result(made: Storage) -> None:
     made.database.delete(SOURCE)
     made.database.put(SOURCE)
-    # Deleting waits for the job that writes over it.
+    # The deletion waits for the job that overwrites the result.
     made.start("a.mp4")
     [check] = made.due()
     assert check["step"] == "check"
@@ -381,7 +381,7 @@ def test_a_source_that_is_uploaded_again_first_has_its_new_result(made: Storage)
     assert {job["due_at"] for job in made.database.jobs()} == {None}
 
 
-def test_a_start_waits_while_what_lies_in_its_place_is_being_deleted(made: Storage) -> None:
+def test_a_start_waits_while_the_old_result_at_its_destination_is_being_deleted(made: Storage) -> None:
     made.database.delete(SOURCE)
     [deletion] = made.due()
     made.database.put(SOURCE)
@@ -393,7 +393,7 @@ def test_a_start_waits_while_what_lies_in_its_place_is_being_deleted(made: Stora
     assert (made.left, made.deleted) == (["a.mp4"], [])
 
 
-def test_a_source_that_is_uploaded_again_and_fails_leaves_no_result_of_the_deleted_content(made: Storage) -> None:
+def test_when_a_source_is_uploaded_again_and_fails_the_deleted_contents_result_is_deleted(made: Storage) -> None:
     made.database.delete(SOURCE)
     made.database.put(SOURCE)
     [lease] = made.due()
@@ -402,17 +402,17 @@ def test_a_source_that_is_uploaded_again_and_fails_leaves_no_result_of_the_delet
     assert made.left == []
 
 
-def test_results_that_are_deleted_with_their_source_in_one_statement_need_no_function(made: Storage) -> None:
+def test_deleting_source_and_results_in_one_statement_needs_no_function(made: Storage) -> None:
     made.database.rule("both", bucket_id="results", task=TASK | {"destination": "s3://uploads/x/{stem}.mp4"})
     with made.database.writing("storage.object.delete_many") as connection:
         connection.execute("delete from storage.objects where true")
     assert (made.due(), made.database.outputs()) == ([], [])
 
 
-# How it goes ----------------------------------------------------------------------------------------------------------
+# Leases and reports of deletions --------------------------------------------------------------------------------------
 
 
-def test_a_folder_goes_in_several_leases(storage: Storage) -> None:
+def test_a_large_folder_is_deleted_in_several_leases(storage: Storage) -> None:
     storage.database.sql("delete from ittybit.rules")
     storage.database.rule(task=ADAPTIVE, delete_results=True)
     storage.database.put(SOURCE)
@@ -428,7 +428,7 @@ def test_a_folder_goes_in_several_leases(storage: Storage) -> None:
     assert (sizes, storage.left) == ([250, 250, 101], [])
 
 
-def test_storage_that_is_down_is_tried_again_ever_more_rarely(made: Storage) -> None:
+def test_deletions_back_off_while_storage_is_down(made: Storage) -> None:
     made.database.delete(SOURCE)
     waits = []
     for _ in range(4):
@@ -442,7 +442,7 @@ def test_storage_that_is_down_is_tried_again_ever_more_rarely(made: Storage) -> 
     assert (made.left, made.database.job()["error"]) == ([], None)
 
 
-def test_a_deletion_whose_answer_was_lost_is_done(made: Storage) -> None:
+def test_a_deletion_whose_answer_was_lost_counts_as_done(made: Storage) -> None:
     made.database.delete(SOURCE)
     [lease] = made.due()
     made.database.delete("a.mp4", bucket="results")
@@ -452,7 +452,7 @@ def test_a_deletion_whose_answer_was_lost_is_done(made: Storage) -> None:
     assert job["results_deleted_at"] is not None
 
 
-def test_only_the_claim_that_holds_it_speaks_for_a_deletion(made: Storage) -> None:
+def test_only_the_current_lease_can_report_a_deletion(made: Storage) -> None:
     made.database.delete(SOURCE)
     [lost] = made.due()
     [lease] = made.due()
@@ -460,7 +460,7 @@ def test_only_the_claim_that_holds_it_speaks_for_a_deletion(made: Storage) -> No
     for outcome in ("skipped", "hold", "undecided"):
         assert made.database.report(lease, outcome)["refused"] == "succeeded"
     assert made.database.report(lease, "started", ittybit_id="tasks/2")["refused"].startswith("started as ")
-    # Whatever is reported, what is there is not deleted.
+    # While the result is there, a report does not end the deletion.
     assert "refused" not in made.database.report(lease, "deleted")
     assert made.database.job()["results_deleted_at"] is None
     assert made.database.seconds_left() <= 0
@@ -468,7 +468,7 @@ def test_only_the_claim_that_holds_it_speaks_for_a_deletion(made: Storage) -> No
     assert made.left == []
 
 
-def test_a_start_or_a_check_is_no_deletion(storage: Storage) -> None:
+def test_reporting_a_start_as_a_deletion_is_refused(storage: Storage) -> None:
     storage.database.put(SOURCE)
     [lease] = storage.due()
     assert storage.database.report(lease, "deleted")["refused"] == "queued"
@@ -486,7 +486,7 @@ def test_pg_cron_wakes_for_a_deletion_and_the_status_counts_it(made: Storage) ->
     assert (made.database.wake(), made.database.value(line, "results to delete")) == (0, "0")
 
 
-def test_a_copy_of_the_database_deletes_nothing_that_was_to_be_deleted(made: Storage) -> None:
+def test_a_copy_of_the_database_deletes_no_results(made: Storage) -> None:
     made.database.delete(SOURCE)
     made.database.make_due()
     with pytest.raises(psycopg.errors.RaiseException, match="was set up for"):
@@ -496,7 +496,7 @@ def test_a_copy_of_the_database_deletes_nothing_that_was_to_be_deleted(made: Sto
     assert made.left == ["a.mp4"]
 
 
-def test_a_rows_end_is_not_trimmed_before_its_results_are_deleted(made: Storage) -> None:
+def test_a_row_is_kept_until_its_results_are_deleted(made: Storage) -> None:
     made.database.delete(SOURCE)
     made.database.sql("update ittybit.jobs set orphaned_at = now() - interval '31 days'")
     made.database.sql("select ittybit.tidy()")
@@ -506,7 +506,7 @@ def test_a_rows_end_is_not_trimmed_before_its_results_are_deleted(made: Storage)
     assert made.database.jobs() == []
 
 
-# Whatever happens -----------------------------------------------------------------------------------------------------
+# Any order of events --------------------------------------------------------------------------------------------------
 
 EVENTS: dict[str, Callable[[Storage], object]] = {
     "upload": lambda storage: storage.database.put(SOURCE),
@@ -528,7 +528,7 @@ EVENTS: dict[str, Callable[[Storage], object]] = {
 
 
 def _step(storage: Storage, *steps: str) -> None:
-    """Let the due jobs of these kinds make a step; the leases of the others are lost."""
+    """Do the due steps of these kinds; the leases of the others are lost."""
     for lease in storage.due():
         if lease["step"] not in steps:
             continue
@@ -554,7 +554,7 @@ def _step(storage: Storage, *steps: str) -> None:
 
 @given(events=st.lists(st.sampled_from(sorted(EVENTS)), max_size=14))
 @example(events=["start", "check", "move away", "delete results"])
-def test_nothing_but_results_goes_and_only_with_their_source(database: Project, events: list[str]) -> None:
+def test_only_results_are_deleted_and_only_when_their_source_was_deleted(database: Project, events: list[str]) -> None:
     database.reset()
     database.rule(path="*", task=TASK, delete_results=True)
     storage = Storage(database)
@@ -572,12 +572,12 @@ def test_nothing_but_results_goes_and_only_with_their_source(database: Project, 
         _step(storage, "start", "check", "delete")
     assert {job["due_at"] for job in database.jobs()} <= {None}
     assert database.warnings == []
-    # What is there and was ittybit's belongs to a source that is there, was moved away, or was overwritten.
+    # Each result that is left belongs to a source that is there, was moved away, or was overwritten.
     for row in database.sql("select j.orphaned_by from ittybit.jobs as j, ittybit.results_to_delete(j.id)"):
         assert row["orphaned_by"] != "gone"
 
 
-def test_all_results_of_a_run_go_with_its_source(database: Project) -> None:
+def test_deleting_a_source_deletes_all_results_of_its_run(database: Project) -> None:
     database.rule(run=RUN, delete_results=True)
     database.put("a.mov")
     database.started("a.mov", "runs/1")
@@ -589,6 +589,6 @@ def test_all_results_of_a_run_go_with_its_source(database: Project) -> None:
     assert (lease["step"], sorted(one["name"] for one in lease["results"])) == ("delete", ["a.jpeg", "a.mp4"])
 
 
-def test_a_run_without_an_upload_has_no_results_to_delete(database: Project) -> None:
+def test_delete_results_is_refused_for_a_run_without_an_upload(database: Project) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="delete_results is for results in the project"):
         database.rule(run={"tasks": [{"kind": "video"}]}, delete_results=True)

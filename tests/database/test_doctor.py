@@ -1,4 +1,4 @@
-"""The database's half of the doctor, on each PostgreSQL; tests/deploy/test_doctor.py makes every fault."""
+"""ittybit.doctor() on each PostgreSQL. tests/deploy/test_doctor.py causes each fault that it finds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def examine(database: Project) -> dict[str, Row]:
 
 
 def found(database: Project) -> dict[str, str]:
-    """What is wrong, but for pg_net and pg_cron, which do not run here."""
+    """The failed checks and their verdicts, without pg_net and pg_cron, which do not run here."""
     rows = examine(database).values()
     return {row["check"]: row["verdict"] for row in rows if row["verdict"] != "ok" and row["check"][:2] != "pg"}
 
 
-def test_it_makes_each_check_once_and_finds_a_project_in_order_so(database: Project) -> None:
+def test_each_check_is_made_once_and_a_healthy_project_passes(database: Project) -> None:
     database.rule(task=TASK)
     rows = database.sql("select * from ittybit.doctor()")
     assert [row["check"] for row in rows] == list(CHECKS)
@@ -33,13 +33,13 @@ def test_it_makes_each_check_once_and_finds_a_project_in_order_so(database: Proj
     assert all(row["saw"] for row in rows)
 
 
-def test_it_only_reads(database: Project) -> None:
+def test_the_doctor_only_reads(database: Project) -> None:
     with database.connect("postgres") as connection:
         connection.execute("set default_transaction_read_only = on")
         assert len(connection.execute("select * from ittybit.doctor()").fetchall()) == len(CHECKS)
 
 
-def test_a_check_that_cannot_be_made_holds_up_no_other(database: Project) -> None:
+def test_a_check_that_cannot_be_made_does_not_stop_the_others(database: Project) -> None:
     database.rule()
     database.sql("alter table ittybit.holds rename to gone")
     database.sql("revoke execute on function ittybit.trigger_faults() from postgres")
@@ -56,18 +56,18 @@ def test_a_check_that_cannot_be_made_holds_up_no_other(database: Project) -> Non
     assert found(database) == {}
 
 
-def test_no_secret_is_in_it(database: Project) -> None:
+def test_the_doctor_shows_no_secret(database: Project) -> None:
     assert SECRET not in str(examine(database))
     assert SECRET.removeprefix("whsec_") not in str(examine(database))
 
 
-def test_whoever_holds_the_secret_can_tell_it_by_a_signature_that_no_function_accepts(database: Project) -> None:
+def test_the_secret_signature_identifies_the_secret_and_no_function_accepts_it(database: Project) -> None:
     signature = database.value("select ittybit.secret_signature()")
     signed = Webhook(SECRET).sign("doctor", datetime.fromtimestamp(0, UTC), "the secret of ittybit.doctor()")
     assert signature == signed
 
 
-def test_the_functions_of_the_migrations_are_those_that_are_there(database: Project) -> None:
+def test_the_functions_found_in_the_migrations_are_those_of_the_database(database: Project) -> None:
     there = database.sql(
         "select n.nspname || '.' || p.proname as name, p.prosrc as body"
         " from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace"
@@ -87,7 +87,7 @@ def test_the_functions_of_the_migrations_are_those_that_are_there(database: Proj
         ("subtitles", {}, "{stem}.xyz", None),
     ],
 )
-def test_the_type_of_a_result_is_known_by_its_format_its_ending_or_its_kind(
+def test_the_type_of_a_result_follows_from_its_format_its_ending_or_its_kind(
     database: Project, kind: str, options: dict[str, str], ending: str, types: list[str] | None
 ) -> None:
     task = {"kind": kind, "options": options}
@@ -95,7 +95,7 @@ def test_the_type_of_a_result_is_known_by_its_format_its_ending_or_its_kind(
 
 
 def as_columns(task: Row, *, is_run: bool) -> dict[str, Any]:
-    """A rule's task, or the same as a run that uploads what it makes."""
+    """A rule's action: this task, or a run that does the same and uploads the result."""
     step = {name: task[name] for name in ("kind", "options")} | {"next": [upload(task["destination"])]}
     return {"run": {"tasks": [{"kind": "speech"}, step]}} if is_run else {"task": task}
 
@@ -116,7 +116,7 @@ def as_columns(task: Row, *, is_run: bool) -> dict[str, Any]:
         (["image/*"], 999, "failure"),
     ],
 )
-def test_a_bucket_must_accept_what_a_rule_declares(
+def test_the_doctor_finds_a_bucket_that_refuses_a_rules_results(
     database: Project, allowed: list[str] | None, limit: int | None, verdict: str | None, is_run: bool
 ) -> None:
     database.rule(**as_columns(TASK, is_run=is_run), max_size=1000)
@@ -128,7 +128,7 @@ def test_a_bucket_must_accept_what_a_rule_declares(
         database.superuser.execute(change, [None, None])
 
 
-def test_every_bucket_that_a_run_writes_to_must_be_there(database: Project) -> None:
+def test_the_doctor_finds_a_missing_bucket_of_a_run(database: Project) -> None:
     uploads = [upload("s3://results/{name}"), {"kind": "image", "next": [upload("s3://nowhere/{name}")]}]
     database.rule(run={"tasks": [{"kind": "video", "next": uploads}]})
     assert found(database) == {"buckets": "failure"}
@@ -150,7 +150,7 @@ def test_every_bucket_that_a_run_writes_to_must_be_there(database: Project) -> N
         ("s3://uploads/out/{name}", {"enabled": False}, False),
     ],
 )
-def test_a_declared_result_that_another_rule_takes_for_an_upload(
+def test_the_doctor_finds_results_that_another_rule_takes_for_uploads(
     database: Project, destination: str, other: dict[str, object], is_fed: bool, is_run: bool
 ) -> None:
     database.rule("maker", path="clips/**", **as_columns(TASK | {"destination": destination}, is_run=is_run))
@@ -159,7 +159,7 @@ def test_a_declared_result_that_another_rule_takes_for_an_upload(
     assert found(database) == ({"results": "warning"} if is_fed else {})
 
 
-def test_jobs_that_are_kept_back_on_purpose_are_not_late(database: Project) -> None:
+def test_jobs_that_are_kept_back_on_purpose_do_not_count_as_late(database: Project) -> None:
     database.rule()
     database.put("a.mp4")
     database.sql("update ittybit.jobs set due_at = now() - interval '5 minutes'")
@@ -181,7 +181,7 @@ def test_jobs_that_are_kept_back_on_purpose_are_not_late(database: Project) -> N
     assert found(database) == {}
 
 
-def test_without_its_row_of_settings_nothing_starts(database: Project) -> None:
+def test_the_doctor_finds_a_missing_row_of_settings(database: Project) -> None:
     database.rule()
     database.sql("delete from ittybit.settings")
     assert found(database) == {"starts": "failure"}

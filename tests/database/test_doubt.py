@@ -1,4 +1,4 @@
-"""Starts in doubt: claimed and never reported, or reported so. They are looked for whatever has happened since."""
+"""Starts in doubt: claimed and never reported, or reported as in doubt. The next attempt always looks for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.database.without_triggers import triggers_off
 BUSY = {"service": "ittybit", "status": 503, "message": "later"}
 NAME = "clips/a.mp4"
 OUTPUT = [("results", NAME)]
-# What ends a start that is not in doubt, and what makes one wait.
+# Events that end a start that is not in doubt, and events that make it wait.
 ENDS = {
     "gone": "delete from storage.objects",
     "superseded": "update storage.objects set version = 'newer', metadata = metadata || '{\"eTag\": \"newer\"}'",
@@ -41,7 +41,7 @@ def doubtful(request: pytest.FixtureRequest, database: Project) -> Project:
 
 
 def do(database: Project, statement: str, *, seen: bool = True) -> None:
-    """Run a statement that storage or a person would, the triggers seeing it or not."""
+    """Run a statement of Storage or of a person, with the triggers or without them."""
     if seen:
         with database.superuser.transaction():
             database.superuser.execute("select set_config('storage.allow_delete_query', 'true', true)")
@@ -57,7 +57,7 @@ def first(database: Project) -> Row:
 
 
 def look(database: Project) -> Row:
-    """Let the first job's wait end and claim it."""
+    """Make the first job due, and claim it."""
     database.sql("update ittybit.jobs set due_at = now() where id = %s", first(database)["id"])
     [lease] = database.claim("push-back", 1)
     assert lease["job"] == str(first(database)["id"])
@@ -65,13 +65,13 @@ def look(database: Project) -> Row:
 
 
 def restart(database: Project) -> None:
-    """Let nobody be able to tell whether it was started."""
+    """Report that the search could not decide whether it was started."""
     database.report(look(database), "undecided")
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "missed"])
 @pytest.mark.parametrize(("reason", "statement"), ENDS.items(), ids=ENDS)
-def test_a_start_in_doubt_does_not_end_before_it_was_looked_for(
+def test_a_start_in_doubt_ends_only_after_it_was_looked_for(
     doubtful: Project, reason: str, statement: str, seen: bool
 ) -> None:
     since = first(doubtful)["in_doubt_since"]
@@ -101,13 +101,13 @@ def test_a_start_in_doubt_is_looked_for_while_starts_are_kept_back(
     doubtful.report(lease, **lease["otherwise"])
     job = doubtful.job()
     assert (job["state"], job["reason"], job["in_doubt_since"], job["failures"]) == ("queued", reason, None, failures)
-    # From here on it waits like any other, and is no start.
+    # From here on it waits like any other job, and does not count as a start.
     doubtful.make_due()
     assert (doubtful.work("push-back"), doubtful.claim("push-back"), doubtful.counted_starts()) == (0, [], 0)
 
 
 @pytest.mark.parametrize("statement", [*ENDS.values(), *WAITS.values()], ids=[*ENDS, *WAITS])
-def test_a_start_that_is_found_is_followed(doubtful: Project, statement: str) -> None:
+def test_a_start_that_is_found_counts_as_the_jobs_start(doubtful: Project, statement: str) -> None:
     do(doubtful, statement)
     assert "refused" not in doubtful.report(look(doubtful), "started", ittybit_id="tasks/1")
     started = first(doubtful)
@@ -116,12 +116,12 @@ def test_a_start_that_is_found_is_followed(doubtful: Project, statement: str) ->
     assert doubtful.counted_starts() == 1
 
 
-def test_a_start_in_doubt_counts_towards_the_ceiling_once_however_often_it_is_looked_for(doubtful: Project) -> None:
+def test_a_start_in_doubt_counts_only_once_towards_the_ceiling(doubtful: Project) -> None:
     doubtful.settings(starts_per_hour=2)
     left = "select ittybit.starts_left()"
     for _ in range(3):
         lease = look(doubtful)
-        # It is what counts itself, so the ceiling does not keep it back.
+        # It already counts, so the ceiling does not keep it back.
         assert (doubtful.value(left), lease["otherwise"]) == (1, None)
         doubtful.report(lease, "retry", in_doubt=True, error=BUSY)
         doubtful.settings(starts_per_hour=1)
@@ -160,7 +160,7 @@ def test_a_start_that_certainly_failed_reserves_no_output(doubtful: Project) -> 
     assert [job["state"] for job in doubtful.jobs()] == ["queued", "queued"]
 
 
-def test_a_start_that_stays_in_doubt_is_repeated_once_and_never_twice(doubtful: Project) -> None:
+def test_a_start_that_stays_in_doubt_is_repeated_only_once(doubtful: Project) -> None:
     doubtful.report(look(doubtful), "undecided", error={"message": "too many"})
     job = doubtful.job()
     assert (job["state"], job["undecided"], job["error"]) == ("queued", True, {"message": "too many"})
@@ -170,7 +170,7 @@ def test_a_start_that_stays_in_doubt_is_repeated_once_and_never_twice(doubtful: 
     lease = look(doubtful)
     assert (lease["step"], lease["look_since"], lease["otherwise"]) == ("start", None, None)
 
-    # The restart comes into doubt as well: it is looked for, and that is the end of it.
+    # The restart is in doubt too. It is looked for, and then the job fails.
     doubtful.report(lease, "retry", in_doubt=True)
     lease = look(doubtful)
     assert lease["look_since"] is not None
@@ -178,7 +178,7 @@ def test_a_start_that_stays_in_doubt_is_repeated_once_and_never_twice(doubtful: 
     assert doubtful.states() == [(NAME, "failed", "undecided")]
     assert (doubtful.job()["due_at"], doubtful.counted_starts()) == (None, 2)
     assert because(doubtful) == "started again after a start whose outcome could not be found out"
-    # It may still be written.
+    # The result may still arrive.
     assert doubtful.outputs() == OUTPUT
 
 
@@ -188,7 +188,7 @@ def because(database: Project) -> str:
 
 
 @pytest.mark.parametrize("statement", WAITS.values(), ids=WAITS)
-def test_a_restart_waits_like_any_start_and_is_not_used_up_by_it(doubtful: Project, statement: str) -> None:
+def test_a_restart_waits_like_any_start_without_being_used_up(doubtful: Project, statement: str) -> None:
     restart(doubtful)
     do(doubtful, statement)
     assert doubtful.claim("push-back") == []
@@ -196,14 +196,14 @@ def test_a_restart_waits_like_any_start_and_is_not_used_up_by_it(doubtful: Proje
 
 
 @pytest.mark.parametrize("reason", ["gone", "superseded", "rule_deleted"])
-def test_a_restart_is_ended_like_any_start(doubtful: Project, reason: str) -> None:
+def test_a_restart_is_skipped_like_any_start(doubtful: Project, reason: str) -> None:
     restart(doubtful)
     do(doubtful, ENDS[reason])
     assert (first(doubtful)["state"], first(doubtful)["reason"]) == ("skipped", reason)
 
 
 @pytest.mark.parametrize("is_restart", [False, True])
-def test_a_rename_within_reach_carries_a_start_in_doubt(doubtful: Project, is_restart: bool) -> None:
+def test_a_renamed_object_keeps_its_start_in_doubt(doubtful: Project, is_restart: bool) -> None:
     if is_restart:
         restart(doubtful)
     job = doubtful.job()["id"]
@@ -213,7 +213,7 @@ def test_a_rename_within_reach_carries_a_start_in_doubt(doubtful: Project, is_re
     assert (lease["name"], lease["otherwise"], lease["look_since"] is None) == ("clips/b.mp4", None, is_restart)
 
 
-def test_an_object_that_is_gone_under_its_former_name_is_not_gone(doubtful: Project) -> None:
+def test_a_renamed_object_is_not_skipped_as_gone(doubtful: Project) -> None:
     lease = look(doubtful)
     doubtful.move(NAME, "clips/b.mp4")
     doubtful.report(lease, "skipped", reason="gone")
@@ -221,7 +221,7 @@ def test_an_object_that_is_gone_under_its_former_name_is_not_gone(doubtful: Proj
     assert look(doubtful)["name"] == "clips/b.mp4"
 
 
-def test_the_same_bytes_again_carry_a_start_in_doubt(database: Project) -> None:
+def test_uploading_the_same_bytes_again_keeps_a_start_in_doubt(database: Project) -> None:
     database.rule()
     database.put("a.mp4", etag="same")
     [lease] = database.claim()
@@ -230,7 +230,7 @@ def test_the_same_bytes_again_carry_a_start_in_doubt(database: Project) -> None:
     assert (str(job["id"]), job["version"], job["state"]) == (lease["job"], version, "queued")
 
 
-def test_a_late_start_beats_skipped_and_reserves_its_output_again(database: Project) -> None:
+def test_a_late_report_of_a_start_reopens_a_skipped_job_and_reserves_its_output(database: Project) -> None:
     database.rule(task=TASK)
     database.put(NAME)
     [lease] = database.claim("push-back")
@@ -241,13 +241,13 @@ def test_a_late_start_beats_skipped_and_reserves_its_output_again(database: Proj
     assert (database.job()["state"], database.outputs()) == ("skipped", [])
     assert "refused" not in database.report(lease, "started", ittybit_id="tasks/1")
     assert (database.job()["state"], database.outputs()) == ("started", OUTPUT)
-    # From the result's side: it starts nothing.
+    # The result starts nothing.
     database.rule("everything", bucket_id="results", accept_s3=True)
     database.put(NAME, bucket="results", operation="storage.s3.upload")
     assert len(database.jobs()) == 1
 
 
-def test_two_starts_after_all_are_both_named_to_the_end_and_both_count(doubtful: Project) -> None:
+def test_when_two_starts_have_happened_both_are_named_and_counted(doubtful: Project) -> None:
     lease = look(doubtful)
     doubtful.report(lease, "started", ittybit_id="tasks/2")
     answer = doubtful.report(lease, "started", ittybit_id="tasks/1")
@@ -258,7 +258,7 @@ def test_two_starts_after_all_are_both_named_to_the_end_and_both_count(doubtful:
     assert (doubtful.job()["ittybit_id"], doubtful.counted_starts()) == ("tasks/2", 2)
 
 
-SAID: list[dict[str, Any]] = [
+REPORTS: list[dict[str, Any]] = [
     {"outcome": "started", "ittybit_id": "tasks/1"},
     {"outcome": "succeeded", "ittybit_id": "tasks/1"},
     {"outcome": "failed", "ittybit_id": "tasks/1"},
@@ -270,8 +270,8 @@ SAID: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("said", SAID, ids=lambda said: " ".join(str(value) for value in said.values()))
-def test_a_report_of_a_former_generation_does_not_count(doubtful: Project, said: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fields", REPORTS, ids=lambda fields: " ".join(map(str, fields.values())))
+def test_a_report_of_a_former_generation_does_not_count(doubtful: Project, fields: dict[str, Any]) -> None:
     old = look(doubtful)
     doubtful.report(old, "failed", ittybit_id="tasks/0")
     assert doubtful.value("select ittybit.retry(%s)", old["job"])
@@ -279,12 +279,12 @@ def test_a_report_of_a_former_generation_does_not_count(doubtful: Project, said:
     assert (new["generation"], new["attempt"], new["look_since"]) == (2, old["attempt"] + 1, None)
     before = doubtful.job()
     for attempt in (old["attempt"], new["attempt"]):
-        answer = doubtful.report(old | {"attempt": attempt}, **said)
+        answer = doubtful.report(old | {"attempt": attempt}, **fields)
         assert answer == {"job": old["job"], "refused": "of another generation"}
     assert (doubtful.job(), doubtful.sql("select from ittybit.holds")) == (before, [])
 
 
-def test_the_marks_of_two_rules_two_contents_and_two_generations_differ(database: Project) -> None:
+def test_marks_differ_between_rules_contents_and_generations(database: Project) -> None:
     database.rule("one")
     database.rule("two")
     database.put("a.mp4")

@@ -1,4 +1,4 @@
-"""Why a file was or was not processed is one query."""
+"""ittybit.explain says in one query why a file was or was not processed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def explain(database: Project, name: str = "a.mp4", bucket: str = "uploads") -> 
         ),
     ],
 )
-def test_a_rule_that_does_not_match_says_by_which_condition(
+def test_explain_names_each_condition_that_does_not_match(
     database: Project, rule: dict[str, Any], because: str
 ) -> None:
     database.rule(**rule)
@@ -45,7 +45,7 @@ def test_a_rule_that_does_not_match_says_by_which_condition(
     assert (row["rule"], row["matches"], row["because"], row["job"]) == ("clips", False, because, None)
 
 
-def test_a_type_that_nobody_told_does_not_match(database: Project) -> None:
+def test_an_unknown_type_does_not_match(database: Project) -> None:
     database.rule(mimetype="video/*")
     with database.writing("storage.object.upload") as connection:
         connection.execute(
@@ -57,25 +57,25 @@ def test_a_type_that_nobody_told_does_not_match(database: Project) -> None:
     assert (row["matches"], row["because"]) == (False, "its type is unknown, not video/*")
 
 
-def test_an_object_that_does_not_exist_is_explained_so(database: Project) -> None:
+def test_explain_says_that_an_object_does_not_exist(database: Project) -> None:
     database.rule(mimetype="video/*", min_size=5)
     row = explain(database)
     assert (row["matches"], row["because"], row["job"]) == (False, "there is no such object", None)
 
 
-def test_an_object_whose_upload_is_not_over_is_explained_so(database: Project) -> None:
+def test_explain_says_that_an_upload_is_not_finished(database: Project) -> None:
     database.rule()
     with database.writing("storage.object.upload") as connection:
         connection.execute("insert into storage.objects (bucket_id, name) values ('uploads', 'a.mp4')")
     assert explain(database)["because"] == "the object has no final metadata"
 
 
-def test_without_rules_there_is_nothing_to_say(database: Project) -> None:
+def test_explain_returns_nothing_without_rules(database: Project) -> None:
     database.put("a.mp4")
     assert explained(database) == []
 
 
-def test_an_object_older_than_its_rule_is_not_seen_yet(database: Project) -> None:
+def test_explain_says_that_an_object_older_than_its_rule_is_not_seen_yet(database: Project) -> None:
     store(database, "a.mp4", age=3600)
     database.rule()
     row = explain(database)
@@ -117,7 +117,7 @@ ANSWERED = "; insert into net._http_response (id, status_code, error_msg) values
         (WOKEN % 20 + "; alter schema net rename to gone", "the last answer: none"),
     ],
 )
-def test_a_job_that_waits_says_what_for(database: Project, statement: str, because: str) -> None:
+def test_explain_says_what_a_job_waits_for(database: Project, statement: str, because: str) -> None:
     database.rule()
     database.put("a.mp4")
     with database.connect("supabase_admin") as connection, connection.transaction(force_rollback=True):
@@ -129,7 +129,7 @@ def test_a_job_that_waits_says_what_for(database: Project, statement: str, becau
 
 
 @pytest.mark.usefixtures("lease")
-def test_a_claimed_start_is_in_doubt_when_its_lease_is_over(database: Project) -> None:
+def test_a_claimed_start_is_in_doubt_when_its_lease_has_ended(database: Project) -> None:
     row = explain(database)
     assert (row["state"], row["because"], row["attempts"]) == ("queued", "a function is working on it", 1)
     database.make_due()
@@ -149,7 +149,7 @@ def test_a_claimed_start_is_in_doubt_when_its_lease_is_over(database: Project) -
         ("skipped", {"reason": "no_destination"}, {"reason": "no_destination"}),
     ],
 )
-def test_a_job_that_came_to_something_says_what(
+def test_explain_shows_the_outcome_of_a_job(
     database: Project, lease: Row, outcome: str, fields: dict[str, Any], says: Row
 ) -> None:
     database.report(lease, outcome, **fields)
@@ -158,7 +158,7 @@ def test_a_job_that_came_to_something_says_what(
     assert says.items() <= row.items()
 
 
-def test_a_disabled_and_a_deleted_rule_are_named_with_what_became_of_their_jobs(database: Project) -> None:
+def test_explain_shows_the_jobs_of_disabled_and_deleted_rules(database: Project) -> None:
     database.rule()
     database.put("a.mp4")
     database.sql("update ittybit.rules set enabled = false")
@@ -170,7 +170,7 @@ def test_a_disabled_and_a_deleted_rule_are_named_with_what_became_of_their_jobs(
     assert (row["state"], row["reason"]) == ("skipped", "rule_deleted")
 
 
-def test_two_rules_are_two_rows(database: Project) -> None:
+def test_explain_returns_a_row_for_each_rule(database: Project) -> None:
     database.rule("first")
     database.rule("second", path="clips/**", task=TASK)
     database.put("a.mp4", "clips/b.mp4")
@@ -182,7 +182,7 @@ def test_two_rules_are_two_rows(database: Project) -> None:
     ]
 
 
-def test_earlier_contents_are_told_beside_the_present_one(database: Project) -> None:
+def test_explain_also_shows_the_earlier_contents_of_a_key(database: Project) -> None:
     database.rule()
     database.put("a.mp4")
     database.put("a.mp4")

@@ -1,4 +1,4 @@
-"""Whatever is broken on our side, storage stores, overwrites and deletes; what could not be done is warned of."""
+"""Storage works when a part of this project is broken, and a warning says what could not be done."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from tests.database.project import TASK, Project
 from tests.database.rows import Connection, put
 
-# Each is undone with its transaction.
+# Each is rolled back.
 BROKEN = {
     "no Vault": "drop schema vault cascade",
     "no pg_net": "drop schema net cascade",
-    "pg_net under another name": "alter schema net rename to net_2",
+    "the schema of pg_net renamed": "alter schema net rename to net_2",
     "no pgcrypto": "drop schema extensions cascade",
     "no address": "update ittybit.functions set url = 'http:///a'",
     "no ledger": "drop table ittybit.jobs cascade",
@@ -24,16 +24,16 @@ BROKEN = {
     "no sequences": "drop sequence ittybit.on_upload_woken, ittybit.push_back_woken cascade",
     "no rules": "drop table ittybit.rules cascade",
     "no settings": "drop table ittybit.settings cascade",
-    "our schema under another name": "alter schema ittybit rename to ittybit_2",
+    "our schema renamed": "alter schema ittybit rename to ittybit_2",
     "a rule's column gone": "alter table ittybit.rules drop column path_pattern cascade",
     "a rule's task renamed": "alter table ittybit.rules rename column task to job",
     "a job's column renamed": "alter table ittybit.jobs rename column in_doubt_since to doubt",
-    "a ledger that takes nothing": "alter table ittybit.jobs add constraint never check (false) not valid",
+    "a ledger that refuses every row": "alter table ittybit.jobs add constraint never check (false) not valid",
     "a function gone": "drop function ittybit.record_job",
     "older functions gone": "drop function ittybit.reason_to_skip, ittybit.release_output",
     "nothing granted": "revoke all on all tables in schema ittybit from postgres",
 }
-# The upload goes on as if nothing were missing.
+# The upload is recorded although these are missing.
 INCOMPLETE = {
     "an empty Vault": "delete from vault.secrets",
     "no row of settings": "delete from ittybit.settings",
@@ -45,12 +45,12 @@ INCOMPLETE = {
 
 @contextmanager
 def broken(database: Project, statement: str) -> Iterator[Connection]:
-    """Give a connection on which something is broken, and rows are written as storage-api writes them."""
+    """Break something, and give a connection that then writes rows as storage-api does."""
     connection = database.connect("supabase_admin")
     connection.add_notice_handler(database.note)
     with connection, connection.transaction(force_rollback=True):
         connection.execute("set local client_min_messages = 'warning'")
-        # Nobody was woken just now.
+        # No function was woken just now.
         connection.execute("select setval('ittybit.on_upload_woken', 0), setval('ittybit.push_back_woken', 0)")
         connection.execute(statement.encode())
         connection.execute(
@@ -65,7 +65,7 @@ def stored(connection: Connection) -> list[str]:
 
 
 @pytest.mark.parametrize("statement", BROKEN.values(), ids=BROKEN)
-def test_storage_works_and_warns_when_something_of_ours_is_gone(database: Project, statement: str) -> None:
+def test_storage_works_and_warns_when_a_part_of_this_project_is_missing(database: Project, statement: str) -> None:
     database.rule("automation")
     database.rule("task", task=TASK)
     database.put("old.mp4", "moved.mp4", "deleted.mp4")
@@ -79,7 +79,7 @@ def test_storage_works_and_warns_when_something_of_ours_is_gone(database: Projec
 
 
 @pytest.mark.parametrize("statement", INCOMPLETE.values(), ids=INCOMPLETE)
-def test_a_row_is_recorded_although_something_is_missing(database: Project, statement: str) -> None:
+def test_an_upload_is_recorded_although_something_is_missing(database: Project, statement: str) -> None:
     database.rule()
     with broken(database, statement) as connection:
         connection.execute(
@@ -97,7 +97,7 @@ def test_a_row_is_recorded_although_something_is_missing(database: Project, stat
     [BROKEN["no pg_net"], BROKEN["no Vault"], BROKEN["no address"], INCOMPLETE["an empty Vault"]],
     ids=["no pg_net", "no Vault", "no address", "an empty Vault"],
 )
-def test_a_lost_wake_up_leaves_the_job_due_at_once(database: Project, statement: str) -> None:
+def test_a_job_is_due_at_once_even_if_its_wake_up_cannot_be_sent(database: Project, statement: str) -> None:
     database.rule("automation")
     database.rule("task", task=TASK)
     with broken(database, statement) as connection:
@@ -116,7 +116,7 @@ def test_an_empty_vault_is_named_in_the_warning(database: Project) -> None:
     assert 'no secret "ittybit_functions_secret" in Vault' in warning
 
 
-def test_one_rule_that_fails_does_not_keep_the_others_from_the_object(database: Project) -> None:
+def test_a_rule_that_fails_does_not_stop_the_others(database: Project) -> None:
     database.rule("a")
     database.rule("b", task=TASK)
     database.rule("c")
@@ -136,7 +136,7 @@ def test_a_trigger_waits_200_ms_for_a_lock(database: Project, function: str) -> 
 
 
 @pytest.mark.parametrize("table", ["jobs", "rules", "settings", "outputs"])
-def test_a_locked_table_holds_up_a_transaction_once(database: Project, table: str) -> None:
+def test_a_locked_table_delays_a_transaction_only_once(database: Project, table: str) -> None:
     database.rule("automation")
     database.rule("task", task=TASK)
     old = [f"old/{number}.mp4" for number in range(200)]
@@ -159,7 +159,7 @@ def test_a_locked_table_holds_up_a_transaction_once(database: Project, table: st
     assert [job["state"] for job in database.jobs("after.mp4")] == ["queued", "queued"]
 
 
-def test_a_locked_job_holds_up_an_overwrite_for_a_moment_and_not_the_new_job(database: Project) -> None:
+def test_a_locked_job_delays_an_overwrite_briefly_and_the_new_job_is_recorded(database: Project) -> None:
     database.rule()
     database.put("a.mp4")
     with database.connect("postgres") as other, other.transaction():

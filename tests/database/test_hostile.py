@@ -1,4 +1,4 @@
-"""What strangers choose, and what others may have left in the database, is data: it is neither run nor looked up."""
+"""Text that strangers choose is never run. Functions and types that others left in the database are never used."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.database.rows import Connection, Row, put, rows
 from tests.database.test_closed import install, rolled_back
 from tests.database.without_triggers import store, triggers_off
 
-# Whoever is caught notes it here, with the rights that it was run with.
+# A trap that runs notes itself here, with the role that it ran as.
 CATCH = """
 create table public.caught (what text, by name default current_user);
 grant insert on public.caught to public;
 """
 TRAP = "language plpgsql as $$ begin insert into public.caught values ('{0}'); return {1}; end $$"
-# Nearer to what the files say than PostgreSQL's own are, which take any type; and some that are the same.
+# Better matches for the migrations' calls than PostgreSQL's own, which take any type; and some equal ones.
 IN_PUBLIC = {
     "format(text, numeric, integer)": ("text", "'x'"),
     "format(text, numeric, bigint)": ("text", "'x'"),
@@ -48,7 +48,7 @@ OPERATORS = {
     "||": ("text, integer", "text"),
     "=": ("text, varchar", "boolean"),
 }
-# A session's own types come before PostgreSQL's where a search_path does not say otherwise; these are no keywords.
+# A session's own types come before PostgreSQL's unless a search_path says otherwise. These names are no keywords.
 TYPES = ("text", "jsonb", "json", "uuid", "timestamptz", "bytea", "name", "int4", "int8", "bool", "float4", "numeric")
 TABLES = ("jobs", "rules", "settings", "outputs", "holds", "starts", "objects", "buckets", "http_request_queue")
 
@@ -60,7 +60,7 @@ and prolang in (select oid from pg_language where lanname in ('sql', 'plpgsql'))
 
 @contextmanager
 def as_role(connection: Connection, role: str) -> Iterator[Connection]:
-    """Give the connection as storage-api has it while it writes for a caller of this role."""
+    """Give the connection the settings that storage-api writes with for a caller of this role."""
     connection.execute(
         "select set_config('role', %s, true), set_config('storage.operation', 'storage.object.upload', true),"
         " set_config('storage.allow_delete_query', 'true', true)",
@@ -71,7 +71,7 @@ def as_role(connection: Connection, role: str) -> Iterator[Connection]:
 
 
 def set_traps(connection: Connection, schema: str) -> None:
-    """Make functions and operators in a schema whose run would be noted."""
+    """Make functions and operators in a schema that note when they run."""
     for signature, (result, value) in IN_PUBLIC.items():
         connection.execute(
             f"create function {schema}.{signature} returns {result} {TRAP.format(signature, value)}".encode()
@@ -87,7 +87,7 @@ def set_traps(connection: Connection, schema: str) -> None:
 
 
 def set_temporary_traps(connection: Connection) -> None:
-    """Make types in the session's own schema that note who uses them, and tables that would be read for ours."""
+    """Make temporary types that note who uses them, and temporary tables with the names of ours."""
     connection.execute("create temp table placeholder ()")
     for one in TYPES:
         trap = TRAP.format(f"pg_temp.{one}", "true")
@@ -100,7 +100,7 @@ def set_temporary_traps(connection: Connection) -> None:
 
 
 def use_everything(connection: Connection) -> None:
-    """Upload, overwrite, move and delete as a signed-in user; then all that runs for the developer and the service."""
+    """Upload, overwrite, move and delete as a signed-in user; then call everything as the developer."""
     with as_role(connection, "authenticated"):
         put(connection, "a.mp4", "b.mp4", "folder/c.mp4", owner_id="somebody")
         put(connection, "a.mp4")
@@ -130,7 +130,7 @@ def use_everything(connection: Connection) -> None:
 
 
 def prepare(connection: Connection) -> None:
-    """Let signed-in users write, and let rules of both kinds see what they write."""
+    """Let signed-in users write, and make rules of both kinds for what they write."""
     connection.execute(CATCH)
     connection.execute("create policy everybody on storage.objects using (true) with check (true)")
     connection.execute(
@@ -150,7 +150,7 @@ def caught(connection: Connection) -> list[Any]:
     return rows(connection, "select distinct what, by::text from public.caught")
 
 
-def test_what_others_left_in_public_before_the_installation_is_not_taken_for_postgresqls_own(
+def test_functions_and_operators_that_others_left_in_public_are_never_called(
     database: Project,
 ) -> None:
     with rolled_back(database) as connection:
@@ -164,7 +164,7 @@ def test_what_others_left_in_public_before_the_installation_is_not_taken_for_pos
         connection.execute("reset search_path")
         install(connection)
         prepare(connection)
-        # The traps work, and are nearer than PostgreSQL's own.
+        # The traps work, and match better than PostgreSQL's own.
         connection.execute("set local search_path = public")
         connection.execute("select format('%s of %s', 1::numeric, 2), '{}'::jsonb ? 'a'::varchar")
         assert len(caught(connection)) == 2
@@ -174,7 +174,7 @@ def test_what_others_left_in_public_before_the_installation_is_not_taken_for_pos
         assert rows(connection, "select count(*) as it from ittybit.jobs")[0]["it"] >= 6
 
 
-def test_nothing_of_the_schema_is_bound_to_anything_in_public(database: Project) -> None:
+def test_nothing_in_the_schema_depends_on_anything_in_public(database: Project) -> None:
     bound = """
         select pg_describe_object(classid, objid, objsubid) as ours, pg_describe_object(refclassid, refobjid, 0) as it
         from pg_depend where refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass)
@@ -184,9 +184,9 @@ def test_nothing_of_the_schema_is_bound_to_anything_in_public(database: Project)
     assert rows(database.superuser, bound) == []
 
 
-def test_a_sessions_own_types_and_tables_are_not_taken_for_ours(database: Project) -> None:
+def test_a_sessions_own_types_and_tables_are_never_used(database: Project) -> None:
     with rolled_back(database) as connection:
-        # What others wrote looks them up all the same: docs/security.md says to whom that matters.
+        # Functions of pg_net and others do use them: docs/security.md says whom that concerns.
         for function in rows(connection, OTHERS):
             connection.execute(f"alter function {function['signature']} set search_path = pg_catalog, pg_temp".encode())
         prepare(connection)
@@ -199,7 +199,7 @@ def test_a_sessions_own_types_and_tables_are_not_taken_for_ours(database: Projec
         assert len(caught(connection)) == 2
         connection.execute("delete from public.caught")
         use_everything(connection)
-        # As itself the session may run what it likes.
+        # The session may run its traps as itself.
         assert {one["by"] for one in caught(connection)} <= {"authenticated"}
         assert rows(connection, "select count(*) as it from ittybit.jobs")[0]["it"] >= 6
 
@@ -239,7 +239,7 @@ def canary(database: Project) -> Iterator[None]:
 
 @pytest.mark.usefixtures("canary")
 @pytest.mark.parametrize("text", HOSTILE)
-def test_whatever_is_stored_comes_back_as_it_is(database: Project, text: str) -> None:
+def test_hostile_text_in_stored_objects_is_kept_unchanged(database: Project, text: str) -> None:
     database.superuser.execute("insert into storage.buckets (id, name) values (%s, %s)", [text, text[:100]])
     try:
         database.rule("automation", bucket_id=text)
@@ -280,7 +280,7 @@ def test_whatever_is_stored_comes_back_as_it_is(database: Project, text: str) ->
 
 @pytest.mark.usefixtures("canary")
 @pytest.mark.parametrize("text", HOSTILE)
-def test_whatever_is_reported_is_kept_as_it_is(database: Project, lease: Row, text: str) -> None:
+def test_hostile_text_in_reports_is_kept_unchanged(database: Project, lease: Row, text: str) -> None:
     error = {"kind": text, "message": text, "status": text}
     answer = database.report(lease, "retry", error=error, reason=text, outputs=[text], in_doubt=True)
     assert answer == {"job": lease["job"]}
@@ -294,7 +294,7 @@ def test_whatever_is_reported_is_kept_as_it_is(database: Project, lease: Row, te
 
 @pytest.mark.usefixtures("canary")
 @pytest.mark.parametrize("text", HOSTILE)
-def test_whatever_a_rule_is_called_or_told_is_refused_or_kept(database: Project, text: str) -> None:
+def test_hostile_text_in_rules_is_refused_or_harmless(database: Project, text: str) -> None:
     refused: list[dict[str, Any]] = [
         {"automation_id": text},
         {"task": TASK | {"kind": text}},
@@ -317,7 +317,7 @@ def test_whatever_a_rule_is_called_or_told_is_refused_or_kept(database: Project,
 
 @pytest.mark.usefixtures("canary")
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_folder_is_looked_into_by_its_very_name(database: Project, text: str) -> None:
+def test_a_folder_with_a_hostile_name_is_matched_literally(database: Project, text: str) -> None:
     database.sql("insert into ittybit.outputs values ('uploads', %s, gen_random_uuid())", f"{text}/")
     store(database, f"{text}/a.mp4")
     assert database.value("select ittybit.tidy()") == 0

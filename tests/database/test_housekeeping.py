@@ -1,4 +1,4 @@
-"""Housekeeping: nothing grows while nothing happens, and nothing goes that keeps a file from being bought again."""
+"""Housekeeping: no table grows while nothing happens, and rows that prevent a second start are kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GROWING = (
 
 
 def tidy(database: Project, **named: object) -> int:
-    """Tidy up, with ``keep`` and ``most`` where they are given, and return how many rows went."""
+    """Tidy up, with ``keep`` and ``most`` if they are given, and return how many rows were deleted."""
     places = ", ".join(f"{name} => %s" for name in named)
     return int(database.value(f"select ittybit.tidy({places})", *named.values()))
 
@@ -43,7 +43,7 @@ def count(database: Project, table: str) -> int:
 
 
 def done(database: Project, name: str = "clips/a.mp4", *, result: str | None = None) -> None:
-    """Bring an object's job to succeeded, its result stored in the same bucket."""
+    """Let an object's job succeed, with its result stored in the same bucket."""
     job = database.started(name, f"tasks/{name}")
     if result:
         database.put(result, operation="storage.s3.upload")
@@ -54,7 +54,7 @@ def done(database: Project, name: str = "clips/a.mp4", *, result: str | None = N
 
 @pytest.fixture
 def made(database: Project) -> Project:
-    """A whole-bucket rule, clips/a.mp4 made into clips/a-720p.mp4 of the same bucket."""
+    """A rule for a whole bucket, which made clips/a-720p.mp4 from clips/a.mp4 in that bucket."""
     database.rule(task=HERE)
     database.put("clips/a.mp4")
     done(database, result="clips/a-720p.mp4")
@@ -64,7 +64,7 @@ def made(database: Project) -> Project:
     return database
 
 
-def test_a_row_goes_when_its_content_has_been_gone_for_long_enough(made: Project) -> None:
+def test_a_row_is_deleted_when_its_content_has_been_gone_for_long_enough(made: Project) -> None:
     made.delete("clips/a.mp4")
     assert tidy(made) == 0
     made.sql("update ittybit.jobs set orphaned_at = now() - interval '29 days'")
@@ -73,19 +73,19 @@ def test_a_row_goes_when_its_content_has_been_gone_for_long_enough(made: Project
     assert made.jobs() == []
 
 
-def test_the_row_of_content_that_is_there_never_goes(made: Project) -> None:
+def test_the_row_of_existing_content_is_never_deleted(made: Project) -> None:
     made.sql(
         "update ittybit.jobs set created_at = now() - interval '5 years', finished_at = now() - interval '5 years'"
     )
     assert tidy(made, keep="0") == 0
-    # Not even where somebody says that it is gone.
+    # Not even if its row says that the content is gone.
     made.sql("update ittybit.jobs set orphaned_at = now() - interval '5 years'")
     assert tidy(made, keep="0") == 0
     assert len(made.jobs()) == 1
 
 
 @pytest.mark.parametrize("state", ["started", "in doubt"])
-def test_a_row_that_is_not_finished_never_goes(database: Project, state: str) -> None:
+def test_the_row_of_an_unfinished_job_is_never_deleted(database: Project, state: str) -> None:
     database.rule(task=TASK)
     database.put("a.mp4")
     [lease] = database.claim("push-back")
@@ -97,7 +97,7 @@ def test_a_row_that_is_not_finished_never_goes(database: Project, state: str) ->
     assert (len(database.jobs()), database.outputs()) == (1, [("results", "a.mp4")])
 
 
-def test_the_rows_of_earlier_contents_go(database: Project) -> None:
+def test_the_rows_of_earlier_contents_are_deleted(database: Project) -> None:
     database.rule()
     database.put("a.mp4", "moved.mp4")
     for _ in range(3):
@@ -108,7 +108,7 @@ def test_the_rows_of_earlier_contents_go(database: Project) -> None:
     assert sorted(database.states()) == [("a.mp4", "queued", None), ("to.mp4", "queued", None)]
 
 
-def test_a_row_that_was_carried_to_another_name_stays(database: Project) -> None:
+def test_the_row_of_a_renamed_object_stays(database: Project) -> None:
     database.rule()
     database.put("a.mp4")
     done(database, "a.mp4")
@@ -119,7 +119,7 @@ def test_a_row_that_was_carried_to_another_name_stays(database: Project) -> None
 
 
 def test_a_reservation_outlives_source_and_row_while_the_result_is_there(made: Project) -> None:
-    """The whole loop: source deleted, row trimmed, result still there when the sweep comes by."""
+    """The source and its row are deleted, the result is there, and the sweep starts nothing."""
     made.delete("clips/a.mp4")
     a_month_later(made)
     assert tidy(made) == 1
@@ -132,12 +132,12 @@ def test_a_reservation_outlives_source_and_row_while_the_result_is_there(made: P
     made.put("clips/a-720p.mp4", operation="storage.s3.upload")
     assert (made.value("select files from ittybit.backfill('clips')"), made.jobs(), made.messages()) == (0, [], [])
 
-    # And goes with the result.
+    # It is deleted with the result.
     made.delete("clips/a-720p.mp4")
     assert made.outputs() == []
 
 
-def test_a_reservation_goes_with_its_row_when_the_result_is_gone(made: Project) -> None:
+def test_a_reservation_is_deleted_with_its_row_when_the_result_is_gone(made: Project) -> None:
     with triggers_off(made):
         made.superuser.execute("delete from storage.objects where name = 'clips/a-720p.mp4'")
     made.delete("clips/a.mp4")
@@ -174,7 +174,7 @@ def test_an_output_that_may_still_be_written_stays_reserved(
     assert database.outputs() == []
 
 
-def test_a_folder_stays_reserved_while_anything_is_left_in_it_or_may_be_written(database: Project) -> None:
+def test_a_folder_stays_reserved_while_it_has_files_or_may_get_some(database: Project) -> None:
     database.rule(task=ADAPTIVE)
     database.put("clips/a.mp4")
     database.started("clips/a.mp4", "tasks/1")
@@ -191,7 +191,7 @@ def test_a_folder_stays_reserved_while_anything_is_left_in_it_or_may_be_written(
     assert database.outputs() == []
 
 
-def test_a_renamed_result_of_unknown_origin_is_forgotten_once_it_is_gone(database: Project) -> None:
+def test_the_reservation_of_a_result_moved_out_of_a_prefix_is_deleted_once_it_is_gone(database: Project) -> None:
     database.put("processed/a.mp4")
     database.move("processed/a.mp4", "a.mp4")
     assert (tidy(database), database.outputs()) == (0, [("uploads", "a.mp4")])
@@ -200,26 +200,26 @@ def test_a_renamed_result_of_unknown_origin_is_forgotten_once_it_is_gone(databas
     assert (tidy(database), database.outputs()) == (1, [])
 
 
-def test_a_folders_name_is_no_pattern(database: Project) -> None:
+def test_a_folders_name_is_matched_literally(database: Project) -> None:
     database.sql("insert into ittybit.outputs values ('uploads', 'a_b!(c)/', gen_random_uuid())")
     store(database, "axb!(c)/0.ts")
     assert tidy(database) == 1
     assert database.outputs() == []
 
 
-def test_every_folder_has_its_turn(database: Project) -> None:
+def test_every_folder_is_examined_in_time(database: Project) -> None:
     database.sql(
         "insert into ittybit.outputs select 'uploads', 'used/' || n || '/', gen_random_uuid()"
         " from generate_series(1, 150) as n"
     )
     store(database, *(f"used/{number}/0.ts" for number in range(1, 151)))
     database.sql("insert into ittybit.outputs values ('uploads', 'unused/', gen_random_uuid())")
-    # By chance: missed forty times with a probability of 10^-19.
+    # Folders are picked by chance. A folder is missed forty times with a probability of 10^-19.
     assert sum(tidy(database) for _ in range(40)) == 1
     assert len(database.outputs()) == 150
 
 
-def test_one_round_deletes_at_most_as_many_rows_as_it_is_given(database: Project) -> None:
+def test_one_round_deletes_at_most_the_given_number_of_rows(database: Project) -> None:
     database.rule()
     database.put(*(f"{number}.mp4" for number in range(10)))
     database.delete(*(f"{number}.mp4" for number in range(10)))
@@ -227,7 +227,7 @@ def test_one_round_deletes_at_most_as_many_rows_as_it_is_given(database: Project
     assert [tidy(database, most=4) for _ in range(4)] == [4, 4, 2, 0]
 
 
-def test_counts_of_starts_go_after_two_days(database: Project) -> None:
+def test_counts_of_starts_are_deleted_after_two_days(database: Project) -> None:
     database.sql(
         "insert into ittybit.starts select date_trunc('hour', now()) - n * interval '1 hour', 1, 1"
         " from generate_series(0, 60) as n"
@@ -250,7 +250,7 @@ def ran(database: Project, job: str, age: str, *, ended: bool = True, command: s
     assert database.superuser.execute(RUN, parameters).rowcount == 1
 
 
-def test_only_the_projects_own_old_runs_are_deleted_from_pg_crons_notes(database: Project) -> None:
+def test_only_old_runs_of_this_projects_schedules_are_deleted_from_pg_crons_log(database: Project) -> None:
     database.sql("select cron.schedule('nightly', '0 3 * * *', 'select ittybit.retry_failed(''clips'')')")
     try:
         for job in ("ittybit-wake-up", "ittybit-sweep", "ittybit-tidy"):
@@ -265,7 +265,7 @@ def test_only_the_projects_own_old_runs_are_deleted_from_pg_crons_notes(database
         database.sql("select cron.unschedule('nightly')")
 
 
-def test_nothing_grows_while_nothing_happens(made: Project) -> None:
+def test_no_table_grows_while_nothing_happens(made: Project) -> None:
     made.rule("automation", bucket_id="results", output_prefix="made/")
     made.put("b.mp4", bucket="results")
     done(made, "b.mp4")

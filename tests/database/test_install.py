@@ -1,4 +1,4 @@
-"""Installing: as the project's own role, and twice. What is closed to whom is in test_closed.py."""
+"""Installing as the developer's role, once and twice. test_closed.py tests the privileges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from local.stack import MIGRATIONS, migrate
 from tests.database.project import API_ROLES, TASK, Project, report
 from tests.database.rows import Row, put
 
-# Whatever a migration makes, as far as the catalogue can put it into words.
+# Everything that a migration makes, as the catalogue describes it.
 SCHEMA = {
     "functions": """
         select p.oid::regprocedure::text, pg_get_functiondef(p.oid), p.proowner::regrole::text, p.proacl::text,
@@ -72,7 +72,7 @@ def test_a_second_installation_keeps_the_data(database: Project) -> None:
 
 
 @pytest.mark.parametrize("migration", sorted(MIGRATIONS.glob("*.sql")), ids=lambda file: file.stem.partition("_")[2])
-def test_a_second_installation_and_uploads_wait_for_each_other_nowhere(database: Project, migration: Path) -> None:
+def test_a_second_installation_and_uploads_do_not_wait_for_each_other(database: Project, migration: Path) -> None:
     database.rule()
     database.rule("task", task=TASK)
     database.put("overwritten.mp4", "moved.mp4", "deleted.mp4")
@@ -97,7 +97,7 @@ def test_a_second_installation_and_uploads_wait_for_each_other_nowhere(database:
 
 
 def changes(body: str) -> list[str]:
-    """Every UPDATE and DELETE in a function's body, without what stands in parentheses."""
+    """Every UPDATE and DELETE in a function's body, without the text in parentheses."""
     found = []
     body = re.sub("--.*", "", body)
     for change in re.finditer(r"\b(update|delete from) \w+\.", body):
@@ -111,7 +111,7 @@ def changes(body: str) -> list[str]:
     return found
 
 
-def test_every_change_says_which_rows(database: Project) -> None:
+def test_every_update_and_delete_has_a_where(database: Project) -> None:
     """safeupdate, which a project may have on, refuses an UPDATE or DELETE without WHERE."""
     functions = database.sql(
         "select prosrc from pg_proc where pronamespace = 'ittybit'::regnamespace or proname like 'ittybit%%'"
@@ -121,18 +121,18 @@ def test_every_change_says_which_rows(database: Project) -> None:
     assert [change for change in found if not re.search(r"\swhere\s", change)] == []
 
 
-def test_everything_belongs_to_the_developers_role(database: Project) -> None:
+def test_the_developers_role_owns_everything(database: Project) -> None:
     found = schema(database)
     assert {function["proowner"] for function in found["functions"]} == {"postgres"}
     assert {table["relowner"] for table in found["tables"]} == {"postgres"}
     assert {job["username"] for job in found["schedule"]} == {"postgres"}
 
 
-def test_every_function_resolves_names_in_no_schema_but_those_it_names(database: Project) -> None:
+def test_every_function_has_an_empty_search_path_or_a_parsed_body(database: Project) -> None:
     loose = """
         select p.oid::regprocedure::text as signature from pg_proc as p
         where (p.pronamespace = 'ittybit'::regnamespace or p.proname like 'ittybit%')
-        -- A body that was parsed when it was made resolves nothing any more.
+        -- A body that was parsed when it was created looks up no names later.
         and p.prosqlbody is null and not coalesce(p.proconfig, '{}') @> '{"search_path=\\"\\""}'"""
     assert rows(database, loose) == []
 
@@ -141,7 +141,7 @@ def contents(database: Project) -> dict[str, list[Row]]:
     return {table: database.sql(f"select * from ittybit.{table}") for table in TABLES}  # noqa: S608 - from this file
 
 
-def test_uploads_by_the_apis_roles_pass_the_triggers(database: Project) -> None:
+def test_uploads_by_each_of_the_apis_roles_are_recorded(database: Project) -> None:
     database.rule()
     database.superuser.execute("create policy everybody on storage.objects using (true) with check (true)")
     try:

@@ -1,4 +1,4 @@
-"""What keeps starts back, the wake-up, the work and the claim: pauses, ceilings, disabled rules and holds."""
+"""Pauses, ceilings, disabled rules and holds keep starts back: they are neither woken for nor claimed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def names(leases: list[Row]) -> list[str]:
 
 
 @pytest.mark.parametrize(("shut", "opened"), GATES.values(), ids=GATES)
-def test_starts_that_are_kept_back_use_up_nothing_and_continue_by_themselves(
+def test_starts_that_are_kept_back_stay_unchanged_and_continue_by_themselves(
     waiting: Project, shut: str, opened: str
 ) -> None:
     before = waiting.jobs()
@@ -58,7 +58,7 @@ def test_checks_are_not_kept_back(waiting: Project, shut: str) -> None:
     assert [lease["step"] for lease in waiting.claim()] == ["check"]
 
 
-def test_a_claim_gives_as_many_starts_as_the_ceiling_leaves(waiting: Project) -> None:
+def test_a_claim_leases_as_many_starts_as_the_ceiling_allows(waiting: Project) -> None:
     waiting.settings(starts_per_hour=2)
     assert names(waiting.claim()) == ["1.mp4", "2.mp4"]
     assert waiting.claim() == []
@@ -73,7 +73,7 @@ def test_a_claim_gives_as_many_starts_as_the_ceiling_leaves(waiting: Project) ->
         ("rule:automation", ["task", "third"]),
     ],
 )
-def test_a_hold_concerns_its_scope(database: Project, scope: str, rules: list[str]) -> None:
+def test_a_hold_keeps_back_only_the_jobs_of_its_scope(database: Project, scope: str, rules: list[str]) -> None:
     database.rule("automation")
     database.rule("task", task=TASK)
     database.rule("third", automation_id="other")
@@ -84,7 +84,7 @@ def test_a_hold_concerns_its_scope(database: Project, scope: str, rules: list[st
     assert [row["rule"] for row in of_rules] == sorted(rules)
 
 
-def test_one_held_job_probes_at_a_time(waiting: Project) -> None:
+def test_only_one_held_job_probes_at_a_time(waiting: Project) -> None:
     waiting.sql(HELD, "all")
     assert waiting.claim() == []
     waiting.sql("update ittybit.holds set probe_at = now()")
@@ -92,7 +92,7 @@ def test_one_held_job_probes_at_a_time(waiting: Project) -> None:
     assert sorted(map(len, claimed)) == [0, 0, 1]
     assert (waiting.claim(), waiting.work()) == ([], 0)
     [probe] = max(claimed, key=len)
-    # It is lost: when its lease ends, it is looked for, and another one may probe.
+    # The probe is lost. When its lease ends, it is looked for, and another job may probe.
     waiting.pass_time(61)
     looked_for, another = waiting.claim()
     assert (looked_for["job"], looked_for["otherwise"]) == (probe["job"], {"outcome": "retry", "reason": "held"})
@@ -102,7 +102,7 @@ def test_one_held_job_probes_at_a_time(waiting: Project) -> None:
     assert len(waiting.claim()) == 1
 
 
-def test_two_held_scopes_are_probed_when_both_may_be(waiting: Project) -> None:
+def test_a_job_under_two_holds_probes_when_both_allow_it(waiting: Project) -> None:
     waiting.sql(HELD, "all")
     waiting.sql(HELD, "rule:clips")
     waiting.sql("update ittybit.holds set probe_at = now() where scope = 'all'")
@@ -111,7 +111,7 @@ def test_two_held_scopes_are_probed_when_both_may_be(waiting: Project) -> None:
     assert len(waiting.claim()) == 1
 
 
-def test_a_job_whose_output_is_busy_is_no_probe(database: Project) -> None:
+def test_a_job_that_must_wait_for_its_output_is_not_chosen_as_a_probe(database: Project) -> None:
     database.rule(task=TASK | {"destination": "s3://results/one.mp4"})
     database.put("busy.mp4")
     database.claim("push-back")
@@ -122,7 +122,7 @@ def test_a_job_whose_output_is_busy_is_no_probe(database: Project) -> None:
     assert names(database.claim("push-back")) == ["free/1.mp4"]
 
 
-def test_a_hold_of_another_scope_keeps_no_wake_up_back(database: Project) -> None:
+def test_a_hold_of_another_scope_does_not_stop_a_wake_up(database: Project) -> None:
     database.rule()
     database.sql(HELD, "function:push-back")
     database.sql(HELD, "rule:other")

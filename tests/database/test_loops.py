@@ -1,6 +1,6 @@
-"""Our own results never start anything: the worst configurations there are, played until nothing moves any more.
+"""Results never trigger further jobs, even with the worst configurations, each run for eight rounds.
 
-The ittybit in here does what a rule asks and writes the result at once, through S3 as the real one does.
+The ittybit in here does what a rule says and writes the result at once, through S3 as the real one does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.database.rows import Row
 from tests.database.without_triggers import store
 
 S3 = "storage.s3.upload"
-PLAYS = 8
+ROUNDS = 8
 Writer = Callable[[Row], list[tuple[str, str]]]
 
 
@@ -26,7 +26,7 @@ def split(destination: str) -> tuple[str, str]:
 
 
 def as_declared(job: Row) -> list[tuple[str, str]]:
-    """The one file of a task, at its destination, or those of a run, each where its upload says."""
+    """A task's file, at its destination; or a run's files, each at its upload's address."""
 
     def uploads(steps: list[Row]) -> list[str]:
         return [
@@ -42,14 +42,14 @@ def as_declared(job: Row) -> list[tuple[str, str]]:
 
 
 def adaptive(job: Row) -> list[tuple[str, str]]:
-    """A playlist and what it names, in folders of their own."""
+    """A playlist, and its segments in folders of their own."""
     bucket, key = split(job["action"]["task"]["destination"])
     folder = key.rpartition("/")[0]
     return [(bucket, key)] + [(bucket, f"{folder}/{height}p/{n:03}.ts") for height in (360, 720) for n in range(20)]
 
 
 class Ittybit:
-    """Starts what is due, writes results, and is told of each start that a result set off."""
+    """Starts due jobs, writes their results, and lists every start."""
 
     def __init__(self, database: Project, writes: Writer, *, triggers: bool = True) -> None:
         self.database = database
@@ -59,8 +59,8 @@ class Ittybit:
         self.started: list[tuple[str, str]] = []
 
     def play(self) -> None:
-        """Let everything that is due be claimed, run and reported, and the sweep go round."""
-        for _ in range(PLAYS):
+        """Claim, run and report everything that is due, and run the sweep and the backfill, several times."""
+        for _ in range(ROUNDS):
             self.database.make_due()
             for function in ("on-upload", "push-back"):
                 for lease in self.database.claim(function):
@@ -85,9 +85,9 @@ class Ittybit:
             store(self.database, name, bucket=bucket, owner_id=None)
 
 
-@pytest.fixture(params=[True, False], ids=["triggers", "sweep alone"])
+@pytest.fixture(params=[True, False], ids=["triggers", "sweep only"])
 def ittybit(request: pytest.FixtureRequest, database: Project) -> Ittybit:
-    """One whose results the triggers see, and one whose results only the sweep ever sees."""
+    """One whose results the triggers see, and one whose results only the sweep sees."""
     return Ittybit(database, as_declared, triggers=request.param)
 
 
@@ -107,14 +107,14 @@ def to_uploads(key: str, **task: Any) -> Row:
 
 @pytest.mark.parametrize("accept_s3", [False, True])
 @pytest.mark.parametrize("key", ["{dir}{stem}-720p.mp4", "{name}.mp4", "one.mp4", "processed/{name}", "{version}"])
-def test_a_whole_bucket_whose_results_land_in_it(ittybit: Ittybit, key: str, accept_s3: bool) -> None:
+def test_results_in_the_watched_bucket_start_nothing(ittybit: Ittybit, key: str, accept_s3: bool) -> None:
     ittybit.database.rule(task=to_uploads(key), accept_s3=accept_s3)
     upload(ittybit, "a.mov")
     assert only_uploads_started(ittybit, "a.mov")
 
 
 @pytest.mark.parametrize("accept_s3", [False, True])
-def test_a_whole_bucket_into_which_a_run_writes_several_results(ittybit: Ittybit, accept_s3: bool) -> None:
+def test_several_results_of_a_run_in_the_watched_bucket_start_nothing(ittybit: Ittybit, accept_s3: bool) -> None:
     next_to_it = [
         upload_step("s3://uploads/{dir}{stem}-720p.mp4"),
         {"kind": "image", "next": [upload_step("s3://uploads/{name}.jpeg")]},
@@ -126,7 +126,7 @@ def test_a_whole_bucket_into_which_a_run_writes_several_results(ittybit: Ittybit
 
 
 @pytest.mark.parametrize("accept_s3", [False, True])
-def test_two_rules_that_feed_each_other(ittybit: Ittybit, accept_s3: bool) -> None:
+def test_results_of_two_rules_that_feed_each_other_start_nothing(ittybit: Ittybit, accept_s3: bool) -> None:
     there = TASK | {"destination": "s3://results/{stem}.mp4"}
     back = TASK | {"destination": "s3://uploads/{stem}-again.mov"}
     ittybit.database.rule("there", task=there, accept_s3=accept_s3)
@@ -140,7 +140,7 @@ def test_two_rules_that_feed_each_other(ittybit: Ittybit, accept_s3: bool) -> No
 
 
 @pytest.mark.parametrize("accept_s3", [False, True])
-def test_an_adaptive_result_of_many_files(ittybit: Ittybit, accept_s3: bool) -> None:
+def test_the_many_files_of_an_adaptive_result_start_nothing(ittybit: Ittybit, accept_s3: bool) -> None:
     ittybit.writes = adaptive
     task = to_uploads("{dir}{stem}/master.m3u8", kind="adaptive_video")
     ittybit.database.rule(task=task, accept_s3=accept_s3)
@@ -151,19 +151,19 @@ def test_an_adaptive_result_of_many_files(ittybit: Ittybit, accept_s3: bool) -> 
 
 
 @pytest.mark.parametrize("accept_s3", [False, True])
-def test_results_that_are_written_over(ittybit: Ittybit, accept_s3: bool) -> None:
+def test_overwritten_results_start_nothing(ittybit: Ittybit, accept_s3: bool) -> None:
     ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"), accept_s3=accept_s3)
     upload(ittybit, "a.mov")
     upload(ittybit, "a.mov")
     assert only_uploads_started(ittybit, "a.mov", times=2)
-    # By a person as well, who thereby makes no upload of it.
+    # A person may overwrite a result. It stays a result.
     upload(ittybit, "a-720p.mp4")
     assert only_uploads_started(ittybit, "a.mov", times=2)
 
 
 @pytest.mark.parametrize("accept_s3", [False, True])
 @pytest.mark.parametrize("key", ["{dir}{stem}-720p.mp4", "processed/{stem}.mp4"])
-def test_results_that_are_renamed_and_moved_out_of_their_prefix(database: Project, key: str, accept_s3: bool) -> None:
+def test_results_renamed_or_moved_out_of_a_prefix_start_nothing(database: Project, key: str, accept_s3: bool) -> None:
     ittybit = Ittybit(database, as_declared)
     database.rule(task=to_uploads(key), accept_s3=accept_s3)
     database.rule("other", bucket_id="results", accept_s3=accept_s3, output_prefix="made/")
@@ -178,7 +178,7 @@ def test_results_that_are_renamed_and_moved_out_of_their_prefix(database: Projec
     assert only_uploads_started(ittybit, "a.mov")
 
 
-def test_a_result_that_is_renamed_keeps_being_one_after_its_source_and_rows_are_gone(database: Project) -> None:
+def test_a_renamed_result_starts_nothing_after_its_source_and_rows_are_deleted(database: Project) -> None:
     ittybit = Ittybit(database, as_declared)
     database.rule(task=to_uploads("{stem}-720p.mp4"), accept_s3=True)
     upload(ittybit, "a.mov")
@@ -194,8 +194,8 @@ def test_a_result_that_is_renamed_keeps_being_one_after_its_source_and_rows_are_
 
 
 @pytest.mark.parametrize("accept_s3", [False, True])
-def test_a_copy_of_a_result_is_an_upload_of_its_own_and_the_end_of_it(ittybit: Ittybit, accept_s3: bool) -> None:
-    """A copy cannot be told from new content: it is bought once, and what comes of it starts nothing."""
+def test_a_copy_of_a_result_is_processed_once_and_its_results_start_nothing(ittybit: Ittybit, accept_s3: bool) -> None:
+    """A copy looks like new content. It is processed once, and its results start nothing."""
     ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"), accept_s3=accept_s3)
     upload(ittybit, "a.mov")
     ittybit.database.put("copy.mp4", operation="storage.object.copy")
@@ -212,7 +212,7 @@ def test_a_copy_through_s3_starts_nothing(ittybit: Ittybit) -> None:
 
 
 def by_itself(prefix: str, bucket: str = "uploads") -> Writer:
-    """What an automation writes that uploads by itself: nothing in the ledger says where."""
+    """The files of an automation that uploads by itself, to addresses that the ledger does not know."""
 
     def writes(job: Row) -> list[tuple[str, str]]:
         return [
@@ -225,7 +225,9 @@ def by_itself(prefix: str, bucket: str = "uploads") -> Writer:
 
 @pytest.mark.parametrize("accept_s3", [False, True])
 @pytest.mark.parametrize("declared", ["processed/", "made/here/"])
-def test_an_automation_that_uploads_under_a_declared_prefix(ittybit: Ittybit, declared: str, accept_s3: bool) -> None:
+def test_an_automations_uploads_under_its_prefix_start_nothing(
+    ittybit: Ittybit, declared: str, accept_s3: bool
+) -> None:
     ittybit.writes = by_itself(declared)
     ittybit.database.rule(output_prefix=declared, accept_s3=accept_s3)
     ittybit.database.rule("images", output_prefix="images/", path="**.jpeg", accept_s3=accept_s3)
@@ -233,7 +235,7 @@ def test_an_automation_that_uploads_under_a_declared_prefix(ittybit: Ittybit, de
     assert only_uploads_started(ittybit, "a.mov")
 
 
-def test_an_automations_result_that_is_moved_out_of_its_prefix_stays_one(database: Project) -> None:
+def test_an_automations_result_that_is_moved_out_of_its_prefix_starts_nothing(database: Project) -> None:
     ittybit = Ittybit(database, by_itself("made/"))
     database.rule(output_prefix="made/")
     database.rule("other", bucket_id="results")
@@ -246,7 +248,7 @@ def test_an_automations_result_that_is_moved_out_of_its_prefix_stays_one(databas
 
 
 @pytest.mark.parametrize("accept_s3", [False, True])
-def test_two_automations_that_feed_each_other_across_buckets(ittybit: Ittybit, accept_s3: bool) -> None:
+def test_results_of_automations_that_feed_each_other_start_nothing(ittybit: Ittybit, accept_s3: bool) -> None:
     ittybit.writes = lambda job: [
         ("results", f"there/{job['name']}") if job["bucket"] == "uploads" else ("uploads", f"back/{job['name']}")
     ]
@@ -257,7 +259,7 @@ def test_two_automations_that_feed_each_other_across_buckets(ittybit: Ittybit, a
 
 
 @pytest.mark.parametrize("bucket", ["uploads", "results"])
-def test_an_automation_that_uploads_by_itself_and_declares_nothing(ittybit: Ittybit, bucket: str) -> None:
+def test_uploads_of_an_automation_without_an_output_prefix_start_nothing(ittybit: Ittybit, bucket: str) -> None:
     ittybit.writes = by_itself("", bucket)
     ittybit.database.rule()
     ittybit.database.rule("other", bucket_id="results", task=to_uploads("{name}.mp4"))
@@ -267,7 +269,7 @@ def test_an_automation_that_uploads_by_itself_and_declares_nothing(ittybit: Itty
     assert reasons == {"s3_write" if ittybit.triggers else "origin_unknown"}
 
 
-def test_a_source_that_is_deleted_and_forgotten_while_its_results_stay(ittybit: Ittybit) -> None:
+def test_results_start_nothing_after_their_source_and_its_rows_are_deleted(ittybit: Ittybit) -> None:
     database = ittybit.database
     database.rule(task=to_uploads("{dir}{stem}-720p.mp4"))
     ittybit.writes = lambda job: as_declared(job) if job["action"]["task"]["kind"] == "video" else adaptive(job)
@@ -288,7 +290,7 @@ def test_a_source_that_is_deleted_and_forgotten_while_its_results_stay(ittybit: 
     assert only_uploads_started(ittybit, "a.mov", times=2)
 
 
-def test_a_retry_by_a_person_is_one_start_more(ittybit: Ittybit) -> None:
+def test_a_retry_by_a_person_starts_once_more(ittybit: Ittybit) -> None:
     ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"), accept_s3=True)
     upload(ittybit, "a.mov")
     assert ittybit.database.value("select ittybit.retry(id) from ittybit.jobs where name = 'a.mov'")
@@ -296,7 +298,7 @@ def test_a_retry_by_a_person_is_one_start_more(ittybit: Ittybit) -> None:
     assert only_uploads_started(ittybit, "a.mov", times=2)
 
 
-def test_a_rule_made_later_does_not_take_results_for_uploads(ittybit: Ittybit) -> None:
+def test_a_rule_made_later_does_not_start_existing_results(ittybit: Ittybit) -> None:
     ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"))
     upload(ittybit, "a.mov")
     ittybit.database.rule("later", task=to_uploads("later/{name}"), accept_s3=True, path="**.mp4")
@@ -307,7 +309,7 @@ def test_a_rule_made_later_does_not_take_results_for_uploads(ittybit: Ittybit) -
     assert only_uploads_started(ittybit, "a.mov")
 
 
-def test_the_results_of_a_deleted_rule_stay_results(ittybit: Ittybit) -> None:
+def test_the_results_of_a_deleted_rule_start_nothing(ittybit: Ittybit) -> None:
     ittybit.database.rule(task=to_uploads("{dir}{stem}-720p.mp4"))
     upload(ittybit, "a.mov")
     ittybit.database.sql("delete from ittybit.rules")

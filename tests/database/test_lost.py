@@ -1,4 +1,4 @@
-"""Leases that end without a report: what may have killed the function goes apart, and holds up nobody else."""
+"""Leases that end without a report: jobs that may have killed the function are claimed apart from others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def names(leases: list[Row]) -> list[str]:
 
 
 def lost(database: Project, times: int) -> None:
-    """Store objects whose jobs have been lost so many times, as by a function that is killed."""
+    """Store objects whose jobs were lost ``times`` times, as by a function that is killed."""
     database.rule()
     database.put(*OLD)
     assert len(database.claim()) == len(OLD)
@@ -27,18 +27,18 @@ def lost(database: Project, times: int) -> None:
 
 
 @pytest.mark.parametrize(("times", "together"), [(1, 20), (2, 8), (3, 2), (4, 1), (40, 1)])
-def test_the_oftener_jobs_were_lost_the_fewer_go_together(database: Project, times: int, together: int) -> None:
+def test_often_lost_jobs_are_claimed_fewer_at_a_time(database: Project, times: int, together: int) -> None:
     lost(database, times)
     assert names(database.claim()) == OLD[:together]
 
 
-def test_the_one_that_was_lost_most_says_how_many(database: Project) -> None:
+def test_the_job_that_was_lost_most_often_limits_the_claim(database: Project) -> None:
     lost(database, 2)
     database.sql("update ittybit.jobs set lost = 5 where name = %s", OLD[3])
     assert names(database.claim()) == OLD[:3]
 
 
-def test_while_some_are_apart_the_others_go_together(database: Project) -> None:
+def test_while_lost_jobs_are_leased_the_others_are_claimed_together(database: Project) -> None:
     lost(database, 2)
     database.put("new.mp4", "newer.mp4")
 
@@ -51,7 +51,7 @@ def test_while_some_are_apart_the_others_go_together(database: Project) -> None:
     assert names(database.claim("on-upload", 100, *reports)) == OLD[8:16]
 
 
-def test_when_some_are_lost_again_the_next_have_their_turn(database: Project) -> None:
+def test_when_lost_jobs_are_lost_again_the_next_ones_are_claimed(database: Project) -> None:
     lost(database, 2)
     assert names(database.claim()) == OLD[:8]
     assert database.claim() == []

@@ -1,4 +1,4 @@
-"""The functions gone for days, and a ledger of any size: nothing ends, and the oldest are caught up first."""
+"""With the functions down for days and a ledger of any size, no job ends, and the oldest start first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from generate_series(1, 20000) as n
 
 @pytest.fixture
 def outage(database: Project) -> Project:
-    """A project whose 60 jobs, 000.mp4 and so on, wait for a function that is gone."""
+    """A project whose 60 jobs, 000.mp4 and so on, wait for a function that is down."""
     database.rule()
     database.put(*numbered(0, 60))
     database.sql("update ittybit.jobs set due_at = due_at - (60 - left(name, 3)::integer) * interval '1 second'")
@@ -40,13 +40,13 @@ def numbered(first: int, last: int) -> list[str]:
 
 
 def answer(database: Project) -> list[str]:
-    """Start a batch's worth of what is due, and return the names in the order in which they were claimed."""
+    """Start one batch of due jobs, and return their objects' names in the order of the claim."""
     leases = [lease for lease in database.claim(jobs=20) if lease["step"] == "start"]
     database.reports(*(report(lease, "started", ittybit_id=f"runs/{lease['job']}") for lease in leases))
     return [lease["name"] for lease in leases]
 
 
-def test_after_days_nothing_has_ended_and_the_oldest_go_first(outage: Project) -> None:
+def test_after_days_without_functions_no_job_has_ended_and_the_oldest_start_first(outage: Project) -> None:
     for day in range(4):
         outage.pass_time(DAYS / 4)
         assert outage.wake() >= 1
@@ -68,7 +68,7 @@ def test_jobs_that_are_never_reported_do_not_starve_the_others(outage: Project) 
     assert started == set(numbered(40, 60))
 
 
-def test_checks_are_caught_up_as_well_and_count_as_no_starts(outage: Project) -> None:
+def test_checks_are_caught_up_too_and_do_not_count_as_starts(outage: Project) -> None:
     outage.sql(
         "update ittybit.jobs set state = 'started', ittybit_id = 'runs/' || name, started_at = now()"
         " where name < '010.mp4'"
@@ -83,7 +83,7 @@ def test_checks_are_caught_up_as_well_and_count_as_no_starts(outage: Project) ->
 
 @contextmanager
 def old_snapshot(database: Project) -> Iterator[None]:
-    """Keep a transaction open that still sees the ledger as it is now: nothing dead may be cleaned away."""
+    """Keep a transaction open that sees the ledger as it is now, so that no dead row can be removed."""
     with database.connect("postgres") as connection:
         connection.execute("begin isolation level repeatable read")
         connection.execute("select count(*) from ittybit.jobs")
@@ -92,7 +92,7 @@ def old_snapshot(database: Project) -> Iterator[None]:
 
 
 def uploaded(database: Project, name: str) -> tuple[Row, int]:
-    """Upload one object as storage does; return its job, and the ledger's rows that were read without an index."""
+    """Upload one object as storage does; return its job, and how many rows were read without an index."""
     with database.writing("storage.object.upload") as connection:
         put(connection, name)
         scanned = rows_scanned(connection, "ittybit.jobs") + rows_scanned(connection, "ittybit.outputs")
@@ -113,20 +113,20 @@ def cost(database: Project, statement: str) -> int:
     """Return how many pages a statement reads in a session that has run it before."""
     with database.connect("supabase_admin") as connection:
         with_kept_plans(connection)
-        # What a session reads once, the first time.
+        # The first run reads what a session reads once.
         with connection.transaction(force_rollback=True):
             pages(connection, statement)
         return pages(connection, statement)
 
 
-def test_a_hundred_thousand_finished_jobs_and_an_old_snapshot_change_nothing_for_an_upload(database: Project) -> None:
+def test_an_upload_stays_cheap_with_a_hundred_thousand_finished_jobs_and_an_old_snapshot(database: Project) -> None:
     database.rule()
-    # What other tests deleted.
+    # Remove the dead rows of other tests.
     database.superuser.execute("vacuum ittybit.jobs")
     with triggers_off(database):
         database.superuser.execute(FINISHED)
     with old_snapshot(database):
-        # Dead rows that cannot go.
+        # Make dead rows that cannot be removed.
         for _ in range(3):
             database.sql("update ittybit.jobs set attempt = attempt + 1 where name like 'old/1000%'")
         for name in ("0.mp4", "1.mp4", "0.mp4"):
@@ -138,7 +138,7 @@ def test_a_hundred_thousand_finished_jobs_and_an_old_snapshot_change_nothing_for
         assert len(database.claim()) == 1
 
 
-def test_waking_costs_no_more_the_more_jobs_wait(outage: Project) -> None:
+def test_the_cost_of_waking_does_not_grow_with_the_waiting_jobs(outage: Project) -> None:
     small = cost_of_waking(outage)
     outage.superuser.execute(WAITING)
     outage.superuser.execute("analyze ittybit.jobs")
@@ -146,5 +146,5 @@ def test_waking_costs_no_more_the_more_jobs_wait(outage: Project) -> None:
     outage.messages()
     large = cost_of_waking(outage)
     assert len(outage.messages()) == 8
-    # It counts no more jobs than the calls are for.
+    # It stops counting at the jobs for eight calls.
     assert large < small + 500

@@ -1,4 +1,4 @@
-"""What patterns mean: globs and media types, safe keys, and where a destination template leads."""
+"""Globs, patterns of media types, safe keys and destination templates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.database.project import Project
 
 VECTORS: dict[str, list[list[Any]]] = json.loads((Path(__file__).parents[1] / "vectors" / "globs.json").read_text())
 
-# storage-api's isValidKey, and what is left of ASCII.
+# The characters that storage-api's isValidKey accepts, and others.
 SAFE = "ABCXYZabcxyz0189_/!.*'() &$@=;:+,?-"
 UNSAFE = '%#~[]{}|\\"<>^`\t\n\x7fé日'
 
@@ -42,7 +42,7 @@ def test_a_media_type_means_what_the_vectors_say(database: Project) -> None:
 
 
 def reference(glob: str, path: str) -> bool:
-    """Match by the definition, one character at a time: no regular expression is involved."""
+    """Match by the definition, one character at a time, without regular expressions."""
     reachable = {0}
     position = 0
     while position < len(glob):
@@ -68,7 +68,7 @@ PATHS = st.lists(st.sampled_from("ab/.?+()$"), max_size=10).map("".join)
 
 
 @given(glob=GLOBS, path=PATHS)
-def test_a_glob_matches_as_its_definition_does(database: Project, glob: str, path: str) -> None:
+def test_a_glob_matches_as_the_definition_says(database: Project, glob: str, path: str) -> None:
     assert matches(database, "glob_pattern", glob, path) == reference(glob, path)
 
 
@@ -76,7 +76,7 @@ STRANGE = st.lists(st.sampled_from(["a", "b", "/", "*", "**", "%", "_", "\\", ".
 
 
 @given(glob=STRANGE.map("".join), path=st.text("ab/%_\\.", max_size=8))
-def test_what_a_glob_matches_gets_past_the_like_in_front_of_it(database: Project, glob: str, path: str) -> None:
+def test_the_like_before_a_glob_passes_all_that_the_glob_matches(database: Project, glob: str, path: str) -> None:
     passes = database.value("select %s::text like ittybit.glob_like(%s)", path, glob)
     if "*" in glob.replace("**", ""):
         assert passes or not reference(glob, path)
@@ -85,7 +85,7 @@ def test_what_a_glob_matches_gets_past_the_like_in_front_of_it(database: Project
 
 
 @given(path=st.text(SAFE + UNSAFE, min_size=1, max_size=12))
-def test_a_path_without_stars_matches_itself_alone(database: Project, path: str) -> None:
+def test_a_glob_without_stars_matches_only_itself(database: Project, path: str) -> None:
     glob = path.replace("*", "x")
     assert matches(database, "glob_pattern", glob, glob)
     assert not matches(database, "glob_pattern", glob, glob + "a")
@@ -96,14 +96,14 @@ def is_safe_key(database: Project, key: str) -> bool:
     return bool(database.value("select ittybit.is_safe_key(%s)", key))
 
 
-def test_a_key_may_hold_what_supabase_accepts_and_nothing_else(database: Project) -> None:
+def test_a_key_may_have_only_the_characters_that_supabase_accepts(database: Project) -> None:
     ascii_and_more = [chr(code) for code in range(1, 128)] + list("éßЯ日\u200b😀")
     refused = {character for character in ascii_and_more if not is_safe_key(database, f"a{character}b")}
     accepted = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_/!.*'() &$@=;:+,?-")
     assert refused == set(ascii_and_more) - accepted
 
 
-def test_no_part_of_a_key_climbs(database: Project) -> None:
+def test_a_key_with_empty_or_dot_parts_is_unsafe(database: Project) -> None:
     safe = ["a", "a" * 1024, "a/b", "a/", "...", "a..b/c..", ".hidden/.a"]
     assert [key for key in safe if not is_safe_key(database, key)] == []
     unsafe = ["", "a" * 1025, "/a", "a//b", ".", "..", "../a", "a/..", "a/./b", "a/../b"]
@@ -133,12 +133,12 @@ DESTINATIONS = [
 ]
 
 
-def test_a_template_leads_to(database: Project) -> None:
+def test_templates_are_filled_in(database: Project) -> None:
     led = [(template, name, render(database, template, name, "v1", "7f-Owner_1")) for template, name, _ in DESTINATIONS]
     assert led == DESTINATIONS
 
 
-# Templates with a version and an owner.
+# Templates with a version and an owner, one of which is missing or unsafe.
 INCOMPLETE = [
     ("s3://r/{version}/a", None, "me"),
     ("s3://r/{owner_id}/a", "v1", None),
@@ -150,7 +150,7 @@ INCOMPLETE = [
 ]
 
 
-def test_a_template_leads_nowhere_without_what_it_asks_for(database: Project) -> None:
+def test_a_template_with_missing_or_unsafe_values_gives_no_destination(database: Project) -> None:
     assert [case for case in INCOMPLETE if render(database, case[0], "a.mov", case[1], case[2]) is not None] == []
 
 
@@ -168,7 +168,7 @@ PLACEHOLDERS = st.sampled_from(["{dir}", "{stem}", "{ext}", "{name}", "{version}
     tail=st.lists(PLACEHOLDERS, min_size=1, max_size=4).map("".join), name=HOSTILE, version=HOSTILE, owner_id=HOSTILE
 )
 @example(tail="{dir}{stem}", name="../../a", version="v", owner_id="o")
-def test_no_name_leads_a_template_out_of_its_folder(
+def test_no_name_makes_a_template_leave_its_folder(
     database: Project, tail: str, name: str, version: str, owner_id: str
 ) -> None:
     head = "s3://results/made/"
@@ -179,12 +179,12 @@ def test_no_name_leads_a_template_out_of_its_folder(
         key = address.removeprefix("s3://results/")
         assert is_safe_key(database, key)
         assert not {"", ".", ".."} & set(key.split("/"))
-        # What the name brought was not replaced in its turn.
+        # Placeholders that the name contains are not filled in.
         assert "{" not in address
 
 
 @given(name=st.text(SAFE, min_size=1, max_size=20))
-def test_dir_stem_and_ext_make_the_name_again(database: Project, name: str) -> None:
+def test_dir_stem_and_ext_together_make_the_name(database: Project, name: str) -> None:
     pieces = [render(database, f"s3://r/x{piece}x", name) for piece in ("{dir}", "{stem}", "{ext}")]
     base = name.rpartition("/")[2]
     stem, dot, ext = base.rpartition(".")

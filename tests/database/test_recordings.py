@@ -1,4 +1,4 @@
-"""What storage-api v1.70.6 was recorded writing is written again: the ledger must hold what it came to."""
+"""Repeats the recorded writes of storage-api v1.70.6: the ledger must have the expected jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAYLOADS = Path(__file__).parents[1] / "payloads"
 RECORDED = [path for path in sorted(PAYLOADS.glob("*.json")) if "scenario" in json.loads(path.read_text())]
 
 QUEUED = ("queued", None)
-# By recording: what became of the former content, and of the new.
+# For each recording: state and reason of the former content's job, and of the new content's.
 EXPECTED: Mapping[str, tuple[tuple[str, str | None] | None, tuple[str, str | None] | None]] = {
     "rest_upload_new": (None, QUEUED),
     "rest_upload_user_metadata": (None, QUEUED),
@@ -38,7 +38,7 @@ def test_every_recording_has_an_expected_outcome() -> None:
 
 
 def replay(database: Project, recording: Mapping[str, Any]) -> None:
-    """Make each recorded write: the tried ones as they were tried, the kept ones with their whole row."""
+    """Repeat each recorded write: those that were rolled back as trials, the others with their whole row."""
     kept = list(recording["committed_row_events"])
     former = kept[0]["old"] if kept else None
     if former is not None:
@@ -64,7 +64,7 @@ def replay(database: Project, recording: Mapping[str, Any]) -> None:
 
 
 def tried(fire: Mapping[str, Any], former: Mapping[str, Any] | None) -> Row:
-    """Return the row of a trial: what the trigger saw of it."""
+    """Return the row of a trial, as far as the trigger saw it."""
     seen = {"bucket_id": fire["bucket"], "name": fire["name"], "version": fire["version"], "metadata": fire["metadata"]}
     return dict(former or {}) | seen
 
@@ -96,20 +96,20 @@ def test_a_recorded_write_has_its_expected_outcome(database: Project, path: Path
     replay(database, recording)
     expected = []
     for event in recording["committed_row_events"]:
-        for record, came_to in zip((event["old"], event["rec"]), EXPECTED[path.stem], strict=True):
-            if came_to:
-                expected.append((record["name"], record["version"], *came_to))
+        for record, outcome in zip((event["old"], event["rec"]), EXPECTED[path.stem], strict=True):
+            if outcome:
+                expected.append((record["name"], record["version"], *outcome))
     jobs = database.jobs()
     assert [(job["name"], job["version"], job["state"], job["reason"]) for job in jobs] == expected
 
-    # Trials leave nothing in pg_net's queue either: it was woken by what was kept.
+    # Trials leave nothing in pg_net's queue either: only committed writes wake the function.
     has_work = any(job["reason"] in (None, "superseded", "moved", "gone") for job in jobs)
     assert {message["url"] for message in database.messages()} == ({ON_UPLOAD} if has_work else set())
     assert database.warnings == []
 
 
 @pytest.mark.parametrize("name", ["s3_put_new", "s3_put_overwrite"])
-def test_a_recorded_write_through_s3_counts_where_the_rule_accepts_it(database: Project, name: str) -> None:
+def test_a_recorded_write_through_s3_makes_a_job_if_the_rule_accepts_it(database: Project, name: str) -> None:
     recording = json.loads((PAYLOADS / f"{name}.json").read_text())
     database.rule(accept_s3=True)
     replay(database, recording)

@@ -1,4 +1,4 @@
-"""Reports: what each outcome makes of a job in each state, each by itself."""
+"""Reports: what each outcome does to a job in each state. Reports of one call are independent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MINE, OTHER = {"ittybit_id": "runs/1"}, {"ittybit_id": "runs/2"}
 
 
 def in_state(database: Project, lease: Row, state: str) -> Row:
-    """Bring the leased job to a state, and return a lease of it if it has one."""
+    """Bring the leased job to a state, and return its last lease."""
     if state in ("started", "succeeded", "broken"):
         database.report(lease, "started", **MINE)
         lease = database.next_lease()
@@ -74,7 +74,7 @@ def test_an_outcome_moves_a_job_forward_or_not_at_all(
     after = database.job()
     assert ("refused" in answer) == (expected is None)
     if fields == OTHER:
-        # A second run there is all the same: the one known first is followed, the other is named and counted.
+        # There are two runs at ittybit: the job keeps the first, and the second is named and counted.
         assert after == before | {"reason": "also started as runs/2"}
         assert database.counted_starts() == 2
         database.report(lease, outcome, **fields)
@@ -88,7 +88,7 @@ def test_an_outcome_moves_a_job_forward_or_not_at_all(
         assert after["claimed_at"] is None
 
 
-# What an attempt says without an id speaks for itself alone; what ittybit does is a fact.
+# A report without an id counts only for the current attempt. One with an id is a fact about ittybit.
 @pytest.mark.parametrize(
     ("outcome", "fields", "state"),
     [
@@ -114,14 +114,14 @@ def test_a_late_report_counts_only_with_an_id(
     if state == "queued":
         assert (after, database.sql("select from ittybit.holds")) == (before, [])
     else:
-        # The newer attempt has no more to say.
+        # The newer attempt's reports are refused.
         assert "refused" in database.report(newer, "skipped", reason="gone")
         assert "refused" in database.report(newer, "failed")
         assert database.job()["state"] == state
         assert database.counted_starts() == 1
 
 
-def test_what_a_late_start_leaves_to_the_attempt_that_holds_the_job(database: Project, lease: Row) -> None:
+def test_a_late_report_of_a_start_keeps_the_newer_attempts_lease(database: Project, lease: Row) -> None:
     database.next_lease()
     before = database.job()
     database.report(lease, "started", **MINE)
@@ -129,7 +129,7 @@ def test_what_a_late_start_leaves_to_the_attempt_that_holds_the_job(database: Pr
     assert (after["due_at"], after["claimed_at"]) == (before["due_at"], before["claimed_at"])
 
 
-def test_reports_without_a_lease_or_a_job_or_of_a_former_generation_are_refused_one_by_one(waiting: Project) -> None:
+def test_reports_without_a_lease_or_a_job_or_of_a_former_generation_are_each_refused(waiting: Project) -> None:
     ended, former, good = waiting.claim()
     waiting.report(ended, "retry")
     waiting.report(former, "failed")
@@ -176,15 +176,15 @@ BAD: list[Any] = [
 
 @pytest.mark.parametrize("over", ["report", "claim"])
 @pytest.mark.parametrize("bad", BAD, ids=str)
-def test_one_bad_report_loses_no_other(waiting: Project, bad: Any, over: str) -> None:
+def test_a_bad_report_does_not_lose_the_others(waiting: Project, bad: Any, over: str) -> None:
     first, second, third = waiting.claim()
     wrong = report(second, "retry") | bad if isinstance(bad, dict) and bad else bad
-    told = [report(first, "started", **MINE), wrong, report(third, "started", **OTHER)]
+    sent = [report(first, "started", **MINE), wrong, report(third, "started", **OTHER)]
     before = waiting.job("2.mp4")
     if over == "report":
-        answers = waiting.reports(*told)
+        answers = waiting.reports(*sent)
     else:
-        parameters = ["on-upload", PROJECT, psycopg.types.json.Jsonb(told)]
+        parameters = ["on-upload", PROJECT, psycopg.types.json.Jsonb(sent)]
         [row] = rows(waiting.service, "select public.ittybit_claim(%s, %s, 1, %s) as answer", *parameters)
         answers = row["answer"]["reports"]
     assert [answer.get("job") for answer in answers if "refused" not in answer] == sorted([first["job"], third["job"]])
@@ -193,7 +193,7 @@ def test_one_bad_report_loses_no_other(waiting: Project, bad: Any, over: str) ->
     assert (waiting.job("2.mp4"), waiting.counted_starts()) == (before, 2)
 
 
-def test_reports_on_jobs_that_others_hold_lose_no_other(waiting: Project) -> None:
+def test_reports_on_locked_jobs_do_not_lose_the_others(waiting: Project) -> None:
     leases = waiting.claim()
     with waiting.connect("supabase_admin") as other, other.transaction(force_rollback=True):
         other.execute("select from ittybit.jobs where name in ('1.mp4', '3.mp4') for update")
@@ -206,7 +206,7 @@ def test_reports_on_jobs_that_others_hold_lose_no_other(waiting: Project) -> Non
 
 
 @pytest.mark.parametrize("reports", ["null", "{}", "5", None])
-def test_reports_that_are_no_array_are_an_error(database: Project, reports: str | None) -> None:
+def test_reports_must_be_an_array(database: Project, reports: str | None) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="reports must be an array"):
         rows(database.service, "select public.ittybit_report(%s::jsonb)", reports)
 
@@ -215,20 +215,20 @@ def test_reports_that_are_no_array_are_an_error(database: Project, reports: str 
 @pytest.mark.parametrize("together", [True, False])
 def test_a_duplicate_report_counts_once(database: Project, lease: Row, outcome: str, together: bool) -> None:
     fields = {"error": BUSY, "reason": "why", "in_doubt": outcome == "undecided"}
-    told = report(lease, outcome, **fields | (MINE if outcome == "started" else {}))
+    sent = report(lease, outcome, **fields | (MINE if outcome == "started" else {}))
     if together:
-        first, second = database.reports(told, told)
+        first, second = database.reports(sent, sent)
     else:
-        [first] = database.reports(told)
+        [first] = database.reports(sent)
         before = database.job()
-        [second] = database.reports(told)
+        [second] = database.reports(sent)
         assert database.job() == before
     assert ("refused" in first, "refused" in second) == (False, True)
     assert database.job()["failures"] == (1 if outcome == "retry" else 0)
     assert database.counted_starts() == (1 if outcome in ("started", "undecided") else 0)
 
 
-def test_a_late_start_brings_a_skipped_job_back(database: Project, lease: Row) -> None:
+def test_a_late_report_of_a_start_reopens_a_skipped_job(database: Project, lease: Row) -> None:
     database.report(lease, "skipped", reason="not_addressable")
     assert "refused" not in database.report(lease, "started", **MINE)
     job = database.job()
@@ -237,7 +237,7 @@ def test_a_late_start_brings_a_skipped_job_back(database: Project, lease: Row) -
 
 
 @pytest.mark.parametrize("reason", ["gone", "superseded", "rule_deleted"])
-def test_an_object_that_the_ledger_still_sees_is_tried_again(database: Project, lease: Row, reason: str) -> None:
+def test_a_job_reported_gone_is_retried_while_its_object_is_there(database: Project, lease: Row, reason: str) -> None:
     assert "refused" not in database.report(lease, "skipped", reason=reason)
     assert (database.states(), database.job()["failures"]) == ([("a.mp4", "queued", None)], 1)
     assert 11 < database.seconds_left() <= 18
@@ -248,7 +248,7 @@ def test_an_object_that_the_ledger_still_sees_is_tried_again(database: Project, 
     assert database.states() == [("a.mp4", "skipped", "gone")]
 
 
-def test_success_keeps_the_addresses_and_forgets_the_troubles(database: Project, lease: Row) -> None:
+def test_success_keeps_the_outputs_and_clears_earlier_errors(database: Project, lease: Row) -> None:
     database.report(lease, "retry", error=BUSY)
     outputs = ["s3://results/a.mp4", "https://x.test/b"]
     database.report(database.next_lease(), "succeeded", outputs=outputs, **MINE)
@@ -267,7 +267,7 @@ def test_a_failure_keeps_the_error_and_has_a_reason(
     assert (job["reason"], job["error"]) == (kept, BUSY)
 
 
-def test_a_last_report_that_leaves_work_wakes_the_function_again(waiting: Project) -> None:
+def test_the_last_report_wakes_the_function_again_if_work_is_left(waiting: Project) -> None:
     first, _ = waiting.claim(jobs=2)
     waiting.messages()
     waiting.report(first, "started", **MINE)

@@ -1,4 +1,4 @@
-"""Our own results never start anything, wherever they are written and whatever they are renamed to."""
+"""Results never trigger further jobs, wherever they are written and whatever they are renamed to."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ def test_an_object_that_needs_no_row_leaves_none_and_explain_says_why(
 
 
 @pytest.mark.parametrize("accept_s3", [False, True])
-def test_a_result_that_arrives_makes_its_jobs_check_due_and_wakes_the_function(
-    database: Project, accept_s3: bool
-) -> None:
+def test_an_arriving_result_makes_its_jobs_check_due_and_wakes_the_function(database: Project, accept_s3: bool) -> None:
     database.rule(task=BESIDE, accept_s3=accept_s3)
     database.put("clips/a.mp4")
     database.started("clips/a.mp4", "tasks/1")
@@ -72,7 +70,7 @@ def test_a_result_that_arrives_makes_its_jobs_check_due_and_wakes_the_function(
     assert database.seconds_left() <= 0
     assert [message["url"] for message in database.messages()] == [PUSH_BACK]
 
-    # A function that has the job already is not woken for it.
+    # A function that has claimed the job is not woken for it.
     assert len(database.claim("push-back")) == 1
     database.put("clips/a-720p.mp4", operation="storage.s3.upload")
     assert database.seconds_left() > 50
@@ -80,7 +78,7 @@ def test_a_result_that_arrives_makes_its_jobs_check_due_and_wakes_the_function(
     assert database.states() == [("clips/a.mp4", "started", None)]
 
 
-def test_each_result_of_a_run_makes_its_check_due_and_soon_only_when_all_are_there(database: Project) -> None:
+def test_each_result_of_a_run_makes_its_check_due_and_the_last_one_speeds_up_the_next_check(database: Project) -> None:
     database.rule(run=RUN, accept_s3=True)
     database.rule("everything", bucket_id="results", accept_s3=True)
     database.put("clips/a.mov")
@@ -92,7 +90,7 @@ def test_each_result_of_a_run_makes_its_check_due_and_soon_only_when_all_are_the
         [check] = database.claim("push-back")
         database.report(check, "started", ittybit_id="runs/1")
         assert database.seconds_left() == pytest.approx(seconds, abs=0.5)
-    # What ittybit says, and nothing else, ends it; its row has all results, and they start nothing.
+    # Only ittybit's answer ends the job. Its row has all results, and they start nothing.
     places = ["s3://results/clips/a.mp4", "s3://results/clips/a.jpeg"]
     database.report(database.next_lease(), "succeeded", ittybit_id="runs/1", outputs=places)
     assert database.states() == [("clips/a.mov", "succeeded", None)]
@@ -103,7 +101,7 @@ def test_each_result_of_a_run_makes_its_check_due_and_soon_only_when_all_are_the
     assert database.value("select ittybit.sweep_page()") == 0
 
 
-def test_the_folder_of_a_run_s_adaptive_video_is_reserved_as_a_task_s_is(database: Project) -> None:
+def test_the_adaptive_video_of_a_run_reserves_its_folder(database: Project) -> None:
     hls = {"kind": "adaptive_video", "next": [upload("s3://uploads/hls/{dir}{stem}/master.m3u8")]}
     still = {"kind": "image", "next": [upload("s3://uploads/hls/{dir}{stem}.jpeg")]}
     database.rule(run={"tasks": [hls, still]}, accept_s3=True)
@@ -129,7 +127,7 @@ def test_a_folders_job_is_checked_two_seconds_after_its_last_file(database: Proj
         assert 0 < database.seconds_left() <= 2
     assert database.messages() == []
 
-    # What only begins with the same letters is no result.
+    # A name that only begins with the same letters is no result.
     database.put("hls/clips/ab.mp4")
     assert [job["name"] for job in database.jobs()] == ["clips/a.mp4", "hls/clips/ab.mp4"]
 
@@ -158,7 +156,7 @@ def test_an_automations_result_that_leaves_its_output_prefix_stays_a_result(data
     assert (database.jobs(), database.value("select ittybit.sweep_page()"), database.warnings) == ([], 0, [])
     assert because(database, "clips/a.mp4") == RESULT
 
-    # Where it is gone, an upload may come.
+    # Once it is deleted, an upload under its name has a job.
     database.delete("clips/a.mp4")
     database.put("clips/a.mp4")
     assert database.states() == [("clips/a.mp4", "queued", None)]
@@ -174,13 +172,13 @@ def test_a_job_that_never_started_reserves_nothing(database: Project) -> None:
     database.report(database.next_lease(), "retry")
     assert database.outputs() == []
 
-    # So that an upload under that name is one, whatever becomes of the job.
+    # So an upload under that name has a job of its own.
     database.delete("a.mp4")
     database.put("a-720p.mp4")
     assert database.states() == [("a.mp4", "skipped", "gone"), ("a-720p.mp4", "queued", None)]
 
 
-def test_an_output_is_reserved_until_the_result_is_gone_and_nothing_may_write_it(database: Project) -> None:
+def test_an_output_is_reserved_until_the_result_is_gone_and_no_job_may_write_it(database: Project) -> None:
     database.rule(path="clips/*", task=TASK)
     database.put("clips/a.mp4")
     database.started("clips/a.mp4", "tasks/1")

@@ -1,4 +1,4 @@
-"""When a job is due next, and when it is not any more. Time is moved by shifting rows."""
+"""When a job is due next, and when it ends. The tests move time by shifting rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_retries_of_many_jobs_are_spread(database: Project) -> None:
 
 
 @pytest.mark.parametrize(("asked", "least", "most"), [(100, 99, 100), (1, 11, 18), (-5, 11, 18), (10**9, 86399, 86400)])
-def test_a_retry_is_never_earlier_than_the_service_said(
+def test_a_retry_waits_as_long_as_the_service_asks_but_a_day_at_most(
     database: Project, lease: Row, asked: int, least: int, most: int
 ) -> None:
     database.report(lease, "retry", error=BUSY, retry_after=asked)
@@ -58,7 +58,7 @@ def test_only_a_jobs_own_answered_failures_end_it_after_three_days(
     assert (job["state"], job["reason"], job["error"]) == (state, reason, error)
 
 
-def test_silence_does_not_begin_the_three_days(database: Project, lease: Row) -> None:
+def test_a_timeout_does_not_begin_the_three_days(database: Project, lease: Row) -> None:
     database.report(lease, "retry", error=SILENCE)
     assert database.job()["failing_since"] is None
 
@@ -87,7 +87,7 @@ def test_a_hold_has_the_scope_of_the_refusal(
     assert database.wake() == 0
 
 
-def test_a_held_queue_goes_on_by_itself_once_a_probe_starts(waiting: Project) -> None:
+def test_a_held_queue_continues_by_itself_once_a_probe_has_started(waiting: Project) -> None:
     waiting.reports(*(report(lease, "hold", error={"status": 402}) for lease in waiting.claim()))
     since = waiting.value("select since from ittybit.holds")
     for refuses in (True, False):
@@ -104,7 +104,7 @@ def test_a_held_queue_goes_on_by_itself_once_a_probe_starts(waiting: Project) ->
 
 
 @pytest.mark.parametrize(("age", "wait"), [(2, 5), (40, 5), (120, 12), (300, 30), (10800, 60)])
-def test_checks_grow_rarer_with_age(database: Project, lease: Row, age: int, wait: int) -> None:
+def test_checks_become_less_frequent_with_the_age_of_a_run(database: Project, lease: Row, age: int, wait: int) -> None:
     database.report(lease, "started", **RUN)
     assert 4 < database.seconds_left() <= 5
     database.sql("update ittybit.jobs set started_at = now() - %s * interval '1 s'", age)
@@ -117,7 +117,7 @@ def test_a_run_whose_result_is_there_is_checked_again_after_a_second(database: P
     database.put("a.mov")
     database.started("a.mov", "tasks/1")
     database.put("a.mp4", bucket="results", operation="storage.s3.upload")
-    # It woke the function at once.
+    # The result made the check due at once.
     assert database.seconds_left() <= 0
     database.report(database.claim("push-back")[0], "started", ittybit_id="tasks/1")
     assert 0 < database.seconds_left() <= 1
@@ -136,7 +136,7 @@ def test_a_run_without_progress_for_a_day_fails(
     assert (database.job()["state"], database.job()["reason"]) == (state, reason)
 
 
-def test_a_run_that_ittybit_does_not_answer_for_stays(database: Project, lease: Row) -> None:
+def test_a_run_stays_started_while_ittybit_does_not_answer(database: Project, lease: Row) -> None:
     database.report(lease, "started", **RUN)
     database.sql("update ittybit.jobs set progressed_at = now() - interval '30 days'")
     database.report(database.next_lease(), "retry", error=SILENCE)

@@ -1,4 +1,4 @@
-"""Rules: which are refused and how they say so, and what follows from changing one."""
+"""Rules: which are refused and with what message, and what changing one does."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def encode(*following: Any, kind: str = "video", **fields: Any) -> dict[str, Any
         ),
     ],
 )
-def test_a_run_that_could_never_work_is_refused_by_its_field(database: Project, run: Any, message: str) -> None:
+def test_a_run_that_could_never_work_is_refused_with_its_field(database: Project, run: Any, message: str) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=f'rule "clips": .*{message}'):
         database.rule(run=run)
     assert database.sql("select * from ittybit.rules") == []
@@ -126,12 +126,12 @@ def test_a_run_that_could_never_work_is_refused_by_its_field(database: Project, 
         steps(encode(upload("s3://results/{dir}{stem}/master.m3u8"), kind="adaptive_video")),
     ],
 )
-def test_a_run_that_can_work_is_taken(database: Project, run: Any) -> None:
+def test_a_run_that_can_work_is_accepted(database: Project, run: Any) -> None:
     database.rule(run=run)
     assert database.value("select run from ittybit.rules") == run
 
 
-def test_rules_of_which_one_result_of_several_can_be_one_key_are_refused(database: Project) -> None:
+def test_a_rule_that_can_write_a_key_of_another_rules_run_is_refused(database: Project) -> None:
     database.rule("first", run=RUN)
     for action in (
         {"task": TASK},
@@ -177,7 +177,7 @@ def test_a_rule_that_makes_no_sense_is_refused_by_a_check(
         None,
     ],
 )
-def test_a_task_that_can_work_is_taken(database: Project, destination: str | None) -> None:
+def test_a_task_that_can_work_is_accepted(database: Project, destination: str | None) -> None:
     database.rule(task={"kind": "video"} | ({"destination": destination} if destination else {}))
     assert database.value("select task ->> 'destination' from ittybit.rules") == destination
 
@@ -194,7 +194,7 @@ def test_a_task_that_can_work_is_taken(database: Project, destination: str | Non
         ("s3://results/{name}", "s3://uploads/processed/{name}", False),
     ],
 )
-def test_two_rules_that_can_write_one_key_are_refused_by_both_their_names(
+def test_two_rules_that_can_write_one_key_are_refused_with_both_names(
     database: Project, one: str, other: str, meet: bool
 ) -> None:
     database.rule("first", task=TASK | {"destination": one})
@@ -205,21 +205,21 @@ def test_two_rules_that_can_write_one_key_are_refused_by_both_their_names(
         return
     with pytest.raises(psycopg.errors.InvalidParameterValue, match='rules "second" and "first" can write one key'):
         database.sql(enable)
-    # Of another bucket's objects it is one key as well; under another path it is not.
+    # A rule for another bucket's objects can write the same key too.
     with pytest.raises(psycopg.errors.InvalidParameterValue, match='rules "third" and "first"'):
         database.rule("third", bucket_id="published", task=TASK | {"destination": other})
     database.sql("update ittybit.rules set enabled = false where name = 'first'")
     assert database.sql(enable) == []
 
 
-def test_rules_for_other_folders_may_write_by_one_template(database: Project) -> None:
+def test_rules_for_different_folders_may_share_a_destination_template(database: Project) -> None:
     for folder in ("cats", "dogs"):
         database.rule(folder, path=f"{folder}/**", task=TASK)
     assert database.value("select count(*) from ittybit.rules") == 2
 
 
 def change(database: Project, assignment: str) -> bool:
-    """Change the rule and return whether only later content is bought from now on."""
+    """Change the rule, and return whether it applies only to later content from now on."""
     database.sql("update ittybit.rules set active_since = %s", LONG_AGO)
     database.sql(f"update ittybit.rules set {assignment}")  # noqa: S608 - from this file
     return bool(database.value("select active_since > now() - interval '1 minute' from ittybit.rules"))
@@ -229,7 +229,7 @@ def change(database: Project, assignment: str) -> bool:
     "assignment",
     ["path = 'more/**'", "mimetype = null", "min_size = 0", "max_size = 10", "accept_s3 = true", "bucket_id = 'b'"],
 )
-def test_active_since_moves_when_a_rule_reaches_something_else(database: Project, assignment: str) -> None:
+def test_active_since_moves_when_a_rule_can_match_other_objects(database: Project, assignment: str) -> None:
     database.rule(path="clips/*", mimetype="video/*", min_size=5)
     assert change(database, assignment)
 
@@ -238,7 +238,7 @@ def test_active_since_moves_when_a_rule_reaches_something_else(database: Project
     "assignment",
     ["automation_id = 'auto_2'", "output_prefix = 'made/'", "name = 'renamed'", "path = path", "enabled = false"],
 )
-def test_active_since_stays_when_a_rule_reaches_nothing_new(database: Project, assignment: str) -> None:
+def test_active_since_stays_when_a_rule_cannot_match_new_objects(database: Project, assignment: str) -> None:
     database.rule(path="clips/*")
     assert not change(database, assignment)
 
@@ -256,7 +256,7 @@ def test_a_job_keeps_the_action_it_was_made_with(database: Project) -> None:
     assert [job["action"]["automation_id"] for job in database.jobs()] == ["before", "after"]
 
 
-def test_renaming_a_rule_takes_its_jobs_along(database: Project) -> None:
+def test_renaming_a_rule_renames_it_in_its_jobs(database: Project) -> None:
     database.rule("old")
     database.rule("other")
     database.put("a.mp4")

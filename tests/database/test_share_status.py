@@ -1,4 +1,4 @@
-"""What users see of the ledger once it is shared: their own files, and nothing else by whatever way."""
+"""The shared status shows users the jobs of their own files, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS |= {"created_at", "started_at", "finished_at"}
 
 
 def run(database: Project, file: str) -> None:
-    """Run one of deploy's files as the developer does: in one transaction, without a search path."""
+    """Run one of deploy's files as the developer does: in one transaction, with an empty search path."""
     with database.developer.transaction():
         database.developer.execute("set local search_path = ''")
         database.developer.execute((ROOT / "deploy" / file).read_bytes())
@@ -45,7 +45,7 @@ def policies(database: Project) -> list[Row]:
 
 
 def ask(database: Project, statement: str, user: str | None = ADA, role: str = "authenticated") -> list[Row]:
-    """What a statement gives over the Data API."""
+    """The rows that a statement returns over the Data API."""
     claims = {"role": role} | ({"sub": user} if user else {})
     with database.connect("authenticator") as connection, connection.transaction():
         connection.execute(
@@ -60,7 +60,7 @@ def seen(database: Project, user: str | None = ADA) -> dict[str, Row]:
     return {row["name"]: row for row in ask(database, "select * from public.ittybit_files", user)}
 
 
-def test_users_see_how_far_their_own_files_are(shared: Project) -> None:
+def test_users_see_the_state_of_their_own_files(shared: Project) -> None:
     shared.rule(task=TASK)
     shared.put("ada.mp4", owner_id=ADA)
     row = seen(shared)["ada.mp4"]
@@ -83,7 +83,7 @@ def test_users_see_how_far_their_own_files_are(shared: Project) -> None:
     assert seen(shared, None) == {}
 
 
-def test_a_failure_is_told_in_words_of_ours_alone(shared: Project) -> None:
+def test_a_failure_is_described_without_ittybits_message(shared: Project) -> None:
     shared.rule()
     shared.put("ada.mp4", owner_id=ADA)
     [lease] = shared.claim()
@@ -94,7 +94,7 @@ def test_a_failure_is_told_in_words_of_ours_alone(shared: Project) -> None:
     assert "secret" not in str(row)
 
 
-def test_each_reason_that_the_documents_have_is_told_in_words(shared: Project) -> None:
+def test_each_documented_reason_is_described_in_a_sentence(shared: Project) -> None:
     sections = documents.sections((ROOT / "docs" / "errors.md").read_text())
     shared.rule()
     for state, heading in (("failed", "Why it failed"), ("skipped", "Why it was skipped")):
@@ -109,14 +109,14 @@ def test_each_reason_that_the_documents_have_is_told_in_words(shared: Project) -
             assert reason not in words.split()
 
 
-def test_a_name_that_another_user_took_over_shows_each_their_own(shared: Project) -> None:
+def test_a_name_that_another_user_took_over_shows_only_the_owners_jobs(shared: Project) -> None:
     shared.rule()
     shared.put("a.mp4", owner_id=BOB, etag="1")
-    # The same bytes carry a started job on, to whom the object belongs since.
+    # With the same bytes the started job stays, and belongs to the new owner.
     shared.started("a.mp4", "tasks/1")
     shared.put("a.mp4", owner_id=ADA, etag="1")
     assert (set(seen(shared)), set(seen(shared, BOB))) == ({"a.mp4"}, set())
-    # Other bytes have a job of their own.
+    # Other bytes get a new job.
     shared.put("a.mp4", owner_id=BOB, etag="2")
     assert (set(seen(shared)), set(seen(shared, BOB))) == (set(), {"a.mp4"})
     shared.put("a.mp4", owner_id=ADA, etag="3")
@@ -143,44 +143,44 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("statement", REFUSED)
-def test_nothing_more_is_open_to_users(shared: Project, statement: str) -> None:
+def test_users_can_do_nothing_but_read_the_view(shared: Project, statement: str) -> None:
     with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedColumn)):
         ask(shared, statement)
 
 
 @pytest.mark.parametrize("role", ["anon", "service_role"])
-def test_the_view_is_for_signed_in_users_alone(shared: Project, role: str) -> None:
+def test_only_signed_in_users_can_read_the_view(shared: Project, role: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         ask(shared, "select from public.ittybit_files", ADA, role)
 
 
 def peek_by_function(database: Project) -> list[str]:
-    """Look by a function of one's own that costs nothing and tells each row that it is asked about."""
-    told: list[str] = []
+    """Use a condition that calls a function of one's own, which is cheap and reports each row."""
+    rows: list[str] = []
     with database.connect("authenticator") as connection, connection.transaction():
-        connection.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+        connection.add_notice_handler(lambda notice: rows.append(notice.message_primary or ""))
         connection.execute(
             "create function pg_temp.peek(name text) returns boolean language plpgsql cost 0.0000001 as"
             " $$ begin raise notice '%%', name; return true; end $$".replace("%%", "%").encode()
         )
-        # Without an index, the order of the conditions is the planner's choice alone.
+        # Without an index, only the planner decides the order of the conditions.
         connection.execute("set local enable_indexscan = off; set local enable_bitmapscan = off")
         connection.execute(
             "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)",
             [json.dumps({"sub": ADA})],
         )
         connection.execute("select from public.ittybit_files where pg_temp.peek(name)")
-    return told
+    return rows
 
 
 def peek_by_error(database: Project) -> list[str]:
-    """Look by a condition that fails at another's row."""
+    """Use a condition that fails at another user's row."""
     ask(database, "select from public.ittybit_files where 1 / (case name when 'bob.mp4' then 0 else 1 end) = 1")
     return []
 
 
 def peek_by_subject(database: Project) -> list[str]:
-    """Be nobody that the database can know: no uuid, an empty one, two."""
+    """Sign in with a user's id that is empty, SQL, or no uuid."""
     for user in ("", f"{ADA}' or true --", "null"):
         try:
             assert ask(database, "select name from public.ittybit_files", user) == []
@@ -190,7 +190,7 @@ def peek_by_subject(database: Project) -> list[str]:
 
 
 @pytest.mark.parametrize("peek", [peek_by_function, peek_by_error, peek_by_subject])
-def test_no_condition_sees_anothers_row(shared: Project, peek: Callable[[Project], list[str]]) -> None:
+def test_no_condition_reveals_another_users_row(shared: Project, peek: Callable[[Project], list[str]]) -> None:
     shared.rule()
     shared.put("bob.mp4", owner_id=BOB)
     shared.put("nobody.mp4")
@@ -204,7 +204,7 @@ def test_a_users_rows_are_found_by_an_index(shared: Project) -> None:
     assert "jobs_owner" in str(plan)
 
 
-# As it happens -------------------------------------------------------------------------------------------------------
+# Broadcasts ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -212,29 +212,29 @@ def _silence(shared: Project) -> None:
     shared.superuser.execute("delete from realtime.messages")
 
 
-def told(database: Project) -> list[Row]:
-    """Take what was broadcast: who hears it, and the state and the progress of what."""
+def broadcasts(database: Project) -> list[Row]:
+    """Take the messages that were broadcast, oldest first."""
     taken = database.superuser.execute("delete from realtime.messages returning *").fetchall()
     assert all((row["private"], row["event"], row["extension"]) == (True, "file", "broadcast") for row in taken)
     assert all(set(row["payload"]) == COLUMNS for row in taken)
     return sorted(taken, key=lambda row: (row["inserted_at"], row["topic"]))
 
 
-def test_each_change_is_told_to_the_owner_alone(shared: Project) -> None:
+def test_each_change_is_broadcast_to_the_owner_only(shared: Project) -> None:
     shared.rule()
     shared.put("ada.mp4", owner_id=ADA)
     shared.put("nobody.mp4")
     shared.put("bob.mp4", owner_id=BOB)
-    heard = [(row["topic"], row["payload"]["name"], row["payload"]["state"]) for row in told(shared)]
+    heard = [(row["topic"], row["payload"]["name"], row["payload"]["state"]) for row in broadcasts(shared)]
     assert heard == [(f"ittybit:{ADA}", "ada.mp4", "queued"), (f"ittybit:{BOB}", "bob.mp4", "queued")]
 
     shared.started("ada.mp4", "tasks/1")
-    [row] = told(shared)
+    [row] = broadcasts(shared)
     assert (row["topic"], row["payload"]["state"]) == (f"ittybit:{ADA}", "started")
-    # A lease, and a percentage that is the same in whole numbers, are no news.
+    # A lease, and progress within the same whole percent, are not broadcast.
     shared.sql("update ittybit.jobs set progress = 7.1 where name = 'ada.mp4'")
     shared.sql("update ittybit.jobs set progress = 7.9, attempt = 9 where name = 'ada.mp4'")
-    assert [row["payload"]["progress"] for row in told(shared)] == [7]
+    assert [row["payload"]["progress"] for row in broadcasts(shared)] == [7]
 
 
 def hears(database: Project, topic: str, user: str | None, role: str = "authenticated") -> bool:
@@ -249,7 +249,7 @@ def hears(database: Project, topic: str, user: str | None, role: str = "authenti
         return connection.execute("select from realtime.messages").fetchone() is not None
 
 
-def test_each_user_hears_their_own_channel_alone(shared: Project) -> None:
+def test_users_can_join_only_their_own_channel(shared: Project) -> None:
     assert hears(shared, f"ittybit:{ADA}", ADA)
     for topic in (f"ittybit:{BOB}", "ittybit:", "ittybit:%", f"ittybit:{ADA}:more", ADA, "other"):
         assert not hears(shared, topic, ADA), topic
@@ -258,11 +258,11 @@ def test_each_user_hears_their_own_channel_alone(shared: Project) -> None:
     assert not hears(shared, f"ittybit:{ADA}", ADA, "anon")
 
 
-def test_nobody_speaks_for_us(shared: Project) -> None:
+def test_users_cannot_send_broadcasts(shared: Project) -> None:
     for channel in (ADA, BOB):
         message = f"select realtime.send('{{}}', 'file', 'ittybit:{channel}', true)"
         ask(shared, message)
-    assert told(shared) == []
+    assert broadcasts(shared) == []
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_nobody_speaks_for_us(shared: Project) -> None:
         ("alter table realtime.messages rename to gone", "alter table realtime.gone rename to messages"),
     ],
 )
-def test_an_upload_goes_on_when_nobody_can_be_told(shared: Project, breakage: str, repair: str) -> None:
+def test_an_upload_succeeds_when_the_broadcast_fails(shared: Project, breakage: str, repair: str) -> None:
     shared.rule()
     shared.superuser.execute(breakage.encode())
     try:
@@ -282,7 +282,7 @@ def test_an_upload_goes_on_when_nobody_can_be_told(shared: Project, breakage: st
     assert shared.job("ada.mp4")["state"] == "queued"
 
 
-def test_neither_an_upload_nor_a_claim_waits_for_the_messages(shared: Project) -> None:
+def test_uploads_and_claims_do_not_wait_for_broadcasts(shared: Project) -> None:
     shared.rule()
     with shared.connect("supabase_admin") as other, other.transaction():
         other.execute("lock table realtime.messages in access exclusive mode")
@@ -292,7 +292,7 @@ def test_neither_an_upload_nor_a_claim_waits_for_the_messages(shared: Project) -
         finally:
             shared.storage.execute("reset lock_timeout")
         assert (shared.job("ada.mp4")["state"], shared.warnings) == ("queued", [])
-        # An upload and a report wait for no lock for long; a claim, which ends this job, has no such limit.
+        # Uploads and reports have a lock timeout. A claim, which ends this job, has none.
         with triggers_off(shared):
             shared.superuser.execute("delete from storage.objects")
         shared.service.execute("set statement_timeout = '5s'")
@@ -301,4 +301,4 @@ def test_neither_an_upload_nor_a_claim_waits_for_the_messages(shared: Project) -
         finally:
             shared.service.execute("reset statement_timeout")
     assert shared.job("ada.mp4")["reason"] == "gone"
-    assert told(shared) == []
+    assert broadcasts(shared) == []

@@ -45,7 +45,7 @@ def test_the_library_accepts_what_sql_signs_now(database: Project, vector: dict[
         Webhook(vector["secret"]).verify(body + b" ", headers, json_parse=False)
 
 
-def test_a_signature_is_of_everything_that_is_signed(database: Project) -> None:
+def test_a_signature_depends_on_secret_id_time_and_body(database: Project) -> None:
     signed = {
         database.value("select ittybit.sign(%s, %s, %s, %s)", *parts)
         for parts in (
@@ -60,7 +60,7 @@ def test_a_signature_is_of_everything_that_is_signed(database: Project) -> None:
 
 
 @pytest.mark.parametrize("by", ["an upload", "pg_cron"])
-def test_a_queued_call_verifies_over_the_bytes_that_leave(waiting: Project, by: str) -> None:
+def test_the_signature_of_a_queued_call_is_valid_for_its_body(waiting: Project, by: str) -> None:
     if by == "pg_cron":
         waiting.wake()
     else:
@@ -77,14 +77,14 @@ def test_a_queued_call_verifies_over_the_bytes_that_leave(waiting: Project, by: 
         Webhook(base64.b64encode(b"another").decode()).verify(body, headers)
 
 
-def test_each_call_has_an_id_of_its_own(database: Project) -> None:
+def test_each_call_has_its_own_id(database: Project) -> None:
     database.rule()
     database.put(*(f"{number}.mp4" for number in range(150)))
     database.wake()
     assert len({message["headers"]["webhook-id"] for message in database.messages()}) == 3
 
 
-def test_a_call_is_stamped_when_it_is_made_and_not_when_its_transaction_began(database: Project) -> None:
+def test_a_calls_timestamp_is_when_it_was_made_not_when_its_transaction_began(database: Project) -> None:
     database.rule()
     elapsed = "select floor(extract(epoch from clock_timestamp())) - floor(extract(epoch from now())) as seconds"
     with database.writing("storage.object.upload") as connection:

@@ -1,4 +1,4 @@
-"""supabase/states.md: what it says of every state and every event happens, and every test that it names exists."""
+"""supabase/states.md: each job ends as it says for each state and event, and each test that it names exists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMED = sorted(set(re.findall(r"`([\w/.]+\.py)::(\w+)`", DOCUMENT)))
 
 
 @pytest.mark.parametrize(("event", "state", "ends", "starts"), ROWS)
-def test_each_row_of_the_document_happens(database: Project, event: str, state: str, ends: str, starts: int) -> None:
+def test_each_job_ends_as_the_document_says(database: Project, event: str, state: str, ends: str, starts: int) -> None:
     play = Play(database)
     STATES[state](play)
     EVENTS[event](play)
@@ -33,17 +33,17 @@ def test_each_row_of_the_document_happens(database: Project, event: str, state: 
     # Nothing is left to do, and every job has come to its end.
     assert {job["due_at"] for job in database.jobs()} == {None}
     assert {job["state"] for job in database.jobs()} <= {"succeeded", "failed", "skipped"}
-    # With a source that is gone, and with no other, go its results.
+    # Results are deleted with a deleted source, and only then.
     kept = database.value("select count(*) from storage.objects where bucket_id = 'results'")
     assert bool(kept) == any(job["orphaned_by"] != "gone" for job in database.jobs() if job["state"] == "succeeded")
 
 
-def test_every_state_is_there_for_every_event() -> None:
+def test_the_document_has_every_state_for_every_event() -> None:
     assert sorted(SECTIONS) == sorted(EVENTS)
     assert sorted(row[:2] for row in ROWS) == sorted((event, state) for event in EVENTS for state in STATES)
 
 
-def test_every_event_names_tests_that_look_more_closely() -> None:
+def test_every_event_names_tests() -> None:
     assert all(re.search(r"^- `[\w/.]+::\w+`$", section, re.MULTILINE) for section in SECTIONS.values())
 
 

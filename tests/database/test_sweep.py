@@ -1,4 +1,4 @@
-"""The sweep: what the triggers missed is found, once, at a cost that does not grow with the bucket."""
+"""The sweep records each object that the triggers missed, once, at a cost that does not grow with the bucket."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.database.without_triggers import store, store_many, triggers_off
 
 
 def sweep(database: Project, page: int = 500) -> int:
-    """Look through one page and return how many jobs that made."""
+    """Sweep one page, and return how many jobs it recorded."""
     return int(database.value("select ittybit.sweep_page(%s)", page))
 
 
 def sweep_round(database: Project, page: int = 500) -> int:
-    """Sweep until every bucket has been looked through once more."""
+    """Sweep every bucket once, and return how many jobs that recorded."""
     rounds = "select rounds from ittybit.sweep"
     before, made = database.value(rounds), 0
     while database.value(rounds) == before:
@@ -37,7 +37,7 @@ def place(database: Project) -> Row:
     return row
 
 
-def test_an_object_that_the_triggers_missed_is_found_once(database: Project) -> None:
+def test_an_object_that_the_triggers_missed_is_recorded_once(database: Project) -> None:
     database.rule()
     store(database, "a.mp4", "b/c.mp4")
     assert sweep_round(database) == 2
@@ -49,7 +49,7 @@ def test_an_object_that_the_triggers_missed_is_found_once(database: Project) -> 
     assert (database.messages(), database.wake()) == ([], 1)
 
 
-def test_an_object_that_the_triggers_saw_is_left_alone(database: Project) -> None:
+def test_an_object_that_has_a_job_gets_no_other(database: Project) -> None:
     database.rule()
     store(database, "a.mp4", "failed.mp4", "skipped.mp4")
     assert sweep_round(database) == 3
@@ -60,7 +60,7 @@ def test_an_object_that_the_triggers_saw_is_left_alone(database: Project) -> Non
     assert database.jobs() == before
 
 
-def test_an_overwrite_that_the_triggers_missed_is_new_content(database: Project) -> None:
+def test_an_overwrite_that_the_triggers_missed_gets_a_new_job(database: Project) -> None:
     database.rule()
     store(database, "a.mp4")
     sweep_round(database)
@@ -71,7 +71,7 @@ def test_an_overwrite_that_the_triggers_missed_is_new_content(database: Project)
     assert database.sql("select reason from ittybit.jobs where id = %s", old["id"]) == [{"reason": "superseded"}]
 
 
-def test_only_content_newer_than_the_rule_is_bought_unasked(database: Project) -> None:
+def test_the_sweep_starts_only_content_newer_than_the_rule(database: Project) -> None:
     database.rule()
     store(database, "older.mp4", age=60)
     store(database, "newer.mp4")
@@ -79,7 +79,7 @@ def test_only_content_newer_than_the_rule_is_bought_unasked(database: Project) -
     assert names(database) == ["newer.mp4"]
 
 
-def test_content_without_a_known_time_is_not_started_unasked(database: Project) -> None:
+def test_the_sweep_does_not_start_content_of_unknown_age(database: Project) -> None:
     database.rule()
     store(database, "a.mp4", "b.mp4", "c.mp4")
     with triggers_off(database):
@@ -94,7 +94,7 @@ def test_content_without_a_known_time_is_not_started_unasked(database: Project) 
 
 
 @pytest.mark.parametrize("change", ["enabled = false", "path = '*.mov'"])
-def test_a_rule_that_reaches_more_does_not_reach_back(database: Project, change: str) -> None:
+def test_a_widened_rule_does_not_apply_to_earlier_objects(database: Project, change: str) -> None:
     database.rule()
     database.sql(f"update ittybit.rules set {change}")  # noqa: S608 - constants of this file
     store(database, "meanwhile.mp4", age=0)
@@ -105,7 +105,7 @@ def test_a_rule_that_reaches_more_does_not_reach_back(database: Project, change:
     assert names(database) == ["after.mp4"]
 
 
-def test_an_object_without_a_rule_is_skipped(database: Project) -> None:
+def test_an_object_that_no_rule_matches_gets_no_job(database: Project) -> None:
     database.rule(path="clips/*", mimetype="video/*", max_size=2000)
     store(database, "a.mp4", "clips/b/c.mp4")
     store(database, "clips/big.mp4", size=2001)
@@ -115,7 +115,7 @@ def test_an_object_without_a_rule_is_skipped(database: Project) -> None:
     assert database.jobs() == []
 
 
-def test_a_rule_that_missed_an_object_gets_it_beside_one_that_did_not(database: Project) -> None:
+def test_an_object_is_recorded_only_for_the_rule_that_missed_it(database: Project) -> None:
     database.rule("first")
     store(database, "a.mp4")
     sweep_round(database)
@@ -125,7 +125,7 @@ def test_a_rule_that_missed_an_object_gets_it_beside_one_that_did_not(database: 
     assert sorted(job["rule"] for job in database.jobs()) == ["first", "second"]
 
 
-def test_pages_go_on_where_the_last_one_ended(database: Project) -> None:
+def test_each_page_continues_where_the_last_one_ended(database: Project) -> None:
     database.rule()
     store(database, *(f"{number:02}.mp4" for number in range(10)))
     made = [sweep(database, 4) for _ in range(3)]
@@ -134,14 +134,14 @@ def test_pages_go_on_where_the_last_one_ended(database: Project) -> None:
     assert len(set(names(database))) == 10
 
 
-def test_a_bucket_that_ends_with_a_page_ends(database: Project) -> None:
+def test_a_bucket_that_ends_with_a_full_page_ends_with_the_next(database: Project) -> None:
     database.rule()
     store(database, "1.mp4", "2.mp4")
     assert [sweep(database, 2), sweep(database, 2)] == [2, 0]
     assert database.value("select rounds from ittybit.sweep") == 1
 
 
-def test_a_page_that_is_killed_in_the_middle_is_done_again(database: Project) -> None:
+def test_a_killed_page_is_repeated(database: Project) -> None:
     database.rule()
     store(database, *(f"{number:02}.mp4" for number in range(10)))
     assert sweep(database, 4) == 4
@@ -153,7 +153,7 @@ def test_a_page_that_is_killed_in_the_middle_is_done_again(database: Project) ->
     assert len(set(names(database))) == len(names(database)) == 10
 
 
-def test_every_bucket_that_a_rule_watches_has_its_turn(database: Project) -> None:
+def test_the_sweep_visits_every_bucket_that_a_rule_watches(database: Project) -> None:
     for bucket in ("published", "results", "uploads"):
         store(database, "a.mp4", bucket=bucket, age=-60)
     database.rule("uploads")
@@ -161,7 +161,7 @@ def test_every_bucket_that_a_rule_watches_has_its_turn(database: Project) -> Non
     assert sweep_round(database, 1) == 2
     assert {job["bucket_id"] for job in database.jobs()} == {"published", "uploads"}
 
-    # A bucket that is no longer watched, in the middle of it.
+    # A bucket is no longer watched, in the middle of its sweep.
     store(database, "b.mp4", "c.mp4", bucket="published", age=-60)
     assert sweep(database, 2) == 1
     assert place(database) == {"bucket_id": "published", "name": "b.mp4"}
@@ -171,7 +171,7 @@ def test_every_bucket_that_a_rule_watches_has_its_turn(database: Project) -> Non
     assert {job["name"] for job in database.jobs() if job["bucket_id"] == "uploads"} == {"a.mp4", "b.mp4"}
 
 
-def test_objects_come_and_go_behind_and_before_the_cursor(database: Project) -> None:
+def test_an_object_stored_behind_the_sweep_is_found_in_the_next_round(database: Project) -> None:
     database.rule()
     store(database, *(f"{number:02}.mp4" for number in range(0, 10, 2)))
     sweep(database, 2)
@@ -191,7 +191,7 @@ def test_without_rules_the_sweep_reads_nothing(database: Project) -> None:
     assert place(database) == {"bucket_id": "", "name": ""}
 
 
-def test_of_sweeps_at_once_one_does_the_page(database: Project) -> None:
+def test_one_of_several_simultaneous_sweeps_does_the_page(database: Project) -> None:
     database.rule()
     store(database, *(f"{number:02}.mp4" for number in range(40)))
     together = threading.Barrier(4)
@@ -215,7 +215,7 @@ def test_of_sweeps_at_once_one_does_the_page(database: Project) -> None:
     assert made == len(names(database)) == len(set(names(database))) == 40
 
 
-def test_a_sweep_does_not_wait_for_one_that_is_under_way(database: Project) -> None:
+def test_a_sweep_does_not_wait_for_one_that_is_running(database: Project) -> None:
     database.rule()
     store(database, "a.mp4")
     with database.connect("postgres") as connection, connection.transaction(force_rollback=True):
@@ -224,7 +224,7 @@ def test_a_sweep_does_not_wait_for_one_that_is_under_way(database: Project) -> N
     assert sweep(database) == 1
 
 
-def test_a_sweep_beside_an_upload_records_it_once(database: Project) -> None:
+def test_a_sweep_during_an_upload_records_it_once(database: Project) -> None:
     database.rule()
     with database.writing("storage.object.upload") as connection:
         connection.execute(
@@ -236,7 +236,7 @@ def test_a_sweep_beside_an_upload_records_it_once(database: Project) -> None:
     assert database.states() == [("a.mp4", "queued", None)]
 
 
-def test_a_task_that_has_no_place_for_its_result_says_so(database: Project) -> None:
+def test_a_task_without_a_possible_destination_is_recorded_with_the_reason(database: Project) -> None:
     database.rule("owned", task=TASK | {"destination": "s3://results/{owner_id}/{stem}.mp4"})
     database.rule("itself", task=TASK | {"destination": "s3://uploads/{dir}{stem}.mp4"})
     store(database, "a.mp4", owner_id=None)
@@ -252,12 +252,12 @@ def test_a_task_that_has_no_place_for_its_result_says_so(database: Project) -> N
     [({}, "origin_unknown"), ({"output_prefix": "made/"}, None), ({"task": TASK}, None)],
     ids=["no prefix", "a prefix", "a task"],
 )
-@pytest.mark.parametrize("beside", [False, True])
-def test_beside_an_automation_that_may_write_anywhere_an_ownerless_object_is_not_started_unasked(
-    database: Project, automation: dict[str, Any], reason: str | None, beside: bool
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_the_sweep_starts_no_ownerless_object_if_an_automation_may_write_anywhere(
+    database: Project, automation: dict[str, Any], reason: str | None, is_elsewhere: bool
 ) -> None:
-    database.rule("automation", bucket_id="published" if beside else "uploads", **automation)
-    if beside:
+    database.rule("automation", bucket_id="published" if is_elsewhere else "uploads", **automation)
+    if is_elsewhere:
         database.rule("other", task=TASK | {"destination": "s3://results/other/{name}.jpeg"}, accept_s3=True)
     store(database, "nobodys.mp4", owner_id=None)
     store(database, "somebodys.mp4")
@@ -270,15 +270,15 @@ def test_beside_an_automation_that_may_write_anywhere_an_ownerless_object_is_not
         assert database.job("nobodys.mp4")["state"] == "queued"
 
 
-def test_a_page_costs_the_same_whatever_the_size_of_bucket_and_ledger(database: Project) -> None:
+def test_the_cost_of_a_page_does_not_grow_with_bucket_and_ledger(database: Project) -> None:
     costs: list[int] = []
-    # Both so large that the indexes are equally high: with each level more, a look at one costs a page more.
+    # Both are so large that the indexes have equally many levels: a lookup reads one page for each.
     for count in (16_000, 40_000):
         database.reset()
         database.rule(task=TASK)
         database.sql("update ittybit.rules set active_since = now() - interval '1 hour'")
         store_many(database, count)
-        # All but a few are known.
+        # All but a few have a job.
         with triggers_off(database):
             database.superuser.execute(
                 "insert into ittybit.jobs (rule, bucket_id, name, version, action, function, state, finished_at)"

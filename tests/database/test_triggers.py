@@ -1,4 +1,4 @@
-"""From an object to the ledger: what starts, what does not, and why."""
+"""The triggers: which objects get a job, which do not, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.database.project import ON_UPLOAD, PUSH_BACK, TASK, Project, upload
 from tests.database.rows import put
 
 
-def test_a_matching_object_becomes_a_job_and_wakes_its_function(database: Project) -> None:
+def test_a_matching_object_gets_a_job_and_wakes_its_function(database: Project) -> None:
     database.rule(path="clips/**", mimetype="video/*", min_size=10, max_size=2000)
     version = database.put("clips/a.mp4", size=1234, etag="abc", mimetype="Video/MP4; codecs=avc1")
     job = database.job()
@@ -33,7 +33,7 @@ def test_a_matching_object_becomes_a_job_and_wakes_its_function(database: Projec
         ({"enabled": False}, {}),
     ],
 )
-def test_an_object_that_no_rule_matches_leaves_nothing(
+def test_an_object_that_no_rule_matches_leaves_no_row_and_no_wake_up(
     database: Project, rule: dict[str, Any], content: dict[str, Any]
 ) -> None:
     database.rule(**rule)
@@ -42,7 +42,7 @@ def test_an_object_that_no_rule_matches_leaves_nothing(
     assert database.messages() == []
 
 
-def test_other_folders_start_with_the_same_letters(database: Project) -> None:
+def test_names_that_only_resemble_an_excluded_folder_get_a_job(database: Project) -> None:
     database.rule(output_prefix="made/")
     database.put("processed.mp4", "made-up/a.mp4", "x/processed/a.mp4", "x/.ittybit/a.mp4")
     assert {job["state"] for job in database.jobs()} == {"queued"}
@@ -62,7 +62,7 @@ def test_a_write_through_s3_starts_only_the_rule_that_accepts_it(database: Proje
 SOUND = "s3://results/{dir}{stem}.mp3"
 
 
-def test_several_rules_on_one_object_make_as_many_jobs(database: Project) -> None:
+def test_each_rule_that_matches_makes_a_job(database: Project) -> None:
     database.rule("first", automation_id="one")
     database.rule("second", task=TASK)
     database.rule("third", task={"kind": "image", "options": {"width": 64}})
@@ -104,7 +104,7 @@ def test_several_rules_on_one_object_make_as_many_jobs(database: Project) -> Non
         ("s3://uploads/{dir}{stem}.mp4", "destination_is_source"),
     ],
 )
-def test_a_task_without_a_place_for_its_output_says_so(database: Project, destination: str, reason: str) -> None:
+def test_a_task_without_a_possible_destination_is_skipped(database: Project, destination: str, reason: str) -> None:
     database.rule(task=TASK | {"destination": destination})
     database.put("clips/a.mp4")
     assert database.states() == [("clips/a.mp4", "skipped", reason)]
@@ -117,14 +117,14 @@ BRACES = "a{filename}.mp4"
     ("first", "second", "name", "reason"),
     [
         ("s3://results/{owner_id}/{stem}.mp4", "s3://results/{stem}.jpeg", "a.mp4", "no_destination"),
-        # Only SQL can store such a name, and ittybit would take it for a template of its own.
+        # Only SQL can store such a name, and ittybit would read it as a template of its own.
         ("s3://results/one.mp4", "s3://results/{name}.jpeg", BRACES, "no_destination"),
         ("s3://results/{stem}.mp4", "s3://uploads/{dir}{stem}.mp4", "a.mp4", "destination_is_source"),
         ("s3://results/{dir}{stem}.mp4", "s3://results/{name}", "a.mp4", "destinations_meet"),
         ("s3://results/{dir}{stem}.mp4", "s3://results/{name}", "a.mov", None),
     ],
 )
-def test_a_run_one_of_whose_results_has_no_place_is_not_started(
+def test_a_run_without_a_destination_for_each_result_is_not_started(
     database: Project, first: str, second: str, name: str, reason: str | None
 ) -> None:
     database.rule(
@@ -136,7 +136,7 @@ def test_a_run_one_of_whose_results_has_no_place_is_not_started(
     assert (len(database.claim("push-back")), len(database.outputs())) == ((0, 0) if reason else (1, 2))
 
 
-def test_a_task_writes_nothing_under_a_name_that_is_a_template(database: Project) -> None:
+def test_a_task_whose_destination_would_be_a_template_is_skipped(database: Project) -> None:
     database.rule(task=TASK)
     database.put(BRACES)
     assert database.states() == [(BRACES, "skipped", "no_destination")]
@@ -150,7 +150,7 @@ def test_a_write_that_is_rolled_back_leaves_nothing(database: Project) -> None:
     assert (database.jobs(), database.messages()) == ([], [])
 
 
-def test_a_row_without_final_metadata_is_not_looked_at(database: Project) -> None:
+def test_a_row_without_final_metadata_gets_no_job(database: Project) -> None:
     database.rule()
     with database.writing("storage.object.upload") as connection:
         for version in ("1", "2"):
@@ -163,7 +163,7 @@ def test_a_row_without_final_metadata_is_not_looked_at(database: Project) -> Non
     assert database.jobs() == []
 
 
-def test_a_write_that_leaves_version_and_name_alone_is_no_new_content(database: Project) -> None:
+def test_an_update_without_a_new_version_or_name_gets_no_job(database: Project) -> None:
     database.rule()
     version = database.put("a.mp4")
     with database.writing("storage.object.info") as connection:

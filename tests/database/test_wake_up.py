@@ -1,4 +1,4 @@
-"""Wake-ups: by the first upload of an idle system, and by pg_cron; as few as the work needs."""
+"""Wake-ups by the first upload of an idle system and by pg_cron: as few as the work needs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ WAKE_UP = {"type": "jobs.due"}
 
 
 def woken(database: Project) -> list[str]:
-    """Take the wake-ups that wait in pg_net's queue, and return where they go."""
+    """Take the wake-ups that wait in pg_net's queue, and return their addresses."""
     return [message["url"] for message in database.messages()]
 
 
 def woke_ago(database: Project, seconds: float) -> None:
-    """Let an upload have woken on-upload so many seconds ago."""
+    """Let the last upload that woke on-upload be so many seconds ago."""
     moment = "extract(epoch from clock_timestamp()) * 1000 - %s"
     database.sql(f"select ittybit.set_last_woken('on-upload', ({moment})::bigint)", seconds * 1000)
 
 
 def up(database: Project) -> None:
-    """Let both functions have claimed just now, and nothing be due."""
+    """Let both functions have claimed just now, and empty pg_net's queue."""
     database.sql("update ittybit.functions set claimed_at = now()")
     database.sql("select ittybit.set_last_woken(name, 0) from ittybit.functions")
     database.messages()
@@ -45,20 +45,20 @@ def test_the_first_upload_of_an_idle_system_wakes_the_function_that_does_the_wor
     assert database.job()["attempt"] == 0
 
 
-def test_many_uploads_wake_twenty_times_a_second_at_the_most(database: Project) -> None:
+def test_uploads_wake_a_function_at_most_twenty_times_a_second(database: Project) -> None:
     database.rule()
     database.put(*(f"before/{number}.mp4" for number in range(100)))
     assert woken(database) == [ON_UPLOAD]
     began = time.monotonic()
     for number in range(200):
         database.put(f"{number}.mp4")
-        # It is up, and there is more.
+        # The function is up, and more is due.
         database.claim(jobs=1)
     seconds = time.monotonic() - began
     assert 2 <= len(woken(database)) <= seconds * 20 + 1
 
 
-def test_a_function_that_has_not_claimed_since_is_woken_again_when_pg_net_waits_no_longer(database: Project) -> None:
+def test_a_function_that_has_not_claimed_is_woken_again_when_its_wake_up_has_timed_out(database: Project) -> None:
     database.rule()
     for ago, calls in ((2, 0), (5.1, 1)):
         woke_ago(database, ago)
@@ -66,7 +66,7 @@ def test_a_function_that_has_not_claimed_since_is_woken_again_when_pg_net_waits_
         assert len(woken(database)) == calls
 
 
-def test_a_claim_that_empties_the_ledger_lets_the_next_upload_wake_at_once(database: Project) -> None:
+def test_after_a_claim_of_the_last_due_job_the_next_upload_wakes_at_once(database: Project) -> None:
     database.rule()
     database.put("1.mp4", "2.mp4")
     assert len(woken(database)) == 1
@@ -79,7 +79,7 @@ def test_a_claim_that_empties_the_ledger_lets_the_next_upload_wake_at_once(datab
     assert len(woken(database)) == 1
 
 
-def test_an_upload_that_is_rolled_back_keeps_nobody_waiting_for_longer_than_pg_cron(database: Project) -> None:
+def test_after_a_rolled_back_upload_pg_cron_wakes_for_the_next_one(database: Project) -> None:
     database.rule()
     with database.writing("storage.object.upload", trial=True) as connection:
         put(connection, "tried.mp4")
@@ -88,7 +88,7 @@ def test_an_upload_that_is_rolled_back_keeps_nobody_waiting_for_longer_than_pg_c
     assert (database.wake(), woken(database)) == (1, [ON_UPLOAD])
 
 
-def test_uploads_at_once_write_no_row_that_another_one_writes(database: Project) -> None:
+def test_simultaneous_uploads_write_no_common_row(database: Project) -> None:
     database.rule()
     with database.connect("supabase_storage_admin") as other, other.transaction():
         other.execute("set local lock_timeout = '5s'")
@@ -119,7 +119,7 @@ def test_a_result_wakes_for_its_check_at_once_and_a_folder_after_two_seconds(dat
     assert (woken(database), database.work("push-back")) == ([PUSH_BACK], 1)
 
 
-def test_without_an_address_or_a_secret_uploads_are_recorded_and_pg_cron_is_told_the_reason(database: Project) -> None:
+def test_without_an_address_or_a_secret_uploads_are_recorded_and_no_function_is_woken(database: Project) -> None:
     database.rule()
     database.sql("update ittybit.functions set url = null")
     database.put("a.mp4")
@@ -141,7 +141,7 @@ def test_without_an_address_or_a_secret_uploads_are_recorded_and_pg_cron_is_told
 # By pg_cron.
 
 
-def test_where_nothing_is_due_no_call_is_made_in_an_hour(lease: Row, database: Project) -> None:
+def test_no_call_is_made_in_an_hour_without_due_jobs(lease: Row, database: Project) -> None:
     database.rule("task", task=TASK)
     database.report(lease, "succeeded", ittybit_id="runs/1")
     database.messages()
@@ -167,20 +167,20 @@ def test_calls_that_wait_in_pg_nets_queue_are_not_made_again(database: Project, 
     database.rule()
     database.sql("update ittybit.functions set url = %s where name = 'on-upload'", url)
     database.put(*(f"{number}.mp4" for number in range(150)))
-    # The upload's own is one of them; pg_net adds the path to an address that has none. Others' are no concern.
+    # The upload's call counts, calls to others do not. pg_net adds a path to an address without one.
     database.sql("select net.http_post('https://elsewhere.test/') from generate_series(1, 5)")
     assert (database.wake(), database.wake()) == (2, 0)
     assert len(woken(database)) == 3 + 5
 
 
-def test_leased_jobs_and_those_that_wait_wake_nobody_until_they_are_due(waiting: Project) -> None:
+def test_leased_jobs_wake_no_function_until_they_are_due(waiting: Project) -> None:
     waiting.claim()
     assert waiting.wake() == 0
     waiting.pass_time(61)
     assert (waiting.wake(), woken(waiting)) == (1, [ON_UPLOAD])
 
 
-def test_a_function_that_claims_nothing_is_woken_ever_more_rarely_by_one_call(database: Project) -> None:
+def test_a_function_that_claims_nothing_is_woken_less_and_less_often_by_one_call(database: Project) -> None:
     database.rule()
     database.rule("task", path="**.mov", task=TASK | {"destination": "s3://results/{version}"})
     database.put(*(f"{number}.mp4" for number in range(500)))
@@ -188,7 +188,7 @@ def test_a_function_that_claims_nothing_is_woken_ever_more_rarely_by_one_call(da
     wake_ups = []
     for seconds in range(0, 330, 5):
         database.wake()
-        # Uploads leave it alone, and one that is down holds up nobody else.
+        # Uploads do not wake it, and the other function is woken as usual.
         database.put(f"{seconds}.mov")
         database.claim("push-back")
         wake_ups += [(seconds, url) for url in woken(database)]
@@ -196,7 +196,7 @@ def test_a_function_that_claims_nothing_is_woken_ever_more_rarely_by_one_call(da
     assert [at for at, url in wake_ups if url == ON_UPLOAD] == [0] * 8 + [5, 10, 20, 40, 80, 140, 200, 260, 320]
     assert len([at for at, url in wake_ups if url == PUSH_BACK]) >= 60
 
-    # It claims again, and is up.
+    # It claims again, so it is up.
     database.claim(jobs=1)
     database.put("new.mp4")
     assert woken(database) == [ON_UPLOAD]
@@ -204,7 +204,7 @@ def test_a_function_that_claims_nothing_is_woken_ever_more_rarely_by_one_call(da
     assert woken(database).count(ON_UPLOAD) == 8
 
 
-def test_one_whose_wake_up_by_an_upload_still_waits_for_its_answer_is_down_and_is_waited_for_less(
+def test_a_function_that_has_not_answered_an_uploads_wake_up_gets_a_shorter_timeout(
     database: Project,
 ) -> None:
     database.rule()
@@ -219,8 +219,8 @@ def test_one_whose_wake_up_by_an_upload_still_waits_for_its_answer_is_down_and_i
     assert (call["timeout_milliseconds"], wake_up["timeout_milliseconds"]) == (5000, 2000)
 
 
-def test_your_own_scheduler_drives_a_function_beside_pg_cron_and_uploads(waiting: Project) -> None:
-    """Any claim counts, whoever woke for it."""
+def test_a_scheduler_of_your_own_can_wake_a_function_too(waiting: Project) -> None:
+    """Every claim counts, whatever woke the function."""
     waiting.wake()
     waiting.pass_time(3600)
     assert len(waiting.claim(jobs=2)) == 2

@@ -28,7 +28,7 @@ from generate_series(1, %(count)s) as n
 
 @contextmanager
 def triggers_off(database: Project) -> Iterator[None]:
-    """Let whatever the superuser's connection does go past the triggers."""
+    """Turn the triggers off for the superuser's connection."""
     database.superuser.execute("set session_replication_role = replica")
     try:
         yield
@@ -44,7 +44,7 @@ def store(
     age: float = -0.1,
     owner_id: str | None = "a-user",
 ) -> None:
-    """Store objects, over what is there, past the triggers; ``age`` is in seconds, a moment from now by default."""
+    """Store or overwrite objects without triggers; ``age`` is in seconds, by default a moment in the future."""
     metadata = json.dumps({"mimetype": "video/mp4"} | ({} if size is None else {"size": size}))
     with triggers_off(database):
         database.superuser.execute(
@@ -54,7 +54,7 @@ def store(
 
 
 def store_many(database: Project, count: int, *, bucket: str = "uploads") -> None:
-    """Store many/000001.mp4 and so on, past the triggers."""
+    """Store many/000001.mp4 and so on, without triggers."""
     with triggers_off(database):
         database.superuser.execute(_MANY, {"bucket": bucket, "count": count})
         database.superuser.execute("analyze storage.objects")

@@ -1,4 +1,4 @@
-"""Looking for secrets wherever a run could have left one: how many texts in which place, and what was found there."""
+"""Searches every place in which a run could have left a secret, and counts the texts of each place."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from psycopg.sql import SQL, Identifier
 from local.stack import Stack
 from tests.database.rows import Connection, rows
 
-# As many characters of a secret as tell one from any other text; half of it is found by any of its windows.
+# So many characters identify a secret. Each part of this length is searched for, so half a secret is found too.
 WINDOW = 12
-# Whoever holds it may fetch the object: the token of a signed address, a JWT for an object's path.
+# The token of a signed address, a JWT for an object's path: whoever has it may fetch the object.
 SIGNED = re.compile(r"(?i)(?:token|signature)(?:=|%3d)[\"']?(?:ey|[0-9a-f]{20})")
 ALLOWED = {"vault.secrets", "vault.decrypted_secrets"}
 
 
 class Places:
-    """The texts that were looked through, and the findings, by place."""
+    """The number of texts that were searched, and the findings, by place."""
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self.counts: dict[str, int] = defaultdict(int)
@@ -34,7 +34,7 @@ class Places:
         self._any = re.compile("|".join(map(re.escape, self._windows)))
 
     def look(self, place: str, texts: Iterable[str]) -> None:
-        """Look through texts of one place."""
+        """Search the texts of one place."""
         for text in texts:
             self.counts[place] += 1
             self.found[place] |= {self._windows[match] for match in self._any.findall(text)}
@@ -48,28 +48,28 @@ class Places:
 
 
 def secrets_of(stack: Stack) -> dict[str, str]:
-    """What must be found nowhere, by name, without what all secrets of the kind begin with."""
-    told, keys = stack.environment, stack.keys
+    """The secrets to search for, by name, without the prefix that all secrets of a kind have."""
+    environment, keys = stack.environment, stack.keys
     return {
-        "ittybit's key": told["ITTYBIT_API_KEY"].removeprefix("ittybit_local_"),
-        "Supabase's secret key": told["SUPABASE_SECRET_KEY"].removeprefix("sb_secret_"),
-        "the signing secret": told["FUNCTIONS_SECRET"].removeprefix("whsec_"),
-        "the token": told["FUNCTIONS_TOKEN"],
-        "the S3 secret": told["SUPABASE_S3_SECRET_ACCESS_KEY"],
+        "ittybit's key": environment["ITTYBIT_API_KEY"].removeprefix("ittybit_local_"),
+        "Supabase's secret key": environment["SUPABASE_SECRET_KEY"].removeprefix("sb_secret_"),
+        "the signing secret": environment["FUNCTIONS_SECRET"].removeprefix("whsec_"),
+        "the token": environment["FUNCTIONS_TOKEN"],
+        "the S3 secret": environment["SUPABASE_S3_SECRET_ACCESS_KEY"],
         "the JWT secret": keys.jwt_secret,
         "the service_role key": keys.service_role_jwt.rpartition(".")[2],
     }
 
 
 def _windows(secret: str) -> Iterator[str]:
-    """Every part of a secret that is long enough to betray it, as it is, in JSON and in an address."""
+    """Every part of a secret of this length: as it is, in JSON and in an address."""
     for form in {secret, json.dumps(secret)[1:-1], quote(secret, safe="")}:
         for start in range(len(form) - WINDOW + 1):
             yield form[start : start + WINDOW]
 
 
 def tables(connection: Connection) -> Iterator[tuple[str, list[str]]]:
-    """Every table and view of the project with its rows as text; and what the server keeps of code and statements."""
+    """Every table and view of the project with its rows as text; and the server's code, statements and settings."""
     found = rows(
         connection,
         "select n.nspname as schema, c.relname as name"
@@ -92,7 +92,7 @@ def tables(connection: Connection) -> Iterator[tuple[str, list[str]]]:
 
 
 def files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every file below a folder as text, and its name. Other tests stage meanwhile: what goes away is passed over."""
+    """Every file below a folder: its path, and its name and text. Files that are deleted meanwhile are left out."""
     for root, _, names in os.walk(folder):
         for path in (path for name in names if (path := Path(root, name)).is_file()):
             with contextlib.suppress(FileNotFoundError):
@@ -100,7 +100,7 @@ def files(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def processes(stack: Stack) -> Iterator[tuple[str, str]]:
-    """Every process's command line, this one's included; and the environment of all but the functions."""
+    """The command line of every process, this one too, and the environment of all but the functions."""
     holders = {function._process.pid for function in stack.functions.values()}
     this = psutil.Process()
     for process in (this, *this.children(recursive=True)):
@@ -108,5 +108,5 @@ def processes(stack: Stack) -> Iterator[tuple[str, str]]:
             yield "command lines", " ".join(process.cmdline())
             if not holders & {process.pid, process.ppid()}:
                 yield "environments", json.dumps(process.environ())
-        except psutil.Error:  # it has ended, or is somebody else's
+        except psutil.Error:  # it has ended, or belongs to another user
             continue

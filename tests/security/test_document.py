@@ -1,4 +1,4 @@
-"""docs/security.md: every row of the threat model names a test. tests/test_docs.py sees that each of them exists."""
+"""docs/security.md: every row of the threat model names a test. tests/test_docs.py checks that each test exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODEL = DOCUMENT.partition("## What stops them, and what shows it")[2].partition
 ROWS = [line for line in MODEL.splitlines() if line.startswith("| ") and not line.endswith(" shown by |")]
 
 
-def test_every_row_names_the_test_that_shows_it() -> None:
+def test_every_row_of_the_threat_model_names_its_test() -> None:
     assert len(ROWS) > 50
     assert [row for row in ROWS if not re.fullmatch(r"\|.+\|.+\| `tests/[\w/]+\.py::test_\w+` \|", row)] == []
 

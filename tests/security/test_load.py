@@ -1,4 +1,4 @@
-"""A function as deployed, under calls that nobody signed: refused, in bounded threads and memory, and never a 500."""
+"""A deployed function refuses unauthenticated calls in bounded threads and memory, and never answers 500."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.waiting import until
 
 THREADS = 4
 MEGABYTE = 1024 * 1024
-# What a few calls more may add to a process that has served some: pages of the heap, never their bodies.
+# How much a few more calls may add to a process that has served some: pages of the heap, never the bodies.
 GROWTH = 40 * MEGABYTE
 RIGHT = f"Authorization: Bearer {NOWHERE['FUNCTIONS_TOKEN']}"
 
 
 @pytest.fixture(scope="module")
 def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionProcess]:
-    """on-upload with nothing behind it, and few threads."""
+    """on-upload without any service to call, and with few threads."""
     stage()
     log = tmp_path_factory.mktemp("log") / "on-upload.log"
     process = FunctionProcess("on-upload", NOWHERE | {"THREADS": str(THREADS)}, log=log)
@@ -45,8 +45,8 @@ def worker(function: FunctionProcess) -> psutil.Process:
     return worker
 
 
-def said(function: FunctionProcess, request: bytes) -> tuple[int, str]:
-    """Send these bytes on a connection of their own; return the answer's status and text, 0 where there is none."""
+def send(function: FunctionProcess, request: bytes) -> tuple[int, str]:
+    """Send these bytes on a new connection; return the answer's status and text, or 0 without an answer."""
     address = urlsplit(function.url)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=20) as connection:
         try:
@@ -63,7 +63,7 @@ def lines(function: FunctionProcess) -> list[str]:
     return Path(function.log).read_text().splitlines()
 
 
-def test_a_flood_of_unsigned_calls_is_refused_by_the_threads_and_memory_that_are_there(
+def test_a_flood_of_unsigned_calls_is_refused_in_bounded_threads_and_memory(
     function: FunctionProcess,
 ) -> None:
     with httpx.Client(trust_env=False, headers=JSON, timeout=60) as client:
@@ -81,25 +81,25 @@ def test_a_flood_of_unsigned_calls_is_refused_by_the_threads_and_memory_that_are
                 assert set(pool.map(call, range(200))) == {401}
                 threads.add(worker(function).num_threads())
     assert worker(function).memory_info().rss - before < GROWTH
-    # Those that answer, and the main one.
+    # The threads that answer, and the server's own.
     assert max(threads) <= THREADS + 2
-    # A line each, and none of them long.
+    # Each call logs one short line.
     until(lambda: len(lines(function)) == logged + 1000)
     assert max(map(len, lines(function)[logged:])) < 400
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "in chunks"])
 @pytest.mark.parametrize("header", ["X: none", "Authorization: Bearer wrong", RIGHT], ids=["none", "wrong", "right"])
-def test_a_body_without_end_is_not_kept(function: FunctionProcess, header: str, chunked: bool) -> None:
+def test_a_huge_body_is_not_kept_in_memory(function: FunctionProcess, header: str, chunked: bool) -> None:
     size = 60 * MEGABYTE
     coding = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
     lines = ["POST / HTTP/1.1", "Host: x", header, coding, "Content-Type: application/json", "", ""]
     head = "\r\n".join(lines).encode()
     body = f"{size:x}\r\n".encode() + bytes(size) + b"\r\n0\r\n\r\n" if chunked else bytes(size)
-    said(function, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n ")
+    send(function, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n ")
     before = peak(function)
     with ThreadPoolExecutor(THREADS) as pool:
-        answers = list(pool.map(lambda _: said(function, head + body), range(THREADS)))
+        answers = list(pool.map(lambda _: send(function, head + body), range(THREADS)))
     assert {status for status, _ in answers} <= {401, 413, 0}
     assert peak(function) - before < GROWTH
     with httpx.Client(trust_env=False) as client:
@@ -107,10 +107,10 @@ def test_a_body_without_end_is_not_kept(function: FunctionProcess, header: str, 
 
 
 def peak(function: FunctionProcess) -> int:
-    """The most memory that the process that answers has had at any time, in bytes."""
+    """The peak memory of the process that answers, in bytes."""
     status = Path(f"/proc/{worker(function).pid}/status")
     if not status.exists():
-        pytest.skip("only Linux tells what a process has had at the most")
+        pytest.skip("only Linux reports the peak memory of a process")
     [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 
@@ -120,7 +120,7 @@ MALFORMED = {
     "the token twice": [RIGHT, RIGHT],
     "a wrong token and the right one": ["Authorization: Bearer wrong", RIGHT],
     "the right token and a wrong one": [RIGHT, "Authorization: Bearer wrong"],
-    "bytes that are no text": ["Authorization: Bearer \xff\xfe\x80"],
+    "bytes that are not text": ["Authorization: Bearer \xff\xfe\x80"],
     "a token with more behind it": [RIGHT + "\xa0"],
     "tabs and spaces": ["Authorization: \t \t"],
     "no scheme": [f"Authorization: {NOWHERE['FUNCTIONS_TOKEN']}"],
@@ -129,16 +129,16 @@ MALFORMED = {
     "two timestamps": [*SIGNED, "webhook-timestamp: 1"],
     "an id twice": [*SIGNED, SIGNED[0]],
     "names with underscores": [line.replace("webhook-", "webhook_") for line in SIGNED],
-    "a signature that is no text": [*SIGNED[:2], "webhook-signature: v1,\xff\xff"],
+    "a signature that is not text": [*SIGNED[:2], "webhook-signature: v1,\xff\xff"],
     "many signatures": [*SIGNED[:2], "webhook-signature: " + "v1,AAAA " * 900],
     "an id with dots": [*SIGNED, "webhook-id: a.b.c"],
 }
 
 
 @pytest.mark.parametrize("headers", MALFORMED.values(), ids=MALFORMED)
-def test_malformed_authentication_is_one_and_the_same_401(function: FunctionProcess, headers: list[str]) -> None:
+def test_every_malformed_authentication_gets_the_same_401(function: FunctionProcess, headers: list[str]) -> None:
     lines = ["POST / HTTP/1.1", "Host: x", "Content-Length: 2", "Content-Type: application/json", *headers, "", "{}"]
-    status, text = said(function, "\r\n".join(lines).encode("latin-1"))
+    status, text = send(function, "\r\n".join(lines).encode("latin-1"))
     assert status == 401, text
     assert json.loads(text)["detail"].startswith("Sign the request with FUNCTIONS_SECRET (Standard Webhooks) or send ")
 
@@ -161,14 +161,14 @@ def test_malformed_authentication_is_one_and_the_same_401(function: FunctionProc
         b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
     ],
 )
-def test_what_is_no_request_of_ours_is_refused_and_is_no_fault(function: FunctionProcess, request_: bytes) -> None:
-    status, text = said(function, request_)
+def test_malformed_http_is_refused_and_never_a_500(function: FunctionProcess, request_: bytes) -> None:
+    status, text = send(function, request_)
     assert 400 <= status < 500 or status == 501, text
     assert all(json.loads(line) for line in lines(function) if line.startswith("{"))
 
 
-def test_slow_bodies_take_a_thread_each_and_no_more_until_the_host_cuts_them(function: FunctionProcess) -> None:
-    # What docs/security.md has the host in front cut. Here the callers hang up by themselves.
+def test_a_slow_body_takes_only_one_thread_until_the_host_cuts_it(function: FunctionProcess) -> None:
+    # docs/security.md leaves it to the host in front to cut such calls. Here the callers hang up.
     address = urlsplit(function.url)
     place = (address.hostname or "", address.port or 0)
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
@@ -176,7 +176,7 @@ def test_slow_bodies_take_a_thread_each_and_no_more_until_the_host_cuts_them(fun
     try:
         for connection in slow:
             connection.sendall(head)
-        # All threads are taken: whoever comes now waits.
+        # All threads are taken: the next call waits.
         with httpx.Client(trust_env=False, timeout=1) as client, pytest.raises(httpx.ReadTimeout):
             client.post(function.url, content=b"{}", headers=JSON)
         assert worker(function).num_threads() <= THREADS + 2

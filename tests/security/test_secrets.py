@@ -1,4 +1,4 @@
-"""One run of everything, well and badly, and then a search for its secrets wherever they could have got to."""
+"""Run everything once, with and without failures, and then search every place for the secrets."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from tests.functions.calling import JSON, Function, sign
 from tests.security.searching import ALLOWED, Places, files, processes, secrets_of, tables
 from tests.waiting import until
 
-# Every call that pg_net was ever given, which it deletes when it has made it.
+# Keep every call that pg_net is given: it deletes a call once it has made it.
 KEEP_CALLS = """
 create table public.calls (call text);
 create function public.keep_call() returns trigger language plpgsql as
   $$ begin insert into public.calls values (new::text || convert_from(new.body, 'UTF8')); return null; end $$;
 create trigger keep after insert on net.http_request_queue for each row execute function public.keep_call();
 """
-# An error of the ledger that had a secret in it.
+# The job's error had a secret in it.
 STARRED = "error ->> 'message' like '%%***%%'"
 TASK = {"kind": "video", "options": {"height": 240}, "destination": f"s3://{BUCKET}/processed/{{name}}"}
-# What a run leaves something in; the rest may be empty.
+# The places where a run leaves something. The others may be empty.
 FILLED = {
     "answers",
     "command lines",
@@ -48,7 +48,7 @@ FILLED = {
     "staged files",
     "the doctor",
     "the server's log",
-    "a fault of ours",
+    "an unexpected error",
     "comments",
     "statements",
     "settings",
@@ -72,12 +72,12 @@ FILLED = {
 
 @dataclass
 class Run:
-    """A stack on which everything happens, and what is to be kept of it to be searched.
+    """A stack on which everything happens, and what is kept of it for the search.
 
     Attributes:
-        other: an S3 secret of a person's request.
-        developer: the token of the page that is the developer's alone.
-        echo: every secret, as a service might say it in an error, so placed that a cut to 500 characters halves one.
+        other: an S3 secret in a person's request.
+        developer: the page's token for the developer.
+        echo: a service's error with every secret. A cut to 500 characters halves one of them.
     """
 
     stack: Stack
@@ -101,7 +101,7 @@ class Run:
 
     @property
     def secrets(self) -> dict[str, str]:
-        """What must be found nowhere, by name."""
+        """The secrets to search for, by name."""
         return {
             **secrets_of(self.stack),
             "the other S3 secret": self.other,
@@ -111,13 +111,13 @@ class Run:
     @property
     def echo(self) -> dict[str, str]:
         place = f"{self.stack.supabase_url}/storage/v1/object/sign/{BUCKET}/a.mp4"
-        told = [*self.stack.environment.values(), self.other, f"{place}?token=eyJhbGciOiJIUzI1NiJ9.e30.{'s' * 43}"]
-        message = f"{'.' * 460}{told[0]} {' '.join(told)} {json.dumps(told)}"
-        # In the words of ittybit, of the ledger and of Storage, each of which needs its own.
-        return {"kind": f"bad_{told[0]}", "code": f"bad_{told[0]}", "statusCode": "500", "message": message}
+        values = [*self.stack.environment.values(), self.other, f"{place}?token=eyJhbGciOiJIUzI1NiJ9.e30.{'s' * 43}"]
+        message = f"{'.' * 460}{values[0]} {' '.join(values)} {json.dumps(values)}"
+        # With the fields of ittybit's, the ledger's and Storage's errors.
+        return {"kind": f"bad_{values[0]}", "code": f"bad_{values[0]}", "statusCode": "500", "message": message}
 
     def ask(self, name: str, body: Any, *, url: str = "", **headers: str) -> httpx.Response:
-        """Call a function as a person does, where it is or at another address, and keep the answer."""
+        """Call a function as a person does, at its own address or another, and keep the answer."""
         url = url or self.stack.functions[name].url
         return self.kept(self.http.post(url, json=body, headers=self.bearer | headers))
 
@@ -128,7 +128,7 @@ class Run:
 
     @contextmanager
     def failing(self, service: str, method: str, path: str, **fault: Any) -> Iterator[None]:
-        """Let a service do badly meanwhile."""
+        """Let a service fail meanwhile."""
         faults = self.stack.ittybit_api if service == "ittybit" else self.stack.supabase
         made = faults.add(method, path, times=10**6, **fault)
         yield
@@ -141,17 +141,17 @@ class Run:
         self.project.upload(BUCKET, name, clip, "video/mp4")
 
     def jobs(self, name: str, where: str) -> bool:
-        """Whether both jobs of an object are like this."""
+        """Whether both jobs of an object meet a condition."""
         [(count,)] = self.stack.sql(f"select count(*) from ittybit.jobs where name = '{name}' and ({where})")  # noqa: S608
         return bool(count == 2)
 
     def uploaded(self, name: str, where: str) -> None:
-        """Upload an object and wait until its jobs are like this."""
+        """Upload an object, and wait until its jobs meet a condition."""
         self.upload(name)
         until(lambda: self.jobs(name, where), seconds=30)
 
     def due_until(self, name: str, where: str) -> None:
-        """End every wait, again and again, until an object's jobs are like this."""
+        """Make all jobs due, again and again, until an object's jobs meet a condition."""
 
         def look() -> bool:
             self.stack.sql("update ittybit.jobs set due_at = now() where due_at is not null and claimed_at is null")
@@ -178,17 +178,17 @@ def happen(run: Run) -> None:
 
 
 def register(run: Run) -> None:
-    """create-connection: refused with an echo, created, unchanged, tried in vain, replaced in place and anew."""
+    """create-connection: refused with an echo, created, unchanged, with bad keys, changed and made anew."""
     run.project.create_bucket(BUCKET)
     with run.failing("ittybit", "GET", "/connections", status=403, body=run.echo):
         assert run.ask("create-connection", {}).status_code == 503
     assert run.ask("create-connection", {}).json()["outcome"] == "created"
     assert run.ask("create-connection", {}).json()["outcome"] == "unchanged"
-    # ittybit says the secret to whoever holds its key.
-    told = run.http.get(
+    # ittybit returns the secret to a caller with its key.
+    listed = run.http.get(
         f"{run.stack.ittybit_url}/connections", headers={"authorization": f"Bearer {run.stack.ittybit_key}"}
     )
-    assert run.stack.keys.s3_secret_access_key in told.text
+    assert run.stack.keys.s3_secret_access_key in listed.text
     assert run.ask("create-connection", {"secret_access_key": run.other}).status_code == 422
     with run.failing("supabase", "GET", "/storage/v1/s3/.*", status=500, body=run.echo):
         assert run.ask("create-connection", {"secret_access_key": run.other}).status_code == 503
@@ -201,7 +201,7 @@ def register(run: Run) -> None:
 
 
 def fail(run: Run) -> None:
-    """Let each step of jobs go badly, with an echo of all secrets wherever a service has something to say."""
+    """Let each step of jobs fail, with an echo of all secrets in each service's error."""
     start = r"/tasks|/automations/[^/]+/run"
     with run.failing("ittybit", "POST", start, status=400, body=run.echo):
         run.uploaded("refused.mp4", f"state = 'failed' and {STARRED}")
@@ -214,7 +214,7 @@ def fail(run: Run) -> None:
         run.due_until("doubt.mp4", f"error ->> 'status' = '502' and {STARRED}")
     with run.failing("supabase", "POST", "/storage/v1/object/sign/.*", status=500, body=run.echo):
         run.uploaded("unsigned.mp4", f"error ->> 'service' = 'storage' and {STARRED}")
-    # All but a first claim, so that there is something to report.
+    # The first claim succeeds, so that there is something to report.
     with run.failing("supabase", "POST", "/rest/v1/rpc/.*", at=range(1, 10**6), status=400, body=run.echo):
         run.upload("unreported.mp4")
         until(lambda: answered(run, "ledger: "), seconds=30)
@@ -228,12 +228,12 @@ def fail(run: Run) -> None:
 
 
 def answered(run: Run, words: str) -> bool:
-    """Whether pg_net has heard these words."""
+    """Whether pg_net has received these words."""
     return bool(run.stack.sql("select 1 from net._http_response where content like '%%' || %s || '%%'", [words]))
 
 
 def people(run: Run, automation: str) -> None:
-    """Let people ask for what works, for what cannot, and without being allowed to."""
+    """Call functions as people do: with good requests, bad ones, and without authentication."""
     on_upload = {"bucket": BUCKET, "name": "well.mp4", "automation_id": automation}
     push_back = {"bucket": BUCKET, "name": "well.mp4", "kind": "video", "destination": f"s3://{BUCKET}/processed/p.mp4"}
     for name, body in (("on-upload", on_upload), ("push-back", push_back)):
@@ -258,7 +258,7 @@ def people(run: Run, automation: str) -> None:
 
 
 def together(run: Run, automation: str) -> None:
-    """Let all functions be one, in a process that has every key, and be asked for what works and what does not."""
+    """Serve all functions from one process, which has every key, and send it good and bad requests."""
     stage("together")
     process = FunctionProcess("together", run.stack.environment, log=run.stack.directory / "together.log")
     try:
@@ -280,12 +280,12 @@ def together(run: Run, automation: str) -> None:
 
 
 def page(run: Run) -> None:
-    """Let a user see in the page, in the shared status and in the broadcast that a file of theirs has failed."""
+    """Let a user's file fail, and read that in the page, in the shared status and in the broadcast."""
     set_up(run.stack)
     with closing(Page(run.stack)) as page:
         run.developer = page.address.partition("=")[2]
-        told = run.kept(run.http.get(f"{page.origin}/project.json")).json()
-        user = {"apikey": told["publishable_key"], "Authorization": f"Bearer {told['access_token']}"}
+        project = run.kept(run.http.get(f"{page.origin}/project.json")).json()
+        user = {"apikey": project["publishable_key"], "Authorization": f"Bearer {project['access_token']}"}
         name = f"{page.user}/mine.mp4"
         with run.failing("ittybit", "POST", r"/tasks|/automations/[^/]+/run", status=400, body=run.echo):
             stored = run.http.post(
@@ -306,20 +306,20 @@ def page(run: Run) -> None:
 
 
 def exception(run: Run) -> None:
-    """Let something happen that nobody has thought of, which says all it knows."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryFile("w+") as said:
-        patch.setattr("sys.stdout", said)
+    """Raise an unexpected exception that has every secret in its message."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryFile("w+") as output:
+        patch.setattr("sys.stdout", output)
         patch.setattr(Ittybit, "__init__", lambda *_: (_ for _ in ()).throw(LookupError(json.dumps(run.echo))))
         function = Function.make("on-upload", run.stack.environment)
         answer = function.ask({"bucket": BUCKET, "name": "well.mp4", "automation_id": "auto_1"})
         assert answer.status_code == 500
-        said.seek(0)
-        run.fault += [answer.text, said.read()]
+        output.seek(0)
+        run.fault += [answer.text, output.read()]
         assert "LookupError" in run.fault[-1]
 
 
 def malformed_start(run: Run) -> None:
-    """Let a function be given what it cannot start with."""
+    """Start a function with malformed keys."""
     keys = {name: value + " é" for name, value in run.stack.environment.items() if "URL" not in name}
     process = FunctionProcess("on-upload", keys, log=run.stack.directory / "malformed.log")
     with pytest.raises(FunctionError) as caught:
@@ -328,10 +328,10 @@ def malformed_start(run: Run) -> None:
 
 
 def search(run: Run, connection: Connection) -> Places:
-    """Look everywhere."""
+    """Search every place."""
     places = Places(run.secrets)
     places.look("answers", run.answers)
-    places.look("a fault of ours", run.fault)
+    places.look("an unexpected error", run.fault)
     for name, texts in tables(connection):
         if name not in ALLOWED:
             places.look(name, texts)
@@ -347,10 +347,10 @@ def search(run: Run, connection: Connection) -> Places:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """The run, when everything has happened and all is still up."""
+    """The run, after everything has happened, with the stack still running."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        # Whatever is written, wherever programs write by default, is found.
+        # The search finds what programs write to their default folders.
         patch.setattr(tempfile, "tempdir", str(home))
         patch.setitem(os.environ, "TMPDIR", str(home))
         patch.setitem(os.environ, "HOME", str(home))
@@ -371,13 +371,13 @@ def superuser(run: Run) -> Iterator[Connection]:
         yield connection
 
 
-def test_no_secret_is_anywhere_but_where_it_belongs(run: Run) -> None:
+def test_no_secret_is_anywhere_but_in_the_places_that_need_it(run: Run) -> None:
     with superuser(run) as connection:
         places = search(run, connection)
         assert places.findings == {}
         assert not {place for place in FILLED if not places.counts[place]}
         assert sum(places.counts.values()) > 1000
-        # They were there to be found.
+        # The search can find them: they are in the vault.
         vault = [text for name, texts in tables(connection) if name in ALLOWED for text in texts]
         assert any(run.secrets["the signing secret"] in text for text in vault)
     assert sum("***" in answer for answer in run.answers) >= 10

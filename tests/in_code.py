@@ -1,4 +1,4 @@
-"""What the code can say to a person, read out of its source: each message with ``…`` for what is filled in."""
+"""Reads the messages of the code from its source, each with ``…`` for the values that are filled in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Call:
 
     Attributes:
         file: such as ``edge.py``.
-        called: the name without what it is an attribute of, such as ``Refused``.
+        called: the last part of the called name, such as ``Refused``.
         arguments: the positional ones, as messages.
     """
 
@@ -30,7 +30,7 @@ class Call:
 
 
 def calls(*names: str) -> list[Call]:
-    """Every call of one of the names in what is deployed."""
+    """Every call of one of these names in the deployed code."""
     found = []
     for path in CODE:
         tree = ast.parse(path.read_text())
@@ -42,7 +42,7 @@ def calls(*names: str) -> list[Call]:
 
 
 def assigned(path: Path, variable: str) -> set[str]:
-    """Every message that a file puts into a variable of this name."""
+    """Every message that a file assigns to a variable of this name."""
     return {
         _message(node.value, {})
         for node in ast.walk(ast.parse(path.read_text()))
@@ -51,7 +51,7 @@ def assigned(path: Path, variable: str) -> set[str]:
 
 
 def returned(path: Path, function: str) -> set[str]:
-    """Every message that a function of a file returns, but for what it only passes on."""
+    """Every message that a function of a file returns, without those that it only passes on."""
     [found] = [
         node
         for node in ast.walk(ast.parse(path.read_text()))
@@ -62,30 +62,30 @@ def returned(path: Path, function: str) -> set[str]:
 
 
 def skips() -> tuple[set[str], set[str]]:
-    """The words for why a job is skipped, and for why an object that matches has no job at all."""
+    """The reasons why a job is skipped, and the reasons why a matching object has no job."""
     found: dict[str, set[str]] = {}
     functions = (
         r"create or replace function ittybit\.(\w+)\(.*?(?:as \$\$(.*?)\$\$;|begin atomic(.*?)\nend;|\nreturn (.*?);)"
     )
     for name, *bodies in re.findall(functions, MIGRATIONS, re.DOTALL):
         source = re.sub(r"--.*|->> '\w+'", "", "".join(bodies))
-        said = set(re.findall(r"\breason\s*:?=\s*'(\w+)'", source))
+        reasons = set(re.findall(r"\breason\s*:?=\s*'(\w+)'", source))
         for arguments in re.findall(r"(?:end_content|:= ittybit\.record_job)\((.*?)\);", source, re.DOTALL):
-            said |= set(re.findall(r"'(\w+)'", arguments))
+            reasons |= set(re.findall(r"'(\w+)'", arguments))
         if name.startswith("reason"):
-            said |= set(re.findall(r"(?:then|select|else|return)\s+'(\w+)'", source))
-        found[name] = said
+            reasons |= set(re.findall(r"(?:then|select|else|return)\s+'(\w+)'", source))
+        found[name] = reasons
     unrecorded = found.pop("reasons_to_skip")
     return set().union(*found.values()), unrecorded
 
 
 def failures() -> set[str]:
-    """The words with which a report ends a job as failed."""
+    """The reasons with which a report ends a job as failed."""
     return set(re.findall(r"why := (?:coalesce\(why, )?'(\w+)'", MIGRATIONS))
 
 
 def waits() -> set[str]:
-    """The words for what a start waits for without having failed."""
+    """The reasons why a start waits without having failed."""
     [words] = re.findall(r"has_not_failed constant boolean := why = any \('\{(.*?)\}'\)", MIGRATIONS)
     return set(words.split(","))
 
@@ -100,7 +100,7 @@ def raised(level: str) -> set[str]:
     """What the migrations raise at a level: ``exception`` or ``warning``."""
     texts = re.findall(rf"raise {level}\s+'((?:[^']|'')*)'", MIGRATIONS)
     if 'rule "%": %' in texts:
-        # Its second half stands in a list of its own.
+        # Its second half is in a list of its own.
         texts.remove('rule "%": %')
         check = MIGRATIONS.partition("function ittybit.check_rule()")[2].partition("$$;")[0]
         found = re.findall(r"then\s+array\[\s*'((?:[^']|'')*)'( \|\|)?", check)
