@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured side by side in one run. Nothing passes or fails by them."""
+"""Benchmarks: ratios measured side by side in one run. No test depends on the results."""

@@ -1,4 +1,4 @@
-"""``python -m bench``: measure every row, print one table, and write it down."""
+"""``python -m bench``: measure every row, print one table, and write it to build/bench.json."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench import table
 from deploy.output import while_read
 from local.disk_space import DiskSpaceError, check_disk_space
 
-# In the order in which they run; each knows its rows.
+# In the order in which they run. The ROWS of each are the rows that it measures.
 PROGRAMS = (
     *("uploads", "burst", "warm", "end_to_end", "hanging", "claims", "ledger_writes", "cold_start", "backfill"),
     *("concurrency", "slow", "checks", "waiting"),
@@ -27,8 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
         default=frozenset(),
         help="only these, such as 1,2 (a program's rows are measured together)",
     )
-    parser.add_argument("--small", action="store_true", help="the smallest size: whether the programs work at all")
-    parser.add_argument("--write-docs", action="store_true", help="put the rows into docs/performance.md's table")
+    parser.add_argument("--small", action="store_true", help="the smallest size, to see that the programs work")
+    parser.add_argument("--write-docs", action="store_true", help="write the rows into docs/performance.md's table")
     options = parser.parse_args(arguments)
     wanted = options.rows
     programs = {name: importlib.import_module(f"bench.{name}") for name in PROGRAMS}

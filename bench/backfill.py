@@ -1,4 +1,4 @@
-"""Row 18: the plan of a backfill over a million objects, beside an index-only count of them."""
+"""Row 18: the plan of a backfill over a million objects, compared with an index-only count of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COUNT = "select count(*) from storage.objects where bucket_id = 'media'"
 
 
 def measure(small: bool) -> list[Row]:
-    """Measure the row: time against time, and memory against memory; the larger ratio counts."""
+    """Measure the ratio of times and the ratio of memory. The larger one counts."""
     objects, rounds = (2000, 2) if small else (1_000_000, 5)
     with database(shared_buffers="1GB", max_wal_size="4GB") as target:
         target.use(None)
@@ -33,7 +33,7 @@ def measure(small: bool) -> list[Row]:
     return [
         Row(
             18,
-            f"the plan of a backfill over {objects:,} objects, beside an index-only count of them (ms)",
+            f"the plan of a backfill over {objects:,} objects, compared with an index-only count of them (ms)",
             statistics.median(times["plan"]) * 1000,
             statistics.median(times["count"]) * 1000,
             max(time_ratio, memory_ratio),
@@ -41,7 +41,7 @@ def measure(small: bool) -> list[Row]:
             stand_in=False,
             more={
                 "peak memory of the database process that plans (MB)": memory["plan"] / 1e6,
-                "and of the one that counts (MB)": memory["count"] / 1e6,
+                "peak memory of the one that counts (MB)": memory["count"] / 1e6,
                 "objects planned in a second": objects / statistics.median(times["plan"]),
             },
         )
@@ -60,7 +60,7 @@ def _timed(target: Database, statement: LiteralString, objects: int) -> Callable
 
 
 def _peak(target: Database, statement: LiteralString) -> float:
-    """Bytes that a fresh database process has of its own at most, without shared memory."""
+    """The peak memory of a fresh database process that runs the statement, in bytes, without shared memory."""
     with target.another() as connection:
         process = psutil.Process(connection.info.backend_pid)
         ended, peak = threading.Event(), [0]

@@ -1,4 +1,4 @@
-"""Rows 4, 5, 6 and 11: 10,000 uploads one by one until all are started, and another webhook of the project."""
+"""Rows 4, 5, 6 and 11: 10,000 uploads one by one until all jobs are started, and another webhook of the project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = (4, 5, 6, 11)
 PACE = 200  # calls a second: pg_net's batch, once a second (supabase/pg_net, README)
 DELAY = 0.05
 THREADS = 16
-# What pg_net has sent so far; the sequence is read as its owner does.
+# How many calls were queued in pg_net so far.
 _SENT = "select last_value from net.http_request_queue_id_seq"
 
 
@@ -34,7 +34,7 @@ def measure(small: bool) -> list[Row]:
                 time.sleep(alone)
             before = [_cpu(bare, length) for _ in range(3)]
             sent, calls, busy = _sent(one), one.upstream.calls(), cpu_seconds(one.function.processes)
-            with Webhook(one.target, one.upstream, every=0.3 if small else 1.3) as beside:
+            with Webhook(one.target, one.upstream, every=0.3 if small else 1.3) as during:
                 began = time.time()
                 one.target.put(*(f"clips/2026/{number}.mp4" for number in range(uploads)))
                 stored = time.time() - began
@@ -43,23 +43,24 @@ def measure(small: bool) -> list[Row]:
                 calls, sent = one.upstream.calls() - calls, _sent(one) - sent
                 took = arrived[-1][0] - began
         bare_cpu = statistics.median([*before, *(_cpu(bare, length) for _ in range(3))])
-    wake_ups = sent - len(beside.waits)
+    wake_ups = sent - len(during.waits)
     a_job = calls.total() / uploads
     return [
         Row(
             4,
-            f"{uploads:,} uploads one by one to all started, ittybit answering in 50 ms, beside pg_net's own pace (s)",
+            f"{uploads:,} uploads one by one until all are started, ittybit answering in 50 ms, compared with pg_net's"
+            " own pace (s)",
             took,
             uploads / PACE,
             took / (uploads / PACE),
             "<= 0.45",
             stand_in=True,
             holds=len({mark for _, mark in arrived}) == uploads,
-            more={"until all were stored (s)": stored},
+            more={"until all are stored (s)": stored},
         ),
         Row(
             5,
-            "calls out of the function for each job started in that burst, with at most 400 wake-ups",
+            "outgoing calls of the function for each job started in that burst, with at most 400 wake-ups",
             a_job,
             3,
             a_job,
@@ -68,13 +69,13 @@ def measure(small: bool) -> list[Row]:
             holds=wake_ups <= 400,
             more={
                 "wake-ups": wake_ups,
-                "claims and reports, a job": calls["ledger"] / uploads,
-                "checks of what was started, a job": calls["checks"] / uploads,
+                "claims and reports for each job": calls["ledger"] / uploads,
+                "checks for each job": calls["checks"] / uploads,
             },
         ),
         Row(
             6,
-            "processor time of the function for a job in that burst, beside three bare calls served as it is (ms)",
+            "processor time of the function for a job in that burst, compared with a function of three bare calls (ms)",
             busy / uploads * 1000,
             bare_cpu * 1000,
             busy / uploads / bare_cpu,
@@ -83,15 +84,15 @@ def measure(small: bool) -> list[Row]:
         ),
         Row(
             11,
-            "the longest that another webhook waits during that burst, beside without it; ratio: how much more (s)",
-            max(beside.waits),
+            "the longest wait of another webhook during that burst, compared with before it; ratio: the difference (s)",
+            max(during.waits),
             max(without.waits),
-            max(beside.waits) - max(without.waits),
+            max(during.waits) - max(without.waits),
             "<= 2.5",
             stand_in=True,
             more={
-                "in the middle (s)": statistics.median(beside.waits),
-                "and without it (s)": statistics.median(without.waits),
+                "median wait (s)": statistics.median(during.waits),
+                "median wait before the burst (s)": statistics.median(without.waits),
             },
         ),
     ]
@@ -103,7 +104,7 @@ def _sent(one: Way) -> int:
 
 
 def _cpu(bare: Serving, length: float) -> float:
-    """Processor time of one triple of calls."""
+    """Processor time of a job in the function of three bare calls."""
     before = cpu_seconds(bare.processes)
     answers = load(bare.port, MESSAGE, signed(), status=200, connections=THREADS, seconds=length)
     return (cpu_seconds(bare.processes) - before) / answers.count

@@ -1,4 +1,4 @@
-"""Rows 23 and 24: 100,000 started runs of an hour's age, each to be checked once a minute."""
+"""Rows 23 and 24: 100,000 runs that started an hour ago, each due for a check once a minute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.table import Row
 
 ROWS = (23, 24)
 MINUTE = 60
-# Started long ago, and their next checks spread over the minute, as they are after the first ones.
+# Runs that started an hour ago. Their next checks are spread over the minute, as after the first checks.
 _STARTED = """
 insert into ittybit.jobs (
   rule, bucket_id, name, version, etag, size, action, function, state, attempt, ittybit_id,
@@ -32,7 +32,7 @@ order by j.due_at limit 1
 
 
 def measure(small: bool) -> list[Row]:
-    """Measure both rows in one run: long enough for every run to be checked twice, or as often as it can be."""
+    """Measure both rows in one run, long enough to check every run twice if the function keeps up."""
     runs, length = (100, 2.0) if small else (100_000, 180.0)
     behind: list[float] = []
     with way(small=small, delay=0.05) as one:
@@ -44,33 +44,33 @@ def measure(small: bool) -> list[Row]:
         with sending(one.target):
             while (took := time.monotonic() - began) < length or not one.upstream.calls()["checks"]:
                 time.sleep(0.5)
-                # Until the first round is over, runs are less behind than they will be.
+                # The delay is still growing until every run has been checked once.
                 if took > length / 2:
                     behind.append(one.target.one(_BEHIND) or 0.0)
             behind.append(one.target.one(_BEHIND) or 0.0)
             checks = one.upstream.calls()["checks"]
             function = (cpu_seconds(one.function.processes) - function) / took
             database = (cpu_seconds(backends) - database) / checks
-    asked_for = runs / MINUTE
+    due = runs / MINUTE
     return [
         Row(
             23,
-            f"processor time of the database for what {runs:,} started runs ask for in a second, beside one core (ms)",
-            database * asked_for * 1000,
+            f"processor time of the database for a second's checks of {runs:,} started runs, compared with a core (ms)",
+            database * due * 1000,
             1000,
-            database * asked_for,
+            database * due,
             "<= 0.5",
             stand_in=True,
-            more={"a check's claim and report (µs)": database * 1e6, "checks asked for in a second": asked_for},
+            more={"a check's claim and report (µs)": database * 1e6, "checks due in a second": due},
         ),
         Row(
             24,
-            f"longest time between two checks of one of {runs:,} started runs, one process, beside the schedule's (s)",
+            f"longest time between two checks of a run, {runs:,} started, one process, compared with the schedule (s)",
             MINUTE + max(behind),
             MINUTE,
             (MINUTE + max(behind)) / MINUTE,
             "<= 1.5",
             stand_in=True,
-            more={"checks a second": checks / took, "of its core the function used": function},
+            more={"checks a second": checks / took, "share of its core that the function used": function},
         ),
     ]

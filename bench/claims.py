@@ -1,4 +1,4 @@
-"""Row 12: jobs claimed and reported a second by one connection, with nothing between; commits wait for the disk."""
+"""Row 12: how many jobs a second one connection claims and reports without pauses; commits wait for the disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROJECT = "https://ref.supabase.co"
 BATCH = 50
 
 _CLAIM = "select public.ittybit_claim(function => %s, project => %s, jobs => %s, reports => %s::text::jsonb)::text"
-# Finished long ago, in the order in which they came; keys and ids as long as real ones.
+# Finished jobs in the order of their uploads, from a year ago on. Keys and ids are as long as real ones.
 _FINISHED = """
 insert into ittybit.jobs (
   rule, bucket_id, name, version, etag, size, action, function, state, attempt, ittybit_id, progress, outputs,
@@ -35,10 +35,10 @@ from generate_series(1, %s) as n
 
 
 class Caller:
-    """A connection that claims, and reports with the next claim, as a function does all day.
+    """A connection that claims jobs and reports them with the next claim, as a function does.
 
     Attributes:
-        cpu_a_job: processor seconds of its database process for a job, the last time that it worked.
+        cpu_a_job: processor seconds of its database process for each job of the last ``work``.
     """
 
     def __init__(self, target: Database, function: FunctionName = "on-upload", project: str = PROJECT) -> None:
@@ -56,7 +56,7 @@ class Caller:
         self.connection.close()
 
     def work(self, jobs: int, batch: int) -> float:
-        """Claim and report so many jobs; return how many a second."""
+        """Claim and report that many jobs; return the rate a second."""
         done = 0
         busy = cpu_seconds([self.connection.info.backend_pid])
         began = time.perf_counter()
@@ -70,7 +70,7 @@ class Caller:
         return done / took
 
     def claim(self, batch: int) -> list[dict[str, Any]]:
-        """Claim jobs and keep the reports for the next claim: each start is instant, each started job has succeeded."""
+        """Claim jobs and keep their reports for the next claim: every start is instant, every check finds success."""
         values = [self._function, self._project, batch, json.dumps(self._reports)]
         row = self.connection.execute(_CLAIM, values, prepare=True).fetchone()
         answer = json.loads(row[0]) if row else {}
@@ -88,7 +88,7 @@ class Caller:
 
 
 def measure(small: bool) -> list[Row]:
-    """Measure the row; under a snapshot claims go on, slower."""
+    """Measure the row, and the lower rate under a snapshot."""
     open_rows, finished, jobs, rounds = (600, 100, 100, 1) if small else (100_000, 1_000_000, 5000, 5)
     with (
         database(durable=True, shared_buffers="512MB", max_wal_size="8GB") as target,
@@ -97,40 +97,40 @@ def measure(small: bool) -> list[Row]:
     ):
         for one, count in ((target, 0), (large, finished)):
             _fill(one, open_rows, count)
-        with Caller(target) as caller, Caller(large) as beside:
+        with Caller(target) as caller, Caller(large) as large_caller:
             caller.work(BATCH, BATCH)
-            beside.work(BATCH, BATCH)
+            large_caller.work(BATCH, BATCH)
             rates = in_turns(
                 {
                     "50": lambda: caller.work(jobs, BATCH),
-                    "beside": lambda: beside.work(jobs, BATCH),
+                    "large": lambda: large_caller.work(jobs, BATCH),
                     "1": lambda: caller.work(max(1, jobs // 10), 1),
                 },
                 rounds,
             )
-            cpu_a_job = beside.cpu_a_job
+            cpu_a_job = large_caller.cpu_a_job
         target.empty()
         _fill(target, open_rows, 0)
         with Caller(target) as caller:
             held = _under_a_snapshot(target, caller, jobs)
             held_cpu = caller.cpu_a_job
-    rate, beside_many = statistics.median(rates["50"]), statistics.median(rates["beside"])
+    rate, large_rate = statistics.median(rates["50"]), statistics.median(rates["large"])
     return [
         Row(
             12,
-            f"jobs claimed and reported a second, {BATCH} a call, beside one a call, nothing between, of {open_rows:,}"
-            " open rows; ratio: the jobs; 1,500 under a snapshot",
+            f"jobs claimed and reported a second, {BATCH} a call, compared with one a call, without pauses,"
+            f" {open_rows:,} open jobs; ratio: the jobs, with many finished ones; at least 1,500 under a snapshot",
             rate,
             statistics.median(rates["1"]),
-            min(rate, beside_many),
+            min(rate, large_rate),
             ">= 4000",
             stand_in=False,
             holds=small or held >= 1500,
             more={
-                f"beside {finished:,} finished ones": beside_many,
-                f"the last {jobs:,} of {8 * jobs:,} since a snapshot was taken that is still held": held,
-                "processor time of the database for a job beside the finished ones (µs)": cpu_a_job * 1e6,
-                "and under the snapshot (µs)": held_cpu * 1e6,
+                f"with {finished:,} finished jobs": large_rate,
+                f"the last {jobs:,} of {8 * jobs:,} jobs under one snapshot": held,
+                "processor time of the database for a job, with the finished jobs (µs)": cpu_a_job * 1e6,
+                "processor time of the database for a job, under the snapshot (µs)": held_cpu * 1e6,
             },
         )
     ]
@@ -144,7 +144,7 @@ def _fill(target: Database, open_rows: int, finished: int) -> None:
 
 
 def _under_a_snapshot(target: Database, caller: Caller, jobs: int) -> float:
-    """The rate after many jobs whose former versions nobody may clear away."""
+    """The rate after many jobs, while a snapshot keeps their old row versions from being removed."""
     with target.another() as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with other.transaction():

@@ -1,4 +1,4 @@
-"""Rows 14 and 15: from the start of a process to its first good answer, and to its first refusal."""
+"""Rows 14 and 15: from the start of a process to the answer to its first job, and to its first refusal."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def measure(small: bool) -> list[Row]:
     return [
         _row(
             14,
-            "process start to the answer to a first wake-up, one job done (ms)",
+            "from process start to the answer to the first wake-up, one job done (ms)",
             times,
             "first job",
             "<= 1.4",
         ),
-        _row(15, "process start to on-upload's first refusal (ms)", times, "first refusal", "<= 1.2"),
+        _row(15, "from process start to on-upload's first refusal (ms)", times, "first refusal", "<= 1.2"),
     ]
 
 
@@ -69,5 +69,5 @@ def _row(number: int, name: str, times: Mapping[str, list[float]], ours: str, go
         statistics.median(one_line) * 1000,
         ratio(mine, one_line),
         goal,
-        stand_in=number == 14,  # what the first job calls
+        stand_in=number == 14,  # the first job calls stand-ins
     )

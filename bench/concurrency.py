@@ -1,7 +1,7 @@
-"""Row 19: several function processes at once, and no job claimed or started twice.
+"""Row 19: several function processes at once claim and start no job twice.
 
 Every wake-up is delivered twice, as pg_net does when it fails in the middle of a batch. Commits wait for the disk, as
-hosted. ittybit takes a second for an answer, so that a process waits for it and not for a core of this machine.
+in hosted projects. ittybit answers after a second, so that a process waits for it and not for a core of this machine.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _WAITING = "select exists (select from ittybit.jobs where state = 'queued')"
 
 
 def measure(small: bool) -> list[Row]:
-    """Measure the row, and as many callers of the claim without functions beside it."""
+    """Measure the row, and the same numbers of callers that claim and report without functions."""
     programs = deployed(small=small)
-    # For each process: what its threads do in eight seconds.
+    # Jobs for each process: its threads start them in eight seconds.
     jobs, delay = (12, 0.05) if small else (8 * DRAINS * THREADS, 1.0)
     steps: dict[int, float] = {}
     claims: dict[int, float] = {}
@@ -58,7 +58,7 @@ def measure(small: bool) -> list[Row]:
     return [
         Row(
             19,
-            "starts and checks a second of 4 function processes, ittybit answering in 1 s, beside 1; none twice",
+            "starts and checks a second of 4 function processes, ittybit answering in 1 s, compared with 1; none twice",
             steps[4],
             steps[1],
             steps[4] / steps[1],
@@ -66,9 +66,9 @@ def measure(small: bool) -> list[Row]:
             stand_in=True,
             holds=twice == 0,
             more={
-                "of 2 processes": steps[2],
+                "starts and checks a second of 2 processes": steps[2],
                 "ratio of 2 processes to 1": steps[2] / steps[1],
-                f"what {THREADS} threads in each of {DRAINS} drains allow a process": DRAINS * THREADS / delay,
+                f"the maximum of a process, {THREADS} threads in each of {DRAINS} drains": DRAINS * THREADS / delay,
                 **{f"jobs claimed and reported a second by {count} callers at once": claims[count] for count in COUNTS},
             },
         )
@@ -76,7 +76,7 @@ def measure(small: bool) -> list[Row]:
 
 
 def _twice(names: list[str], jobs: int) -> int:
-    """How many more there are than jobs; raise RuntimeError when one is missing."""
+    """How many names are duplicates; raise RuntimeError if a job is missing."""
     counts = Counter(names)
     if len(counts) != jobs:
         raise RuntimeError(f"{jobs} jobs, {len(counts)} seen")
@@ -84,7 +84,7 @@ def _twice(names: list[str], jobs: int) -> int:
 
 
 def _start_all(target: Database, jobs: int, served: Sequence[Serving], upstream: Upstream) -> tuple[list[str], float]:
-    """Wake the functions until all jobs are started; return the marks, and how many calls a second ittybit had."""
+    """Wake the functions until all jobs are started; return the marks, and how many calls a second ittybit got."""
     target.empty()
     target.put_backlog(jobs)
     headers = signed()
@@ -104,7 +104,7 @@ def _start_all(target: Database, jobs: int, served: Sequence[Serving], upstream:
 
 
 def _claim_all(target: Database, jobs: int, project: str, *, callers: int) -> tuple[list[str], float]:
-    """Let so many callers at once claim and report, with nothing between; return the jobs, and how many a second."""
+    """Let that many callers claim and report at once without pauses; return the jobs, and how many a second."""
     target.empty()
     target.put_backlog(jobs)
 

@@ -1,4 +1,4 @@
-"""A project's database to measure on, and its objects' rows written as the storage server writes them."""
+"""A project's database to measure, with objects' rows written as the storage server writes them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ METADATA = {
     "httpStatusCode": 200,
 }
 
-# As cheap as the original, whose two checks of an address are in C and whose worker is woken by a commit callback: the
-# stand-in's are in SQL, and would make the baseline dearer than it is.
+# Makes the stand-in as cheap as pg_net, which checks an address twice in C and wakes its worker by a commit callback.
+# The stand-in does that in SQL, which would make the baseline too expensive.
 _CHEAP_NET = """
 create or replace function net.wake() returns void language plpgsql as 'begin end';
 create or replace function net.http_post(
@@ -65,7 +65,7 @@ end
 $$;
 """
 
-# What ittybit's guide has a user paste: every object, the key in the text, no handler.
+# The trigger from ittybit's guide: it calls for every object, has the key in its text, and no exception handler.
 _GUIDE = """
 create or replace function public.guide() returns trigger language plpgsql security definer set search_path = '' as $$
 begin
@@ -79,7 +79,7 @@ end
 $$;
 create or replace trigger guide after insert on storage.objects for each row execute function public.guide();
 """
-# The least that forgets no upload and shows no key: a row to go by, and a call signed with a secret from Vault.
+# The minimal trigger that forgets no upload and shows no key: one row, and a call signed with a secret from Vault.
 _LEAST = """
 create table public.least (
   id uuid primary key default gen_random_uuid(),
@@ -115,7 +115,7 @@ end
 $$;
 create or replace trigger least after insert on storage.objects for each row execute function public.least();
 """
-# What no trigger with rules and our ledger can do without: a handler, a look for rules, and the row.
+# The minimum of any trigger with rules and our ledger: an exception handler, the query for rules, and the row.
 _BOUND = """
 create or replace function public.bound() returns trigger language plpgsql security definer set search_path = ''
 set lock_timeout = '200ms' as $$
@@ -139,7 +139,7 @@ end
 $$;
 create or replace trigger bound after insert on storage.objects for each row execute function public.bound();
 """
-# A job of each object, as its upload leaves it.
+# A job for each object, as after its upload.
 _QUEUED = """
 insert into ittybit.jobs (rule, bucket_id, name, version, etag, size, action, function, due_at)
 select 'rule-0', o.bucket_id, o.name, o.version, md5(o.name), 300000, '{"automation_id": "auto_1"}', 'on-upload', now()
@@ -171,7 +171,7 @@ select %s, format('clips/%%s/%%s.mp4', n / 1000, n), gen_random_uuid(), %s, '{}'
 
 
 def binaries() -> Path:
-    """Return the first PostgreSQL that has pgcrypto, as hosted; else the first: there its hmac() is a stand-in's."""
+    """Return the first PostgreSQL with pgcrypto, as in hosted projects, else the first, with a stand-in's hmac()."""
     found = installed_binaries()
     folders = (
         (Path("share/extension"), Path("share/postgresql/extension")),
@@ -202,12 +202,12 @@ class Database:
         return psycopg.connect(self.postgres.dsn(SUPERUSER), autocommit=True)
 
     def one(self, statement: LiteralString) -> Any:
-        """Return the one value that a statement answers."""
+        """Return the single value that a statement returns."""
         (value,) = self.admin.execute(statement).fetchone() or (None,)
         return value
 
     def rules(self, *rules: tuple[str, str, str]) -> None:
-        """Have these rules and no others: each a bucket, a path and a media type."""
+        """Replace all rules by these, each a bucket, a path and a media type."""
         self.admin.execute("truncate ittybit.rules")
         self.admin.cursor().executemany(
             "insert into ittybit.rules (name, bucket_id, path, mimetype, automation_id) values (%s, %s, %s, %s, %s)",
@@ -216,19 +216,19 @@ class Database:
         self.admin.execute("analyze ittybit.rules")
 
     def empty(self) -> None:
-        """Forget every object, job and call."""
+        """Delete every object, job and call."""
         self.admin.execute("truncate storage.objects, ittybit.jobs, ittybit.outputs, ittybit.starts, public.least")
         self.admin.execute("truncate net.http_request_queue, net._http_response")
 
     def use(self, trigger: str | None) -> None:
-        """Let one trigger fire on a new object, or none."""
+        """Enable only this trigger for new objects, or none."""
         for one in TRIGGERS:
             self.admin.execute(
                 f"alter table storage.objects {'enable' if one == trigger else 'disable'} trigger {one}".encode()
             )
 
     def put(self, *names: str) -> None:
-        """Store objects, each in a transaction as the storage server's."""
+        """Store objects, each in a transaction like the storage server's."""
         metadata = json.dumps(METADATA)
         for name in names:
             with self.storage.transaction():
@@ -240,7 +240,7 @@ class Database:
         self.storage.execute(_OBJECTS, [BUCKET, json.dumps(METADATA), count])
 
     def put_backlog(self, count: int) -> None:
-        """Store that many objects without a trigger, and queue a job of each: in seconds, also if there are many."""
+        """Store that many objects without a trigger, and queue a job for each. Takes seconds, even for many."""
         self.use(None)
         self.put_at_once(count)
         self.admin.execute(_QUEUED)
@@ -250,11 +250,11 @@ class Database:
 
 @contextlib.contextmanager
 def database(*, durable: bool = False, cheap_net: bool = False, **settings: str) -> Iterator[Database]:
-    """Run one with the migrations, the other triggers beside ours, and everything set up but rules.
+    """Run a database with the migrations, our trigger and the others, and everything set up except rules.
 
     Args:
-        durable: whether a commit waits for the disk, as hosted.
-        cheap_net: whether calls only queue, at the original's cost, and nothing can be sent.
+        durable: whether a commit waits for the disk, as in hosted projects.
+        cheap_net: whether calls cost as much as in pg_net and are only queued: nothing can be sent.
         settings: as in postgresql.conf.
     """
     with Postgres.start(binaries=binaries(), durable=durable, settings=settings) as postgres:
@@ -266,7 +266,7 @@ def database(*, durable: bool = False, cheap_net: bool = False, **settings: str)
         ):
             if cheap_net:
                 admin.execute(_CHEAP_NET)
-            # As their users would: what a superuser owns asks for no rights.
+            # Created as users would create them: for a superuser's functions, no permission is checked.
             admin.execute("set role postgres")
             for trigger in (_GUIDE, _LEAST, _BOUND):
                 admin.execute(trigger)

@@ -1,4 +1,4 @@
-"""Rows 8 and 9: from the commit of an upload to ittybit's receipt of the start, and from a stored result to its row."""
+"""Rows 8 and 9: from an upload's commit to ittybit's receipt of the start; from a stored result to a succeeded job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local.project import BUCKET, Project
 from local.stack import Stack
 
 ROWS = (8, 9)
-# After its last batch pg_net looks twice more, a second apart, before it waits to be woken.
+# After its last batch pg_net looks for calls twice more, a second apart, before it waits to be woken.
 IDLE = 2.5
 _SEEN = """
 select extract(epoch from j.finished_at - o.created_at)::float8
@@ -45,7 +45,7 @@ def _upload_to_start(small: bool) -> Row:
         number = 0
 
         def idle() -> str:
-            """Let all be over, and return the name of another object."""
+            """Wait until nothing runs, and return the name of a new object."""
             nonlocal number
             number += 1
             time.sleep(pause)
@@ -67,7 +67,7 @@ def _upload_to_start(small: bool) -> Row:
             return one.upstream.start_arrived()[0] - committed
 
         def claim() -> float:
-            """Seconds for a claim of one job, as a function makes it."""
+            """Seconds that a function's claim of one job takes."""
             name = idle()
             _unsent(one, name)
             url = f"{one.upstream.origin}/rest/v1/rpc/ittybit_claim"
@@ -87,15 +87,16 @@ def _upload_to_start(small: bool) -> Row:
     baseline = [bare + claim for bare, claim in zip(times["bare"], times["claim"], strict=True)]
     return Row(
         8,
-        "commit of an upload to ittybit's receipt of the start, idle, beside a bare call of pg_net and one claim (ms)",
+        "from an upload's commit to ittybit's receipt of the start, idle, compared with a bare pg_net call and a claim"
+        " (ms)",
         statistics.median(times["ours"]) * 1000,
         statistics.median(baseline) * 1000,
         ratio(times["ours"], baseline),
         "<= 1.15",
         stand_in=True,
         more={
-            "of the baseline, pg_net's call (ms)": statistics.median(times["bare"]) * 1000,
-            "and the claim (ms)": statistics.median(times["claim"]) * 1000,
+            "the baseline's pg_net call (ms)": statistics.median(times["bare"]) * 1000,
+            "the baseline's claim (ms)": statistics.median(times["claim"]) * 1000,
         },
     )
 
@@ -127,15 +128,15 @@ def _result_to_row(small: bool) -> Row:
                     raise RuntimeError(f"{name} has not succeeded")
                 time.sleep(0.05)
             waits.append(seen[0][0])
-            time.sleep(0 if small else number % 5 * 0.3)  # at any moment of pg_net's and pg_cron's own
+            time.sleep(0 if small else number % 5 * 0.3)  # at different points in the cycles of pg_net and pg_cron
         project.close()
     return Row(
         9,
-        "a result is stored, and its job's row says succeeded (s)",
+        "from a stored result until its job's row says succeeded (s)",
         statistics.median(waits),
         None,
         statistics.median(waits),
         "<= 1",
         stand_in=True,
-        more={"nine of ten within (s)": statistics.quantiles(waits, n=10)[-1] if len(waits) > 1 else waits[0]},
+        more={"90th percentile (s)": statistics.quantiles(waits, n=10)[-1] if len(waits) > 1 else waits[0]},
     )

@@ -1,7 +1,7 @@
-"""Functions as a host serves them: what is deployed and nothing else installed, all of it byte-compiled, one core.
+"""Functions as a host serves them: only what is deployed is installed, all of it byte-compiled, on one core.
 
-The interpreter is that of ``build/deployed``, made once with requirements.txt alone: where the tools are installed as
-well, httpx imports a command line that no host has. (``small`` runs use the environment that is there.)
+The interpreter is that of ``build/deployed``, created once with requirements.txt alone: next to the development tools,
+httpx would import a command line that no host has. (``small`` runs use the current environment.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _VENV = ROOT / "build" / "deployed"
 
 @dataclass(frozen=True)
 class Function:
-    """A function to serve: its file, its target, and how it is called here."""
+    """A function to serve: its name in error texts, its file and its target."""
 
     name: str
     source: Path
@@ -46,7 +46,7 @@ THREE_CALLS = Function("three calls", Path(__file__).parent / "baseline" / "thre
 
 
 def deployed(*, small: bool) -> Path:
-    """Stage and byte-compile everything; return the folder of the programs that serve it."""
+    """Stage and byte-compile everything; return the folder with the programs that serve it."""
     stage()
     for function in (ON_UPLOAD, ONE_LINE, THREE_CALLS):
         compileall.compile_dir(function.source.parent, quiet=1)
@@ -58,7 +58,7 @@ def deployed(*, small: bool) -> Path:
         install = [str(_VENV / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         made = subprocess.run([*install, "--requirement", str(wanted)], check=False, capture_output=True, text=True)
         if made.returncode:
-            raise RuntimeError(f"what is deployed could not be installed:\n{made.stderr}")
+            raise RuntimeError(f"requirements.txt could not be installed:\n{made.stderr}")
         shutil.copyfile(wanted, mark)
     return _VENV / "bin"
 
@@ -77,7 +77,7 @@ def environment(upstream: str) -> dict[str, str]:
 
 
 class Serving:
-    """One function under the functions-framework console script, on one core, until the end of the with."""
+    """One function under the functions-framework console script, on one core, until the ``with`` block ends."""
 
     def __init__(
         self, programs: Path, function: Function, settings: Mapping[str, str], *, threads: int = 16, core: int = SERVING
@@ -100,7 +100,7 @@ class Serving:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address that it listens on."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -109,7 +109,7 @@ class Serving:
         return [self._process.pid, *(child.pid for child in psutil.Process(self._process.pid).children())]
 
     def first_answer(self, body: bytes, headers: Mapping[str, str]) -> int:
-        """Call until it answers, and return the status of its first answer; raise RuntimeError when it ends."""
+        """Call until it answers, and return the status of its first answer; raise RuntimeError if it ends."""
         while self._process.poll() is None:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
             try:
@@ -122,7 +122,7 @@ class Serving:
         raise RuntimeError(f"the function ended with {self._process.returncode}")
 
     def memory(self) -> int:
-        """Bytes of memory that are there because of it: the proportional share of what it has in common (PSS)."""
+        """Its memory in bytes, with its proportional share of shared pages (PSS)."""
         return sum(psutil.Process(process).memory_full_info().pss for process in self.processes)
 
     def __enter__(self) -> Self:

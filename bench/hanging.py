@@ -1,4 +1,4 @@
-"""Row 10: another webhook of the project while our function hangs, beside the same project without us."""
+"""Row 10: another webhook of the project while our function hangs, compared with the same project without us."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.upstream import Upstream
 
 ROWS = (10,)
 UPLOAD_EVERY = 0.5
-HOOK_EVERY = 1.1  # beside pg_net's second, so that it comes at any moment of it
+HOOK_EVERY = 1.1  # not pg_net's own second, so that the calls come at any point of its cycle
 
 
 def measure(small: bool) -> list[Row]:
@@ -36,7 +36,7 @@ def measure(small: bool) -> list[Row]:
         without.use(None)
         with (
             sending(ours, without),
-            Webhook(ours, receiver, every=HOOK_EVERY) as beside,
+            Webhook(ours, receiver, every=HOOK_EVERY) as hook,
             Webhook(without, other_receiver, every=HOOK_EVERY) as alone,
         ):
             until = time.monotonic() + length
@@ -46,20 +46,21 @@ def measure(small: bool) -> list[Row]:
                 for one in (ours, without):
                     one.put(f"clips/{number}.mp4")
                 time.sleep(UPLOAD_EVERY)
-    mean, mean_alone = statistics.mean(beside.waits), statistics.mean(alone.waits)
+    mean, mean_alone = statistics.mean(hook.waits), statistics.mean(alone.waits)
     return [
         Row(
             10,
-            "another webhook's mean wait in the minute after our function began to hang; ratio: how much more (s)",
+            "another webhook's mean wait in the minute after our function began to hang, compared with a project"
+            " without us; ratio: the difference (s)",
             mean,
             mean_alone,
             mean - mean_alone,
             "<= 1",
             stand_in=True,
             more={
-                "in its first half (s)": statistics.mean(beside.waits[: len(beside.waits) // 2]),
-                "in its second half (s)": statistics.mean(beside.waits[len(beside.waits) // 2 :]),
-                "the longest (s)": max(beside.waits),
+                "mean wait in the first half (s)": statistics.mean(hook.waits[: len(hook.waits) // 2]),
+                "mean wait in the second half (s)": statistics.mean(hook.waits[len(hook.waits) // 2 :]),
+                "the longest wait (s)": max(hook.waits),
             },
         )
     ]
@@ -67,7 +68,7 @@ def measure(small: bool) -> list[Row]:
 
 @contextlib.contextmanager
 def _hanging() -> Iterator[str]:
-    """Give the address of a server that takes every call and answers none."""
+    """Yield the address of a server that accepts every call and answers none."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         taken: list[socket.socket] = []
 

@@ -1,4 +1,4 @@
-"""Row 13: versions of rows, index entries and bytes that a job leaves in the ledger from its upload to its success."""
+"""Row 13: the row versions, index entries and bytes that a job writes to the ledger, from its upload to its success."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from shared.ledger import FunctionName
 
 ROWS = (13,)
 BATCH = 50
-# So many are on their way at once: a check comes five seconds after its start.
+# How many jobs are open at once: a check comes five seconds after its start.
 GROUP = 2000
-# The write-ahead log has a record for each version of a row and for each entry of an index: here of the tables that
-# have rows for each job. A page of an index that is full is split as the entry is made. (pg_walinspect: PostgreSQL 15.)
+# The write-ahead log has a record for each row version and each index entry. This counts those of the tables that have
+# rows for each job. An entry that does not fit splits its page: that record counts too. (pg_walinspect: PostgreSQL 15.)
 _WRITTEN = """
 with record as (
   select
@@ -37,7 +37,7 @@ _SUCCEEDED = "select count(*) from ittybit.jobs where state = 'succeeded' and at
 
 
 def measure(small: bool) -> list[Row]:
-    """Measure the row with an automation's jobs; those of a task, whose result is stored as well, are beside it."""
+    """Measure the row with an automation's jobs. ``more`` has a task's jobs, whose results are stored as well."""
     uploads = 50 if small else 10_000
     with database(shared_buffers="1GB", max_wal_size="4GB", autovacuum="off") as target:
         target.admin.execute("create extension pg_walinspect")
@@ -49,7 +49,7 @@ def measure(small: bool) -> list[Row]:
     return [
         Row(
             13,
-            "versions of rows written for a job, from its upload to succeeded with one check; at most 15 index entries",
+            "row versions written for a job, from its upload to succeeded, with one check; at most 15 index entries",
             versions,
             None,
             versions,
@@ -58,17 +58,17 @@ def measure(small: bool) -> list[Row]:
             holds=entries <= 15,
             more={
                 "index entries": entries,
-                "bytes of ledger that are left, the indexes included": size,
-                "where its job is a task whose result is stored: versions": of_task[0],
-                "index entries then": of_task[1],
-                "bytes then": of_task[2],
+                "bytes left in the ledger, indexes included": size,
+                "for a task whose result is stored: row versions": of_task[0],
+                "for a task whose result is stored: index entries": of_task[1],
+                "for a task whose result is stored: bytes left": of_task[2],
             },
         )
     ]
 
 
 def _job(target: Database, uploads: int, function: FunctionName) -> tuple[float, float, float]:
-    """Versions and index entries written for a job, and bytes it leaves."""
+    """The row versions and index entries written for a job, and the bytes left."""
     target.empty()
     with Caller(target, function) as caller:
         written = _written(target, uploads, caller, function)
@@ -76,7 +76,7 @@ def _job(target: Database, uploads: int, function: FunctionName) -> tuple[float,
 
 
 def _written(target: Database, uploads: int, caller: Caller, function: FunctionName) -> tuple[int, int]:
-    """Bring so many jobs to their end, and count the versions and the entries."""
+    """Run that many jobs to their end; return how many row versions and index entries that wrote."""
     target.admin.execute("checkpoint")
     began = target.one("select pg_current_wal_flush_lsn()")
     group = min(uploads, GROUP)
@@ -89,7 +89,7 @@ def _written(target: Database, uploads: int, caller: Caller, function: FunctionN
         while target.one(_SUCCEEDED) != number + group:
             _drain(caller)
             time.sleep(0.1)
-        # As autovacuum does by its default settings, when a fifth is dead.
+        # As autovacuum does by default when a fifth of the rows is dead.
         target.admin.execute("vacuum ittybit.jobs, ittybit.outputs")
     written = target.admin.execute(_WRITTEN, [began]).fetchone()
     if written is None:

@@ -18,7 +18,7 @@ _STARTED = re.compile(rb'"started": ?([0-9]+)')
 
 
 def signed(body: bytes = MESSAGE) -> dict[str, str]:
-    """Return the headers of a message as the database sends it now; good for five minutes."""
+    """Return the headers of a message that the database sends now. They are valid for five minutes."""
     now = datetime.now(UTC)
     signature = Webhook(SECRET).sign("wake_1", now, body.decode())
     return {
@@ -31,12 +31,12 @@ def signed(body: bytes = MESSAGE) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a load came to.
+    """The result of a load.
 
     Attributes:
-        count: how many answers there were, all of the status that was expected.
-        started: how many jobs they say were started.
-        seconds: how long it took.
+        count: how many answers arrived, all with the expected status.
+        started: how many started jobs they report.
+        seconds: how long the load took.
     """
 
     count: int
@@ -52,10 +52,10 @@ class Answers:
 def load(
     port: int, body: bytes, headers: Mapping[str, str], *, status: int, connections: int, seconds: float
 ) -> Answers:
-    """Call from so many connections at once for so long; every answer must have the status.
+    """Call from that many connections at once for that long; every answer must have the status.
 
     Raises:
-        RuntimeError: an answer had another one.
+        RuntimeError: an answer had another status.
     """
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     request = f"POST / HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -78,16 +78,16 @@ async def _call(port: int, request: bytes, expected: bytes, until: float) -> tup
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
-            # Its keep-alive is over: a new connection, and the same again.
+            # The server has closed the connection: send the request again on a new one.
             writer.close()
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             continue
         if expected not in head[:16]:
             raise RuntimeError(f"expected {expected!r}, got {head!r}")
-        said = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        body = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         count += 1
-        if told := _STARTED.search(said):
-            started += int(told[1])
+        if found := _STARTED.search(body):
+            started += int(found[1])
         if b"connection: close" in head.lower():
             writer.close()
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

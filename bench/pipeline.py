@@ -32,12 +32,12 @@ class Way:
 
 @contextlib.contextmanager
 def way(*, small: bool, delay: float, **settings: str) -> Iterator[Way]:
-    """Run it with a rule; nothing is sent before pg_net and pg_cron run.
+    """Run the pipeline with one rule. Nothing is sent before pg_net and pg_cron run.
 
     Args:
-        small: whether the function runs in the environment that is there.
+        small: whether the function runs in the current environment.
         delay: seconds until ittybit answers.
-        settings: further ones of the function's environment; ``WORKERS`` processes share its address.
+        settings: further environment variables of the function; ``WORKERS`` processes share its address.
     """
     programs = deployed(small=small)
     with (
@@ -45,7 +45,7 @@ def way(*, small: bool, delay: float, **settings: str) -> Iterator[Way]:
         Upstream(delay, dsn=f"{target.postgres.dsn('authenticator')} options='-c role=service_role'") as upstream,
         Serving(programs, ON_UPLOAD, {**environment(upstream.origin), **settings}) as function,
     ):
-        # A wake-up for nothing: everything has been used once.
+        # A wake-up without any job, to warm everything up.
         function.first_answer(MESSAGE, signed())
         target.rules((BUCKET, "clips/**", "video/*"))
         target.use(OURS)
@@ -56,7 +56,7 @@ def way(*, small: bool, delay: float, **settings: str) -> Iterator[Way]:
 
 @contextlib.contextmanager
 def sending(*targets: Database) -> Iterator[None]:
-    """Run the stand-ins of pg_net and pg_cron, which wakes at once what has work."""
+    """Run the stand-ins of pg_net and pg_cron, and wake the functions that have work."""
     workers = [worker(target.postgres) for target in targets for worker in (PgNetWorker, PgCronWorker)]
     for target in targets:
         target.admin.execute("select ittybit.wake_functions()")
@@ -70,10 +70,10 @@ def sending(*targets: Database) -> Iterator[None]:
 
 
 class Webhook:
-    """Another webhook of the project: queued again and again, until the end of the with.
+    """Another webhook of the project, queued again and again until the ``with`` block ends.
 
     Attributes:
-        waits: seconds from the commit of each call to its arrival; complete after the with.
+        waits: seconds from the commit of each call to its arrival; complete after the ``with`` block.
     """
 
     def __init__(self, target: Database, upstream: Upstream, *, every: float) -> None:

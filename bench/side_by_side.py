@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-# What serves is given one core and what loads it the other, where there are two.
+# The server gets one core and the load the other, if there are two.
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 SERVING, LOADING = CORES[0], CORES[-1]
 
 
 def in_turns(cases: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measure every case once a round, in an order that turns round by round; return each case's measurements."""
+    """Measure every case once a round, in reverse order every other round; return each case's measurements."""
     measured: dict[str, list[float]] = {case: [] for case in cases}
     for number in range(rounds):
         for case in sorted(cases, reverse=number % 2 == 1):
@@ -30,7 +30,7 @@ def ratio(ours: Sequence[float], baseline: Sequence[float]) -> float:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long ``work`` takes by the wall clock, with the garbage collector kept out."""
+    """How long ``work`` takes by the wall clock, with the garbage collector off."""
     gc.collect()
     gc.disable()
     try:
@@ -42,14 +42,14 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def pin(core: int, process: int = 0) -> None:
-    """Keep a process (0: this thread), and the processes that it starts from now on, to one core; on Linux alone."""
+    """Pin a process (0: this thread), and the processes that it starts from now on, to one core; only on Linux."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(process, {core})
 
 
 @contextlib.contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """Keep this thread to one core for a while."""
+    """Pin this thread to one core until the ``with`` block ends."""
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     pin(core)
     try:

@@ -1,4 +1,4 @@
-"""Rows 20 to 22: jobs that wait for an ittybit that is slow, and what the first steps of docs/scale.md change.
+"""Rows 20 to 22: jobs that wait for a slow ittybit, and what the first steps of docs/scale.md change.
 
 pg_net and pg_cron wake the functions, as deployed.
 """
@@ -14,7 +14,7 @@ from shared.worker import DRAINS, THREADS
 
 ROWS = (20, 21, 22)
 SLOW, VERY_SLOW = 1.0, 5.0
-# As docs/scale.md has them; and the defaults.
+# The ceilings of docs/scale.md, and the default ones.
 _RAISED = "update ittybit.settings set starts_per_hour = 200000, starts_per_day = 4000000"
 _DEFAULT = "update ittybit.settings set starts_per_hour = default, starts_per_day = default"
 _ALL = "with DRAIN_SECONDS=2, four processes and parallel_calls = 32"
@@ -34,8 +34,8 @@ def measure(small: bool) -> list[Row]:
     slow, very_slow = (_steps(small, delay, waiting) for delay in (SLOW, VERY_SLOW))
     tried = {case: _steps(small, SLOW, many, **changed) for case, changed in _TRIED.items()}
     at_ceiling, after = _ceiling(small)
-    name = "starts and checks a second of one process, {:,} jobs waiting, ittybit answering in {:g} s, beside what its"
-    name += " threads allow without a pause"
+    name = "starts and checks a second of one process, {:,} jobs waiting, ittybit answering in {:g} s, compared with"
+    name += " what its threads allow without a pause"
     return [
         *(
             Row(
@@ -51,7 +51,7 @@ def measure(small: bool) -> list[Row]:
         ),
         Row(
             22,
-            f"the same at 1 s, {_ALL}, beside the defaults",
+            f"the same at 1 s, {_ALL}, compared with the defaults",
             tried[_ALL],
             slow,
             tried[_ALL] / slow,
@@ -69,7 +69,7 @@ def measure(small: bool) -> list[Row]:
 def _steps(
     small: bool, delay: float, waiting: int, *, drain_seconds: int = 1, processes: int = 1, parallel_calls: int = 8
 ) -> float:
-    """Calls of ittybit a second, starts and checks, over several of pg_net's batches."""
+    """Starts and checks a second, over several of pg_net's batches."""
     with way(small=small, delay=delay, DRAIN_SECONDS=str(drain_seconds), WORKERS=str(processes)) as one:
         one.target.put_backlog(waiting)
         one.target.admin.execute(_PARALLEL, [parallel_calls])
@@ -81,19 +81,19 @@ def _steps(
                 moments.append(time.time())
                 steps.append(calls["starts"] + calls["checks"])
                 time.sleep(0.1)
-    # They come in steps, a batch's at once: the line through all of them, so that it does not matter where one begins.
+    # Calls come in batches. The slope of a line through all of them does not depend on when the first batch begins.
     return statistics.linear_regression(moments, steps).slope
 
 
 def _ceiling(small: bool) -> tuple[int, float]:
-    """How many jobs start under the default ceilings, and how soon the next one does when they are raised."""
+    """How many jobs start under the default ceilings, and how long after raising them the next one starts."""
     with way(small=small, delay=0) as one:
         one.target.put_backlog(1100 if small else 3000)
         one.target.admin.execute(_DEFAULT)
         with sending(one.target):
             for _ in range(1000):
                 one.upstream.start_arrived()
-            time.sleep(0 if small else 10)  # twice as long as until pg_cron looks again
+            time.sleep(0 if small else 10)  # two of pg_cron's intervals
             started = one.upstream.calls()["starts"]
             one.target.admin.execute(_RAISED)
             raised = time.time()

@@ -25,9 +25,9 @@ class Row:
         name: what was measured, with the unit of ``ours`` and ``baseline``.
         baseline: what a user would have without us; None where the goal is a bare number.
         ratio: ours to baseline, the median of the rounds; ours alone where there is no baseline.
-        goal: such as ``<= 1.5``, which ``ratio`` is held against.
-        holds: whether what the goal asks for besides the ratio came true.
-        stand_in: whether a stand-in of something that the project does not own took part.
+        goal: the limit for ``ratio``, such as ``<= 1.5``.
+        holds: whether the goal's other conditions are met.
+        stand_in: whether a stand-in took part.
         more: further figures of the same run, for the document.
     """
 
@@ -50,13 +50,13 @@ class Row:
 
 
 def markdown(rows: Iterable[Row], former: str = "") -> str:
-    """Return the table as it stands in the document, with the rows of a former one that were not measured now."""
-    told = {row.row: _lines(row) for row in rows}
+    """Return the table as the document has it, with the rows of the former table that were not measured now."""
+    measured = {row.row: _lines(row) for row in rows}
     kept: dict[int, list[str]] = {}
     for line in former.splitlines():
-        if (number := _NUMBERED.match(line)) and int(number[1]) not in told:
+        if (number := _NUMBERED.match(line)) and int(number[1]) not in measured:
             kept.setdefault(int(number[1]), []).append(line)
-    lines = [line for _, row in sorted((kept | told).items()) for line in row]
+    lines = [line for _, row in sorted((kept | measured).items()) for line in row]
     head = ["| # | what | ours | baseline | ratio | goal | met | stand-in |", "|---|---|---|---|---|---|---|---|"]
     more = [line for line in lines if line.startswith("-")]
     table = [*head, *(line for line in lines if line.startswith("|"))]
@@ -80,14 +80,14 @@ def _short(value: float | None) -> str:
 
 
 def write_json(rows: Sequence[Row], file: Path = JSON) -> None:
-    """Write every row with whether it is met."""
+    """Write every row, and whether its goal is met."""
     file.parent.mkdir(exist_ok=True)
-    told = [{**{k: v for k, v in asdict(row).items() if k != "holds"}, "met": row.met} for row in rows]
-    file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    content = [{**{k: v for k, v in asdict(row).items() if k != "holds"}, "met": row.met} for row in rows]
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_document(rows: Sequence[Row], document: Path = DOCUMENT) -> None:
-    """Put the rows into the table that the document has between its two marks; the others stay."""
+    """Write the rows into the table between the document's two marks; its other rows stay."""
     head, _, rest = document.read_text().partition(BEGIN)
     former, _, tail = rest.partition(END)
     document.write_text(f"{head}{BEGIN}\n{markdown(rows, former)}{END}{tail}")

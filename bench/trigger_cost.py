@@ -1,7 +1,7 @@
 """The cost that the triggers add to an upload and a delete, in order and with each part of the project broken.
 
-Baseline: the same statements in the same run with the triggers disabled. Each case is a transaction of its own, as
-storage-api has it; rounds take turns, and the median of the rounds counts. Run: ``python -m bench.trigger_cost``.
+Baseline: the same statements in the same run with the triggers disabled. Each upload and each delete is a transaction,
+as in storage-api. Each round measures every case; the median counts. Run: ``python -m bench.trigger_cost``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.side_by_side import seconds
 TRIGGERS = (OURS, "ittybit_object_replaced", "ittybit_object_removed")
 TASK = '{"kind": "video", "options": {"height": 720}, "destination": "s3://media/processed/{name}"}'
 
-# What is broken, and how it is mended: each as the superuser.
+# For each case, what breaks the part and what repairs it, as the superuser.
 CASES: dict[str, tuple[str, str]] = {
     "triggers disabled (baseline)": (
         "; ".join(f"alter table storage.objects disable trigger {name}" for name in TRIGGERS),
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{'case':30}{'ms an upload and a delete':>27}{'ratio':>8}")
     for case, measured in times.items():
         print(f"{case:30}{statistics.median(measured) * 1000:>27.2f}{statistics.median(measured) / baseline:>8.2f}")
-    print(f"\nA bulk delete of {options.uploads} with the ledger locked by somebody else took {locked:.2f} s.")
+    print(f"\nA bulk delete of {options.uploads} with the ledger locked by another session took {locked:.2f} s.")
 
 
 def _rounds(target: Database, uploads: int, rounds: int) -> dict[str, list[float]]:

@@ -19,19 +19,19 @@ _WOKEN = "select ittybit.set_last_woken('on-upload', %s)"
 
 
 def measure(small: bool) -> list[Row]:
-    """Measure the three rows; ``small`` is for trying the program out."""
+    """Measure the three rows."""
     uploads, rounds = (3, 2) if small else (200, 15)
     with database(cheap_net=True) as target:
         matching = _matching(target, uploads, rounds)
         without_disk = _not_matching(target, uploads, rounds)
     with database(durable=True, cheap_net=True) as synced:
         not_matching = _not_matching(synced, uploads, rounds)
-    more = {"ratio where a commit does not wait for the disk": without_disk.ratio, **without_disk.more}
+    more = {"ratio when commits do not wait for the disk": without_disk.ratio, **without_disk.more}
     return [*matching, replace(not_matching, more=more)]
 
 
 def _each(target: Database, trigger: str | None, uploads: int) -> Callable[[], float]:
-    """Seconds for one upload, with one trigger in force."""
+    """Seconds for one upload, with one trigger enabled."""
 
     def run() -> float:
         _prepare(target, trigger)
@@ -42,17 +42,17 @@ def _each(target: Database, trigger: str | None, uploads: int) -> Callable[[], f
 
 
 def processor_time(target: Database, uploads: int, *, alone: bool) -> float:
-    """Seconds of the database's processor for the upload in the middle of many, each of a new object.
+    """The median of the database's processor seconds for uploads, each of a new object.
 
     Args:
-        target: where to.
-        uploads: how many.
-        alone: whether nothing has been woken lately before each, so that it wakes.
+        target: the database.
+        uploads: how many uploads.
+        alone: whether nothing was woken lately before each upload, so that it sends a wake-up.
     """
     process = [target.storage.info.backend_pid]
 
     def one() -> float:
-        # With either, so that the caches are as cold beside it as with it.
+        # In both cases, so that the caches are equally cold.
         target.admin.execute(_WOKEN, [0 if alone else int(time.time() * 1000)], prepare=True)
         before = cpu_seconds(process)
         target.put(f"clips/2026/{time.time_ns()}.mp4")
@@ -62,7 +62,7 @@ def processor_time(target: Database, uploads: int, *, alone: bool) -> float:
 
 
 def _with_trigger(target: Database, trigger: str | None, uploads: int, *, alone: bool) -> Callable[[], float]:
-    """The same with one trigger in force, each time on an empty ledger."""
+    """``processor_time`` with one trigger enabled, on an empty ledger each time."""
 
     def run() -> float:
         _prepare(target, trigger)
@@ -74,12 +74,12 @@ def _with_trigger(target: Database, trigger: str | None, uploads: int, *, alone:
 def _prepare(target: Database, trigger: str | None) -> None:
     target.use(trigger)
     target.empty()
-    # The first ones make plans and files.
+    # The first uploads make plans and files.
     target.put(*(f"clips/first/{number}.mp4" for number in range(10)))
 
 
 def _matching(target: Database, uploads: int, rounds: int) -> list[Row]:
-    """The cost of each trigger: ours with a wake-up and without, beside the least that keeps the same promise."""
+    """The cost of each trigger: ours with a wake-up and in a burst, compared with a minimal one of equal promises."""
     target.rules(MATCHING)
     triggers = {"none": (None, True), "guide": (GUIDE, True), "least": (LEAST, True), "bound": (BOUND, True)}
     triggers |= {"alone": (OURS, True), "burst": (OURS, False)}
@@ -90,11 +90,11 @@ def _matching(target: Database, uploads: int, rounds: int) -> list[Row]:
     none = statistics.median(times.pop("none"))
     added = {case: statistics.median(measured) - none for case, measured in times.items()}
     more = {
-        "the guide's trigger, which promises nothing (µs)": added["guide"] * 1e6,
-        "a handler, a look for rules and the ledger's row, in any trigger (µs)": added["bound"] * 1e6,
+        "the trigger of ittybit's guide, which promises nothing (µs)": added["guide"] * 1e6,
+        "a handler, the query for rules and the ledger's row, in any trigger (µs)": added["bound"] * 1e6,
         "the whole upload without a trigger (µs)": none * 1e6,
     }
-    name = "processor time that the trigger adds to an upload {}, beside the least that keeps the same promise (µs)"
+    name = "processor time the trigger adds to an upload {}, compared with a minimal trigger of equal promises (µs)"
     return [
         Row(
             number,
@@ -107,8 +107,8 @@ def _matching(target: Database, uploads: int, rounds: int) -> list[Row]:
             more=more if number == 1 else {},
         )
         for number, which, case, goal in (
-            (1, "that wakes", "alone", "<= 1.3"),
-            (2, "in a burst, where most need no wake-up", "burst", "<= 0.7"),
+            (1, "that sends a wake-up", "alone", "<= 1.3"),
+            (2, "in a burst, where most send no wake-up", "burst", "<= 0.7"),
         )
     ]
 
@@ -118,7 +118,7 @@ def _not_matching(target: Database, uploads: int, rounds: int) -> Row:
     times = in_turns({"none": _each(target, None, uploads), "ours": _each(target, OURS, uploads)}, rounds)
     return Row(
         3,
-        "an upload that none of 100 rules is for, beside one without a trigger (µs)",
+        "an upload that none of 100 rules matches, compared with one without a trigger (µs)",
         statistics.median(times["ours"]) * 1e6,
         statistics.median(times["none"]) * 1e6,
         ratio(times["ours"], times["none"]),

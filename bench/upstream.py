@@ -1,8 +1,8 @@
-"""The servers that the functions call, made as cheap as possible: the two RPCs and ittybit; and a webhook's receiver.
+"""A server as cheap as possible for what the functions call (the two RPCs and ittybit), which also receives a webhook.
 
-A process of its own (``python -m bench.upstream``), so that it has a core beside the functions'. The first line that it
-says is its address; from then on, with a database, it says when each start and each webhook arrived: what it is, Unix
-seconds, and a start's mark or a webhook's number. It ends with its standard input.
+It is a process of its own (``python -m bench.upstream``), so that it can have another core than the functions. It first
+prints its address. With a database, it then prints a line for each start and each webhook that arrives: the kind, the
+time in Unix seconds, and the start's mark or the webhook's number. It ends when its standard input ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bench.side_by_side import LOADING, pin
 
 Answering = Callable[[bytes, bytes], Awaitable[bytes]]
 
-# As PostgREST calls them: by name, from the body, as service_role.
+# Called as PostgREST does: by name, with the body's arguments, as service_role.
 _RPC: dict[bytes, LiteralString] = {
     b"/rest/v1/rpc/ittybit_claim": (
         "select public.ittybit_claim("
@@ -40,7 +40,7 @@ _RPC: dict[bytes, LiteralString] = {
     ),
 }
 _MARK = re.compile(rb"job=([0-9a-f.-]+)")
-# A claim never asks for more.
+# A claim never asks for more than 100 jobs.
 _JOBS = [
     json.dumps(
         {
@@ -70,7 +70,7 @@ def _answer(content: str) -> bytes:
 
 
 def _canned(delay: float, due: int | None) -> Answering:
-    """Answer everything after a while, always the same: ``due`` jobs to a claim without reports, or all it asks for."""
+    """Answer after ``delay``. A claim gets all it asks for; with ``due``, a drain's first claim gets ``due`` jobs."""
     started = _answer(json.dumps(_RUN))
 
     async def answer(path: bytes, body: bytes) -> bytes:
@@ -87,7 +87,7 @@ def _canned(delay: float, due: int | None) -> Answering:
 
 
 def _of_database(pool: AsyncConnectionPool, delay: float) -> Answering:
-    """Let the database answer the RPCs, and ittybit after a while; count the functions' calls by kind."""
+    """Answer RPCs from the database, and calls to ittybit after ``delay``; count the functions' calls by kind."""
     calls: Counter[str] = Counter()
 
     async def answer(path: bytes, body: bytes) -> bytes:
@@ -125,7 +125,7 @@ class _Connection(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells mypy what a server is given
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for mypy: a server gets this kind
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -158,12 +158,12 @@ async def _serve(delay: float, dsn: str | None, due: int | None) -> None:
 
 
 class Upstream:
-    """It, in its process, from construction until the end of the with.
+    """The server in its own process, from construction until the ``with`` block ends.
 
     Args:
-        delay: seconds until ittybit answers, and without a database everything.
-        dsn: the database that answers the RPCs; canned answers without one.
-        due: how many jobs a drain finds, where the answers are canned; by default as many as it asks for, for ever.
+        delay: seconds until ittybit answers; without a database, until every answer.
+        dsn: the database that answers the RPCs; without one, the answers are canned.
+        due: how many jobs a drain finds, if the answers are canned; by default always as many as it asks for.
 
     Attributes:
         origin: its address.
@@ -180,10 +180,10 @@ class Upstream:
             text=True,
         )
         pin(LOADING, self._process.pid)
-        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         self.origin = self._process.stdout.readline().rstrip("\n")
-        # Read at once: a full pipe would hold it up.
-        self._said: dict[str, queue.SimpleQueue[tuple[float, str]]] = {
+        # Read the lines at once: a full pipe would block the server.
+        self._arrived: dict[str, queue.SimpleQueue[tuple[float, str]]] = {
             "start": queue.SimpleQueue(),
             "hook": queue.SimpleQueue(),
         }
@@ -192,29 +192,29 @@ class Upstream:
 
     def start_arrived(self) -> tuple[float, str]:
         """Wait for the next start; return when it arrived, in Unix seconds, and its mark."""
-        return self._said["start"].get(timeout=60)
+        return self._arrived["start"].get(timeout=60)
 
     def hook_arrived(self) -> tuple[float, str]:
         """Wait for the next call of ``/hook/<number>``; return when it arrived, and the number."""
-        return self._said["hook"].get(timeout=60)
+        return self._arrived["hook"].get(timeout=60)
 
     def calls(self) -> Counter[str]:
-        """How often the functions have called, by purpose; with a database only."""
+        """How many calls the functions have made, by kind; only with a database."""
         with urllib.request.urlopen(f"{self.origin}/calls") as answer:  # noqa: S310 - our own loopback address
             return Counter(json.load(answer))
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - as well
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         with self._process.stdout as lines:
             for line in lines:
                 kind, moment, what = line.rstrip("\n").split(" ")
-                self._said[kind].put((float(moment), what))
+                self._arrived[kind].put((float(moment), what))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None  # noqa: S101 - as well
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         self._process.stdin.close()
         self._process.wait()
         self._listener.join()
@@ -224,6 +224,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.upstream")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds until each answer")
     parser.add_argument("--dsn", help="the database that answers the RPCs")
-    parser.add_argument("--due", type=int, help="jobs that a drain finds, where the answers are canned")
+    parser.add_argument("--due", type=int, help="jobs that a drain finds, if the answers are canned")
     options = parser.parse_args()
     asyncio.run(_serve(options.delay, options.dsn, options.due))

@@ -1,4 +1,4 @@
-"""Row 25: an upload while a million jobs are queued, beside one while none is; a million objects beside both."""
+"""Row 25: an upload with a million queued jobs, compared with one with none; both with a million stored objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROWS = (25,)
 
 
 def measure(small: bool) -> list[Row]:
-    """Measure the row: uploads that wake, so that each looks at pause, ceilings and holds as well."""
+    """Measure the row with uploads that send a wake-up, so that each also looks at pause, ceilings and holds."""
     queued, uploads, rounds = (1000, 3, 2) if small else (1_000_000, 200, 11)
     with (
         database(cheap_net=True, shared_buffers="1GB", max_wal_size="4GB") as target,
@@ -39,18 +39,18 @@ def measure(small: bool) -> list[Row]:
     return [
         Row(
             25,
-            f"processor time of an upload beside {queued:,} queued jobs, beside one on an empty ledger (µs)",
+            f"processor time of an upload with {queued:,} queued jobs, compared with one with an empty ledger (µs)",
             statistics.median(times["queued"]) * 1e6,
             statistics.median(times["empty"]) * 1e6,
             ratio(times["queued"], times["empty"]),
             "<= 1.1",
             stand_in=True,
-            more={"ratio by the clock": ratio(times["queued, by the clock"], times["empty, by the clock"])},
+            more={"ratio by the wall clock": ratio(times["queued, by the clock"], times["empty, by the clock"])},
         )
     ]
 
 
 def _put(target: Database, uploads: int) -> float:
-    """How long so many uploads of new objects take, most of which need no wake-up."""
+    """How long that many uploads of new objects take, most of which send no wake-up."""
     folder = time.time_ns()
     return seconds(lambda: target.put(*(f"clips/{folder}/{number}.mp4" for number in range(uploads))))

@@ -1,6 +1,6 @@
 """Rows 7, 16 and 17: a warm function's throughput, its refusals and its memory.
 
-The function has one core; what loads it, and what it calls, have the other.
+The function has one core. The load and the server that the function calls share the other.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _jobs(served: Serving, connections: int, length: float) -> Answers:
 
 
 def _throughput(programs: Path, settings: Mapping[str, str], length: float, rounds: int) -> Row:
-    """Jobs a second where every call out takes 50 ms, and there is always another job."""
+    """Jobs a second when every outgoing call takes 50 ms and there is always another job."""
     with (
         Serving(programs, ON_UPLOAD, settings, threads=THREADS) as ours,
         Serving(programs, THREE_CALLS, settings, threads=THREADS) as bare,
@@ -56,7 +56,7 @@ def _throughput(programs: Path, settings: Mapping[str, str], length: float, roun
         times = in_turns({"ours": a_second(ours, DRAINS), "bare": a_second(bare, THREADS)}, rounds)
     return Row(
         7,
-        "jobs a second of one process, every call out taking 50 ms, beside three bare calls a job, 16 at a time",
+        "jobs a second of one process, outgoing calls taking 50 ms, compared with three bare calls a job, 16 at a time",
         statistics.median(times["ours"]),
         statistics.median(times["bare"]),
         ratio(times["ours"], times["bare"]),
@@ -66,7 +66,7 @@ def _throughput(programs: Path, settings: Mapping[str, str], length: float, roun
 
 
 def _refusals_and_memory(programs: Path, settings: Mapping[str, str], length: float, rounds: int) -> list[Row]:
-    """Unsigned calls refused a second; then the memory of both under the load that each is for."""
+    """Unsigned calls refused a second; then the memory of both functions, after jobs for on-upload."""
     with (
         Serving(programs, ON_UPLOAD, settings, threads=THREADS) as ours,
         Serving(programs, ONE_LINE, settings, threads=THREADS) as one_line,
@@ -84,7 +84,7 @@ def _refusals_and_memory(programs: Path, settings: Mapping[str, str], length: fl
         memory = {"ours": ours.memory(), "one line": one_line.memory()}
     refusals = Row(
         16,
-        "unsigned calls refused a second, one core, beside a one-line function's answers",
+        "unsigned calls refused a second, one core, compared with a one-line function's answers",
         statistics.median(times["ours"]),
         statistics.median(times["one line"]),
         ratio(times["ours"], times["one line"]),
@@ -95,7 +95,7 @@ def _refusals_and_memory(programs: Path, settings: Mapping[str, str], length: fl
         refusals,
         Row(
             17,
-            "memory of a serving instance under load, beside a one-line function's (MB)",
+            "memory of a serving instance under load, compared with a one-line function's (MB)",
             memory["ours"] / 1e6,
             memory["one line"] / 1e6,
             memory["ours"] / memory["one line"],

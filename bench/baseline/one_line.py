@@ -1,4 +1,4 @@
-"""The least that functions-framework serves."""
+"""The smallest function that functions-framework can serve."""
 
 import flask
 import functions_framework

@@ -1,4 +1,4 @@
-"""A function written by hand for a queued job: three calls on one shared client."""
+"""A hand-written function that does a queued job by three calls on one shared client."""
 
 import os
 from typing import Any

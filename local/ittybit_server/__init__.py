@@ -1,18 +1,18 @@
-"""A stand-in for ittybit: its HTTP API on a laptop, with media really processed.
+"""A stand-in for ittybit: its HTTP API on this machine, with real media processing.
 
-Media are processed in this process with FFmpeg's libraries, which come in a wheel; ``transcoding`` says how.
+FFmpeg's libraries, which come in a wheel, process the media inside this process: see ``transcoding``.
 
-It speaks both generations of the API, as ittybit's public documents and changelog have them:
+It speaks both generations of the API, as ittybit's public documents and changelog describe them:
 
-- *automations* (2025-11 to 2026-01): automations, runs, tasks; moments in seconds; several inputs and outputs a task.
-- *jobs* (2026): jobs; moments in milliseconds; one input and one output a job.
+- *automations* (2025-11 to 2026-01): automations, runs, tasks; times in seconds; several inputs and outputs a task.
+- *jobs* (2026): jobs; times in milliseconds; one input and one output a job.
 
-Connections, bare JSON bodies, ``{kind, message}`` errors and cursor lists are common to both. Nothing here was compared
-with the live service; where the documents are silent or contradict one another, the module concerned says what was
-chosen, and ``Shapes`` renders the other reading where a client must bear both.
+Both have connections, bare JSON bodies, ``{kind, message}`` errors and cursor lists. Nothing here was compared with the
+live service. Where the documents are silent or contradict each other, the module's docstring says what it does. Where a
+client must handle both variants, ``Shapes`` renders the other one.
 
-Left out: webhooks and ``/events``, ``/keys``; the kinds that need a model (speech, nsfw, summary, outline, subtitles,
-chapters), ``conditions`` and ``animation``: tasks of those kinds are taken and then fail. State is in memory under one
+Left out: webhooks, ``/events`` and ``/keys``. Tasks of the kinds that need a model (speech, nsfw, summary, outline,
+subtitles, chapters), of ``conditions`` and of ``animation`` are accepted and then fail. State is in memory under one
 lock and ends with the process.
 """
 

@@ -7,17 +7,17 @@ from typing import NamedTuple, Self
 
 
 class Address(NamedTuple):
-    """A bucket and a key. Keys are taken as they are: ``?``, ``#`` and ``%`` mean nothing in them."""
+    """A bucket and a key. Keys are taken literally: ``?``, ``#`` and ``%`` have no special meaning."""
 
     bucket: str
     key: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``s3://bucket/key``; the key may end in a slash, for a folder.
+        """Read ``s3://bucket/key``. A key that ends in a slash is a folder.
 
         Raises:
-            ValueError: If it is anything else.
+            ValueError: If the text has another form.
         """
         if (match := re.fullmatch(r"s3://([^/]+)/(.+)", text, re.DOTALL)) is None:
             raise ValueError("must have the form s3://bucket/key")

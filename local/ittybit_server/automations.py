@@ -1,6 +1,6 @@
 """``/automations``: workflows, and running one on a url.
 
-Not documented, and chosen: the run is answered with 201 and the run; a paused automation answers 400
+Undocumented, so chosen here: running one answers 201 with the run; running a paused one answers 400
 ``request_invalid``. Left out: deleting one.
 """
 
@@ -26,11 +26,11 @@ from local.ittybit_server.records import Automation, Records, Run, new_id
 from local.ittybit_server.serialization import Renderer
 from local.ittybit_server.starting import Starting, make_run
 
-_ANY_URL = "https://example.com/"  # stands for the url of a run to come
+_ANY_URL = "https://example.com/"  # a placeholder: the real url comes with each run
 
 
 def automations(records: Records, renderer: Renderer, starting: Starting) -> Blueprint:
-    """The part of the application that answers for automations."""
+    """The routes of automations."""
     part = Blueprint("automations", __name__)
 
     @part.post("/automations")
@@ -81,7 +81,7 @@ def automations(records: Records, renderer: Renderer, starting: Starting) -> Blu
 
 
 def _fields(body: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an automation, checked; the workflow is kept as it was sent."""
+    """The checked fields of an automation, with the workflow as it was sent."""
     checked = parse(AutomationBody, body)
     check_items(checked.workflow, run_url=_ANY_URL)
     return checked.model_dump() | {"workflow": body["workflow"]}

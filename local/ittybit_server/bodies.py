@@ -1,4 +1,4 @@
-"""The bodies of requests, checked; every fault is a 400 that names the field."""
+"""The bodies of requests, and their checks. Every error is a 400 that names the field."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Item(Body):
 
     @property
     def source(self) -> str | None:
-        """The source that the item itself names: an ingest's is in its options."""
+        """The item's own source: an ingest's ``options.url``, else ``url``."""
         named = self.options.get("url") if self.kind == "ingest" else None
         return named or self.url
 
@@ -79,10 +79,10 @@ class JobBody(Body):
 
 
 def read_json() -> dict[str, Any]:
-    """The body of the request under way.
+    """The body of the current request.
 
     Raises:
-        RequestError: If it is no JSON object.
+        RequestError: If it is not a JSON object.
     """
     body = request.get_json(force=True, silent=True)
     if not isinstance(body, dict):
@@ -94,7 +94,7 @@ def parse(model: type[Model], body: dict[str, Any]) -> Model:
     """The body as its model.
 
     Raises:
-        RequestError: ``request_invalid``, for the first field at fault.
+        RequestError: ``request_invalid``, for the first invalid field.
     """
     try:
         return model.model_validate(body)
@@ -103,10 +103,10 @@ def parse(model: type[Model], body: dict[str, Any]) -> Model:
 
 
 def check_items(items: list[Item], *, top: bool = True, run_url: str | None = None) -> None:
-    """Check what the models of a tree of tasks cannot.
+    """Check a tree of tasks for what its models cannot check.
 
-    A task of the first level has its source in ``url``, an ingest's ``options.url`` or the run's url; one
-    below has its parent's output. An automation is checked with any ``run_url``.
+    The source of a task at the first level is its ``url``, an ingest's ``options.url`` or the run's url. A task below
+    works on its parent's output. For an automation, pass any valid ``run_url``.
 
     Raises:
         RequestError: ``url_required``, ``format_unsupported`` or ``request_invalid``.
@@ -135,7 +135,7 @@ def check_options(kind: str, options: dict[str, Any]) -> Body:
 
 
 def check_source(url: str | None) -> None:
-    """Refuse a source that is not there, or neither ``http(s)://`` nor ``s3://bucket/key``."""
+    """Refuse a source that is missing, or is neither ``http(s)://`` nor ``s3://bucket/key``."""
     if not url:
         raise RequestError(400, "url_required", "url is required.")
     if url.startswith("s3://"):
@@ -145,7 +145,7 @@ def check_source(url: str | None) -> None:
 
 
 def check_destination(url: str, field: str, kind: str) -> None:
-    """Refuse a place that is not ``s3://bucket/key``; only adaptive video and upload may name a folder."""
+    """Refuse an address that is not ``s3://bucket/key``. Only adaptive video and upload may name a folder."""
     try:
         address = Address.parse(url)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""``/connections``: S3 credentials, of which each answer shows the secret, as in ittybit's documents.
+"""``/connections``: S3 credentials. Every answer shows the secret, as in ittybit's documents.
 
-Not documented, and chosen: creation answers 201 and does not try the credentials; names may repeat; a new
-default takes the place of the former; a deleted connection answers 200 with its id.
+Undocumented, so chosen here: creating one answers 201 and does not test the credentials; names may repeat; a new
+default replaces the old one; deleting one answers 200 with its id.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from local.ittybit_server.serialization import Renderer
 
 
 def connections(records: Records, renderer: Renderer, prefix: str) -> Blueprint:
-    """The part of the application that answers for connections, whose ids have this prefix."""
+    """The routes of connections, whose ids have this prefix."""
     part = Blueprint("connections", __name__)
 
     @part.post("/connections")
@@ -63,7 +63,7 @@ def connections(records: Records, renderer: Renderer, prefix: str) -> Blueprint:
 
 
 def _change(records: Records, connection: Connection, fields: dict[str, object]) -> None:
-    """Give the connection these fields; at most one connection is the default."""
+    """Set the connection's fields. If it is the new default, no other one stays the default."""
     if fields["is_default"]:
         for other in records.connections.values():
             other.fields["is_default"] = False

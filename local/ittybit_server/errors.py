@@ -1,4 +1,4 @@
-"""The two ways in which something fails: a request that is refused, and a task that ends badly."""
+"""The errors of this server: a refused request, a failed task, and a task that the server's end cancels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class RequestError(Exception):
     The kinds in ittybit's documents are ``token_missing``, ``token_invalid``, ``request_invalid``,
     ``url_required``, ``format_unsupported``, ``payment_required``, ``task_not_found``, ``run_not_found``,
     ``automation_not_found``, ``internal_error`` and, in the generation *jobs*, ``job_not_found`` and
-    ``invalid_input``. ``connection_not_found``, ``not_found`` and ``method_not_allowed`` are not in that list and are
-    named after its pattern.
+    ``invalid_input``. ``connection_not_found``, ``not_found`` and ``method_not_allowed`` are undocumented; their names
+    follow the same pattern.
     """
 
     def __init__(self, status: int, kind: str, message: str) -> None:
@@ -31,10 +31,10 @@ def invalid(message: str) -> RequestError:
 
 
 def find(resource: str, known: Mapping[str, Found], resource_id: str) -> Found:
-    """Return the one of this id.
+    """Return the record with this id.
 
     Raises:
-        RequestError: a 404 of kind ``<resource>_not_found``.
+        RequestError: A 404 of kind ``<resource>_not_found``.
     """
     if resource_id not in known:
         raise RequestError(404, f"{resource}_not_found", f"There is no {resource} {resource_id!r}.")
@@ -42,10 +42,10 @@ def find(resource: str, known: Mapping[str, Found], resource_id: str) -> Found:
 
 
 class TaskError(Exception):
-    """What a task fails with.
+    """The error of a failed task.
 
-    The documents list no kinds for tasks, so those of requests are used. The message holds no address with
-    its query, which may be signed, and no path of this machine.
+    The documents list no kinds for tasks, so those of requests are used. The message never contains a path of this
+    machine, or the query of an address, which may be a signature.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -55,4 +55,4 @@ class TaskError(Exception):
 
 
 class StoppedError(Exception):
-    """The server is being stopped; the task it happens in is cancelled."""
+    """The server is stopping. The task that raises this is cancelled."""

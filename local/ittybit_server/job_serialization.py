@@ -1,7 +1,7 @@
-"""Jobs as JSON: a pipeline of steps, moments in milliseconds, one output.
+"""Jobs as JSON: a pipeline of steps, times in milliseconds, one output.
 
-The documents show no progress of a job, only of its steps. Of an imported or written file they show no more than an
-encoded one's fields; a step's options are shown where they are its own.
+As in the documents, steps have a progress and jobs have none. Imported and written files have the same fields as
+encoded ones. Each step shows only its own options.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from local.ittybit_server.serialization import Renderer
 
 JobStatus = Literal["queued", "processing", "succeeded", "failed", "cancelled"]
 _BEGINS: tuple[Status, ...] = ("validating", "queued", "processing", "finishing")
-"""The states of a task with which the steps probe, import, encode and export begin."""
+"""The task states at which the steps probe, import, encode and export begin, in this order."""
 
 
 class JobRenderer:
@@ -76,7 +76,7 @@ class JobRenderer:
         ]
 
     def _state(self, task: Task, number: int, made: dict[str, Any] | None) -> dict[str, Any]:
-        """The fields that tell how far the step of this number is."""
+        """The step's status, progress, output, error and times."""
         begun, *following = (task.entered.get(state) for state in _BEGINS[number:])
         finished = next((moment for moment in following if moment is not None), None)
         status: Status = "waiting" if begun is None else "processing"

@@ -1,15 +1,15 @@
-"""``/jobs``, of the newest documents' generation: one source through one pipeline.
+"""``/jobs``, of the newer generation: one source and one pipeline a job.
 
-Not documented, and chosen:
+Undocumented, so chosen here:
 
-- A job is answered with 201, as a task is.
-- Its connection is, in this order: ``options.input_connection_id`` or ``options.output_connection_id``,
-  ``options.connection_id``, ``connection_id``. The guides use all of them, and some name none: then it is the
-  default connection, or the only one there is.
+- Creating a job answers 201, as creating a task does.
+- A job's connection is the first of these that is set: ``options.input_connection_id`` or
+  ``options.output_connection_id``, ``options.connection_id``, ``connection_id``. The guides use all of them. Where a
+  guide sets none, it is the only connection or, among several, the default one.
 - ``output`` of a job that writes to S3 storage is its ``s3://`` address.
 - ``{filename}`` in ``output`` is the source's name without its extension; ``{date}`` is the day in UTC.
 
-Left out: ``webhook_url``, which is taken and not called, and this generation's ``POST /tasks``.
+Left out: ``webhook_url``, which is accepted but never called, and this generation's ``POST /tasks``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def jobs(records: Records, renderer: JobRenderer, starting: Starting) -> Blueprint:
-    """The part of the application that answers for jobs."""
+    """The routes of jobs."""
     part = Blueprint("jobs", __name__)
 
     @part.post("/jobs")
@@ -73,7 +73,7 @@ def jobs(records: Records, renderer: JobRenderer, starting: Starting) -> Bluepri
 
 
 def _check(body: JobBody) -> None:
-    """Make the checks that the body's model cannot make."""
+    """Check what the body's model cannot check."""
     if body.input.startswith("s3://"):
         check_destination(body.input, "input", "input")
     elif not is_http(body.input):
@@ -103,10 +103,10 @@ def _make(records: Records, body: JobBody) -> Job:
 
 
 def _connection(records: Records, body: JobBody, name: str) -> str | None:
-    """The id of the connection that the job uses on this side; None if there is none to use.
+    """The id of the job's connection for its input or its output, as ``name`` says; None if there is none.
 
     Raises:
-        RequestError: ``connection_not_found``; ``request_invalid``, if it is no text.
+        RequestError: ``connection_not_found``, or ``request_invalid`` if the id is not a string.
     """
     named = body.options.get(name) or body.options.get("connection_id") or body.connection_id
     if named is not None and not isinstance(named, str):
@@ -118,14 +118,14 @@ def _connection(records: Records, body: JobBody, name: str) -> str | None:
 
 
 def _expand(output: str, filename: str) -> str:
-    """The place that a path template names."""
+    """The output's address, with the placeholders in its key filled in."""
     address = Address.parse(output)
     key = address.key.replace("{date}", datetime.now(UTC).date().isoformat())
     return str(address._replace(key=key.replace("{filename}", PurePosixPath(filename).stem)))
 
 
 def _type_id(prefix: str) -> str:
-    """An id as this generation's documents show them: a TypeID."""
+    """A TypeID, the form of ids in this generation's documents."""
     return f"{prefix}_{''.join(secrets.choice(_BASE32) for _ in range(26))}"
 
 

@@ -1,4 +1,4 @@
-"""The journal of accepted starts: ittybit would charge for each."""
+"""The journal of accepted starts. ittybit would charge for each of them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Entry:
     """One accepted POST that starts something.
 
     Attributes:
-        call: Which.
-        url: The source's address; for ``POST /runs`` that of its first task.
+        call: Its endpoint.
+        url: The source's address; for ``POST /runs``, that of its first task's source.
         automation_id: The automation that was run, if any.
         connection_id: The connection that the first result is written through, if one is named.
-        destination: The place in S3 storage that the first result is written to, if any.
+        destination: The S3 address that the first result is written to, if any.
         metadata: From the body of ``POST /runs`` or ``POST /jobs``.
         idempotency_key: From the header.
-        replay: Whether an earlier answer was repeated, so that nothing was started.
+        replay: Whether the earlier answer was repeated, and nothing was started.
         id: Of the job, run or, for ``POST /tasks``, the task.
-        time: When, in Unix seconds.
+        time: When it was accepted, in Unix seconds.
     """
 
     call: Call

@@ -1,7 +1,7 @@
-"""A media file that is open: what it holds, and its frames. Read with FFmpeg's libraries, through PyAV.
+"""An open media file: its properties and its frames, read with FFmpeg's libraries through PyAV.
 
-Left out: mirroring, which a file may ask for beside a turn; HEIC and AVIF, whose tiles FFmpeg's libraries hand out one
-by one, and animated WebP, which are no media here. A video that breaks off is read as far as it goes.
+Left out: mirroring, which a file may specify in addition to a rotation. HEIC, AVIF and animated WebP do not count as
+media: FFmpeg's libraries return the tiles of HEIC and AVIF one by one. A truncated video is read as far as it goes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from av import AudioFrame, AudioStream, VideoFrame, VideoStream
 from av.container import InputContainer
 from av.stream import Disposition
 
-# Only files: a playlist sent as a source must not make FFmpeg fetch from anywhere.
+# Files only: a playlist as a source must not make FFmpeg fetch other addresses.
 _OPTIONS = {"protocol_whitelist": "file"}
 _INDEXED = ("mp4", "matroska")
 _TILED = {"heic", "heix", "hevc", "mif1", "msf1", "avif", "avis"}
@@ -26,11 +26,11 @@ _TILED = {"heic", "heix", "hevc", "mif1", "msf1", "avif", "avis"}
 
 @dataclass(frozen=True)
 class Media:
-    """The properties that the API shows of a file; None where it has none or they are unknown.
+    """The properties of a file that the API shows; None where there is none or it is unknown.
 
     Attributes:
-        width: Pixels across, as shown: turned as the file says, with square pixels.
-        height: Pixels down, likewise.
+        width: In pixels, as displayed: rotated as the file says, with square pixels.
+        height: In pixels, likewise.
         duration: Seconds; None for a still picture.
         bitrate: Bits per second over all streams.
         framerate: Frames per second, on average.
@@ -48,11 +48,11 @@ class Media:
 
 
 class MediaFile:
-    """A file with its first picture, cover art aside, and its first sound; use it in a ``with`` block.
+    """A file, its first video stream (cover art does not count) and its first audio stream; use it in a ``with`` block.
 
     Attributes:
-        media: What it holds; nothing, if FFmpeg does not know it as media.
-        start: The moment of its first frame, in seconds.
+        media: Its properties; all None if FFmpeg cannot read it as media.
+        start: The time of its first frame, in seconds.
         video, audio: The streams.
     """
 
@@ -75,16 +75,16 @@ class MediaFile:
 
     @property
     def rate(self) -> Fraction:
-        """Frames per second; 25 where that means nothing."""
+        """Frames per second; 25 if there is no video or its rate is unknown."""
         return (self.video and (self.video.average_rate or self.video.guessed_rate)) or Fraction(25)
 
     def frames(self, *, video: bool, audio: bool, start: float = 0) -> Iterator[VideoFrame | AudioFrame]:
-        """Decode, from the last key frame before ``start`` on or, where there is no index, from the beginning.
+        """Decode from the last key frame before ``start`` or, in formats without an index, from the beginning.
 
-        A packet that does not decode is passed over, as players do.
+        A packet that cannot be decoded is skipped, as players do.
 
         Raises:
-            ValueError: Of one of them nothing decodes, or the file cannot be read on.
+            ValueError: A stream has damaged packets and none that decodes, or reading the file fails.
         """
         streams = [one for one, wanted in ((self.video, video), (self.audio, audio)) if one and wanted]
         if self._container is None or not streams:
@@ -102,7 +102,7 @@ class MediaFile:
             except av.error.InvalidDataError:
                 broken.add(packet.stream.index)
         if broken - decoded:
-            raise ValueError("it is damaged, and nothing of its picture or sound decodes")
+            raise ValueError("it is damaged, and its video or audio cannot be decoded")
 
     def _look(self, path: Path, container: InputContainer) -> Media:
         if container.metadata.get("major_brand") in _TILED:
@@ -129,13 +129,13 @@ class MediaFile:
 
 
 def probe(path: Path) -> Media:
-    """The file's streams; none, if FFmpeg does not know it as media."""
+    """The file's properties; all None if FFmpeg cannot read it as media."""
     with MediaFile(path) as file:
         return file.media
 
 
 def _size(path: Path, video: VideoStream) -> tuple[int, int] | tuple[None, None]:
-    """Width and height as shown. The turn is noted beside the first frame, which is read from a second handle."""
+    """Width and height as displayed. The rotation comes with the first frame, which a second handle decodes."""
     if not video.width:
         return None, None
     width, height = round(video.width * (video.sample_aspect_ratio or 1)), video.height

@@ -1,7 +1,7 @@
-"""The options of each kind of task, as far as this server carries them out.
+"""The options of each kind of task that this server applies.
 
-Names and values are those of ittybit's newest documents, and both generations take them. What else the documents have
-is ignored: ``fit``, ``background``, ``quality``, ``codec``, ``fps``, ``bitrate``, ``position``, ``layers``. Formats
+Names and values are those of ittybit's newest documents, and both generations accept them. Other documented options
+are ignored: ``fit``, ``background``, ``quality``, ``codec``, ``fps``, ``bitrate``, ``position``, ``layers``. Formats
 that are not listed here are refused.
 """
 
@@ -29,20 +29,20 @@ Kind = Literal[
 
 
 class Body(BaseModel):
-    """JSON from a request: nothing is converted, what is not known is ignored."""
+    """JSON from a request. Types are not converted, and unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
 class Picture(Body):
-    """The size of a picture in pixels: it keeps its shape, and fits into the sides that are given."""
+    """The size of a picture in pixels. It is scaled to fit the sides that are given, and keeps its aspect ratio."""
 
     width: int | None = Field(default=None, ge=2, le=4096)
     height: int | None = Field(default=None, ge=2, le=4096)
 
 
 class Excerpt(Body):
-    """The part of the source between two moments, in seconds."""
+    """The part of the source between two times, in seconds."""
 
     start: float = Field(default=0, ge=0)
     end: float | None = Field(default=None, gt=0)
@@ -69,8 +69,8 @@ class AdaptiveVideoOptions(Picture, Excerpt):
 class ImageOptions(Picture):
     """Options of kind ``image``.
 
-    ``start`` is the moment of the frame when the source is a video. The documents do not say what becomes of a moment
-    at or after the video's end: here the task fails, as ffmpeg does.
+    If the source is a video, ``start`` is the time of the frame. The documents do not say what happens when it is at or
+    after the video's end: here the task fails, as ffmpeg does.
     """
 
     format: Literal["jpeg", "png", "webp"] = "jpeg"
@@ -97,7 +97,7 @@ class IngestOptions(Body):
 class UploadOptions(Body):
     """Options of kind ``upload``: where its parent's output goes, and through which connection.
 
-    The documents of this kind show its options in one sample, that of the API in between the two generations.
+    The only documented sample of them belongs to the API between the two generations.
     """
 
     url: str
@@ -115,9 +115,9 @@ _MODELS: dict[str, type[Body]] = {
 
 
 def read_options(kind: str, options: dict[str, Any]) -> Body:
-    """The options of a task of this kind; of a kind that is not carried out, none.
+    """The options of a task of this kind; none for a kind that this server cannot run.
 
     Raises:
-        pydantic.ValidationError: If one of them cannot be used.
+        pydantic.ValidationError: If one of them is invalid.
     """
     return _MODELS.get(kind, Body).model_validate(options)

@@ -1,8 +1,8 @@
 """Lists with cursors: ``limit``, ``after``, ``before``, ``order``, as in ittybit's page on pagination.
 
-A cursor is the id of a record of that list, whether or not the filters let it through. ``before`` gives the
-records next to the cursor, in the list's order; its ``Link`` leads further in the same direction. Parameters
-that cannot be used are a 400; what the original does then is not documented.
+A cursor is the id of a record of that list, even of one that the filters exclude. ``before`` returns the records
+directly before the cursor, in the list's order; its ``Link`` continues in the same direction. Invalid parameters are a
+400; what the original does with them is not documented.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Record = TypeVar("Record")
 def page(
     records: dict[str, Record], keep: Callable[[Record], bool] = lambda _: True
 ) -> tuple[list[Record], dict[str, str]]:
-    """The part of a list that the request under way asks for.
+    """The page of a list that the current request asks for.
 
     Args:
         records: By id, oldest first.
         keep: The request's filters.
 
     Returns:
-        The records in the order asked for, and the headers ``Has-More``, ``Limit`` and, if there is more,
+        The records in the requested order, and the headers ``Has-More``, ``Limit`` and, if there is more,
         ``Link``.
 
     Raises:
-        RequestError: ``request_invalid``, for a parameter that cannot be used.
+        RequestError: ``request_invalid``, for an invalid parameter.
     """
     limit = _limit(request.args.get("limit", "20"))
     after, before = request.args.get("after"), request.args.get("before")
@@ -44,7 +44,7 @@ def page(
         if place is not None and place not in records:
             raise invalid(f"{name} must be the id of a record of this list.")
     backwards = before is not None and after is None
-    # From the cursor on and no further than the page: a page of a long list costs no more than one of a short list.
+    # Read no further than the page's end: the first page of a long list costs no more than that of a short one.
     ids: Iterator[str] = iter(records) if (order == "asc") is not backwards else reversed(records)
     start, stop = (before, None) if backwards else (after, before)
     if start is not None:

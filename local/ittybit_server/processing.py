@@ -1,9 +1,9 @@
 """The work on tasks: fetch the source, probe it, encode it, deliver the result.
 
-Every file of a task lies in a folder of its own below the run's, and children read their parent's output
-there or where it was published. ``adaptive_video`` writes many files: with a ``destination`` that ends in
-``.m3u8`` that is the playlist's key and the other files go beside it; any other key is taken for the folder
-that holds them all. The documents do not say.
+Each task has a folder of its own below its run's. Children read their parent's output there, or among the results if
+it stays at this server. ``adaptive_video`` writes many files. The documents do not say where, so chosen here: a
+``destination`` that ends in ``.m3u8`` is the playlist's key, and the other files go next to it; any other key is the
+folder for all of them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _log = logging.getLogger(__name__)
 
 
 class Processing:
-    """Takes tasks through their states, parents before children and siblings side by side.
+    """Runs tasks: parents before children, siblings in parallel.
 
     Args:
-        records: Where their state is.
+        records: The tasks and their states.
         directory: Where results (kept) and temporary files (removed) go.
-        workers: How many tasks may be under way at once.
+        workers: How many tasks may run at once.
         encode: Whether media are processed; if not, every task's output is its source.
     """
 
@@ -65,7 +65,7 @@ class Processing:
                 self._queue(task)
 
     def stop(self) -> None:
-        """End the threads and remove temporary files; the tasks under way become ``cancelled``, others stay."""
+        """End the threads and remove temporary files. Running tasks become ``cancelled``; others keep their state."""
         self._stopped.set()
         self._threads.shutdown(cancel_futures=True)
         self._transfer.close()
@@ -88,7 +88,7 @@ class Processing:
             self._end(task, "failed", {"kind": error.kind, "message": error.message})
         except StoppedError:
             self._end(task, "cancelled", None)
-        except Exception:  # noqa: BLE001 - a fault here must end the task, not the thread
+        except Exception:  # noqa: BLE001 - an error here must end the task, not the thread
             _log.exception("task %s failed", task.id)
             self._end(task, "failed", {"kind": "internal_error", "message": "Something went wrong."})
         else:
@@ -136,7 +136,7 @@ class Processing:
         self._deliver(task, output)
 
     def _source(self, task: Task, folder: Path) -> tuple[File, Path]:
-        """The task's source, which becomes its input, and where the file is."""
+        """Get the task's source and record it as its input; return it and its path."""
         if task.parent and task.parent.output and task.parent.output_path:
             source, path = replace(task.parent.output, kind="internal"), task.parent.output_path
         elif task.input:
@@ -153,7 +153,7 @@ class Processing:
         return probe(path) if self._encode else Media()
 
     def _deliver(self, task: Task, output: Path) -> None:
-        """Put the output where it belongs; the task's output tells where."""
+        """Write the output to the destination, or keep it as a result; record where it is in the task."""
         media = self._probe(output)
         size = output.stat().st_size
         if task.destination:
@@ -170,7 +170,7 @@ class Processing:
             task.output = File("url" if task.destination else "internal", url, name, size, mimetype(output.name), media)
 
     def _put(self, output: Path, place: Address, connection: Connection | None) -> Address:
-        """Write the output, after the files that belong to it: its key appears when all is there."""
+        """Write the output after the files that belong to it: once its key exists, they all exist."""
         others = [path for path in output.parent.rglob("*") if path.is_file() and path != output]
         main = place
         if place.key.endswith("/") or (others and not place.key.endswith(".m3u8")):
@@ -194,7 +194,7 @@ class Processing:
         with self._records.lock:
             try:
                 return self._records.connection(connection_id)
-            except RequestError as error:  # deleted since
+            except RequestError as error:  # deleted after the start
                 raise TaskError(error.kind, error.message) from error
 
 

@@ -17,7 +17,7 @@ ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 
 
 def new_id(prefix: str) -> str:
-    """An id as ittybit makes them: a prefix that tells the resource, and a random part."""
+    """An id in ittybit's form: a prefix for the resource, and a random part."""
     return f"{prefix}_{secrets.token_hex(10)}"
 
 
@@ -33,7 +33,7 @@ class Connection:
 
 @dataclass
 class Automation:
-    """A workflow to be run on one url after another."""
+    """A workflow that can be run on any url."""
 
     id: str
     created_at: float
@@ -47,11 +47,11 @@ class File:
 
     Attributes:
         kind: ``url`` came from outside, ``internal`` was made here.
-        url: Its address; a result kept by this server is given as a path below its origin.
+        url: Its address; only the path, for a result that this server keeps.
         filename: The last part of its address, decoded.
         filesize: Bytes; None until it has been fetched.
-        mimetype: By its name; None if that says nothing.
-        media: What was found in it, if anything.
+        mimetype: Guessed from its name; None if unknown.
+        media: Its properties; all None until it has been probed.
     """
 
     kind: Literal["url", "internal"]
@@ -67,12 +67,12 @@ class Task:
     """One operation on one source.
 
     Attributes:
-        run: What it belongs to.
-        parent: The task whose output it works on; without one its source is in ``input``.
+        run: The run it belongs to.
+        parent: The task whose output it works on; without one, its source is ``input``.
         connection_id: For a source in S3 storage.
-        destination: The place in S3 storage that the output goes to; None to keep it here.
-        destination_connection_id: For that place.
-        entered: When it came to each of its states, the last one aside.
+        destination: The S3 address that the output goes to; None to keep it here.
+        destination_connection_id: For that address.
+        entered: When it entered each of its states, except the final one.
     """
 
     run: Run
@@ -98,18 +98,18 @@ class Task:
 
     @property
     def ended(self) -> bool:
-        """Whether it will not change any more."""
+        """Whether its state is final."""
         return self.status in ENDED
 
     def move(self, status: Status) -> None:
-        """Go on to a state that is not the last."""
+        """Enter a state that is not final."""
         self.status = status
         self.entered[status] = self.updated_at = time.time()
 
 
 @dataclass
 class Run:
-    """A tree of tasks that were started together; its state is that of its tasks."""
+    """A tree of tasks that were started together. Its state follows from theirs."""
 
     created_by: str
     metadata: dict[str, Any]
@@ -118,7 +118,7 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether none of its tasks will change any more."""
+        """Whether all of its tasks have ended."""
         return all(task.ended for task in self.tasks)
 
     @property
@@ -156,7 +156,7 @@ class Job(Run):
 
 
 class Records:
-    """All records, oldest first. A reader or writer holds ``lock``, which is reentrant."""
+    """All records, oldest first. Hold ``lock``, which is reentrant, to read or write them."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -175,7 +175,7 @@ class Records:
         self.tasks.update((task.id, task) for task in run.tasks)
 
     def connection(self, connection_id: str | None) -> Connection | None:
-        """The connection of that id or, with no id, the default one if there is one.
+        """The connection with that id; without an id, the default connection, if there is one.
 
         Raises:
             RequestError: ``connection_not_found``.

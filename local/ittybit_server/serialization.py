@@ -1,4 +1,4 @@
-"""Records as JSON, in the shape of ittybit's overview pages or in another one that its pages show."""
+"""Records as JSON, in the form that ittybit's overview pages show, or in a variant from its other pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Work = TypeVar("Work", bound=Run | Task)
 
 @dataclass(frozen=True)
 class Shapes:
-    """Readings of the documents where they contradict one another; all false is the overview pages' reading.
+    """The variants to render where ittybit's documents contradict each other. All false: as its overview pages show.
 
     Attributes:
         singular: Tasks have ``input`` and ``output`` objects, not arrays.
@@ -36,11 +36,11 @@ class Shapes:
 
 
 class Renderer:
-    """Renders for one server.
+    """Renders records for one server.
 
     Args:
-        shapes: Which reading.
-        results_origin: Origin of the results' addresses; None for the one the request was sent to.
+        shapes: The variants to render.
+        results_origin: Origin of the results' addresses; None for the origin that the request was sent to.
     """
 
     def __init__(self, shapes: Shapes, results_origin: str | None) -> None:
@@ -58,7 +58,7 @@ class Renderer:
     def answer_page(
         self, shown: Sequence[Work], render: Callable[[Work], dict[str, Any]], headers: dict[str, str]
     ) -> Response:
-        """A page of a list. A search reads the same pages many times, so what has ended is rendered once."""
+        """A page of a list. Searches read the same pages many times, so ended work is rendered only once."""
         texts = ",".join(self._text(one, render) for one in shown)
         body = f'{{"data":[{texts}]}}' if self.shapes.envelope else f"[{texts}]"
         return Response(f"{body}\n", mimetype="application/json", headers=headers)
@@ -82,7 +82,7 @@ class Renderer:
         return {"id": automation.id, "object": "automation", **automation.fields, **stamps}
 
     def run(self, run: Run) -> dict[str, Any]:
-        """A run, with its tasks in short."""
+        """A run, with a summary of each task."""
         started = [task.started_at for task in run.tasks if task.started_at is not None]
         finished = [task.finished_at for task in run.tasks if task.finished_at is not None]
         return {

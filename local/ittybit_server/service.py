@@ -1,4 +1,4 @@
-"""The server as one object: its HTTP application and the threads that work behind it."""
+"""The server as one object: its HTTP application and its worker threads."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Ittybit:
     """One ittybit with one project and one API key; started once and stopped once.
 
     Attributes:
-        app: The HTTP API, for ``local.server.Server``; it answers, and accepts, before ``start`` too.
-        api: As given.
+        app: The HTTP API, for ``local.server.Server``; it answers and accepts work even before ``start``.
+        api: The argument of that name.
 
     Args:
         api_key: The only key.
-        directory: Where results (kept) and temporary files (removed) go; made if it is not there.
+        directory: Where results (kept) and temporary files (removed) go; created if missing.
         results_origin: Origin of the results' addresses, if not the one that requests are sent to.
-        workers: How many tasks are worked on at once.
+        workers: How many tasks run at once.
         honour_idempotency: Whether Idempotency-Key has an effect.
         encode: Whether media are processed; if not, every task's output is its source, for load tests.
-        shapes: Which reading of the documents to render.
-        api: The generations of the API that are spoken. The paths of another are unknown here.
+        shapes: Which variants of the documents to render.
+        api: The generations of the API that it speaks. Paths of the other one answer 404.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Ittybit:
             return tasks | {run.id for run in runs if run.status == "failed"}
 
     def require_payment(self, required: bool) -> None:
-        """Refuse every new start with 402 ``payment_required``, or no longer."""
+        """Set whether every new start is refused with 402 ``payment_required``."""
         with self._records.lock:
             self._starting.payment_required = required
 
@@ -104,7 +104,7 @@ class Ittybit:
 
 
 def _application(api_key: str, results: Path, parts: list[Blueprint]) -> Flask:
-    """The application that answers requests bearing this key; results, as on ittybit's public CDN, need none."""
+    """The application. Requests need this API key, except those for results, which ittybit's CDN serves publicly."""
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined] # of the default provider
 

@@ -1,9 +1,9 @@
 """The POSTs that start paid work, their replays and the journal.
 
-The documents of the generation *jobs* name the header ``Idempotency-Key`` for every POST, with a replay answered by
-200. For ``POST /tasks`` and ``POST /automations/:id/run`` of the generation before nothing is documented, and they do
-the same here. Keys are kept apart by path. The same key with another body is undocumented: it gets the first answer
-too; one in the body of ``POST /runs`` is ignored. Documented keys last 24 hours; these last as long as the process.
+In the documents of the generation *jobs*, every POST takes the header ``Idempotency-Key``; a replay answers 200. For
+``POST /tasks`` and ``POST /automations/:id/run`` of the older generation nothing is documented; here they do the same.
+Each path has its own keys. The same key with another body is undocumented: it gets the first answer too. A key in the
+body of ``POST /runs`` is ignored. Documented keys last 24 hours; these last as long as the process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Starting:
     """Accepts runs and jobs.
 
     Attributes:
-        journal: What was accepted, oldest first; guarded by the records' lock.
+        journal: The accepted starts, oldest first; guarded by the records' lock.
         payment_required: Whether every start is refused with a 402.
     """
 
@@ -60,12 +60,12 @@ class Starting:
         accept: Callable[[], Made],
         render: Callable[[Made], dict[str, Any]],
     ) -> Response:
-        """Start what ``accept`` returns and answer 201, or repeat the first answer to the key with 200.
+        """Start what ``accept`` returns and answer 201, or repeat the key's first answer with 200.
 
         Args:
             draft: The entry for the journal, without destination, id, time and key.
             accept: Checks the request and makes the run or job; nothing is kept if it raises.
-            render: The body that answers.
+            render: Makes the body of the answer.
 
         Raises:
             RequestError: 402, or what ``accept`` raises.

@@ -1,4 +1,4 @@
-"""``/tasks`` and ``/runs``. Left out: the list of runs, and tasks listed by ``kind`` or ``created_by``."""
+"""``/tasks`` and ``/runs``. Left out: the list of runs; the task list's filters ``kind`` and ``created_by``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from local.ittybit_server.starting import Starting, make_run
 
 
 def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> Blueprint:
-    """The part of the application that answers for tasks and runs."""
+    """The routes of tasks and runs."""
     part = Blueprint("tasks_and_runs", __name__)
 
     @part.post("/tasks")
     def create_task() -> Response:
-        # ``next`` belongs to runs.
+        # Only the tasks of runs have ``next``.
         item = parse(Item, read_json()).model_copy(update={"next": []})
 
         def accept() -> Run:
@@ -40,7 +40,7 @@ def tasks_and_runs(records: Records, renderer: Renderer, starting: Starting) -> 
         wanted = {None: get_args(Status), "ready": ("succeeded",)}.get(status, (status,))
         with records.lock:
             run = records.runs.get(run_id) if run_id else None
-            # A run's tasks are a list of their own: among all tasks they would take ever longer to find.
+            # List only the run's own tasks: filtering all tasks would take longer with every run.
             tasks = records.tasks if run_id is None else {task.id: task for task in run.tasks} if run else {}
             shown, headers = page(tasks, lambda task: task.status in wanted)
             return renderer.answer_page(shown, renderer.task, headers)

@@ -1,14 +1,14 @@
-"""Encoding a file anew, in this process: decode, filter, encode and mux, with FFmpeg's libraries.
+"""Re-encoding a file inside this process, with FFmpeg's libraries: decode, filter, encode and mux.
 
-Outputs are made for every player: H.264, VP9 or the format's own codec, 8 bits a colour, square pixels, upright, one
-picture and one stereo sound of 48 kHz. The encoders use their quickest presets. What becomes of the rest:
+Outputs suit every player: H.264, VP9 or the format's own codec, 8 bits a colour, square pixels, upright, one video
+track and one stereo audio track at 48 kHz. The encoders use their fastest presets. The rest of the source:
 
-- The frame rate stays as it is, even a variable one.
-- Cover art is no picture: audio with one counts as audio. Subtitles, time codes and further tracks are left out.
-- Parts are cut between frames: a sound's begin and end are exact to some 20 ms.
+- The frame rate stays the same, even a variable one.
+- Cover art does not count as video: audio with cover art is audio. Subtitles, time codes and other tracks are dropped.
+- Excerpts are cut between frames: start and end of audio are exact to about 20 ms.
 
-Left out: HDR (PQ or HLG) is not tone-mapped, so its colours come out pale; transparency is kept in PNG and WebP, and
-not laid over a background in other formats; adaptive video has one rendition.
+Left out: HDR (PQ or HLG) is not tone-mapped, so its colours look pale; transparency is kept in PNG and WebP, but not
+blended with a background in other formats; adaptive video has one rendition.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from local.ittybit_server.options import (
 
 _H264 = ("libx264", "yuv420p", {"preset": "ultrafast", "crf": "28"})
 _VP9 = ("libvpx-vp9", "yuv420p", {"deadline": "realtime", "cpu-used": "8", "crf": "37"})
-# Of each format the encoder of its picture, that one's pixels and options, and the encoder of its sound.
+# For each format: the encoder of its picture, with pixel format and options. Below: the encoder of its audio.
 _PICTURES: dict[str, tuple[str, str, dict[str, str]]] = {
     "mp4": _H264,
     "mov": _H264,
@@ -64,7 +64,7 @@ _MUXERS = {
     "hls": {"hls_time": "4", "hls_playlist_type": "vod"},
     "image2": {"update": "1"},
 }
-# Turns counterclockwise, in degrees, that a file notes, and the filters that show a frame as it asks.
+# The rotations that a file can specify, in degrees counterclockwise, and the filters that apply them.
 _TURNS = {
     90: [("transpose", "cclock")],
     180: [("hflip", ""), ("vflip", "")],
@@ -76,17 +76,17 @@ _ROUNDING = 1e-6
 def transcode(
     source: Path, options: Encoded, target: Path, stopped: threading.Event, progress: Callable[[float], None]
 ) -> None:
-    """Encode.
+    """Encode the source into the target.
 
     Args:
         source: The file to read.
-        options: What to make of it.
-        target: The file to write; of ``hls`` the master playlist, beside which the others go.
-        stopped: Set when the work is to be given up.
-        progress: Called with the share that is done, 0 to 1, after each frame; not if the length is unknown.
+        options: The target's format, and its size and excerpt if any.
+        target: The file to write; for ``hls`` the master playlist, with the other files next to it.
+        stopped: Set to abort the work.
+        progress: Called after each frame with the share that is done, 0 to 1; not if the end is unknown.
 
     Raises:
-        TaskError: The source does not decode, has no picture or no sound to work on, or no frame in the part asked for.
+        TaskError: The source cannot be decoded, lacks a picture or audio, or has no frame in the requested part.
         StoppedError: ``stopped`` was set.
     """
     container, extra = _CONTAINERS.get(options.format, options.format), dict[str, str]()
@@ -125,7 +125,7 @@ def _encode(
     stopped: threading.Event,
     progress: Callable[[float], None],
 ) -> None:
-    # The moment means nothing in a still picture.
+    # A still picture has no time line: ``start`` is ignored.
     start = options.start if file.media.duration else 0
     end = min((options.end if isinstance(options, Excerpt) else None) or math.inf, file.media.duration or math.inf)
     found = set[type]()
@@ -141,13 +141,13 @@ def _encode(
         if end < math.inf:
             progress(min((frame.time or 0) / (end - start), 1))
     if tracks[0].kind not in found:
-        raise TaskError("format_unsupported", "Nothing was encoded: no frame lies in the part asked for.")
+        raise TaskError("format_unsupported", "Nothing was encoded: no frame lies in the requested part.")
     for track in tracks:
         track.end()
 
 
 def _part(file: MediaFile, start: float, end: float, kinds: set[type]) -> Iterator[VideoFrame | AudioFrame]:
-    """The frames of these kinds between two moments of the source, their own moments counted from the start on."""
+    """The frames of these kinds between two times of the source, with timestamps that count from ``start``."""
     for frame in file.frames(video=VideoFrame in kinds, audio=AudioFrame in kinds, start=start):
         moment = (frame.time or 0) - file.start
         if moment >= end:
@@ -160,7 +160,7 @@ def _part(file: MediaFile, start: float, end: float, kinds: set[type]) -> Iterat
 
 
 class _Picture:
-    """The picture on its way into the output."""
+    """Filters and encodes the video or image."""
 
     kind: type = VideoFrame
 
@@ -170,7 +170,7 @@ class _Picture:
         codec, self._pixels, settings = _PICTURES[options.format]
         stream = output.add_stream(codec, rate=file.rate, options=settings)
         if file.video is None or not isinstance(stream, VideoStream):
-            raise TypeError(f"{codec} encodes no picture of this")
+            raise TypeError(f"{codec} cannot encode this picture")
         stream.width, stream.height = _size(options, file.media)
         stream.pix_fmt = self._pixels
         stream.thread_count = 1
@@ -180,7 +180,7 @@ class _Picture:
         self._graph.threads = 1
 
     def send(self, frame: VideoFrame | AudioFrame) -> None:
-        """Encode a frame, whose moment is that of the output."""
+        """Encode a frame, whose timestamp is that of the output."""
         if isinstance(frame, VideoFrame) and not self._graph.configured:
             self._configure(frame)
         self._graph.push(frame)
@@ -197,7 +197,7 @@ class _Picture:
             *_TURNS.get(frame.rotation % 360, []),
             ("scale", f"{self._stream.width}:{self._stream.height}"),
             ("setsar", "1"),
-            ("sidedata", "mode=delete"),  # or a turn that was carried out would be noted in the output again
+            ("sidedata", "mode=delete"),  # else the output would specify the rotation that was applied already
             ("format", self._pixels),
             ("buffersink", ""),
         ]
@@ -218,18 +218,18 @@ class _Picture:
 
 
 class _Sound:
-    """The sound on its way into the output; the encoder's own converter makes it what the encoder takes."""
+    """Encodes the audio. The encoder's own resampler converts it to what the encoder takes."""
 
     kind: type = AudioFrame
 
     def __init__(self, codec: str, output: OutputContainer) -> None:
         stream = output.add_stream(codec, rate=48_000, layout="stereo")
         if not isinstance(stream, AudioStream):
-            raise TypeError(f"{codec} encodes no sound")
+            raise TypeError(f"{codec} cannot encode audio")
         self._stream, self._output = stream, output
 
     def send(self, frame: VideoFrame | AudioFrame) -> None:
-        """Encode a frame, whose moment is that of the output."""
+        """Encode a frame, whose timestamp is that of the output."""
         if isinstance(frame, AudioFrame):
             self._output.mux(self._stream.encode(frame))
 
@@ -239,7 +239,7 @@ class _Sound:
 
 
 def _size(options: VideoOptions | AdaptiveVideoOptions | ImageOptions, media: Media) -> tuple[int, int]:
-    """The size of the output in pixels; sides are even in videos, whose colours are stored at half the size."""
+    """The size of the output in pixels. A video's sides are even: its colours are stored at half the resolution."""
     own, step = (media.width or 2, media.height or 2), 1 if isinstance(options, ImageOptions) else 2
     sides = zip((options.width, options.height), own, strict=True)
     scale = min((wanted / side for wanted, side in sides if wanted), default=1)

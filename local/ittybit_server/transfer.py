@@ -21,7 +21,7 @@ from local.ittybit_server.addresses import Address
 from local.ittybit_server.errors import StoppedError, TaskError
 from local.ittybit_server.records import Connection
 
-# The system's own table differs from one machine to the next.
+# The system's own table differs between machines.
 _TYPES = mimetypes.MimeTypes()
 for _name, _extension in [
     ("application/vnd.apple.mpegurl", ".m3u8"),
@@ -37,23 +37,23 @@ _ONE_THREAD = TransferConfig(use_threads=False, num_download_attempts=1)
 
 
 def mimetype(filename: str) -> str | None:
-    """The type that a file's name tells."""
+    """The MIME type that belongs to a file's name; None if unknown."""
     return _TYPES.guess_type(filename, strict=False)[0]
 
 
 def filename(url: str) -> str:
-    """The last part of an address's path, decoded, such that a file can have that name; else ``file``."""
+    """The last part of an address's path, decoded and cut to a valid file name; ``file`` if there is none."""
     path = url if url.startswith("s3://") else unquote(urlsplit(url).path)
     name = posixpath.basename(path).replace("\0", "").encode()[-200:].decode(errors="ignore")
     return "file" if name in {"", ".", ".."} else name
 
 
 class Transfer:
-    """The connections to the world, shared by all tasks; safe to use from several threads.
+    """The HTTP and S3 clients, shared by all tasks; safe to use from several threads.
 
-    Connecting, and each piece of an answer, may take 10 s. Proxies in the environment are ignored: everything that
-    this server talks to is on the laptop. Once ``stopped`` is set, transfers under way end with ``StoppedError`` at
-    their next piece, and none begins.
+    Connecting, and each chunk of an answer, may take 10 s. Proxies in the environment are ignored: this server only
+    talks to this machine. Once ``stopped`` is set, no upload begins; an HTTP download raises ``StoppedError`` at its
+    next chunk, an S3 download when it is complete.
     """
 
     def __init__(self, stopped: threading.Event) -> None:
@@ -63,7 +63,7 @@ class Transfer:
         self._stopped = stopped
 
     def close(self) -> None:
-        """Close idle connections, once no thread uses this any more."""
+        """Close the idle connections; call it when no thread uses them any more."""
         self._http.close()
         for client in self._s3.values():
             client.close()
@@ -72,7 +72,7 @@ class Transfer:
         """Write the source to ``target``.
 
         Raises:
-            TaskError: ``request_invalid``: it cannot be fetched.
+            TaskError: ``request_invalid``, if it cannot be fetched.
             StoppedError: ``stopped`` was set.
         """
         try:
@@ -93,7 +93,7 @@ class Transfer:
             raise StoppedError
 
     def put(self, path: Path, connection: Connection | None, address: Address) -> None:
-        """Write a file to storage, in parts where it is large.
+        """Write a file to storage, in parts if it is large.
 
         Raises:
             TaskError: ``request_invalid``, with S3's code and HTTP status.
@@ -107,7 +107,7 @@ class Transfer:
             def upload() -> None:
                 client = self._client(connection)
                 if path.stat().st_size < _ONE_THREAD.multipart_threshold:
-                    # The same request, without the machinery for several.
+                    # ``upload_fileobj`` would send the same request, with more overhead.
                     client.put_object(Bucket=address.bucket, Key=address.key, Body=file, **extra)
                 else:
                     client.upload_fileobj(file, *address, ExtraArgs=extra, Config=_ONE_THREAD)
@@ -128,7 +128,7 @@ class Transfer:
             raise TaskError("request_invalid", "There is no default connection, and none is named.")
         names = ("endpoint", "region", "access_key_id", "secret_access_key")
         credentials = tuple(connection.fields[name] for name in names)
-        with self._lock:  # making a client is not safe from two threads at once
+        with self._lock:  # creating a client is not thread-safe
             if credentials not in self._s3:
                 self._s3[credentials] = _new_client(*credentials)
             return self._s3[credentials]
@@ -141,7 +141,7 @@ def _new_client(endpoint: str, region: str, access_key_id: str, secret_access_ke
         connect_timeout=10,
         read_timeout=10,
         retries={"total_max_attempts": 2, "mode": "standard"},
-        # Checksums in trailers are not understood by every S3-compatible storage.
+        # Not every S3-compatible storage understands checksums in trailers.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         proxies={},
@@ -163,6 +163,6 @@ def _s3_call(what: str, call: Callable[[], None]) -> None:
         code = error.response["Error"]["Code"]
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         raise TaskError("request_invalid", f"{what} was refused by storage: {code} (HTTP {status}).") from error
-    except (BotoCoreError, Boto3Error, ValueError) as error:  # ValueError: an endpoint that is no address
+    except (BotoCoreError, Boto3Error, ValueError) as error:  # ValueError: an endpoint that is not a URL
         message = f"{what} could not be reached in storage: {type(error).__name__}."
         raise TaskError("request_invalid", message) from error

@@ -21,7 +21,7 @@ from local.storage_server.tus_routes import create_tus_blueprint
 
 
 class _KeyConverter(BaseConverter):
-    """The rest of a path as it stands: object keys may begin and end with a slash and hold empty segments."""
+    """The rest of a path, unchanged: object keys may begin and end with a slash and contain empty segments."""
 
     part_isolating = False
     regex = "(?s:.+)"
@@ -31,12 +31,12 @@ def create_blueprint(*, connections: Connections, directory: Path, jwt_secret: s
     """Return the storage server, to be mounted at ``/storage/v1``.
 
     The application sets ``flask.g.role`` (``service_role``, ``authenticated``, ``anon`` or None) and
-    ``flask.g.sub`` before each request, and ``flask.g.refused_token`` (why a token does not hold, or None);
-    requests below ``/s3`` carry their own signature instead.
+    ``flask.g.sub`` before each request, and ``flask.g.refused_token`` (why the token is invalid, or None).
+    Requests below ``/s3`` are signed instead.
 
     Args:
-        connections: As ``supabase_storage_admin``.
-        directory: Where the bytes are kept; made if it is not there.
+        connections: Logged in as ``supabase_storage_admin``.
+        directory: Where the bytes are kept; created if missing.
         jwt_secret: Signs the tokens of signed URLs (HS256, at least 32 bytes).
         s3: The S3 protocol's keys and settings.
     """
@@ -59,7 +59,7 @@ def _add_converter(state: BlueprintSetupState) -> None:
 
 
 def _name_charset(response: Response) -> Response:
-    # An object of this type is sent under the type that it was stored with.
+    # A downloaded object keeps the type that it was stored with.
     if response.content_type == "application/json" and not response.direct_passthrough:
         response.content_type = "application/json; charset=utf-8"
     return response

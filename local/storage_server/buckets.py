@@ -1,4 +1,4 @@
-"""Rows of ``storage.buckets``. Leaves out whether the media types that a bucket allows are any."""
+"""Rows of ``storage.buckets``. Left out: checking that ``allowed_mime_types`` are media types."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class NewBucket(BaseModel):
     """A bucket to create.
 
     Attributes:
-        name: What the dashboard shows, and without ``id`` the bucket's address too.
+        name: What the dashboard shows; also the bucket's address if there is no ``id``.
         id: The bucket's address.
         public: Whether everybody may read its objects.
-        file_size_limit: The greatest object's size in bytes, or with a unit, e.g. ``20MB``.
+        file_size_limit: The maximum size of an object, in bytes or with a unit, e.g. ``20MB``.
         allowed_mime_types: Patterns such as ``video/*``; None allows all.
     """
 
@@ -38,7 +38,7 @@ def create(cursor: Cursor, caller: Caller, new: NewBucket) -> None:
     """Insert a bucket as the transaction's role.
 
     Raises:
-        StorageError: ``InvalidBucketName``, ``BucketAlreadyExists`` or a limit that cannot be read.
+        StorageError: ``InvalidBucketName``, ``BucketAlreadyExists``, or ``InvalidRequest`` (a malformed limit).
     """
     check_bucket_name(new.name)
     check_bucket_name(new.id or new.name)
@@ -72,7 +72,7 @@ def get(cursor: Cursor, bucket_id: str) -> dict[str, Any]:
 
 
 def every(cursor: Cursor) -> list[dict[str, Any]]:
-    """Return the buckets that the transaction's role may see, by name."""
+    """Return the buckets that the transaction's role may see, sorted by name."""
     return cursor.execute("select * from storage.buckets order by name").fetchall()
 
 
@@ -90,5 +90,5 @@ def delete(cursor: Cursor, bucket_id: str) -> None:
 
 
 def as_json(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row as it stands in an answer; no owner is an empty one there."""
+    """Return the row as answers show it, with an empty string for no owner."""
     return {name: to_json(row[name]) for name in _SHOWN} | {"owner": str(row["owner"] or "")}

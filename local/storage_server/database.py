@@ -1,4 +1,4 @@
-"""Transactions of the storage server, one login with the role that the caller has in each, and values as JSON."""
+"""The storage server's transactions (one login, which takes the caller's role in each) and values as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from local.storage_server.errors import from_postgres
 
 Cursor: TypeAlias = psycopg.Cursor[dict[str, Any]]
 
-# What triggers and policies may read, and the permission that the protect_delete trigger asks for.
+# The settings that triggers and policies read, and the permission that the trigger protect_delete requires.
 _SCOPE: Final = """
 select set_config('role', %(role)s, true),
        set_config('request.jwt.claim.role', %(role)s, true),
@@ -31,13 +31,13 @@ select set_config('role', %(role)s, true),
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and for what.
+    """Who sent the request, and for which operation.
 
     Attributes:
         role: ``anon``, ``authenticated`` or ``service_role``.
-        operation: What a trigger reads in ``storage.operation``, e.g. ``storage.object.upload``.
+        operation: The value of the setting ``storage.operation``, e.g. ``storage.object.upload``.
         sub: The user's id, as policies and triggers read it; None with a service key and over S3.
-        owner: Whose the objects are that the caller writes.
+        owner: The owner of the objects that the caller writes.
     """
 
     role: str
@@ -46,7 +46,7 @@ class Caller:
     owner: str | None = None
 
     def as_service(self) -> Caller:
-        """Return the caller that bypasses row-level security, of whom triggers see no user; the owner is the same."""
+        """Return the same owner's caller that bypasses row-level security. Triggers see no user."""
         return replace(self, role="service_role", sub=None)
 
 
@@ -58,10 +58,10 @@ class Database:
 
     @contextmanager
     def transaction(self, caller: Caller, *, trial: bool = False) -> Iterator[Cursor]:
-        """Give a cursor in a transaction as ``caller``; at its end commit, or roll back if it is a trial.
+        """Open a transaction as ``caller`` and yield a cursor. At the end commit, or roll back if it is a trial.
 
         Raises:
-            StorageError: What a client sees of an error of the database.
+            StorageError: A database error, as the client sees it.
         """
         claims = {"role": caller.role} | ({"sub": caller.sub} if caller.sub else {})
         scope = {"role": caller.role, "sub": caller.sub or "", "claims": json.dumps(claims)}
@@ -84,7 +84,7 @@ def iso_milliseconds(moment: datetime) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """Return a database value as JSON has it; other values are returned unchanged."""
+    """Return times and uuids as text for JSON, and any other value unchanged."""
     if isinstance(value, datetime):
         return iso_milliseconds(value)
     return str(value) if isinstance(value, UUID) else value

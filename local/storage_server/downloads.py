@@ -20,7 +20,7 @@ _CHUNK = 1 << 16
 
 
 class _SelfClosing(FileWrapper):
-    """Closes its file also where werkzeug's server does not: when the client is gone before the end."""
+    """Also closes its file when the client disconnects early, which werkzeug's server does not do."""
 
     def __del__(self) -> None:
         self.close()
@@ -40,7 +40,7 @@ def send(
         files: Where the bytes are.
         stored: The object.
         request: Its ``Range`` and ``If-*`` headers are honoured.
-        expires: When the signed URL ends, in Unix seconds; without it ``Cache-Control`` says how long the answer holds.
+        expires: When the signed URL ends, in Unix seconds; it replaces ``Cache-Control``.
         extra: Further headers.
 
     Raises:
@@ -79,7 +79,7 @@ def attachment(name: str | None) -> dict[str, str]:
 
 
 def caching_headers(stored: StoredObject) -> dict[str, str]:
-    """Return the headers that say how long an answer may be kept, and of which content it is."""
+    """Return the headers for caches: the entity tag, for how long to keep the answer, and the last change."""
     return {
         "ETag": str(stored.metadata.get("eTag", "")),
         "Cache-Control": str(stored.metadata.get("cacheControl", "no-cache")),
@@ -90,7 +90,7 @@ def caching_headers(stored: StoredObject) -> dict[str, str]:
 def _headers(stored: StoredObject) -> dict[str, str]:
     mimetype = str(stored.metadata.get("mimetype", "application/octet-stream"))
     return {
-        # A page served from the API's own origin could run scripts there.
+        # HTML served from the API's own origin could run scripts there.
         "Content-Type": "text/plain" if "text/html" in mimetype else mimetype,
         "X-Robots-Tag": "none",
         **caching_headers(stored),

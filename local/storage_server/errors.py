@@ -1,4 +1,4 @@
-"""The errors of the storage server, in the words, codes and statuses of storage-api v1.70.6."""
+"""The errors of the storage server, with the messages, codes and statuses of storage-api v1.70.6."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import psycopg
 
 
 class StorageError(Exception):
-    """A refusal that a client sees.
+    """An error that a client sees.
 
     Attributes:
         status: The status of the S3 answer, and the ``statusCode`` in the body of the REST answer.
         code: The stable code, e.g. ``NoSuchKey``.
-        message: What a person reads.
-        error: The older name of the code that REST bodies still carry.
+        message: The text for people.
+        error: The code's older name, which REST bodies still contain.
     """
 
     def __init__(self, status: int, code: str, message: str, *, error: str | None = None) -> None:
@@ -28,7 +28,7 @@ class StorageError(Exception):
 
     @property
     def rest_status(self) -> int:
-        """The HTTP status of the REST answer: nearly every refusal is 400, "not found" included."""
+        """The HTTP status of the REST answer: 400 for nearly every error, "not found" included."""
         return self.status if self.status in {416, 500, 544} else 400
 
     def body(self) -> dict[str, str]:
@@ -42,38 +42,38 @@ class StorageError(Exception):
 
 
 def no_such_key() -> StorageError:
-    """Return the refusal for an object that is not there, or not for this caller."""
+    """Return the error for an object that does not exist or that the caller may not see."""
     return StorageError(404, "NoSuchKey", "Object not found", error="not_found")
 
 
 def no_such_bucket() -> StorageError:
-    """Return the refusal for a bucket that is not there, or is private and the caller unknown."""
+    """Return the error for a bucket that does not exist, or that is private while the request needs a public one."""
     return StorageError(404, "NoSuchBucket", "Bucket not found", error="Bucket not found")
 
 
 def already_exists(code: str) -> StorageError:
-    """Return the refusal of a second object (``KeyAlreadyExists``) or bucket (``BucketAlreadyExists``)."""
+    """Return the error for a second object (``KeyAlreadyExists``) or bucket (``BucketAlreadyExists``)."""
     return StorageError(409, code, "The resource already exists", error="Duplicate")
 
 
 def invalid_request(message: str, *, error: str = "Error") -> StorageError:
-    """Return the refusal of a request whose header, query or body is not of the documented form."""
+    """Return the error for a request whose header, query or body is malformed."""
     return StorageError(400, "InvalidRequest", message, error=error)
 
 
 def access_denied(message: str) -> StorageError:
-    """Return the refusal of a caller without a token that holds, or without the right."""
+    """Return the error for a caller without a valid token or without the permission."""
     return StorageError(403, "AccessDenied", message, error="Unauthorized")
 
 
 def too_large() -> StorageError:
-    """Return the refusal of a body longer than the bucket allows."""
+    """Return the error for a body longer than the bucket allows."""
     message = "The object exceeded the maximum allowed size"
     return StorageError(413, "EntityTooLarge", message, error="Payload too large")
 
 
 def internal() -> StorageError:
-    """Return the answer to a fault of the server itself, e.g. a row without its file."""
+    """Return the error for a failure of the server itself, e.g. a row without its file."""
     return StorageError(500, "InternalError", "Internal Server Error", error="Internal")
 
 
@@ -88,10 +88,10 @@ _BY_SQLSTATE: Final[Mapping[str, tuple[int, str, str, str | None]]] = MappingPro
 
 
 def from_postgres(error: psycopg.Error) -> StorageError:
-    """Return what a client sees of a database error.
+    """Return a database error as the client sees it.
 
     A trigger that raises (P0001) is a 500 ``DatabaseError``. A missing privilege inside a trigger is an
-    ``AccessDenied`` that looks like a row-level security refusal.
+    ``AccessDenied``, just like a violation of row-level security.
     """
     state = error.sqlstate
     if state is None:

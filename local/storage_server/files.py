@@ -1,8 +1,7 @@
 """The bytes of objects on disk: one file per (bucket, key, version), written once and never changed.
 
-A key is never part of a path: the file's name is a digest. The original's file backend lays out folders by
-key and keeps media type and cache control as extended attributes; here they stand in the row's metadata
-alone.
+A key is never part of a path: the file's name is a digest. The original's file backend makes folders from the
+keys and keeps media type and cache control in extended attributes. Here they are only in the row's metadata.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Written:
 
 
 class Files:
-    """The stored bytes beneath one directory."""
+    """The stored bytes below one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -38,7 +37,7 @@ class Files:
         self._incoming.mkdir(exist_ok=True)
 
     def write(self, address: tuple[str, str, str], chunks: Iterable[bytes]) -> Written:
-        """Store the chunks as the content of (bucket, key, version); nothing is left if they break off."""
+        """Store the chunks as the content of (bucket, key, version), or nothing if they raise an error."""
         path = self._path(address)
         with _temporary(self._incoming) as (file, name):
             written = write_chunks(file, chunks)
@@ -47,7 +46,7 @@ class Files:
         return written
 
     def take(self, address: tuple[str, str, str], source: Path) -> Written:
-        """Store a file that is whole, and may be removed afterwards, as the content of (bucket, key, version)."""
+        """Store a complete file as the content of (bucket, key, version). The file may be removed afterwards."""
         with source.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
         path = self._path(address)
@@ -56,7 +55,7 @@ class Files:
         return Written(path.stat().st_size, digest.hexdigest())
 
     def copy(self, source: tuple[str, str, str | None], target: tuple[str, str, str]) -> None:
-        """Give one content a second address; its file is shared, since no file is ever changed.
+        """Give one content a second address. They share a file, since no file is ever changed.
 
         Raises:
             StorageError: The source has no file (500).
@@ -69,10 +68,10 @@ class Files:
             raise internal() from error
 
     def open(self, address: tuple[str, str, str | None]) -> BinaryIO:
-        """Open the content for reading; it stays readable if it is overwritten or deleted meanwhile.
+        """Open the content for reading. It stays readable if the object is overwritten or deleted meanwhile.
 
         Raises:
-            StorageError: There is no file (500): the row was inserted by hand, or replaced since it was read.
+            StorageError: There is no file (500): the row was inserted by hand, or replaced after it was read.
         """
         try:
             return self._path(address).open("rb")
@@ -80,7 +79,7 @@ class Files:
             raise internal() from error
 
     def remove(self, address: tuple[str, str, str | None]) -> None:
-        """Forget the content; one that is not there is no error."""
+        """Remove the content, if it exists."""
         self._path(address).unlink(missing_ok=True)
 
     def _path(self, address: tuple[str, str, str | None]) -> Path:
@@ -98,7 +97,7 @@ def write_chunks(file: BinaryIO, chunks: Iterable[bytes]) -> Written:
 
 
 def read_chunks(stream: IO[bytes], size: int = 1 << 16) -> Iterator[bytes]:
-    """Give a stream's bytes piece by piece, to its end."""
+    """Yield a stream's bytes in chunks, to its end."""
     while chunk := stream.read(size):
         yield chunk
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from local.storage_server.errors import StorageError
 
-# Bytes, not code points, decide: the original's \w is ASCII too.
+# ASCII only, as the original's \w.
 _KEY: Final = re.compile(r"[A-Za-z0-9_/!.*'() &$@=;:+,?-]+")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9_!.*'() &$@=;:+,?-]{1,63}")
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)(gb|mb|kb|b)", re.IGNORECASE)
@@ -17,7 +17,7 @@ FOLDER_PLACEHOLDER: Final = ".emptyFolderPlaceholder"
 
 
 def check_key(key: str) -> None:
-    """Refuse a key outside the legal set, and one with a ``.`` or ``..`` segment, as the file backend does.
+    """Refuse a key with an illegal character, or with a ``.`` or ``..`` segment, as the file backend does.
 
     A leading slash, an empty segment and a trailing slash are legal.
 
@@ -51,7 +51,7 @@ def size_in_bytes(size: str) -> int:
 
 
 def check_mimetype(mimetype: str, allowed: Sequence[str] | None) -> None:
-    """Refuse a media type that none of the bucket's patterns (``video/mp4``, ``video/*``) names.
+    """Refuse a media type that none of the bucket's patterns (``video/mp4``, ``video/*``) matches.
 
     No list, or an empty one, allows every type.
 

@@ -1,4 +1,4 @@
-"""Lists of objects: one page of keys under a prefix, with folders where a delimiter is given."""
+"""Lists of objects: one page of keys under a prefix, with folders if a delimiter is given."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from local.storage_server.errors import StorageError
 MOST: Final = 1000
 _SORT_COLUMNS: Final = ("name", "created_at", "updated_at", "last_accessed_at")
 
-# A folder's times are those of the first object in it. Bytewise order ("C") is what S3 promises. A page goes on after
-# a whole folder: the keys in it follow its name.
+# All times of a folder are when its oldest object was created. S3 promises bytewise order ("C"). The last "where" skips
+# the folder that ended the previous page: the keys in it follow its name.
 _PAGE: Final = """
 with matching as (
   select name collate "C" as name, id, metadata, created_at, updated_at, last_accessed_at,
@@ -43,12 +43,12 @@ class Query:
 
     Attributes:
         prefix: How the names begin.
-        delimiter: What ends a folder's name; None lists all objects however deep.
-        limit: The greatest number of entries, folders included.
-        offset: How many entries to leave out at the start.
+        delimiter: What ends a folder's name; None lists the objects of all folders.
+        limit: The maximum number of entries, folders included.
+        offset: How many entries to skip at the start.
         column: What to sort by: ``name`` or one of the times.
         descending: The order.
-        after: Names up to this one are left out, as where a page before ended.
+        after: List only names after this one, e.g. the last name of the previous page.
     """
 
     prefix: str = ""
@@ -62,7 +62,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Page:
-    """One page, in order, and whether there are more. Rows carry ``folder``, and full names."""
+    """One page, in order, and whether there are more. Rows have ``folder`` and full names."""
 
     entries: Sequence[dict[str, Any]]
     more: bool
@@ -72,7 +72,7 @@ def page(cursor: Cursor, bucket: str, query: Query) -> Page:
     """Return one page of what the transaction's role may see.
 
     Raises:
-        StorageError: ``InvalidParameter``; the column cannot be sorted by.
+        StorageError: ``InvalidParameter``; lists cannot be sorted by this column.
     """
     if query.column not in _SORT_COLUMNS:
         raise StorageError(400, "InvalidParameter", "Invalid Parameter sortBy")

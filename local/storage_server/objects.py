@@ -1,6 +1,6 @@
-"""Rows of ``storage.objects``: found, tried, written and removed with the statements of storage-api v1.70.6.
+"""Rows of ``storage.objects``, read and written with the statements of storage-api v1.70.6.
 
-Leaves out object versioning, which the original carries but does not switch on: a key has one row.
+Left out: object versioning, which the original contains but does not enable. Each key has one row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StoredObject:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> StoredObject:
-        """Make one of a whole row; rows inserted by SQL may have no metadata."""
+        """Make one from a whole row. Rows inserted by SQL may have no metadata."""
         columns = ("id", "bucket_id", "name", "version", "user_metadata", "created_at", "updated_at")
         return cls(**{name: row[name] for name in columns}, metadata=row["metadata"] or {})
 
@@ -60,7 +60,7 @@ class Content:
 
 
 def owner_values(caller: Caller) -> dict[str, Any]:
-    """Return the columns that say whose the object is; ``owner`` only takes what is a uuid."""
+    """Return the columns of the owner. ``owner`` is only set to a uuid."""
     if caller.owner is None:
         return {}
     try:
@@ -70,7 +70,7 @@ def owner_values(caller: Caller) -> dict[str, Any]:
 
 
 def find(cursor: Cursor, bucket: str, name: str, *, lock: bool = False) -> StoredObject | None:
-    """Return the object, if the transaction's role may see it, and lock its row on demand."""
+    """Return the object, if the transaction's role may see it; with ``lock``, lock its row."""
     statement = sql.SQL("select * from storage.objects where bucket_id = %s and name = %s")
     cursor.execute(statement + sql.SQL(" for update") if lock else statement, (bucket, name))
     row = cursor.fetchone()
@@ -97,7 +97,7 @@ def existing(cursor: Cursor, bucket: str, names: Sequence[str]) -> set[str]:
 def write(cursor: Cursor, caller: Caller, target: Target, content: Content) -> dict[str, Any]:
     """Insert a row, or update the key's row (same id, other version) if the target allows it; return the row.
 
-    Without a user the owner is left as it is, null in a new row; so is what an uploader says who says nothing.
+    If the caller has no owner, the row's owner stays unchanged, null in a new row. So does ``user_metadata`` if None.
 
     Raises:
         StorageError: ``KeyAlreadyExists``.
@@ -147,18 +147,18 @@ def delete(cursor: Cursor, bucket: str, names: Sequence[str]) -> list[dict[str, 
 
 
 def lock_key(cursor: Cursor, bucket: str, name: str) -> None:
-    """Wait for other writers of the key, until the transaction ends."""
+    """Wait for other writers of the key, then lock it until the transaction ends."""
     cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{bucket}/{name}",))
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row as an answer has it: the documented fields, times in UTC to the millisecond."""
+    """Return the row as answers show it: the documented fields, times in UTC to the millisecond."""
     hidden = {"path_tokens", "archived_at", "is_delete_marker", "is_versioned"}
     return {name: to_json(value) for name, value in row.items() if name not in hidden}
 
 
 def described(stored: StoredObject) -> dict[str, Any]:
-    """Return the answer of the info route; its ``metadata`` is the uploader's."""
+    """Return the answer of the info route. Its ``metadata`` is the uploader's."""
     return {
         "id": str(stored.id),
         "name": stored.name,

@@ -1,4 +1,4 @@
-"""What a request says: who asks, as the gateway has found it, and the body."""
+"""A request's caller, as the gateway determined it, and its body."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def caller_for(operation: str, *, resumable: bool = False) -> Caller:
-    """Return the caller whose role the gateway put into ``flask.g.role``, and user into ``flask.g.sub``.
+    """Return the caller. The gateway has put its role into ``flask.g.role`` and its user into ``flask.g.sub``.
 
     Raises:
-        StorageError: ``AccessDenied`` (a token that does not hold; none, for a resumable upload) or ``InvalidRequest``
-            (the request carries no key).
+        StorageError: ``AccessDenied`` (an invalid token; for a resumable upload also a missing one) or
+            ``InvalidRequest`` (no key).
     """
     if (role := g.get("role")) is None:
         if reason := g.get("refused_token") or ("Invalid Compact JWS" if resumable else None):
@@ -34,7 +34,7 @@ def caller_for(operation: str, *, resumable: bool = False) -> Caller:
 
 
 def anyone_for(operation: str) -> Caller:
-    """Return the caller, or without a key the service, for what a public address or a signed URL allows."""
+    """Return the caller or, without a key, the service: for routes that serve public objects to everybody."""
     return Caller(g.get("role") or "service_role", operation, g.get("sub"), g.get("sub"))
 
 
@@ -42,7 +42,7 @@ def parse(model: type[Model], request: Request) -> Model:
     """Return the JSON body as ``model``.
 
     Raises:
-        StorageError: ``InvalidRequest``, which names the first fault. The original says it in Ajv's words.
+        StorageError: ``InvalidRequest``, which names the first error. The original uses Ajv's message.
     """
     try:
         return model.model_validate_json(request.get_data() or b"null")
@@ -56,11 +56,11 @@ class Incoming:
     """An upload's content.
 
     Attributes:
-        chunks: The bytes, to be taken once.
-        length: What the request's header says, so a form's length includes the form; None if it says nothing.
-        mimetype: As the client claims.
-        cache_control: As an answer to a reader will say.
-        user_metadata: The client's own object, None if it sends none.
+        chunks: The bytes; they can be read once.
+        length: The request's ``Content-Length``, which counts a whole form; None if there is none.
+        mimetype: As the client states it.
+        cache_control: The header ``Cache-Control`` of later downloads.
+        user_metadata: The client's own metadata; None if it sends none.
     """
 
     chunks: Iterable[bytes]
@@ -95,7 +95,7 @@ def incoming(request: Request) -> Incoming:
 
 
 def arriving(request: Request) -> Iterator[bytes]:
-    """Give a request's bytes as they arrive, until the last or until the client goes."""
+    """Yield a request's bytes as they arrive, until the last one or until the client disconnects."""
     if (left := request.content_length) is None:
         yield from read_chunks(request.stream)
         return
@@ -105,7 +105,7 @@ def arriving(request: Request) -> Iterator[bytes]:
 
 
 def limited(chunks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
-    """Pass the chunks on, up to ``limit`` bytes in all.
+    """Yield the chunks, up to ``limit`` bytes in total.
 
     Raises:
         StorageError: ``EntityTooLarge``, at the first chunk beyond the limit.
@@ -120,7 +120,7 @@ def limited(chunks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
 
 
 def user_object(text: str) -> dict[str, Any] | None:
-    """Return the client's own JSON object in ``text``; the original silently takes none for what it cannot read."""
+    """Return the client's JSON object in ``text``; None for anything else, which the original ignores silently."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -129,7 +129,7 @@ def user_object(text: str) -> dict[str, Any] | None:
 
 
 def decoded_object(encoded: str | None) -> dict[str, Any] | None:
-    """Return the client's own object in the header ``x-metadata``, if there is one."""
+    """Return the client's JSON object in the header ``x-metadata``, if there is one."""
     try:
         return user_object(base64.b64decode(encoded or "").decode())
     except (binascii.Error, UnicodeDecodeError):

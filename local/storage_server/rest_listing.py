@@ -1,6 +1,6 @@
 """REST routes that list objects: ``/object/list``, a folder level, and ``/object/list-v2``, a page with a cursor.
 
-Leaves out pages with a cursor that are not sorted by name.
+Left out: a cursor in lists that are not sorted by name.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _relative(row: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Return the entry under its name within the folder; a folder in it has nothing but a name."""
+    """Return the entry with its name inside the folder. A subfolder has only a name."""
     name = row["name"].removeprefix(folder)
     if row["folder"]:
         return dict.fromkeys(_FIELDS) | {"name": name.removesuffix("/")}

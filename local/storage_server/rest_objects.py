@@ -17,7 +17,7 @@ from local.storage_server.store import Store
 
 
 class Relocation(BaseModel):
-    """The body of a request to copy or move; without a destination bucket it stays in the source's."""
+    """The body of a request to copy or move. The default destination bucket is the source's."""
 
     bucket_id: Annotated[str, Field(alias="bucketId")]
     source_key: Annotated[str, Field(alias="sourceKey")]
@@ -36,7 +36,7 @@ class Relocation(BaseModel):
 
 
 class Deletion(BaseModel):
-    """The body of a request to delete several objects; despite the name these are whole keys."""
+    """The body of a request to delete several objects. Despite their name, ``prefixes`` are whole keys."""
 
     prefixes: Annotated[list[str], Field(min_length=1, max_length=1000)]
 

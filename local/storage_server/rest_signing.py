@@ -19,7 +19,7 @@ from local.storage_server.signed_urls import UrlSigner, decode_uri
 from local.storage_server.store import Store
 
 _MISSING: Final = "Either the object does not exist or you do not have access to it"
-# For an upload, as hosted projects and the CLI have it.
+# How long an upload's URL is valid, as in hosted projects and the CLI.
 _SECONDS: Final = 7200
 
 
@@ -30,7 +30,7 @@ class Signing(BaseModel):
 
 
 class BulkSigning(Signing):
-    """The body of a request for many."""
+    """The body of a request for many signed URLs."""
 
     paths: Annotated[list[str], Field(min_length=1)]
 
@@ -68,11 +68,11 @@ def add_routes(blueprint: Blueprint, store: Store, signer: UrlSigner) -> None:
 
     @blueprint.post("/object/upload/sign/<bucket>/<key:key>")
     def sign_upload(bucket: str, key: str) -> Response:
-        """Try the row as the caller; whoever has the token may write it."""
+        """Try to write the row as the caller. Anyone with the token may then upload."""
         caller = caller_for("storage.object.sign_upload_url")
         check_bucket_name(bucket)
-        said = {"mimetype": request.headers.get("Content-Type"), "contentLength": request.content_length}
-        metadata = {name: value for name, value in said.items() if value is not None}
+        sent = {"mimetype": request.headers.get("Content-Type"), "contentLength": request.content_length}
+        metadata = {name: value for name, value in sent.items() if value is not None}
         user_metadata = decoded_object(request.headers.get("x-metadata"))
         upsert = request.headers.get("x-upsert") == "true"
         store.try_write(caller, Target(bucket, key, upsert), metadata, user_metadata)

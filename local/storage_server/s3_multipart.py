@@ -1,7 +1,7 @@
 """S3 multipart uploads: parts on disk, and one row at completion.
 
-As in storage-api v1.70.6 every step first tries the row as the caller, so n parts make n + 3 trigger calls.
-Leaves out the tables ``storage.s3_multipart_uploads*`` (the state is in memory), UploadPartCopy, ListParts and
+As in storage-api v1.70.6, every step first tries to write the row as the caller, so n parts make n + 3 trigger calls.
+Left out: the tables ``storage.s3_multipart_uploads*`` (the state is in memory), UploadPartCopy, ListParts and
 ListMultipartUploads.
 """
 
@@ -28,7 +28,7 @@ from local.storage_server.store import Store
 
 @dataclass(frozen=True)
 class _Upload:
-    """The metadata with which the upload was created; ``mimetype`` is None if none was given."""
+    """The metadata from the request that created the upload; ``mimetype`` is None if it had none."""
 
     bucket: str
     key: str
@@ -46,7 +46,7 @@ class _Upload:
 
 
 class Uploads:
-    """The multipart uploads under way."""
+    """The unfinished multipart uploads."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -68,14 +68,14 @@ class Uploads:
         return answer("InitiateMultipartUploadResult", {"Bucket": bucket, "Key": key, "UploadId": upload_id})
 
     def put_part(self, caller: Caller, bucket: str, key: str) -> Response:
-        """Answer UploadPart; the entity tag is unquoted, as the file backend's is."""
+        """Answer UploadPart. The entity tag is unquoted, as in the original's file backend."""
         folder, upload = self._open(bucket, key)
         number = request.args.get("partNumber", 0, type=int)
         if not 1 <= number <= 10_000:
             raise StorageError(400, "InvalidParameter", "Invalid Parameter PartNumber")
         limit = self._store.bucket(caller, bucket)["file_size_limit"]
         self._try(caller, upload)
-        # Under a name of its own until it is whole: a client may send a part twice at a time.
+        # A part has a unique name until it is complete: a client may send the same part twice at once.
         arriving = folder / f"arriving-{uuid4()}"
         try:
             with arriving.open("wb") as file:
@@ -118,7 +118,7 @@ class Uploads:
         return self._store.files.directory / "multipart" / upload_id
 
     def _open(self, bucket: str, key: str) -> tuple[Path, _Upload]:
-        """Return the request's upload, which must be of this bucket and key."""
+        """Return the request's upload. It must belong to this bucket and key."""
         upload_id = request.args.get("uploadId", "")
         upload = self._known.get(upload_id)
         if upload is None or (upload.bucket, upload.key) != (bucket, key):

@@ -1,9 +1,8 @@
 """The S3 protocol, at ``/s3``, for the project's keys, each of which may do everything.
 
-Leaves out, besides what the original leaves out: ListObjects version 1, DeleteObjects, requests that make, delete and
-locate buckets, tagging, POST forms, and bodies in pieces that say their length (``aws-chunked``), which are refused.
-Like the original it ignores what it does not support, ``If-None-Match`` on a
-PUT for one.
+Left out, in addition to what the original leaves out: ListObjects version 1, DeleteObjects, requests that create,
+delete or locate buckets, tagging, POST forms, and bodies in length-prefixed chunks (``aws-chunked``), which are
+refused. Like the original it ignores what it does not support, e.g. ``If-None-Match`` on a PUT.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def create_s3_blueprint(store: Store, access: S3Access) -> Blueprint:
     @blueprint.before_request
     def admit() -> tuple[Response, int] | None:
         if not access.enabled:
-            # JSON and no XML: after storage-api's source (tenant-feature), not recorded.
+            # JSON, not XML: follows storage-api's source (tenant-feature); not recorded.
             message = "feature not enabled for this tenant"
             return jsonify(StorageError(403, "FeatureNotEnabled", message).body()), 403
         verify(request, access)
@@ -69,7 +68,7 @@ def create_s3_blueprint(store: Store, access: S3Access) -> Blueprint:
         stored = store.find(_caller("object.get"), bucket, key)
         extra = {f"{_METADATA}{name}": str(value) for name, value in (stored.user_metadata or {}).items()}
         if request.method == "HEAD":
-            # JavaScript's way to write a time.
+            # A time as JavaScript formats it.
             extra["created-at"] = f"{stored.created_at:%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)}"
         response = send(store.files, stored, request, extra=extra)
         for name in ("Accept-Ranges", "X-Robots-Tag"):

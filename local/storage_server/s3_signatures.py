@@ -1,8 +1,8 @@
 """AWS Signature Version 4 in the Authorization header, checked with botocore's own signer.
 
-Like storage-api v1.70.6 for one project it takes the payload's hash as the client states it, and does not compare the
-request's date with the clock. A hosted server says ``InvalidAccessKeyId`` of a key that it does not know. Leaves out
-presigned URLs, session tokens, and clients that sign their ``User-Agent``.
+Like storage-api v1.70.6 for a single project, it does not check the payload's hash, and does not compare the request's
+date with the clock. For an unknown key, a hosted server answers ``InvalidAccessKeyId`` instead. Left out: presigned
+URLs, session tokens, and clients that sign their ``User-Agent``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from local.storage_server.errors import StorageError, access_denied
 class S3Access:
     """A project's settings of the S3 protocol: Dashboard > Storage > S3.
 
-    May be changed while the server runs, as a person does in the Dashboard.
+    They may be changed while the server runs, as in the Dashboard.
 
     Attributes:
-        keys: The secret of each access key, by the key's id. Each of them may do everything.
-        region: The project's. Requests signed for ``auto``, ``us-east-1`` or no region are taken too.
-        enabled: Whether the project speaks S3 at all.
-        enforce_region: Whether no region but the project's is taken; whether hosted ones do so is not known.
+        keys: The secret of each access key, by the key's id. Each key may do everything.
+        region: The project's. Requests signed for ``auto``, ``us-east-1`` or no region are accepted too.
+        enabled: Whether the S3 protocol is on.
+        enforce_region: Whether to accept only the project's region. Whether hosted projects do this is unknown.
     """
 
     keys: dict[str, str]
@@ -39,11 +39,11 @@ class S3Access:
 
 
 def verify(request: Request, access: S3Access) -> None:
-    """Do nothing if the request is signed with one of the keys.
+    """Check that the request is signed with one of the keys.
 
     Raises:
-        StorageError: ``AccessDenied`` (no signature, an unknown key, or a region that is not the enforced one),
-            ``InvalidSignature`` (not of the documented form) or ``SignatureDoesNotMatch`` (also of another region).
+        StorageError: ``AccessDenied`` (no signature, an unknown key, or a region other than the enforced one),
+            ``InvalidSignature`` (malformed) or ``SignatureDoesNotMatch`` (also for a region that is not accepted).
     """
     if not (header := request.headers.get("Authorization")):
         raise access_denied("Missing signature")

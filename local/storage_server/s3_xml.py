@@ -18,8 +18,8 @@ def answer(root: str, content: Mapping[str, Any], *, status: int = 200) -> Respo
     """Return a response with one document.
 
     Args:
-        root: The name of its root, which carries S3's namespace, in errors too, as storage-api v1.70.6 does.
-        content: What is in it; a list repeats its element, None leaves it out.
+        root: The name of its root, which has S3's namespace, in errors too, as in storage-api v1.70.6.
+        content: Its elements. A list repeats its element; None omits it.
         status: The HTTP status.
     """
     element = ET.Element(root, xmlns=NAMESPACE)
@@ -28,14 +28,14 @@ def answer(root: str, content: Mapping[str, Any], *, status: int = 200) -> Respo
 
 
 def read(document: bytes) -> ET.Element:
-    """Return the root of a request's document, its elements' names without namespaces.
+    """Return the root of a request's document, with namespaces removed from the elements' names.
 
     Raises:
         StorageError: ``MalformedXML``.
     """
     try:
-        # Expat expands no entity that the document does not declare, and limits what a declared one becomes.
-        root = ET.fromstring(document)  # noqa: S314 - see above; only holders of the key pair come here
+        # Expat expands only entities that the document declares, and limits the size of the result.
+        root = ET.fromstring(document)  # noqa: S314 - see above; only holders of the key pair get here
     except ET.ParseError as error:
         raise StorageError(400, "MalformedXML", f"Invalid XML payload: {error}") from error
     for element in root.iter():

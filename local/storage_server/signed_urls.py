@@ -1,4 +1,4 @@
-"""Signed URLs: a JSON Web Token that binds one bucket and key, to be read or to be written, for a time."""
+"""Signed URLs: a JSON Web Token allows reading or writing one bucket and key for a limited time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jwt
 from local.json_web_tokens import InvalidToken, verify
 from local.storage_server.errors import StorageError
 
-# The escapes that JavaScript's decodeURI leaves as they are.
+# The escapes that JavaScript's decodeURI leaves unchanged.
 _RESERVED: Final = re.compile(r"%(?=3B|2F|3F|3A|40|26|3D|2B|24|2C|23)", re.IGNORECASE)
 
 Scope = Literal["download", "upload"]
@@ -33,7 +33,7 @@ class UrlSigner:
     def sign_download(self, address: str, seconds: int) -> str:
         """Return the path, relative to the API, that reads ``address`` for so many seconds.
 
-        The address is not percent-encoded in it.
+        It contains the address without percent-encoding.
         """
         return f"/object/sign/{address}?token={self.sign('download', address, seconds)}"
 
@@ -41,13 +41,13 @@ class UrlSigner:
         """Return the claims of the token that allows ``scope`` on ``address``.
 
         Raises:
-            StorageError: ``InvalidJWT`` (forged, expired) or ``InvalidSignature`` (for something else).
+            StorageError: ``InvalidJWT`` (forged, expired) or ``InvalidSignature`` (another scope or address).
         """
         try:
             claims = verify(token, self._secret)
         except InvalidToken as error:
             raise StorageError(400, "InvalidJWT", str(error)) from error
-        # Tokens of before there were scopes are for uploads when they say whether to overwrite.
+        # Older tokens have no scope. Those with ``upsert`` are for uploads.
         if claims.get("scope", "upload" if "upsert" in claims else "download") != scope:
             raise StorageError(400, "InvalidSignature", f"Token is not scoped for {scope}")
         if claims.get("url") != address:
@@ -58,7 +58,7 @@ class UrlSigner:
 def decode_uri(path: str) -> str:
     """Decode a request's path as JavaScript's decodeURI does, which keeps e.g. ``%2B`` and ``%3F`` encoded.
 
-    The single sign endpoint binds its token to this, and reading compares it with the fully decoded key: a
-    key whose reserved characters were percent-encoded in the signing request cannot be read with the answer.
+    The endpoint that signs one key puts the result into its token. Reading compares it with the fully decoded key. So
+    if the signing request percent-encodes a key's reserved characters, the signed URL does not work.
     """
     return unquote(_RESERVED.sub("%25", path))

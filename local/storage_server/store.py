@@ -1,8 +1,8 @@
-"""Uploading, copying, moving and deleting: rows and bytes changed together, in the order of storage-api v1.70.6.
+"""Uploading, copying, moving and deleting: rows and bytes change together, in the order of storage-api v1.70.6.
 
 Every write of a row is first tried as the caller's role and rolled back, so that row-level security decides
-before a byte is stored; then the bytes are stored; then the row is written as ``service_role``. Triggers
-therefore see each write twice. Leaves out the object queue: files of older versions are removed at once
+before a byte is stored. Then the bytes are stored. Then the row is written as ``service_role``. Triggers
+therefore see each write twice. Left out: the object queue. Files of older versions are removed at once
 instead of by a job.
 """
 
@@ -34,8 +34,8 @@ class Store:
     def upload(self, caller: Caller, target: Target, body: Incoming) -> dict[str, Any]:
         """Store a body under a key and return the row.
 
-        Raises: StorageError: The bucket is not there, or the key, the media type, the size, the caller's
-        rights, or what is stored already forbid it.
+        Raises: StorageError: The bucket does not exist, or the key, the media type, the size, the caller's
+        permissions or an existing object forbids it.
         """
         bucket = self.bucket(caller, target.bucket)
         check_key(target.key)
@@ -62,9 +62,9 @@ class Store:
             objects.write(cursor, caller, target, Content(TRIAL_VERSION, metadata, user_metadata))
 
     def complete(self, caller: Caller, target: Target, content: Content) -> dict[str, Any]:
-        """Write the row of bytes that are stored and drop the bytes it replaces, or the new ones if it fails.
+        """Write the row of stored bytes and remove the bytes that it replaces; if it fails, remove the new bytes.
 
-        Of two uploads of one new key at a time the second to come here replaces the first.
+        If two uploads of one new key run at once, the second to get here replaces the first.
         """
         target = replace(target, upsert=True)
         try:
@@ -133,7 +133,7 @@ class Store:
             return objects.get(cursor, bucket, key)
 
     def bucket(self, caller: Caller, name: str) -> dict[str, Any]:
-        """Return a bucket's row whether the caller may see it or not.
+        """Return a bucket's row, even if the caller may not see it.
 
         Raises:
             StorageError: ``NoSuchBucket``.

@@ -1,9 +1,9 @@
 """Resumable uploads over the tus protocol (tus.io, version 1.0.0), at ``/upload/resumable``.
 
-As in storage-api v1.70.6 every request that writes first tries the row as the caller, so n chunks make n + 2 trigger
-calls. Headers are read and refused as @tus/server 2.4 does. Like the original's file backend, and unlike hosted
-servers, it names no expiry (``Upload-Expires``). Leaves out the expiry itself, a length that is told later
-(``Upload-Defer-Length``), uploads with a signed URL's token, a greatest size for all buckets, and forwarded hosts.
+As in storage-api v1.70.6, every request that writes first tries to write the row as the caller, so n chunks make n + 2
+trigger calls. Headers are checked as @tus/server 2.4 does. Like the original's file backend, and unlike hosted servers,
+it sends no ``Upload-Expires``. Left out: expiry itself, a length that is sent later (``Upload-Defer-Length``), uploads
+with a signed URL's token, a maximum size for all buckets, and forwarded hosts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HEADERS: Final = (
     "Upload-Defer-Length, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override, X-Requested-With, "
     "X-Forwarded-Host, X-Forwarded-Proto, Forwarded"
 )
-# The original forgets what stands after the last comma.
+# The original too ends the list with a comma.
 _CORS: Final = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": f"{_HEADERS},"}
 _OPERATIONS: Final = {"POST": "create", "PATCH": "part", "HEAD": "get", "DELETE": "delete"}
 _SECONDS: Final = re.compile(r"-?\d+")
@@ -48,7 +48,7 @@ def create_tus_blueprint(store: Store) -> Blueprint:
     def upload(address: str = "") -> Response:
         if request.method == "OPTIONS":
             return _options()
-        # A JWT that does not hold is refused before the protocol begins, in JSON.
+        # An invalid JWT is refused in JSON, before the protocol's own checks.
         caller = caller_for(f"storage.tus.upload.{_OPERATIONS[request.method]}", resumable=True)
         try:
             _check_headers()
@@ -100,7 +100,7 @@ class _Resumable:
             try:
                 offset = self._receive(upload, 0)
             except StorageError:
-                # Nobody is told its address.
+                # The client has not received its address.
                 self._uploads.remove(upload)
                 raise
             response.headers["Upload-Offset"] = str(offset)
@@ -133,18 +133,18 @@ class _Resumable:
         return _reply(200, headers)
 
     def _try(self, caller: Caller, upload: Upload) -> None:
-        """Let row-level security decide."""
+        """Check the caller's permissions: try to write the row and roll back."""
         self._store.try_write(caller, _target(upload), upload.trial_metadata, upload.user_metadata)
 
     def _receive(self, upload: Upload, offset: int) -> int:
         if offset + (request.content_length or 0) > upload.length:
-            # The other offset is the greater fault of the two.
+            # If the offset is wrong too, this raises that error first.
             self._uploads.append(upload, offset, ())
             raise refusal(413, "upload's size exceeded\n")
         return self._uploads.append(upload, offset, arriving(request))
 
     def _finish(self, caller: Caller, upload: Upload, offset: int, response: Response) -> Response:
-        """Write the row when all has arrived."""
+        """Write the row once all bytes have arrived."""
         if offset != upload.length:
             return response
         if not upload.finished:
@@ -166,7 +166,7 @@ def _target(upload: Upload) -> Target:
 
 
 def _announced() -> Upload:
-    """Return the upload that a request to create one announces."""
+    """Return the upload that the request creates."""
     headers = request.headers
     if "Upload-Length" not in headers or "Upload-Defer-Length" in headers:
         raise refusal(400, "Upload-Length or Upload-Defer-Length header required\n")
@@ -190,7 +190,7 @@ def _options() -> Response:
 
 
 def _reply(status: int, headers: Mapping[str, str] | None = None, text: str = "") -> Response:
-    """Return an answer as the original writes it: text, and without a body no type where HTTP forbids one."""
+    """Return an answer as plain text; like the original's, a 204 has no ``Content-Type``."""
     response = Response(text, status, headers, content_type="text/plain;charset=UTF-8")
     response.headers["Tus-Resumable"] = _VERSION
     if status == 204:
@@ -199,7 +199,7 @@ def _reply(status: int, headers: Mapping[str, str] | None = None, text: str = ""
 
 
 def _check_headers() -> None:
-    """Refuse a request without the protocol's version, or with another one, and a chunk of another type."""
+    """Refuse a request with another version of the protocol or none, and a chunk of another content type."""
     if not (version := request.headers.get("Tus-Resumable")):
         raise refusal(412, "Tus-Resumable Required\n")
     if version != _VERSION:
@@ -215,7 +215,7 @@ def _size(header: str) -> int:
 
 
 def _parse_metadata(header: str) -> Metadata:
-    """Return what ``Upload-Metadata`` says: pairs of a key and a value in base64, which may be left out."""
+    """Parse ``Upload-Metadata``: pairs of a key and a base64 value, which is optional."""
     metadata: Metadata = {}
     for pair in header.split(","):
         key, *values = pair.split(" ")

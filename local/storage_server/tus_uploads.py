@@ -1,4 +1,4 @@
-"""Resumable uploads under way: the bytes that have arrived are on disk, all else in memory."""
+"""The resumable uploads: received bytes are on disk, everything else is in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Metadata = dict[str, str | None]
 
 
 def refusal(status: int, text: str) -> StorageError:
-    """Return a refusal of the protocol itself."""
+    """Return an error of the tus protocol."""
     return StorageError(status, "TusError", text)
 
 
@@ -26,7 +26,7 @@ class Upload:
     """An upload: where it goes, its length in bytes, and the client's metadata.
 
     Attributes:
-        version: That the object is going to have.
+        version: The version that the object will have.
         finished: Whether its row is written.
         writer: The newest request that writes to it.
     """
@@ -46,24 +46,24 @@ class Upload:
 
     @property
     def mimetype(self) -> str | None:
-        """As the client claims."""
+        """As the client states it."""
         return self.metadata.get("contentType")
 
     @property
     def trial_metadata(self) -> dict[str, str | int]:
-        """The row that is written when an upload is only tried."""
+        """The row's metadata when the write is only tried."""
         return {"contentLength": self.length} | ({"mimetype": self.mimetype} if self.mimetype else {})
 
     @property
     def user_metadata(self) -> dict[str, object] | None:
-        """The client's own object, None if it sends none."""
+        """The client's own metadata; None if it sends none."""
         return user_object(self.metadata.get("metadata") or "")
 
 
 class Uploads:
-    """The uploads of one server. Each is known on when it is over, so that a client may ask.
+    """The uploads of one server. Finished ones stay known, so that a client can ask about them.
 
-    Of several requests that write to one upload the newest wins, at once; the original makes it wait until the
+    If several requests write to one upload, the newest takes over at once. In the original it waits until the
     older ones have ended.
     """
 
@@ -83,7 +83,7 @@ class Uploads:
         """Return the upload.
 
         Raises:
-            StorageError: ``TusError``; there is none.
+            StorageError: ``TusError``; there is no such upload.
         """
         if (upload := self._known.get(address)) is None:
             raise refusal(404, "The file for this url was not found\n")
@@ -93,7 +93,7 @@ class Uploads:
         """Return how many bytes have arrived.
 
         Raises:
-            StorageError: ``TusError``; they are gone, because the row could not be written.
+            StorageError: ``TusError``; the bytes are gone because the row could not be written.
         """
         if upload.finished:
             return upload.length
@@ -105,10 +105,10 @@ class Uploads:
     def append(self, upload: Upload, offset: int, chunks: Iterable[bytes]) -> int:
         """Write the chunks after ``offset`` bytes, up to the upload's length, and return the offset after them.
 
-        What has arrived stays when the chunks break off.
+        If the chunks end early, the received bytes stay.
 
         Raises:
-            StorageError: ``TusError``; another number of bytes has arrived, too many, or a newer request.
+            StorageError: ``TusError``; the offset is wrong, there are too many bytes, or a newer request took over.
         """
         writer = object()
         with self._lock:
@@ -134,13 +134,13 @@ class Uploads:
         return self._files.take((upload.bucket, upload.key, upload.version), self._part(upload))
 
     def drop_bytes(self, upload: Upload) -> None:
-        """Forget the bytes and their writer."""
+        """Remove the bytes and their writer."""
         with self._lock:
             upload.writer = None
             self._part(upload).unlink(missing_ok=True)
 
     def remove(self, upload: Upload) -> None:
-        """Forget the upload."""
+        """Remove the upload."""
         self.drop_bytes(upload)
         del self._known[upload.address]
 

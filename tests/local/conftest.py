@@ -12,7 +12,7 @@ from local.postgres import Postgres
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    """A prepared server, one for each module that asks."""
+    """A prepared server, one for each test module."""
     with Postgres.start() as server:
         server.prepare()
         yield server

@@ -1,4 +1,4 @@
-"""make demo and make serve where something is wrong with the machine: one line says what, and nothing waits for it."""
+"""When something is wrong with the machine, make demo and make serve end, and one line says what is wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.waiting import until
 
 
 class Dying:
-    """A worker whose thread ends by an error at once."""
+    """A worker whose thread fails at once."""
 
     def __init__(self, _: object) -> None:
         self._thread = threading.Thread(target=self._run, name="pg_net")
@@ -54,10 +54,10 @@ def test_a_function_that_has_ended_says_why(tmp_path: Path) -> None:
             return str(error)
         return ""
 
-    said = until(ended, seconds=30)
+    message = until(ended, seconds=30)
     function.stop()
-    assert said.startswith("on-upload has ended:\n")
-    assert "SUPABASE_URL is missing" in said
+    assert message.startswith("on-upload has ended:\n")
+    assert "SUPABASE_URL is missing" in message
 
 
 @pytest.mark.parametrize("folder", ["/dev/null/none", "/proc"])
@@ -85,13 +85,13 @@ def test_a_full_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         check_disk_space(tmp_path)
 
 
-def test_a_folder_that_a_file_is_in_the_way_of_is_named(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "build").touch()
     with pytest.raises(DiskSpaceError, match=f"^{tmp_path}/build cannot be written: "):
         check_disk_space(tmp_path / "build")
 
 
-def test_of_two_that_serve_the_first_keeps_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_make_serve_leaves_the_first_ones_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = tmp_path / "build.env", tmp_path / "second" / "build.env"
     second.parent.mkdir()
     monkeypatch.setattr(serve, "ENVIRONMENT", first)
@@ -112,7 +112,7 @@ def test_of_two_that_serve_the_first_keeps_its_file(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("module", ["deploy.doctor", "local"])
-def test_output_that_is_read_in_part_ends_it_in_silence(module: str) -> None:
+def test_a_command_ends_silently_when_its_output_is_closed(module: str) -> None:
     command = [sys.executable, "-m", module, *(["demo"] if module == "local" else [])]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout

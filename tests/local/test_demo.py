@@ -1,4 +1,4 @@
-"""The demo's whole way, as a stranger runs it, and its results opened with ffmpeg."""
+"""The whole demo, run as a new user runs it; the tests open its results with ffmpeg."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMAND = [sys.executable, "-m", "local"]
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Has the environment name a proxy, and gives what it was asked for."""
+    """Name a proxy in the environment; yield the list of the addresses that it is asked for."""
     asked: list[str] = []
 
     def answer(environ: Any, start: Any) -> list[bytes]:
@@ -56,7 +56,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack(
     tmp_path: Path, proxy: list[str], api: str
 ) -> None:
-    clip = tmp_path / "höliday (1) & more.mp4"  # what Supabase refuses in a key is replaced
+    clip = tmp_path / "höliday (1) & more.mp4"  # the demo replaces what Supabase refuses in a key
     make_clip(clip, seconds=3, size="1280x960")
     for old in RESULTS.glob("h_liday*"):
         old.unlink()
@@ -75,7 +75,7 @@ def test_the_demo_brings_a_video_back_as_a_720p_video_a_still_and_its_soundtrack
     # Each change in the ledger is printed. The 720p video is a video in the watched bucket, and has no job.
     assert re.search(r" s    clips/h_liday \(1\) & more\.mp4 +video-720p +succeeded", done.stdout)
     assert " s    processed/" not in done.stdout
-    # The still is what a run with an upload writes, which is one job where ittybit has no runs.
+    # A run with an upload writes the still. In the API without runs, one job does.
     assert re.search(rf"still +succeeded +{'jobs' if api == 'jobs' else 'runs'}/", done.stdout)
     assert re.search(r"still +s3://media/processed/clips/h_liday \(1\) & more\.jpeg", done.stdout)
 
@@ -85,9 +85,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_demo_fetches_what_succeeded_whatever_became_of_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_demo_fetches_what_succeeded_when_the_rest_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip, silent = tmp_path / "clip.mp4", tmp_path / "silent.mp4"
     make_clip(clip, seconds=2, size="320x180")
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(clip), "-an", "-c", "copy", str(silent)]
@@ -110,15 +108,15 @@ def test_the_demo_fetches_what_succeeded_whatever_became_of_the_rest(
     with pytest.raises(demo.DemoError, match=r"^still: s3://media/processed/clips/silent\.jpeg: it does not decode$"):
         demo.run(silent, opens=True)
 
-    said = terminal.getvalue()
+    printed = terminal.getvalue()
     assert probe(RESULTS / "silent-720p.mp4").height == 720
-    assert re.search("clips/silent.mp4  soundtrack  \033\\[31mfailed\033\\[0m: .*no sound", said), said
+    assert re.search("clips/silent.mp4  soundtrack  \033\\[31mfailed\033\\[0m: .*no sound", printed), printed
     assert opened == [RESULTS.as_uri()]
-    assert "There is no browser here" in said
-    assert f"http://127.0.0.1:{PORT}/" in said
-    # Bars are redrawn in place: once they are gone, lines alone are left.
-    assert [what in said for what in ("uploading  [###", "processing  [###")] == [True, True]
-    lines = [line.rpartition("\033[K")[2] for line in said.split("\n")]
+    assert "There is no browser here" in printed
+    assert f"http://127.0.0.1:{PORT}/" in printed
+    # Bars are redrawn in place: in the end only lines are left.
+    assert [what in printed for what in ("uploading  [###", "processing  [###")] == [True, True]
+    lines = [line.rpartition("\033[K")[2] for line in printed.split("\n")]
     assert [line for line in lines if "[##" in line or "[.." in line] == []
 
 
@@ -143,7 +141,7 @@ def test_the_demo_says_what_is_wrong_with_a_file_before_it_starts_anything(
     ("end", "api"), [pytest.param(signal.SIGINT, "automations", marks=pytest.mark.variation), (signal.SIGTERM, "jobs")]
 )
 def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signals, api: str) -> None:
-    # Where the tests run in the background of a shell it is ignored, and what they start would ignore it too.
+    # A shell's background job ignores SIGINT. The tests' processes would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         subprocess.Popen(
@@ -155,7 +153,7 @@ def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signa
         ) as serving,
         contextlib.ExitStack() as ending,
     ):
-        # It is waited for at the end, whatever fails in here.
+        # Popen waits for the process, so it must end even if something here fails.
         ending.callback(serving.terminate)
         assert serving.stdout is not None
         printed = ""
@@ -168,12 +166,12 @@ def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signa
         assert opened
         assert "main.js" in httpx.get(opened[1], trust_env=False).text
         assert ENVIRONMENT.stat().st_mode & 0o777 == 0o600
-        told = read(ENVIRONMENT)
-        key = {"Authorization": f"Bearer {told['ITTYBIT_API_KEY']}"}
+        environment = read(ENVIRONMENT)
+        key = {"Authorization": f"Bearer {environment['ITTYBIT_API_KEY']}"}
         spoken = [
             generation
             for generation in GENERATIONS
-            if httpx.get(f"{told['ITTYBIT_API_URL']}/{generation}", headers=key, trust_env=False).is_success
+            if httpx.get(f"{environment['ITTYBIT_API_URL']}/{generation}", headers=key, trust_env=False).is_success
         ]
         assert spoken == [api]
         command = [sys.executable, "-m", "deploy.doctor", "--env-file", str(ENVIRONMENT)]
@@ -182,7 +180,7 @@ def test_serve_prints_how_to_use_it_and_leaves_nothing_running(end: signal.Signa
         serving.stdout.read()
         serving.wait(30)
 
-    # Only pg_cron may not have run yet.
+    # The doctor may find that pg_cron has not run yet, and nothing else.
     assert looked.returncode in (0, 1), looked.stdout + looked.stderr
     assert looked.stdout.count("\nok ") > 20
     assert not ENVIRONMENT.exists()

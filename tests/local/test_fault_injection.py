@@ -14,16 +14,16 @@ from tests.waiting import until
 
 
 class Site:
-    """An application that counts what it has carried out, with faults in front of it."""
+    """An application that records the requests it has handled, with faults in front of it."""
 
     def __init__(self) -> None:
-        self.carried_out: list[str] = []
+        self.handled: list[str] = []
         app = Flask(__name__)
         app.add_url_rule("/<path:path>", view_func=self._answer, methods=["GET", "POST"])
         self.faults = Faults(app)
 
     def _answer(self, path: str) -> str:
-        self.carried_out.append(f"{request.method} {path} {request.get_data(as_text=True)}".strip())
+        self.handled.append(f"{request.method} {path} {request.get_data(as_text=True)}".strip())
         return "fine"
 
 
@@ -41,17 +41,17 @@ def http(site: Site) -> Iterator[httpx.Client]:
 
 def test_without_a_fault_the_application_answers(site: Site, http: httpx.Client) -> None:
     assert http.post("/a", content="x").text == "fine"
-    assert site.carried_out == ["POST a x"]
+    assert site.handled == ["POST a x"]
 
 
-def test_a_status_is_answered_as_often_as_told_and_the_application_sees_nothing(site: Site, http: httpx.Client) -> None:
+def test_a_status_is_answered_the_given_number_of_times(site: Site, http: httpx.Client) -> None:
     fault = site.faults.add("GET", "/a", times=2, status=429, headers={"Retry-After": "3"}, body={"kind": "rate"})
     answers = [http.get("/a") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [429, 429, 200]
     assert answers[0].headers["Retry-After"] == "3"
     assert answers[0].json() == {"kind": "rate"}
     assert fault.seen == 2
-    assert site.carried_out == ["GET a"]
+    assert site.handled == ["GET a"]
 
 
 def test_a_fault_needs_the_method_and_the_whole_path(site: Site, http: httpx.Client) -> None:
@@ -73,23 +73,23 @@ def test_faults_are_used_up_in_the_order_they_were_added(site: Site, http: httpx
     assert [http.get("/a").status_code for _ in range(3)] == [500, 503, 200]
 
 
-def test_dropped_before_nothing_was_carried_out(site: Site, http: httpx.Client) -> None:
+def test_a_request_dropped_before_is_not_handled(site: Site, http: httpx.Client) -> None:
     fault = site.faults.add("POST", "/a", drop="before")
     with pytest.raises(httpx.RemoteProtocolError):
         http.post("/a", content="x")
     assert fault.seen == 1
-    assert site.carried_out == []
+    assert site.handled == []
 
 
-def test_dropped_after_it_was_carried_out_once(site: Site, http: httpx.Client) -> None:
+def test_a_request_dropped_after_is_handled_once(site: Site, http: httpx.Client) -> None:
     site.faults.add("POST", "/a", drop="after")
     with pytest.raises(httpx.RemoteProtocolError):
         http.post("/a", content="x")
-    assert site.carried_out == ["POST a x"]
+    assert site.handled == ["POST a x"]
     assert http.post("/a", content="y").text == "fine"
 
 
-def test_a_hang_alone_makes_the_answer_late(site: Site, http: httpx.Client) -> None:
+def test_a_hang_alone_delays_the_answer(site: Site, http: httpx.Client) -> None:
     site.faults.add(None, "/a", hang=0.2)
     begin = time.monotonic()
     assert http.get("/a").text == "fine"
@@ -129,46 +129,46 @@ def test_clear_forgets_the_remaining_faults(site: Site, http: httpx.Client) -> N
     assert fault.seen == 1
 
 
-def test_a_fault_that_says_nothing_or_too_much_is_refused(site: Site) -> None:
+def test_a_fault_with_no_effect_or_with_two_is_refused(site: Site) -> None:
     with pytest.raises(ValueError, match="a fault answers"):
         site.faults.add("GET", "/a")
     with pytest.raises(ValueError, match="a fault answers"):
         site.faults.add("GET", "/a", status=500, drop="after")
 
 
-def test_a_fault_may_name_places_among_the_requests_that_match(site: Site, http: httpx.Client) -> None:
+def test_a_fault_may_be_limited_to_some_matching_requests(site: Site, http: httpx.Client) -> None:
     first = site.faults.add("GET", "/a", at={1, 3}, status=500)
     second = site.faults.add("GET", "/a|/b", at={1, 4}, status=503)
     answers = [http.get(path).status_code for path in ("/a", "/a", "/b", "/a", "/b", "/a", "/a")]
-    # The second request is wanted by both: the older fault has it.
+    # Both faults match the second request: the older one wins.
     assert answers == [200, 500, 200, 200, 503, 500, 200][: len(answers)]
     assert (first.met, first.seen) == (5, 2)
     assert (second.met, second.seen) == (7, 1)
 
 
-def test_requests_are_noted_once_somebody_wants_them(site: Site, http: httpx.Client) -> None:
+def test_requests_are_recorded_once_a_list_is_set(site: Site, http: httpx.Client) -> None:
     http.get("/unnoted")
-    noted: list[Request] = []
-    site.faults.requests = noted
+    recorded: list[Request] = []
+    site.faults.requests = recorded
     site.faults.add("POST", "/ä", hang=0.2)
     site.faults.add("POST", "/lost", drop="before")
     http.post("/ä?q=1", headers={"Idempotency-Key": "one"})
     with pytest.raises(httpx.RemoteProtocolError):
         http.post("/lost")
-    late, lost = noted
+    late, lost = recorded
     assert (late.method, late.path, late.query, late.idempotency_key) == ("POST", "/ä", "q=1", "one")
     assert late.passed is not None
     assert late.passed - late.arrived >= 0.2
     assert (lost.path, lost.passed) == ("/lost", None)
 
 
-def test_idle_is_when_nothing_can_take_effect_any_more(site: Site, http: httpx.Client) -> None:
+def test_idle_means_that_no_request_can_take_effect_any_more(site: Site, http: httpx.Client) -> None:
     assert site.faults.wait_until_idle(0)
     fault = site.faults.add("POST", "/a", hang=0.5)
     with pytest.raises(httpx.ReadTimeout):
         http.post("/a", timeout=0.1)
     assert fault.seen == 1
     assert not site.faults.wait_until_idle(0)
-    assert site.carried_out == []
+    assert site.handled == []
     assert site.faults.wait_until_idle(5)
-    assert site.carried_out == ["POST a"]
+    assert site.handled == ["POST a"]

@@ -1,4 +1,4 @@
-"""docs/local-development.md: its commands, in their order; the embedded stack plays the project of `supabase start`."""
+"""Runs the commands of docs/local-development.md in order, with the embedded stack as `supabase start`'s project."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
 
 @contextlib.contextmanager
 def serving(clone: Clone, command: str) -> Iterator[list[str]]:
-    """Run `make serve` until the end of the block; give what it has said when it is up."""
-    # Where the tests run in the background of a shell it is ignored, and what they start would ignore it too.
+    """Run `make serve` until the end of the block; yield the lines that it prints until it is up."""
+    # A shell's background job ignores SIGINT. The tests' processes would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     log = clone.root.parent / "served"
     environment = clone._environment({"FUNCTIONS_HOST": "127.0.0.1"})
@@ -109,8 +109,8 @@ def test_the_embedded_stack(clone: Clone) -> None:
     serve, add, upload, explain = documents.blocks(SECTIONS["The embedded stack, with rules of your own"], "sh")
     make_clip(clone.root / "clip.mp4", seconds=1, size="320x180")
     env = clone.root / "build" / "serve.env"
-    with serving(clone, serve) as said:
-        printed = [line.strip() for line in said if "./deploy.sh" in line]
+    with serving(clone, serve) as output:
+        printed = [line.strip() for line in output if "./deploy.sh" in line]
         assert printed == [line.replace("\\\n  ", "") for line in (add.strip(), explain.splitlines()[0])]
         assert execute(clone, add) == "added\n"
         execute(clone, upload)
@@ -128,7 +128,7 @@ def test_the_embedded_stack(clone: Clone) -> None:
 
 @pytest.fixture
 def supabase(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """A project that knows nothing of ittybit, with its database at a port, and a `supabase` that tells of it."""
+    """A project without ittybit, with its database at a port, and a `supabase` command that shows its values."""
     monkeypatch.setattr(local.stack, "migrate", lambda _: None)
     port = free_port()
     settings = local.postgres._SETTINGS | {"listen_addresses": "127.0.0.1", "port": str(port)}
@@ -158,9 +158,9 @@ def test_beside_the_supabase_cli(clone: Clone, supabase: Stack, tmp_path: Path) 
     env = clone.env_file("cli")
     theirs = read(env)
     project = Project(supabase)
-    with contextlib.closing(project), serving(clone, serve) as said:
-        assert any(line.startswith("connection         con_") for line in said), said
-        assert [line.strip() for line in said if "./deploy.sh" in line] == [
+    with contextlib.closing(project), serving(clone, serve) as output:
+        assert any(line.startswith("connection         con_") for line in output), output
+        assert [line.strip() for line in output if "./deploy.sh" in line] == [
             line.replace("\\\n  ", "").strip() for line in (database, add, explain)
         ]
         ours = read(env)
@@ -179,7 +179,7 @@ def test_beside_the_supabase_cli(clone: Clone, supabase: Stack, tmp_path: Path) 
         project.fetch("s3://media/processed/clip-small.jpeg", tmp_path / "small.jpeg")
         assert (tmp_path / "small.jpeg").read_bytes()[:3] == b"\xff\xd8\xff"
 
-        # A second time all is where it was, and the database needs to be told nothing.
+        # The second time all addresses are the same, so the database needs no change.
     with contextlib.closing(Project(supabase)) as project, serving(clone, serve):
         assert read(env) == ours
         project.upload(BUCKET, "again.mp4", clip, "video/mp4")
@@ -199,7 +199,7 @@ def test_a_project_of_another_machine_is_refused(tmp_path: Path, url: str) -> No
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "http://host.docker.internal", "a b", "1.2.3"])
-def test_where_the_machine_cannot_be_reached_is_refused(tmp_path: Path, host: str) -> None:
+def test_an_invalid_functions_host_is_refused(tmp_path: Path, host: str) -> None:
     env = tmp_path / ".env"
     env.write_text(f"SUPABASE_URL=http://127.0.0.1:54321\nFUNCTIONS_HOST={host}\n")
     with pytest.raises(FunctionError, match=r"^FUNCTIONS_HOST is a name or IPv4 address of this machine, "):

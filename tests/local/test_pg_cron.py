@@ -1,4 +1,4 @@
-"""When jobs run, as whom, and what is noted of each run."""
+"""When jobs run, as whom, and what is recorded of each run."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_a_job_runs_as_the_user_who_made_it(postgres: Postgres, database: psycop
         }
         until(lambda: admin.execute("select count(distinct who) from public.runs").fetchone() == (2,))
         for user, job in jobs.items():
-            noted = until(lambda job=job: runs_of(admin, job, "succeeded"))  # type: ignore[misc]
-            assert noted[0] == (user, "insert into public.runs default values", "INSERT 0 1")
+            runs = until(lambda job=job: runs_of(admin, job, "succeeded"))  # type: ignore[misc]
+            assert runs[0] == (user, "insert into public.runs default values", "INSERT 0 1")
         span = "select start_time <= end_time, job_pid > 0, database from cron.job_run_details limit 1"
         assert database.execute(span).fetchone() == (True, True, "postgres")
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_failing_job_says_why_and_is_undone(database: psycopg.Connection) -> None:
+def test_a_failing_job_says_why_and_is_rolled_back(database: psycopg.Connection) -> None:
     database.execute("create table public.runs (n int)")
     job = schedule(database, "1 seconds", "insert into public.runs values (1); select 1 / 0")
     failed = until(lambda: runs_of(database, job, "failed"))
@@ -64,7 +64,7 @@ def test_a_failing_job_says_why_and_is_undone(database: psycopg.Connection) -> N
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_job_never_runs_beside_itself(database: psycopg.Connection) -> None:
+def test_runs_of_a_job_never_overlap(database: psycopg.Connection) -> None:
     database.execute("create table public.runs (began timestamptz, ended timestamptz)")
     job = schedule(
         database,
@@ -85,11 +85,11 @@ def test_an_unscheduled_job_runs_no_more(database: psycopg.Connection) -> None:
     count = len(runs_of(database, job, "succeeded"))
     other = schedule(database, "1 seconds", "select 2", "other")
     until(lambda: len(runs_of(database, other, "succeeded")) == 2)
-    assert len(runs_of(database, job, "succeeded")) <= count + 1, "at most the run that was under way"
+    assert len(runs_of(database, job, "succeeded")) <= count + 1, "at most the run that was in progress"
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_restart_of_the_server_is_survived_and_noted(postgres: Postgres) -> None:
+def test_jobs_go_on_after_a_restart_of_the_server_and_it_is_recorded(postgres: Postgres) -> None:
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
         job = schedule(connection, "1 seconds", "select pg_sleep(60)")
         until(lambda: runs_of(connection, job, "running"))
@@ -116,7 +116,7 @@ def test_scheduling_the_same_name_again_changes_the_job(database: psycopg.Connec
     ["60 seconds", "0 seconds", "1 minute", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *",
      "* * * * 8", "1-5 * * * *", "*/0 * * * *", "a * * * *", ""],
 )  # fmt: skip
-def test_a_schedule_that_means_nothing_is_refused(database: psycopg.Connection, expression: str) -> None:
+def test_an_invalid_schedule_is_refused(database: psycopg.Connection, expression: str) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="invalid schedule: "):
         schedule(database, expression, "select 1")
 

@@ -1,4 +1,4 @@
-"""What pg_net sends, when, and what becomes of it when something fails."""
+"""What pg_net sends, when, and what happens when something fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Call:
 
 @dataclass
 class Receiver:
-    """An HTTP server that notes what it gets; ``/slow`` answers only when ``release`` is set."""
+    """An HTTP server that records its calls; ``/slow`` answers only when ``release`` is set."""
 
     origin: str = ""
     calls: list[Call] = field(default_factory=list)
@@ -103,7 +103,7 @@ def response(database: psycopg.Connection, request_id: int) -> tuple[object, ...
 def test_a_call_leaves_at_commit(receiver: Receiver, postgres: Postgres, database: psycopg.Connection) -> None:
     with psycopg.connect(postgres.dsn("postgres")) as slow:
         post(slow, f"{receiver.origin}/held")
-        # A later call that is committed goes out, and so proves that the worker has looked past the first one.
+        # A later call is committed and sent, which proves that the worker has passed over the first one.
         response(database, post(database, f"{receiver.origin}/committed"))
         assert [call.path for call in receiver.calls] == ["committed"]
         slow.commit()
@@ -120,7 +120,7 @@ def test_a_rolled_back_call_never_leaves(receiver: Receiver, postgres: Postgres,
 
 
 @pytest.mark.usefixtures("worker")
-def test_the_request_is_libcurls(receiver: Receiver, database: psycopg.Connection) -> None:
+def test_the_request_looks_like_libcurls(receiver: Receiver, database: psycopg.Connection) -> None:
     query = 'select net.http_post(%s, \'{"bb": 1, "a": [2]}\', headers => \'{"X-A": "1", "X-B": null}\')'
     row = database.execute(query.encode(), [f"{receiver.origin}/x?y=1"]).fetchone()
     assert row is not None
@@ -171,19 +171,19 @@ def test_redirects(
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("http://127.0.0.1:1/", "Couldn't connect to server"),
         ("ftp://127.0.0.1/", "Unsupported protocol"),
     ],
 )
 @pytest.mark.usefixtures("worker")
-def test_failures_in_libcurls_words(database: psycopg.Connection, url: str, said: str) -> None:
-    assert response(database, post(database, url)) == (None, None, None, False, said)
+def test_failures_have_libcurls_messages(database: psycopg.Connection, url: str, message: str) -> None:
+    assert response(database, post(database, url)) == (None, None, None, False, message)
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_time_out_holds_up_its_batch_and_is_told_apart(
+def test_a_timeout_delays_its_batch_and_is_recorded_as_one(
     receiver: Receiver, postgres: Postgres, database: psycopg.Connection
 ) -> None:
     with psycopg.connect(postgres.dsn("postgres")) as connection:
@@ -199,19 +199,19 @@ def test_a_time_out_holds_up_its_batch_and_is_told_apart(
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_hanging_receiver_holds_up_the_next_call_until_it_times_out(
+def test_a_hanging_receiver_delays_the_next_call_until_it_times_out(
     receiver: Receiver, database: psycopg.Connection
 ) -> None:
     assert _seconds_between_batches(receiver, database, "slow") >= 5
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_receiver_that_answers_holds_up_nobody(receiver: Receiver, database: psycopg.Connection) -> None:
+def test_a_receiver_that_answers_delays_no_other_call(receiver: Receiver, database: psycopg.Connection) -> None:
     assert _seconds_between_batches(receiver, database, "quick") < 5
 
 
 def _seconds_between_batches(receiver: Receiver, database: psycopg.Connection, path: str) -> float:
-    """Call ``path``, and somebody else once that call is under way; return how much later the second batch began."""
+    """Call ``path``, and another path once that call has arrived; return how much later the second batch began."""
     first = post(database, f"{receiver.origin}/{path}", milliseconds=5000)
     until(lambda: receiver.calls)
     second = post(database, f"{receiver.origin}/somebody-else")
@@ -224,8 +224,8 @@ def _seconds_between_batches(receiver: Receiver, database: psycopg.Connection, p
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_backlog_leaves_two_hundred_a_second(database: psycopg.Connection) -> None:
-    # The worker has begun by itself: from here on it goes by what it is told at commit, once for all that follows.
+def test_a_backlog_is_sent_at_two_hundred_calls_a_second(database: psycopg.Connection) -> None:
+    # The worker's first look needs no wake. After it, only a commit wakes the worker: once for all calls that follow.
     first = post(database, "http://127.0.0.1:1/")
     response(database, first)
     database.execute("select net.http_post('http://127.0.0.1:1/') from generate_series(1, 201)")
@@ -314,7 +314,7 @@ def test_an_error_of_the_stand_in_itself_ends_its_process(
     assert database.execute("select from net.http_request_queue where id = %s", [request_id]).rowcount == 1
 
 
-def test_a_lost_queue_takes_the_responses_along_and_restarts_the_ids(
+def test_losing_the_queue_loses_the_responses_and_restarts_the_ids(
     worker: PgNetWorker, receiver: Receiver, database: psycopg.Connection
 ) -> None:
     assert post(database, f"{receiver.origin}/slow") == 1
@@ -332,7 +332,7 @@ def test_a_worker_that_is_down_leaves_the_queue_alone(
     worker.pause()
 
     def is_seen() -> bool:
-        # Its backend ends a moment after its connection.
+        # The worker's backend ends shortly after its connection.
         try:
             database.execute("select net.check_worker_is_up()")
         except psycopg.errors.RaiseException as error:
@@ -348,9 +348,9 @@ def test_a_worker_that_is_down_leaves_the_queue_alone(
 
 
 @pytest.mark.usefixtures("worker")
-def test_rows_inserted_by_hand_wake_nobody(receiver: Receiver, database: psycopg.Connection) -> None:
+def test_rows_inserted_by_hand_do_not_wake_the_worker(receiver: Receiver, database: psycopg.Connection) -> None:
     response(database, post(database, f"{receiver.origin}/first"))
-    # The worker looks once more after a batch; what comes after that look waits for the next wake.
+    # The worker looks once more after a batch. What is inserted later waits for the next wake.
     until(lambda: time.monotonic() > receiver.calls[0].at + 1.5)
     database.execute(
         "insert into net.http_request_queue (method, url, timeout_milliseconds) values ('GET', %s, 1000)",
@@ -363,7 +363,7 @@ def test_rows_inserted_by_hand_wake_nobody(receiver: Receiver, database: psycopg
 
 
 @pytest.mark.usefixtures("worker")
-def test_responses_are_forgotten_after_six_hours(receiver: Receiver, database: psycopg.Connection) -> None:
+def test_responses_are_deleted_after_six_hours(receiver: Receiver, database: psycopg.Connection) -> None:
     database.execute(
         "insert into net._http_response (id, created) values (-1, now() - interval '6 hours 1 second'),"
         " (-2, now() - interval '5 hours 59 minutes')"
@@ -382,7 +382,7 @@ def test_the_worker_comes_back_after_a_crash_of_the_server(receiver: Receiver, p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("'http://h/a b'", 'invalid URL "http://h/a b": Bad path'),
         ("'http://h/é'", 'invalid URL "http://h/é": Bad path'),
@@ -394,10 +394,10 @@ def test_the_worker_comes_back_after_a_crash_of_the_server(receiver: Receiver, p
         ),
     ],
 )
-def test_a_call_is_refused_where_it_is_made(database: psycopg.Connection, arguments: str, said: str) -> None:
+def test_an_invalid_call_is_refused_when_queued(database: psycopg.Connection, arguments: str, message: str) -> None:
     with pytest.raises(psycopg.Error) as refusal:
         database.execute(f"select net.http_post({arguments})".encode())
-    assert (refusal.value.diag.message_primary or "").startswith(said)
+    assert (refusal.value.diag.message_primary or "").startswith(message)
 
 
 def test_everybody_may_call(postgres: Postgres) -> None:
@@ -407,7 +407,7 @@ def test_everybody_may_call(postgres: Postgres) -> None:
         connection.rollback()
 
 
-def test_a_batch_can_be_disturbed_on_its_way(
+def test_a_batch_can_be_changed_before_it_is_sent(
     receiver: Receiver, postgres: Postgres, database: psycopg.Connection
 ) -> None:
     def disturb(batch: list[Queued]) -> list[Queued]:

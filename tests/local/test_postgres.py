@@ -1,4 +1,4 @@
-"""The server's life and death, and the cluster's likeness to a hosted project."""
+"""The server's start, crash and end, and the cluster's similarity to a hosted project."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def project(request: pytest.FixtureRequest) -> Iterator[Postgres]:
 
 @pytest.fixture
 def developer(project: Postgres) -> Iterator[psycopg.Connection]:
-    """A transaction as ``postgres``, undone after the test."""
+    """A transaction as ``postgres``, rolled back after the test."""
     with psycopg.connect(project.dsn("postgres")) as connection:
         yield connection
         connection.rollback()
@@ -92,7 +92,7 @@ def test_storage_objects_has_todays_columns(developer: psycopg.Connection) -> No
         "create role boss superuser",
     ],
 )
-def test_the_developer_may_not(developer: psycopg.Connection, statement: str) -> None:
+def test_statements_that_the_developer_may_not_run(developer: psycopg.Connection, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         developer.execute(statement.encode())
 
@@ -155,7 +155,7 @@ def test_the_api_may_not_read_secrets(developer: psycopg.Connection, role: str) 
 
 
 @pytest.mark.parametrize("key", [b"", b"Jefe", b"\xaa" * 64, b"\xaa" * 131], ids=len)
-def test_hmac_is_the_standards(developer: psycopg.Connection, key: bytes) -> None:
+def test_hmac_follows_the_standard(developer: psycopg.Connection, key: bytes) -> None:
     data = b"what do ya want for nothing?\x00\xff"
     answer = developer.execute("select extensions.hmac(%b::bytea, %b::bytea, 'sha256')", [data, key]).fetchone()
     assert answer == (hmac.new(key, data, hashlib.sha256).digest(),)
@@ -192,7 +192,7 @@ def test_a_crash_keeps_what_was_committed_and_empties_unlogged_tables() -> None:
 
 
 def test_a_given_directory_outlives_the_server() -> None:
-    directory = Path(tempfile.mkdtemp())  # pytest's own is closed to the user whom root runs the server as
+    directory = Path(tempfile.mkdtemp())  # if root runs the tests, the server's user cannot open pytest's own
     try:
         for expected in (None, "table"):
             with (
@@ -206,7 +206,7 @@ def test_a_given_directory_outlives_the_server() -> None:
         shutil.rmtree(directory)
 
 
-def test_a_failure_to_start_tells_what_the_server_said() -> None:
+def test_a_failure_to_start_includes_the_servers_message() -> None:
     with pytest.raises(StartError, match='unrecognized configuration parameter "nonsense"'):
         Postgres.start(settings={"nonsense": "1"})
 
@@ -224,7 +224,7 @@ def test_the_server_does_not_outlive_a_killed_process() -> None:
     until(lambda: not home.exists())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
 def test_binaries_that_only_root_can_reach_are_copied(tmp_path: Path) -> None:
     package = WHEEL_18.parents[1]
     hidden = tmp_path / package.name

@@ -1,4 +1,4 @@
-"""Calling functions through the project's one origin, by every kind of key."""
+"""Calling functions through the project's single origin, with every kind of key."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def service(origin: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_arguments_go_by_name_and_are_cast_to_the_declared_types(service: httpx.Client) -> None:
+def test_arguments_are_passed_by_name_and_cast_to_the_declared_types(service: httpx.Client) -> None:
     some_id = str(uuid.uuid4())
     answer = service.post("/echo", json={"d": some_id, "a": {"x": [1, None]}, "c": "3"})
     assert answer.status_code == 200
@@ -130,7 +130,7 @@ def test_an_unknown_function(
         assert body["details"] == expected
 
 
-def test_argument_names_are_no_sql(service: httpx.Client, database: psycopg.Connection) -> None:
+def test_argument_names_are_not_run_as_sql(service: httpx.Client, database: psycopg.Connection) -> None:
     database.execute('create or replace function public.odd("a"" b" text) returns text language sql as \'select $1\'')
     assert service.post("/odd", json={'a" b': "ok"}).json() == "ok"
 
@@ -183,7 +183,7 @@ USER_JWT = KEYS.jwt("authenticated", USER)
         ({"apikey": KEYS.publishable_key, "Authorization": f"Bearer {USER_JWT}"}, "authenticated", USER),
     ],
 )
-def test_who_is_calling(origin: str, headers: dict[str, str], user: str, sub: str | None) -> None:
+def test_the_role_of_each_kind_of_key(origin: str, headers: dict[str, str], user: str, sub: str | None) -> None:
     answer = httpx.post(f"{origin}/rest/v1/rpc/me", headers=headers, trust_env=False)
     assert answer.json() == {"user": user, "sub": sub}
 
@@ -202,7 +202,7 @@ def test_who_is_calling(origin: str, headers: dict[str, str], user: str, sub: st
         ({"apikey": KEYS.secret_key, "User-Agent": "Mozilla/5.0"}, "Forbidden use of secret API key in browser"),
     ],
 )
-def test_who_is_turned_away(origin: str, headers: dict[str, str], message: str) -> None:
+def test_invalid_keys_are_refused(origin: str, headers: dict[str, str], message: str) -> None:
     encoded = {name.encode(): value.encode() for name, value in headers.items()}
     answer = httpx.post(f"{origin}/rest/v1/rpc/me", headers=encoded, trust_env=False)
     assert answer.status_code == 401
@@ -224,7 +224,7 @@ def test_a_function_closed_to_anon_is_a_401_for_it(origin: str, key: str) -> Non
         ({}, 60, False),
     ],
 )
-def test_a_token_is_taken_until_it_expires_and_for_the_apis_roles(
+def test_a_token_is_accepted_until_it_expires_and_for_the_apis_roles(
     claims: dict[str, str], seconds: float, accepted: bool
 ) -> None:
     token = gateway._sign({**claims, "exp": time.time() + seconds}, KEYS.jwt_secret)
@@ -232,13 +232,13 @@ def test_a_token_is_taken_until_it_expires_and_for_the_apis_roles(
         assert KEYS.claims(token)["role"] == "anon"
 
 
-def test_storage_takes_a_bearer_token_alone_and_keys_with_empty_segments(origin: str) -> None:
+def test_storage_accepts_a_bearer_token_alone_and_object_keys_with_empty_segments(origin: str) -> None:
     headers = {"Authorization": f"Bearer {USER_JWT}"}
     answer = httpx.get(f"{origin}/storage/v1/object/b//x", headers=headers, trust_env=False)
     assert answer.json() == {"path": "object/b//x", "role": "authenticated", "sub": USER, "refused": None}
 
 
-def test_storage_itself_refuses_whoever_shows_no_token_that_holds(origin: str) -> None:
+def test_storage_itself_refuses_callers_without_a_valid_token(origin: str) -> None:
     for headers, reason in (
         ({}, None),
         ({"Authorization": f"Bearer {KEYS.secret_key}"}, "Invalid Compact JWS"),
@@ -250,7 +250,7 @@ def test_storage_itself_refuses_whoever_shows_no_token_that_holds(origin: str) -
 
 @pytest.fixture(scope="module")
 def counted(origin: str, postgres: Postgres) -> str:
-    """The address of a table that signed-in users may read, beside one that they may not."""
+    """The address of a table that signed-in users may read. They may not read the table next to it."""
     with psycopg.connect(postgres.dsn("postgres")) as connection:
         connection.execute(
             "create table public.counted as select n, case when n % 2 = 0 then 'even, \"so\"' else 'odd' end as kind"
@@ -298,6 +298,6 @@ def test_rows_that_are_refused(counted: str, table: str, parameters: dict[str, s
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def test_rows_are_closed_to_whom_they_are_not_granted(counted: str) -> None:
+def test_rows_are_closed_to_roles_without_a_grant(counted: str) -> None:
     answer = get(counted, KEYS.anon_jwt)
     assert (answer.status_code, answer.json()["code"]) == (401, "42501")

@@ -1,4 +1,4 @@
-"""Channels of the stand-in Realtime, seen message by message; supabase-js itself is in tests/front_end."""
+"""Channels of the stand-in Realtime, message by message; tests/front_end tests them with supabase-js."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def address(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def say(address: str) -> Iterator[Callable[..., dict[str, Any]]]:
-    """Send a message over one connection, or nothing, and return what comes next."""
+    """Send a message over one connection, if there is one to send, and return the next one received."""
     with closing(Client(f"{address}&vsn=1.0.0")) as client:
 
         def say(event: str = "", topic: str = "", **payload: Any) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def joined(answer: dict[str, Any]) -> bool:
     ],
     ids=["her own", "another's", "without a session", "without a token", "another project's session"],
 )
-def test_a_private_channel_is_for_whom_the_policies_let_read(
+def test_policies_decide_who_may_join_a_private_channel(
     say: Callable[..., dict[str, Any]], topic: str, token: str | None, may: bool
 ) -> None:
     answer = say("phx_join", f"realtime:{topic}", config={"private": True}, access_token=token)
@@ -103,7 +103,7 @@ def test_a_channel_receives_messages_until_it_is_left(
     assert say()["payload"]["payload"]["word"] == "three"
 
 
-def test_who_does_not_speak_the_protocol_is_let_go(address: str) -> None:
+def test_a_client_that_breaks_the_protocol_is_disconnected(address: str) -> None:
     client = Client(f"{address}&vsn=2.0.0")
     client.send("hello")
     with pytest.raises(ConnectionClosed):

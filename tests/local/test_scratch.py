@@ -1,4 +1,4 @@
-"""What a process leaves behind when it is killed: nothing that runs, and no folder."""
+"""A killed process leaves nothing running, and no folder."""
 
 from __future__ import annotations
 

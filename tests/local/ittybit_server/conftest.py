@@ -12,7 +12,7 @@ from tests.local.ittybit_server.stack import KEY, Stack, ffmpeg
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``clip.mp4`` (320x240, 25 fps, 2 s, with sound), ``mute.mp4``, ``tone.mp3``, ``still.png``
-    (64x48) and ``text.mp4``, which is none.
+    (64x48) and ``text.mp4``, which is not media.
     """
     folder = tmp_path_factory.mktemp("media")
     test_picture = ["-f", "lavfi", "-i", "testsrc=size=320x240:rate=25:duration=2"]
@@ -28,13 +28,13 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """An ittybit that encodes, with everything around it, for all tests of one file."""
+    """A running stack with an ittybit that encodes, for all tests of one file."""
     with Stack(media, Ittybit(api_key=KEY, directory=tmp_path_factory.mktemp("ittybit"))) as running:
         yield running
 
 
 @pytest.fixture
 def copying(media: Path, tmp_path: Path) -> Iterator[Stack]:
-    """An ittybit that does not encode, new for each test."""
+    """A running stack with an ittybit that does not encode, new for each test."""
     with Stack(media, Ittybit(api_key=KEY, directory=tmp_path / "ittybit", encode=False)) as running:
         yield running

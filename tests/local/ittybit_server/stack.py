@@ -1,4 +1,4 @@
-"""An ittybit with what it needs around it: sources over http, a storage to write to, and a client."""
+"""An ittybit and what it needs: sources over http, S3 storage to write to, and a client."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Stack:
     """Everything running, from construction to the end of the ``with`` block.
 
     Attributes:
-        http: A client of the API that bears the key.
-        sources: Origin of ``/files/<name>``, and of ``/moved/<name>`` that redirects there.
+        http: A client of the API that sends the key.
+        sources: Origin of ``/files/<name>``, and of ``/moved/<name>``, which redirects there.
         source_faults: Faults in front of the sources.
         storage: The sink, at ``storage_origin``.
     """
@@ -127,12 +127,12 @@ class Stack:
         return connection_id
 
     def ended(self, path: str) -> Any:
-        """The task or run at this path, once it moves no more."""
+        """The task or run at this path, once it has ended."""
         ends = {"succeeded", "failed", "cancelled"}
         return until(lambda: (one := self.get(path))["status"] in ends and one, seconds=60)
 
     def task(self, kind: str, source: str, **fields: object) -> Any:
-        """A task on a source's name or address, carried out to its end."""
+        """Create a task on a source, given by name or address; return it once it has ended."""
         url = source if "://" in source else self.file(source)
         created = self.post("/tasks", {"url": url, "kind": kind, **fields})
         return self.ended(f"/tasks/{created['id']}")
@@ -148,7 +148,7 @@ class Stack:
 
 
 def picture(path: Path) -> dict[str, Any]:
-    """What imageio-ffmpeg reads in a file: ``size``, ``duration``, ``fps``, ``codec``."""
+    """What imageio-ffmpeg finds in a file: ``size``, ``duration``, ``fps``, ``codec``."""
     frames = imageio_ffmpeg.read_frames(str(path))
     try:
         found: dict[str, Any] = next(frames)
@@ -158,6 +158,6 @@ def picture(path: Path) -> dict[str, Any]:
 
 
 def ffmpeg(*arguments: str | Path) -> str:
-    """Run ffmpeg; returns what it says."""
+    """Run ffmpeg; return what it prints."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-y", *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stderr

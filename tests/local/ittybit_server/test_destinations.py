@@ -10,7 +10,7 @@ from local.ittybit_server.media_file import probe
 from tests.local.ittybit_server.stack import SECRET, Stack
 
 
-def test_the_output_goes_where_it_is_told(stack: Stack, tmp_path: Path) -> None:
+def test_the_output_is_written_to_its_destination(stack: Stack, tmp_path: Path) -> None:
     destination = "s3://media/processed/ä b/clip?.mp4"
     task = stack.task(
         "video",
@@ -31,7 +31,7 @@ def test_the_output_goes_where_it_is_told(stack: Stack, tmp_path: Path) -> None:
     assert probe(tmp_path / "stored.mp4").width == 160
 
 
-def test_the_default_connection_serves_where_none_is_named(copying: Stack) -> None:
+def test_the_default_connection_is_used_when_none_is_named(copying: Stack) -> None:
     without = copying.task("video", "clip.mp4", destination="s3://media/a.mp4")
     assert without["status"] == "failed"
     assert "no default connection" in without["error"]["message"]
@@ -112,7 +112,7 @@ def test_one_connection_serves_source_and_destination(stack: Stack, media: Path)
         ("s3://media/none.mp4", None, "The source was refused by storage: 404 (HTTP 404)."),
     ],
 )
-def test_a_refusal_by_storage_is_told_without_the_secret(
+def test_a_refusal_by_storage_is_reported_without_the_secret(
     stack: Stack, source: str, destination: str | None, message: str
 ) -> None:
     task = stack.task("ingest", source, connection_id=stack.connect(), destination=destination)
@@ -121,7 +121,7 @@ def test_a_refusal_by_storage_is_told_without_the_secret(
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nowhere"])
-def test_a_storage_that_cannot_be_reached(stack: Stack, endpoint: str) -> None:
+def test_a_task_fails_when_storage_cannot_be_reached(stack: Stack, endpoint: str) -> None:
     connection_id = stack.connect(endpoint=endpoint)
     task = stack.task("ingest", "clip.mp4", connection_id=connection_id, destination="s3://media/a")
     assert task["status"] == "failed"

@@ -1,4 +1,4 @@
-"""The generation *jobs*: what its documents show, and what sets it apart from *automations*."""
+"""The generation *jobs*: what its documents show, and how it differs from *automations*."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def stack(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
 
 
 def idle(directory: Path, **options: Any) -> Stack:
-    """An ittybit whose jobs stay as they are."""
+    """A stack with an ittybit that never works on its jobs."""
     ittybit = Ittybit(api_key=KEY, directory=directory, api="jobs", **options)
     ittybit.start = lambda: None  # type: ignore[method-assign]
     return Stack(directory, ittybit)
 
 
 def job(stack: Stack, source: str, kind: str = "video", **fields: object) -> Any:
-    """A job, carried out to its end."""
+    """Create a job; return it once it has ended."""
     url = source if "://" in source else stack.file(source)
     return stack.ended(f"/jobs/{stack.post('/jobs', {'input': url, 'kind': kind, **fields})['id']}")
 
@@ -51,7 +51,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str, str]:
     return answer.status_code, body["kind"], body["message"]
 
 
-def test_a_job_as_the_documents_show_it(stack: Stack, tmp_path: Path) -> None:
+def test_a_job_looks_as_in_the_documents(stack: Stack, tmp_path: Path) -> None:
     body = {"input": stack.file("clip.mp4"), "kind": "video", "options": {"width": 160}, "metadata": {"a": {"b": [1]}}}
     before = time.time()
     created = stack.post("/jobs", body | {"webhook_url": "https://example.com/told"})
@@ -68,7 +68,7 @@ def test_a_job_as_the_documents_show_it(stack: Stack, tmp_path: Path) -> None:
     assert picture(tmp_path / "output.mp4")["size"] == (160, 120)
 
 
-def test_its_steps(stack: Stack) -> None:
+def test_the_steps_of_a_job(stack: Stack) -> None:
     done = job(stack, "clip.mp4")
     assert steps(done) == [("probe", "succeeded"), ("import", "succeeded"), ("video", "succeeded")]
     for step in done["tasks"]:
@@ -96,9 +96,9 @@ def test_its_steps(stack: Stack) -> None:
         ({}, {"input_connection_id": "right", "output_connection_id": "right"}),
         ({"connection_id": "wrong"}, {"connection_id": "wrong", "output_connection_id": "right"}),
     ],
-    ids=["none", "top", "options", "both sides", "the nearest one counts"],
+    ids=["none", "top", "options", "both sides", "the most specific one counts"],
 )
-def test_the_connection_and_all_its_spellings(
+def test_every_way_to_name_the_connection(
     media: Path, tmp_path: Path, top: dict[str, str], options: dict[str, str]
 ) -> None:
     with Stack(media, Ittybit(api_key=KEY, directory=tmp_path, api="jobs", encode=False)) as stack:
@@ -133,7 +133,7 @@ def test_templates_and_folders_in_the_output(stack: Stack) -> None:
     assert set(stack.storage.objects) == files
 
 
-def test_a_kind_that_is_not_carried_out_is_taken_and_fails(stack: Stack) -> None:
+def test_a_job_of_an_unsupported_kind_is_accepted_and_fails(stack: Stack) -> None:
     assert "no animation" in job(stack, "clip.mp4", "animation")["error"]["message"]
 
 
@@ -168,7 +168,7 @@ def test_jobs_that_fail(stack: Stack, source: str, output: str | None, reached: 
         ({"input": URL, "kind": "video", "output": "s3://bucket/a/"}, "request_invalid", "output"),
     ],
 )
-def test_a_job_that_cannot_be(stack: Stack, body: dict[str, Any], kind: str, about: str) -> None:
+def test_an_invalid_job_is_refused(stack: Stack, body: dict[str, Any], kind: str, about: str) -> None:
     before = len(stack.ittybit.journal)
     status, found, message = refusal(stack.http.post("/jobs", json=body))
     assert (status, found) == (400, kind)
@@ -176,7 +176,7 @@ def test_a_job_that_cannot_be(stack: Stack, body: dict[str, Any], kind: str, abo
     assert len(stack.ittybit.journal) == before
 
 
-def test_what_is_not_there(stack: Stack) -> None:
+def test_unknown_ids_are_not_found(stack: Stack) -> None:
     assert refusal(stack.http.get("/jobs/job_0"))[:2] == (404, "job_not_found")
     body = {"input": URL, "kind": "video", "output": "s3://a/b", "connection_id": "conn_0"}
     assert refusal(stack.http.post("/jobs", json=body))[:2] == (404, "connection_not_found")
@@ -190,7 +190,7 @@ def test_what_is_not_there(stack: Stack) -> None:
         ("both", ["/jobs", "/connections", "/automations", "/tasks"], ["/steps"]),
     ],
 )
-def test_it_speaks_what_it_is_told_to(tmp_path: Path, api: Any, known: list[str], unknown: list[str]) -> None:
+def test_it_speaks_the_chosen_generations(tmp_path: Path, api: Any, known: list[str], unknown: list[str]) -> None:
     with Stack(tmp_path, Ittybit(api_key=KEY, directory=tmp_path, api=api)) as stack:
         for path in known:
             assert stack.get(path, limit=1) == []
@@ -241,16 +241,16 @@ def test_without_credits_no_job_starts(tmp_path: Path) -> None:
         assert refusal(answer)[:2] == (402, "payment_required")
 
 
-def test_progress_is_told_of_the_steps(stack: Stack) -> None:
+def test_steps_have_progress(stack: Stack) -> None:
     options = {"width": 1920}
     created = stack.post("/jobs", {"input": stack.file("clip.mp4"), "kind": "video", "options": options})
     assert [step["progress"] for step in created["tasks"]] == [None] * 3
 
-    def under_way() -> Any:
+    def processing() -> Any:
         one = stack.get(f"/jobs/{created['id']}")
         return one if 0 < (one["tasks"][2]["progress"] or 0) < 100 else None
 
-    seen = until(under_way, seconds=30, every=0.01)
+    seen = until(processing, seconds=30, every=0.01)
     assert seen["status"] == "processing"
     assert steps(seen) == [("probe", "succeeded"), ("import", "succeeded"), ("video", "processing")]
     assert (seen["finished_at"], seen["tasks"][2]["finished_at"]) == (None, None)

@@ -18,7 +18,7 @@ URL = "https://example.com/a.mp4"
 
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of an ittybit that was never started, so that its 25 tasks stay as they are."""
+    """A client of an ittybit that was never started, so that its 25 tasks keep waiting."""
     directory: Path = tmp_path_factory.mktemp("lists")
     ittybit = Ittybit(api_key=KEY, directory=directory)
     headers = {"Authorization": f"Bearer {KEY}"}
@@ -41,9 +41,7 @@ def task_id(http: httpx.Client, number: int) -> str:
 
 @pytest.mark.parametrize("envelope", [False, True])
 @pytest.mark.parametrize("path", ["/tasks", "/jobs"])
-def test_a_list_has_each_as_it_is_by_itself_and_not_as_it_was_before(
-    media: Path, tmp_path: Path, path: str, envelope: bool
-) -> None:
+def test_a_list_shows_each_record_in_its_current_state(media: Path, tmp_path: Path, path: str, envelope: bool) -> None:
     shapes = Shapes(envelope=envelope)
     ittybit = Ittybit(api_key=KEY, directory=tmp_path, api="both", encode=False, workers=1, shapes=shapes)
     with Stack(media, ittybit) as stack:
@@ -52,27 +50,27 @@ def test_a_list_has_each_as_it_is_by_itself_and_not_as_it_was_before(
         body = kind | ({"input": source} if path == "/jobs" else {"url": source})
         stack.http.post(path, json=body).raise_for_status()
 
-        def told(host: str = "127.0.0.1") -> tuple[str, str]:
-            """The list, and what the list would be of the records by themselves."""
+        def read(host: str = "127.0.0.1") -> tuple[str, str]:
+            """The list, and the list that the answer about its one record makes."""
             listed = stack.http.get(stack.origin.replace("127.0.0.1", host) + path)
             (found,) = listed.json()["data"] if envelope else listed.json()
             one = stack.http.get(f"{stack.origin.replace('127.0.0.1', host)}{path}/{found['id']}").text
             return listed.text, one.replace('{"data":', '{"data":[')[:-2] + "]}\n" if envelope else f"[{one[:-1]}]\n"
 
-        assert "succeeded" not in told()[0]
-        until(lambda: "succeeded" in told()[0])
+        assert "succeeded" not in read()[0]
+        until(lambda: "succeeded" in read()[0])
         for host in ("127.0.0.1", "localhost"):
-            listed, alone = told(host)
+            listed, alone = read(host)
             assert listed == alone
 
 
-def test_twenty_at_first_the_newest_on_top(http: httpx.Client) -> None:
+def test_the_first_page_has_the_twenty_newest_records(http: httpx.Client) -> None:
     answer = http.get("/tasks")
     assert numbers(answer) == list(range(24, 4, -1))
     assert (answer.headers["Has-More"], answer.headers["Limit"]) == ("true", "20")
 
 
-def test_link_leads_to_the_end_and_keeps_the_filters(http: httpx.Client) -> None:
+def test_links_lead_to_the_last_page_and_keep_the_filters(http: httpx.Client) -> None:
     answer = http.get("/tasks", params={"status": "waiting", "limit": 10, "order": "asc"})
     found = [numbers(answer)]
     while "next" in answer.links:
@@ -105,7 +103,7 @@ def test_cursors(http: httpx.Client, order: str, cursor: dict[str, int], expecte
     assert ("next" in answer.links) is (more == "true")
 
 
-def test_before_goes_on_backwards(http: httpx.Client) -> None:
+def test_a_link_of_a_page_before_a_cursor_leads_further_back(http: httpx.Client) -> None:
     answer = http.get("/tasks", params={"before": task_id(http, 18), "limit": 3})
     assert numbers(answer) == [21, 20, 19]
     assert numbers(http.get(answer.links["next"]["url"])) == [24, 23, 22]
@@ -118,7 +116,7 @@ def test_filters(http: httpx.Client) -> None:
     assert len(http.get("/tasks", params={"status": "waiting"}).json()) == 20
 
 
-def test_a_cursor_need_not_pass_the_filters(http: httpx.Client) -> None:
+def test_a_cursor_may_be_a_record_that_the_filters_exclude(http: httpx.Client) -> None:
     assert numbers(http.get("/tasks", params={"after": task_id(http, 12), "status": "failed"})) == []
 
 
@@ -134,7 +132,7 @@ def test_a_cursor_need_not_pass_the_filters(http: httpx.Client) -> None:
         {"status": "done"},
     ],
 )
-def test_parameters_that_cannot_be_used(http: httpx.Client, params: dict[str, str]) -> None:
+def test_invalid_parameters_are_refused(http: httpx.Client, params: dict[str, str]) -> None:
     answer = http.get("/tasks", params=params)
     assert answer.status_code == 400
     assert answer.json()["kind"] == "request_invalid"

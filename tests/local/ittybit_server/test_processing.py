@@ -1,4 +1,4 @@
-"""What becomes of media: results are downloaded and opened."""
+"""What each kind of task makes of media: the tests download and open the results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_video_sizes(stack: Stack, tmp_path: Path, options: dict[str, Any], size
     assert source["duration"] == pytest.approx(2, abs=0.1)
 
 
-def test_part_and_format_of_a_video(stack: Stack, tmp_path: Path) -> None:
+def test_an_excerpt_of_a_video_in_another_format(stack: Stack, tmp_path: Path) -> None:
     options = {"format": "webm", "start": 0.5, "end": 1.5, "width": 160}
     task = stack.task("video", "clip.mp4", options=options)
     found = picture(stack.output(task, tmp_path))
@@ -113,12 +113,12 @@ def test_results_can_have_another_origin(media: Path, tmp_path: Path) -> None:
         assert url.startswith("https://cdn.example/results/")
 
 
-def test_a_source_behind_a_redirect_is_taken_in_as_it_is(stack: Stack, media: Path, tmp_path: Path) -> None:
+def test_a_source_behind_a_redirect_is_ingested_unchanged(stack: Stack, media: Path, tmp_path: Path) -> None:
     task = stack.task("ingest", f"{stack.sources}/moved/clip.mp4")
     assert stack.output(task, tmp_path).read_bytes() == (media / "clip.mp4").read_bytes()
 
 
-def test_without_encoding_the_source_comes_out(copying: Stack, media: Path, tmp_path: Path) -> None:
+def test_without_encoding_the_output_is_the_source(copying: Stack, media: Path, tmp_path: Path) -> None:
     for kind in ("video", "adaptive_video"):
         task = copying.task(kind, "clip.mp4")
         assert copying.output(task, tmp_path).read_bytes() == (media / "clip.mp4").read_bytes()
@@ -140,7 +140,7 @@ def test_children_work_on_their_parents_output(stack: Stack) -> None:
     assert [task["outputs"][0]["width"] for task in tasks] == [320, 320, 100, 100]
 
 
-def test_a_failed_parent_takes_its_descendants_along_and_not_its_siblings(stack: Stack) -> None:
+def test_a_failed_parent_cancels_its_descendants_and_not_its_siblings(stack: Stack) -> None:
     workflow = [
         {"kind": "audio", "next": [{"kind": "ingest", "next": [{"kind": "ingest"}]}]},
         {"kind": "image"},
@@ -170,19 +170,19 @@ def test_tasks_that_fail(stack: Stack, kind: str, source: str, error_kind: str, 
     assert message in task["error"]["message"]
 
 
-def test_a_part_beyond_the_end_fails(stack: Stack) -> None:
+def test_an_excerpt_beyond_the_end_fails(stack: Stack) -> None:
     for kind in ("image", "video", "audio"):
         task = stack.task(kind, "clip.mp4", options={"start": 60})
         assert (task["status"], task["error"]["kind"]) == ("failed", "request_invalid")
         assert "options.start" in task["error"]["message"]
 
 
-def test_an_image_from_after_the_last_frame_fails(stack: Stack) -> None:
+def test_an_image_of_a_time_after_the_last_frame_fails(stack: Stack) -> None:
     task = stack.task("image", "clip.mp4", options={"start": 1.99})
     assert (task["status"], task["error"]["kind"]) == ("failed", "format_unsupported")
 
 
-def test_a_source_that_breaks_off_fails_and_its_address_is_not_told(stack: Stack) -> None:
+def test_a_dropped_download_fails_without_showing_the_sources_token(stack: Stack) -> None:
     stack.source_faults.add("GET", "/files/clip.mp4", drop="before")
     task = stack.task("video", f"{stack.file('clip.mp4')}?token=secret-token")
     assert task["error"]["kind"] == "request_invalid"
@@ -190,7 +190,7 @@ def test_a_source_that_breaks_off_fails_and_its_address_is_not_told(stack: Stack
     assert "secret-token" not in task["error"]["message"]
 
 
-def test_progress_moves(stack: Stack) -> None:
+def test_progress_grows(stack: Stack) -> None:
     options = {"width": 1920}
     created = stack.post("/tasks", {"url": stack.file("clip.mp4"), "kind": "video", "options": options})
     seen: list[tuple[str, float]] = []
@@ -220,7 +220,7 @@ def test_stop_ends_running_work_and_leaves_no_temporary_file(media: Path, tmp_pa
     assert [path.name for path in tmp_path.rglob("*")] == ["results"]
 
 
-def test_nothing_temporary_is_left_of_a_run_that_ended(copying: Stack, tmp_path: Path) -> None:
+def test_an_ended_run_leaves_no_temporary_file(copying: Stack, tmp_path: Path) -> None:
     copying.task("video", "clip.mp4")
     copying.task("video", "none.mp4")
     until(lambda: not list((tmp_path / "ittybit" / "work").iterdir()))

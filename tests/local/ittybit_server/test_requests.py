@@ -1,4 +1,4 @@
-"""What is refused, and how; connections and automations as resources."""
+"""Refused requests and their errors; connections and automations as resources."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_call_without_the_key_is_refused(stack: Stack, headers: dict[str, Any]
         ("DELETE", "/tasks/task_0", (405, "method_not_allowed")),
     ],
 )
-def test_what_is_not_there(stack: Stack, method: str, path: str, expected: tuple[int, str]) -> None:
+def test_unknown_ids_and_methods_are_refused(stack: Stack, method: str, path: str, expected: tuple[int, str]) -> None:
     body = None if method in {"GET", "DELETE"} else {"url": URL}
     assert refusal(stack.http.request(method, path, json=body))[:2] == expected
 
@@ -82,32 +82,32 @@ def test_what_is_not_there(stack: Stack, method: str, path: str, expected: tuple
         ({"kind": "video", "url": URL, "destination": "s3://bucket/a/"}, "request_invalid", "destination"),
     ],
 )
-def test_a_task_that_cannot_be(stack: Stack, body: dict[str, Any], kind: str, about: str) -> None:
+def test_an_invalid_task_is_refused(stack: Stack, body: dict[str, Any], kind: str, about: str) -> None:
     status, found, message = refusal(stack.http.post("/tasks", json=body))
     assert (status, found) == (400, kind)
     assert about in message
 
 
-def test_a_task_with_a_connection_that_is_not_there(stack: Stack) -> None:
+def test_a_task_with_an_unknown_connection_is_refused(stack: Stack) -> None:
     body = {"kind": "video", "url": URL, "connection_id": "con_0", "destination": "s3://a/b"}
     assert refusal(stack.http.post("/tasks", json=body))[:2] == (404, "connection_not_found")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"text"'])
-def test_a_body_that_is_no_object(stack: Stack, content: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused(stack: Stack, content: bytes) -> None:
     assert refusal(stack.http.post("/tasks", content=content))[:2] == (400, "request_invalid")
 
 
 @pytest.mark.parametrize(
     "body", [{}, {"tasks": []}, {"tasks": [{"kind": "video", "url": URL, "next": [{"kind": "x"}]}]}]
 )
-def test_a_run_that_cannot_be(stack: Stack, body: dict[str, Any]) -> None:
+def test_an_invalid_run_is_refused(stack: Stack, body: dict[str, Any]) -> None:
     status, kind, message = refusal(stack.http.post("/runs", json=body))
     assert (status, kind) == (400, "request_invalid")
     assert "tasks" in message
 
 
-def test_a_run_whose_first_task_has_no_source(stack: Stack) -> None:
+def test_a_run_whose_first_task_has_no_source_is_refused(stack: Stack) -> None:
     body = {"tasks": [{"kind": "video"}]}
     assert refusal(stack.http.post("/runs", json=body))[:2] == (400, "url_required")
 
@@ -124,7 +124,7 @@ def test_a_connection_shows_its_secret_and_text_timestamps(stack: Stack) -> None
 
 
 @pytest.mark.parametrize("field", sorted(CONNECTION))
-def test_a_connection_without_a_required_field_or_with_an_empty_one(stack: Stack, field: str) -> None:
+def test_a_connection_with_a_missing_or_empty_field_is_refused(stack: Stack, field: str) -> None:
     without = {name: value for name, value in CONNECTION.items() if name != field}
     for body in (without, CONNECTION | {field: ""}):
         status, kind, message = refusal(stack.http.post("/connections", json=body))
@@ -151,7 +151,7 @@ def test_a_connection_is_changed_and_deleted(stack: Stack) -> None:
     assert stack.http.get(path).status_code == 404
 
 
-def test_an_automation_as_it_was_sent(stack: Stack) -> None:
+def test_an_automation_is_kept_as_it_was_sent(stack: Stack) -> None:
     created = stack.post("/automations", AUTOMATION)
     assert created["id"].startswith("auto_")
     assert created["object"] == "automation"
@@ -176,18 +176,18 @@ def test_an_automation_is_changed(stack: Stack) -> None:
         ("active", None, "url_required"),
     ],
 )
-def test_an_automation_that_does_not_run(stack: Stack, status: str, url: str | None, kind: str) -> None:
+def test_a_paused_automation_or_a_missing_url_is_refused(stack: Stack, status: str, url: str | None, kind: str) -> None:
     automation = stack.post("/automations", AUTOMATION | {"status": status})
     answer = stack.http.post(f"/automations/{automation['id']}/run", json={"url": url})
     assert refusal(answer)[:2] == (400, kind)
 
 
-def test_a_fault_of_the_server_itself(copying: Stack) -> None:
+def test_an_error_of_the_server_itself(copying: Stack) -> None:
     copying.ittybit._records.tasks["task_0"] = None  # type: ignore[assignment] # so that rendering fails
     assert refusal(copying.http.get("/tasks/task_0"))[:2] == (500, "internal_error")
 
 
-def test_nothing_refused_is_in_the_journal(copying: Stack) -> None:
+def test_refused_starts_are_not_in_the_journal(copying: Stack) -> None:
     copying.http.post("/tasks", json={"kind": "video"})
     copying.ittybit.require_payment(True)
     body = {"kind": "video", "url": URL}

@@ -1,4 +1,4 @@
-"""Idempotency, the journal, and the shapes of what is started."""
+"""Idempotency, the journal, and the JSON of started runs and tasks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_refused_start_leaves_its_key_free(copying: Stack) -> None:
     assert copying.http.post("/tasks", json=body, headers=headers).status_code == 201
 
 
-def test_keys_without_effect(media: Path, tmp_path: Path) -> None:
+def test_keys_can_be_ignored(media: Path, tmp_path: Path) -> None:
     ittybit = Ittybit(api_key=KEY, directory=tmp_path, encode=False, honour_idempotency=False)
     with Stack(media, ittybit) as stack:
         body = {"url": stack.file("clip.mp4"), "kind": "video"}
@@ -57,7 +57,7 @@ def test_keys_without_effect(media: Path, tmp_path: Path) -> None:
         assert [entry.replay for entry in ittybit.journal] == [False, False]
 
 
-def test_the_journal_says_what_was_started(copying: Stack) -> None:
+def test_the_journal_records_what_was_started(copying: Stack) -> None:
     url = copying.file("clip.mp4")
     connection_id = copying.connect()
     automation_id = copying.post("/automations", {"name": "a", "workflow": WORKFLOW})["id"]
@@ -91,7 +91,7 @@ def test_a_run_of_an_automation(copying: Stack) -> None:
     assert len(copying.get("/tasks", run_id=run["id"])) == 3
 
 
-def test_a_task_as_the_overview_shows_it(copying: Stack) -> None:
+def test_a_task_looks_as_in_the_overview(copying: Stack) -> None:
     url = copying.file("clip.mp4") + "?token=a&job=1"
     created = copying.post("/tasks", {"url": url, "kind": "video", "options": {"width": 160}})
     assert created["id"].startswith("task_")

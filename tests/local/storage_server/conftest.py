@@ -19,12 +19,12 @@ from local.postgres import Postgres
 from local.server import Server
 from local.storage_server import S3Access, create_blueprint
 
-# Not made at random: it is part of tests' names, which must be the same in every process.
+# A fixed secret: it is part of tests' names, which must be the same in every process.
 KEYS = replace(ProjectKeys.make(), jwt_secret="super-secret-jwt-token-with-at-least-32-characters-long")
 KEY_ID, SECRET = KEYS.s3_access_key_id, KEYS.s3_secret_access_key
 SERVICE = {"Authorization": f"Bearer {KEYS.jwt('service_role')}"}
 
-# Notices outlive a rollback, so they also tell of the calls in trials; the table tells which were committed.
+# Notices survive a rollback, so they also show the trigger calls of trials. The table shows which were committed.
 JOURNAL = """
 create table public.journal (txid bigint, entry jsonb);
 create function public.note_object() returns trigger language plpgsql security definer set search_path = '' as $$
@@ -49,7 +49,7 @@ create trigger note_object after insert or update or delete on storage.objects
 
 @dataclass
 class Site:
-    """A running storage server with its database and files, and what triggers saw of it."""
+    """A running storage server with its database and files, and the calls of its triggers."""
 
     origin: str
     postgres: Postgres
@@ -68,7 +68,7 @@ class Site:
             return cursor.fetchall() if cursor.description else []
 
     def fires(self) -> list[dict[str, Any]]:
-        """Return the trigger calls since ``forget``, those of rolled-back transactions too."""
+        """Return the trigger calls since ``forget``, including those that were rolled back."""
         committed = {txid for (txid,) in self.sql("select txid from public.journal")}
         return [fire | {"committed": fire["txid"] in committed} for fire in self.noticed]
 
@@ -81,7 +81,7 @@ class Site:
         self.noticed.clear()
 
     def stored_files(self) -> list[Path]:
-        """Return the files of objects and of uploads under way."""
+        """Return the files of objects and of unfinished uploads."""
         return [path for path in self.directory.rglob("*") if path.is_file()]
 
 
@@ -152,7 +152,7 @@ MakeBucket = Callable[..., str]
 
 @pytest.fixture
 def make_bucket(site: Site, client: httpx.Client) -> Iterator[MakeBucket]:
-    """Make buckets that are gone, with all they hold, after the test."""
+    """Make buckets. After the test they are deleted with their objects."""
     made: list[str] = []
 
     def make(name: str = "", **options: object) -> str:

@@ -14,9 +14,7 @@ import pytest
         ({"id": "a/b"}, "400", "Bucket name invalid"),
     ],
 )
-def test_a_bucket_that_cannot_be_is_not_made(
-    body: dict[str, Any], status: str, message: str, client: httpx.Client
-) -> None:
+def test_an_invalid_bucket_is_refused(body: dict[str, Any], status: str, message: str, client: httpx.Client) -> None:
     refused = client.post("/bucket", json={"name": "made"} | body)
     assert (refused.status_code, refused.json()["statusCode"]) == (400, status)
     assert refused.json()["message"].startswith(message)
@@ -31,6 +29,6 @@ def test_a_bucket_is_made_once_and_a_full_one_is_not_deleted(client: httpx.Clien
     assert (refused.status_code, refused.json()["code"]) == (400, "ResourceNotEmpty")
 
 
-def test_only_the_list_of_buckets_tells_their_type(client: httpx.Client, bucket: str) -> None:
+def test_only_the_list_of_buckets_shows_their_type(client: httpx.Client, bucket: str) -> None:
     assert "type" not in client.get(f"/bucket/{bucket}").json()
     assert {each["type"] for each in client.get("/bucket").json()} == {"STANDARD"}

@@ -1,4 +1,4 @@
-"""Who may do what without a token, or with one that does not hold."""
+"""What a caller may do without a token, or with an invalid one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def headers(token: str | None) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("token", REASONS, ids=["none", "garbage", "forged", "expired"])
-def test_a_read_without_a_token_that_holds_finds_no_private_bucket(
+def test_a_read_without_a_valid_token_finds_no_private_bucket(
     token: str | None, client: httpx.Client, anonymous: httpx.Client, bucket: str, make_bucket: MakeBucket
 ) -> None:
     opened = make_bucket(public=True)
@@ -39,7 +39,7 @@ def test_a_read_without_a_token_that_holds_finds_no_private_bucket(
 
 
 @pytest.mark.parametrize("token", REASONS, ids=["none", "garbage", "forged", "expired"])
-def test_all_else_tells_why_the_token_does_not_hold(token: str | None, anonymous: httpx.Client, bucket: str) -> None:
+def test_other_requests_say_why_the_token_is_refused(token: str | None, anonymous: httpx.Client, bucket: str) -> None:
     status, code = ("400", "InvalidRequest") if token is None else ("403", "AccessDenied")
     for method, path in (
         ("GET", f"/object/authenticated/{bucket}/a"),
@@ -47,6 +47,6 @@ def test_all_else_tells_why_the_token_does_not_hold(token: str | None, anonymous
         ("GET", "/bucket"),
     ):
         refused = anonymous.request(method, path, headers=headers(token))
-        told = refused.json()
-        assert (refused.status_code, told["statusCode"], told["code"]) == (400, status, code)
-        assert told["message"] == REASONS[token]
+        body = refused.json()
+        assert (refused.status_code, body["statusCode"], body["code"]) == (400, status, code)
+        assert body["message"] == REASONS[token]

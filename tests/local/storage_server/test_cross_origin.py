@@ -1,4 +1,4 @@
-"""What a browser's page of another origin needs to be told."""
+"""The headers that a page of another origin needs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def test_every_answer_may_be_read_by_every_origin(client: httpx.Client, anonymou
         assert "access-control-allow-credentials" not in answer.headers
 
 
-def test_a_page_may_read_what_resumable_uploads_say(client: httpx.Client) -> None:
+def test_a_page_may_read_the_headers_of_resumable_uploads(client: httpx.Client) -> None:
     answer = client.post("/upload/resumable", headers=ORIGIN | {"Tus-Resumable": "1.0.0"})
     assert answer.status_code == 400
     exposed = answer.headers["access-control-expose-headers"].split(", ")
     assert {"Location", "Upload-Offset", "Upload-Length", "Tus-Resumable"} <= set(exposed)
 
 
-def test_options_of_resumable_uploads_tell_what_the_server_can(anonymous: httpx.Client) -> None:
+def test_options_of_resumable_uploads_list_the_extensions(anonymous: httpx.Client) -> None:
     answer = anonymous.options("/upload/resumable")
     assert answer.status_code == 204
     assert answer.headers["tus-version"] == "1.0.0"

@@ -1,4 +1,4 @@
-"""What storage-api v1.70.6 was recorded doing is done again here: answers, trigger calls and rows must be the same."""
+"""Repeats what was recorded from storage-api v1.70.6: answers, trigger calls and rows must be the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VARYING = {
 
 
 def recording(name: str) -> dict[str, Any]:
-    """What one scenario showed: the request and its answer where it was one of REST, trigger calls, committed rows."""
+    """The recording of one scenario: its request and answer if it used REST, trigger calls, committed rows."""
     loaded = json.loads((PAYLOADS / f"{name}.json").read_text())
     result = loaded["client_result"]
     return {
@@ -35,9 +35,9 @@ def recording(name: str) -> dict[str, Any]:
 
 
 def labelled(value: Any, seen: dict[Any, str] | None = None) -> Any:
-    """Put in the place of ids, versions, tags, times and transactions the order in which they first occur.
+    """Replace ids, versions, tags and transactions by labels that say in which order they first occur.
 
-    Times within one document are only told from other kinds: their order varies by milliseconds.
+    All times get the same label, because their order varies by milliseconds.
     """
     seen = {} if seen is None else seen
     if isinstance(value, Mapping):

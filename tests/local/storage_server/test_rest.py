@@ -20,8 +20,8 @@ BYTES = bytes(range(256)) * 40
 
 def refusal(answer: httpx.Response) -> tuple[int, str, str, str]:
     """Return the HTTP status, and status, code and older name of the code in the body."""
-    told = answer.json()
-    return answer.status_code, told["statusCode"], told["code"], told["error"]
+    body = answer.json()
+    return answer.status_code, body["statusCode"], body["code"], body["error"]
 
 
 def put(
@@ -46,9 +46,9 @@ def test_storage3_works_with_buckets_and_objects(site: Site) -> None:
         uploaded: Any = {"content-type": "video/mp4", "cache-control": "60", "metadata": {"a": {"b": 1}}}
         assert files.upload("one/a b.mp4", BYTES, uploaded).full_path == "films/one/a b.mp4"
         assert files.download("one/a b.mp4") == BYTES
-        told = files.info("one/a b.mp4")
-        assert (told["content_type"], told["cache_control"]) == ("video/mp4", "max-age=60")
-        assert (told["metadata"], told["size"], told["bucket_id"]) == ({"a": {"b": 1}}, len(BYTES), "films")
+        info = files.info("one/a b.mp4")
+        assert (info["content_type"], info["cache_control"]) == ("video/mp4", "max-age=60")
+        assert (info["metadata"], info["size"], info["bucket_id"]) == ({"a": {"b": 1}}, len(BYTES), "films")
         files.copy("one/a b.mp4", "two/c.mp4")
         files.move("two/c.mp4", "three/d.mp4")
         assert [entry["name"] for entry in files.list()] == ["one", "three"]
@@ -77,11 +77,11 @@ def test_json_names_its_charset_unless_it_is_a_stored_object(client: httpx.Clien
     assert client.get(f"/object/{bucket}/a.json").headers["content-type"] == "application/json"
 
 
-def test_info_tells_how_long_the_object_may_be_kept(client: httpx.Client, bucket: str) -> None:
+def test_info_says_how_long_the_object_may_be_cached(client: httpx.Client, bucket: str) -> None:
     put(client, bucket, "a", headers={"cache-control": "max-age=5"})
-    told = client.get(f"/object/info/{bucket}/a")
-    assert (told.json()["cache_control"], told.headers["cache-control"]) == ("max-age=5", "max-age=5")
-    assert told.json()["etag"] == told.headers["etag"]
+    info = client.get(f"/object/info/{bucket}/a")
+    assert (info.json()["cache_control"], info.headers["cache-control"]) == ("max-age=5", "max-age=5")
+    assert info.json()["etag"] == info.headers["etag"]
 
 
 def test_an_object_is_read_whole_in_part_and_on_condition(client: httpx.Client, bucket: str) -> None:
@@ -119,13 +119,13 @@ def test_not_found_is_http_400(client: httpx.Client, anonymous: httpx.Client, bu
     assert refusal(client.get("/object/no-such-bucket/none")) == missing_bucket
     assert refusal(client.post("/object/no-such-bucket/new", content=b"")) == missing_bucket
     assert refusal(client.get("/bucket/no-such-bucket")) == missing_bucket
-    # A private bucket's public address does not even tell that there is such a bucket.
+    # A private bucket's public address does not reveal that the bucket exists.
     put(client, bucket, "a")
     assert refusal(anonymous.get(f"/object/public/{bucket}/a")) == missing_bucket
     assert refusal(anonymous.get(f"/object/{bucket}/a")) == missing_bucket
 
 
-def test_everybody_reads_a_public_bucket_and_nobody_else_writes(
+def test_everybody_may_read_a_public_bucket_and_not_write_to_it(
     client: httpx.Client, anonymous: httpx.Client, make_bucket: MakeBucket
 ) -> None:
     bucket = make_bucket(public=True)
@@ -156,7 +156,7 @@ def test_a_key_outside_the_legal_set_is_refused(key: str, client: httpx.Client, 
     assert refusal(client.send(request)) == (400, "400", "InvalidKey", "InvalidKey")
 
 
-def test_the_buckets_limits_are_honoured(site: Site, client: httpx.Client, make_bucket: MakeBucket) -> None:
+def test_the_buckets_limits_are_enforced(site: Site, client: httpx.Client, make_bucket: MakeBucket) -> None:
     bucket = make_bucket(file_size_limit="1KB", allowed_mime_types=["video/*", "image/png"])
     too_large = client.post(f"/object/{bucket}/a", content=b"x" * 1001, headers={"content-type": "video/mp4"})
     assert refusal(too_large) == (400, "413", "EntityTooLarge", "Payload too large")
@@ -167,7 +167,7 @@ def test_the_buckets_limits_are_honoured(site: Site, client: httpx.Client, make_
     put(client, bucket, "new/.emptyFolderPlaceholder", b"", headers={"content-type": "text/plain"})
 
 
-def test_a_form_may_carry_the_file_and_what_is_said_of_it(site: Site, client: httpx.Client, bucket: str) -> None:
+def test_a_form_may_contain_the_file_and_its_metadata(site: Site, client: httpx.Client, bucket: str) -> None:
     answer = client.post(
         f"/object/{bucket}/a.mp4",
         data={"cacheControl": "60", "metadata": '{"title": "Hello"}'},
@@ -175,14 +175,14 @@ def test_a_form_may_carry_the_file_and_what_is_said_of_it(site: Site, client: ht
     )
     assert answer.json()["Key"] == f"{bucket}/a.mp4"
     (trial, real) = site.fires()
-    # The trial only knows the length of the request, which is the form's.
+    # The trial only knows the length of the request, which includes the form.
     assert trial["metadata"]["contentLength"] > len(BYTES)
     assert real["metadata"]["contentLength"] == len(BYTES)
-    told = client.get(f"/object/info/{bucket}/a.mp4").json()
-    assert (told["cache_control"], told["metadata"]) == ("max-age=60", {"title": "Hello"})
+    info = client.get(f"/object/info/{bucket}/a.mp4").json()
+    assert (info["cache_control"], info["metadata"]) == ("max-age=60", {"title": "Hello"})
 
 
-def test_a_body_of_unannounced_length_is_stored(site: Site, client: httpx.Client, bucket: str) -> None:
+def test_a_body_of_unknown_length_is_stored(site: Site, client: httpx.Client, bucket: str) -> None:
     def pieces() -> Iterator[bytes]:
         yield from (BYTES, BYTES)
 
@@ -191,13 +191,13 @@ def test_a_body_of_unannounced_length_is_stored(site: Site, client: httpx.Client
     assert site.fires()[0]["metadata"] == {"mimetype": "application/octet-stream"}
 
 
-def test_metadata_that_cannot_be_read_is_ignored(client: httpx.Client, bucket: str) -> None:
+def test_malformed_metadata_is_ignored(client: httpx.Client, bucket: str) -> None:
     for index, value in enumerate(["!", base64.b64encode(b"[1]").decode(), base64.b64encode(b"\xff").decode()]):
         put(client, bucket, str(index), headers={"x-metadata": value})
         assert client.get(f"/object/info/{bucket}/{index}").json()["metadata"] == {}
 
 
-def test_a_copy_is_an_insert_and_shares_nothing(site: Site, client: httpx.Client, bucket: str) -> None:
+def test_a_copy_is_an_insert_and_outlives_its_source(site: Site, client: httpx.Client, bucket: str) -> None:
     encoded = base64.b64encode(json.dumps({"k": "v"}).encode()).decode()
     put(client, bucket, "a", headers={"x-metadata": encoded, "content-type": "video/mp4"})
     site.forget()
@@ -206,8 +206,8 @@ def test_a_copy_is_an_insert_and_shares_nothing(site: Site, client: httpx.Client
     assert answer["Key"] == f"{bucket}/b"
     assert [(fire["op"], fire["committed"]) for fire in site.fires()] == [("INSERT", False), ("INSERT", True)]
     assert site.fires()[0]["metadata"]["size"] == len(BYTES)
-    told = client.get(f"/object/info/{bucket}/b").json()
-    assert (told["metadata"], told["content_type"]) == ({"k": "v"}, "video/mp4")
+    info = client.get(f"/object/info/{bucket}/b").json()
+    assert (info["metadata"], info["content_type"]) == ({"k": "v"}, "video/mp4")
     assert refusal(client.post("/object/copy", json=places))[2:] == ("KeyAlreadyExists", "Duplicate")
     client.delete(f"/object/{bucket}/a").raise_for_status()
     assert client.get(f"/object/{bucket}/b").content == BYTES
@@ -248,7 +248,7 @@ def test_a_trigger_that_raises_breaks_the_upload(site: Site, client: httpx.Clien
     assert site.stored_files() == []
 
 
-def test_a_row_without_a_file_is_a_fault_of_the_server(site: Site, client: httpx.Client, bucket: str) -> None:
+def test_a_row_without_a_file_is_a_server_error(site: Site, client: httpx.Client, bucket: str) -> None:
     site.sql("insert into storage.objects (bucket_id, name) values (%s, 'by-hand')", bucket)
     assert client.get(f"/object/{bucket}/by-hand").status_code == 500
 
@@ -269,7 +269,7 @@ def test_two_uploads_of_one_new_key_both_succeed(site: Site, client: httpx.Clien
     def upload(content: bytes) -> int:
         def pieces() -> Iterator[bytes]:
             yield content
-            # Neither body is complete, and so neither row is written, before both trials are over.
+            # Send the rest after both trials, so that neither row is written before.
             until(lambda: len(site.noticed) >= 2)
             yield content
 
@@ -281,7 +281,7 @@ def test_two_uploads_of_one_new_key_both_succeed(site: Site, client: httpx.Clien
     assert len(site.stored_files()) == 1
 
 
-def test_connections_are_kept_and_replaced_when_their_server_ended_them(
+def test_connections_are_reused_and_replaced_when_the_server_ends_them(
     site: Site, client: httpx.Client, bucket: str
 ) -> None:
     put(client, bucket, "first")

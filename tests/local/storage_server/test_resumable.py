@@ -22,20 +22,20 @@ CHUNK = TUS | {"Content-Type": "application/offset+octet-stream"}
 
 def uploader(site: Site, headers: dict[str, str], bucket: str, key: str, **options: Any) -> Any:
     """A real client's uploader of ``BYTES``."""
-    said = {"bucketName": bucket, "objectName": key, "contentType": "video/mp4", "cacheControl": "3600"}
+    fields = {"bucketName": bucket, "objectName": key, "contentType": "video/mp4", "cacheControl": "3600"}
     client = TusClient(f"{site.url}/upload/resumable", headers)
-    return client.uploader(file_stream=io.BytesIO(BYTES), metadata=said | options, chunk_size=4096)
+    return client.uploader(file_stream=io.BytesIO(BYTES), metadata=fields | options, chunk_size=4096)
 
 
-def metadata(**said: str) -> dict[str, str]:
-    pairs = (f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in said.items())
+def metadata(**fields: str) -> dict[str, str]:
+    pairs = (f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in fields.items())
     return {"Upload-Metadata": ",".join(pairs)}
 
 
 def create(client: httpx.Client, bucket: str, key: str, length: int, **headers: str) -> str:
     """Create an upload and return its address."""
-    said = metadata(bucketName=bucket, objectName=key)
-    asked = TUS | said | {"Upload-Length": str(length)} | headers
+    fields = metadata(bucketName=bucket, objectName=key)
+    asked = TUS | fields | {"Upload-Length": str(length)} | headers
     answer = client.post("/upload/resumable", headers=asked)
     assert answer.status_code == 201, answer.text
     return answer.headers["location"]
@@ -52,9 +52,9 @@ def offset(client: httpx.Client, address: str) -> int:
 def test_tuspy_uploads_in_chunks(site: Site, client: httpx.Client, bucket: str) -> None:
     uploader(site, SERVICE, bucket, "a b/c.mp4", metadata=json.dumps({"k": "v"})).upload()
     assert client.get(f"/object/{bucket}/a b/c.mp4").content == BYTES
-    told = client.get(f"/object/info/{bucket}/a b/c.mp4").json()
-    assert (told["content_type"], told["cache_control"], told["metadata"]) == ("video/mp4", "max-age=3600", {"k": "v"})
-    # One trial at the creation and one for each of three chunks; the row appears with the last.
+    info = client.get(f"/object/info/{bucket}/a b/c.mp4").json()
+    assert (info["content_type"], info["cache_control"], info["metadata"]) == ("video/mp4", "max-age=3600", {"k": "v"})
+    # One trial at the creation and one for each of three chunks. The last chunk writes the row.
     assert [(fire["op"], fire["committed"]) for fire in site.fires()] == [*[("INSERT", False)] * 4, ("INSERT", True)]
     assert len(site.stored_files()) == 1
 
@@ -69,7 +69,7 @@ def test_tuspy_resumes_where_it_was_interrupted(site: Site, client: httpx.Client
     assert client.get(f"/object/{bucket}/a").content == BYTES
 
 
-def test_bytes_that_have_arrived_stay_when_the_client_goes(client: httpx.Client, bucket: str) -> None:
+def test_received_bytes_stay_when_the_client_disconnects(client: httpx.Client, bucket: str) -> None:
     address = create(client, bucket, "a", len(BYTES))
 
     def broken() -> Iterator[bytes]:
@@ -81,11 +81,11 @@ def test_bytes_that_have_arrived_stay_when_the_client_goes(client: httpx.Client,
         patch(other, address, 0, broken(), **{"Content-Length": str(len(BYTES))})
     assert patch(client, address, 1000, BYTES[1000:]).headers["tus-complete"] == "1"
     assert client.get(f"/object/{bucket}/a").content == BYTES
-    # The client may not have heard of the end.
+    # The client may have missed the last answer, and ask.
     assert offset(client, address) == len(BYTES)
 
 
-def test_the_newest_of_two_requests_goes_on(client: httpx.Client, bucket: str) -> None:
+def test_the_newest_of_two_requests_takes_over(client: httpx.Client, bucket: str) -> None:
     address = create(client, bucket, "a", 4)
 
     def slow() -> Iterator[bytes]:
@@ -101,7 +101,7 @@ def test_the_newest_of_two_requests_goes_on(client: httpx.Client, bucket: str) -
     assert client.get(f"/object/{bucket}/a").content == b"abcd"
 
 
-def test_creation_may_carry_the_first_bytes_or_all(site: Site, client: httpx.Client, bucket: str) -> None:
+def test_creation_may_send_the_first_bytes_or_all(site: Site, client: httpx.Client, bucket: str) -> None:
     def carry(key: str, length: int, content: bytes) -> httpx.Response:
         asked = CHUNK | metadata(bucketName=bucket, objectName=key) | {"Upload-Length": str(length)}
         return client.post("/upload/resumable", headers=asked, content=content)
@@ -134,7 +134,7 @@ def test_a_finished_upload_is_not_terminated(client: httpx.Client, bucket: str) 
     assert client.get(f"/object/{bucket}/a").status_code == 200
 
 
-def test_every_request_of_an_overwrite_says_so(site: Site, client: httpx.Client, bucket: str) -> None:
+def test_every_request_of_an_overwrite_needs_the_upsert_header(site: Site, client: httpx.Client, bucket: str) -> None:
     client.post(f"/object/{bucket}/a", content=b"old").raise_for_status()
     before = client.get(f"/object/info/{bucket}/a").json()
     address = create(client, bucket, "a", 3, **{"x-upsert": "true"})
@@ -180,7 +180,7 @@ def test_a_user_uploads_where_a_policy_allows(site: Site, user: tuple[httpx.Clie
 
 
 @pytest.mark.parametrize("token", [None, "garbage"])
-def test_a_token_that_does_not_hold_is_refused_in_json(token: str | None, anonymous: httpx.Client) -> None:
+def test_a_missing_or_invalid_token_is_refused_in_json(token: str | None, anonymous: httpx.Client) -> None:
     headers = TUS if token is None else TUS | {"Authorization": f"Bearer {token}"}
     refused = anonymous.post("/upload/resumable", headers=headers)
     assert (refused.status_code, refused.json()["message"]) == (400, "Invalid Compact JWS")
@@ -205,12 +205,12 @@ def test_a_token_that_does_not_hold_is_refused_in_json(token: str | None, anonym
         ),
     ],
 )
-def test_an_upload_that_cannot_be_is_not_created(
+def test_an_invalid_upload_is_not_created(
     headers: dict[str, str], status: int, text: str, site: Site, client: httpx.Client, make_bucket: MakeBucket
 ) -> None:
     make_bucket("videos", file_size_limit=1000, allowed_mime_types=["video/*"])
-    said = TUS | metadata(bucketName="videos", objectName="a") | {"Upload-Length": "5"} | headers
-    refused = client.post("/upload/resumable", headers=said)
+    fields = TUS | metadata(bucketName="videos", objectName="a") | {"Upload-Length": "5"} | headers
+    refused = client.post("/upload/resumable", headers=fields)
     assert (refused.status_code, refused.text) == (status, text)
     assert site.stored_files() == []
 
@@ -225,7 +225,7 @@ def test_an_upload_that_cannot_be_is_not_created(
         ({}, b"x", 403, "Upload-Offset header required\n"),
     ],
 )
-def test_a_chunk_that_does_not_fit_changes_nothing(
+def test_an_invalid_chunk_changes_nothing(
     headers: dict[str, str], content: bytes, status: int, text: str, client: httpx.Client, bucket: str
 ) -> None:
     address = create(client, bucket, "a", 5)
@@ -235,7 +235,7 @@ def test_a_chunk_that_does_not_fit_changes_nothing(
     client.delete(address, headers=TUS).raise_for_status()
 
 
-def test_an_address_of_no_upload_is_not_found(client: httpx.Client, bucket: str) -> None:
+def test_an_unknown_upload_is_not_found(client: httpx.Client, bucket: str) -> None:
     unknown = base64.urlsafe_b64encode(f"{bucket}/a/10ace93f-3225-4186-a13d-c947ca68590b".encode()).decode()
     for address in (unknown, "abc"):
         assert patch(client, f"/upload/resumable/{address}", 0, b"x").status_code == 404

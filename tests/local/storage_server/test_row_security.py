@@ -41,7 +41,7 @@ def test_a_user_is_refused_before_a_byte_is_stored(
 
 
 @pytest.mark.usefixtures("own_folder")
-def test_an_overwrite_with_the_service_key_leaves_the_owner(
+def test_an_overwrite_with_the_service_key_keeps_the_owner(
     site: Site, client: httpx.Client, user: tuple[httpx.Client, str], bucket: str
 ) -> None:
     theirs, sub = user
@@ -66,7 +66,7 @@ def test_a_trigger_of_the_committed_write_sees_no_user(site: Site, user: tuple[h
         site.sql("drop function public.note_uid cascade; drop table public.uids")
 
 
-def test_rows_cannot_be_deleted_past_the_server(site: Site, client: httpx.Client, bucket: str) -> None:
+def test_rows_cannot_be_deleted_with_sql(site: Site, client: httpx.Client, bucket: str) -> None:
     client.post(f"/object/{bucket}/a", content=b"x").raise_for_status()
     with pytest.raises(Exception, match="Direct deletion from storage tables is not allowed"):
         site.sql("delete from storage.objects")

@@ -34,7 +34,7 @@ def test_an_object_is_put_read_described_and_deleted(s3: Any, bucket: str) -> No
     assert (head["ContentLength"], head["Metadata"], "AcceptRanges" in head) == (len(BYTES), {"k": "v"}, False)
     part = s3.get_object(**place, Range="bytes=3-6")
     assert (part["Body"].read(), part["ContentRange"]) == (BYTES[3:7], f"bytes 3-6/{len(BYTES)}")
-    # Conditional writes are not supported, and not refused either.
+    # Conditions on writes are ignored.
     assert s3.put_object(**place, Body=b"", IfNoneMatch="*")["ResponseMetadata"]["HTTPStatusCode"] == 200
     assert s3.delete_object(**place)["ResponseMetadata"]["HTTPStatusCode"] == 204
     assert s3.delete_object(**place)["ResponseMetadata"]["HTTPStatusCode"] == 204
@@ -45,7 +45,7 @@ def test_buckets_are_listed_and_described(s3: Any, bucket: str) -> None:
     assert s3.head_bucket(Bucket=bucket)["BucketRegion"] == "local"
 
 
-def test_what_is_not_there_is_a_404_with_a_namespaced_error(site: Site, s3: Any, bucket: str) -> None:
+def test_unknown_buckets_and_keys_are_a_404_with_a_namespaced_error(site: Site, s3: Any, bucket: str) -> None:
     for call, arguments, code in (
         (s3.get_object, {"Bucket": bucket, "Key": "none"}, "NoSuchKey"),
         (s3.put_object, {"Bucket": "none", "Key": "a", "Body": b""}, "NoSuchBucket"),
@@ -55,7 +55,7 @@ def test_what_is_not_there_is_a_404_with_a_namespaced_error(site: Site, s3: Any,
         with pytest.raises(ClientError) as refused:
             call(**arguments)
         assert status(refused) == 404
-        # Because of the namespace botocore finds the code in another place than usual.
+        # With the namespace, botocore finds the code in another place than usual.
         assert refused.value.response["Code"] == code
     with pytest.raises(ClientError) as missing:
         s3.head_object(Bucket=bucket, Key="none")
@@ -78,7 +78,7 @@ def test_another_key_pair_is_refused(pair: dict[str, str], code: str, site: Site
     assert site.stored_files() == []
 
 
-def test_a_key_is_made_and_revoked_while_it_runs(site: Site, bucket: str) -> None:
+def test_a_key_is_added_and_revoked_while_the_server_runs(site: Site, bucket: str) -> None:
     client = s3_client(site, key_id="a-new-one", secret="its-own")
     with pytest.raises(ClientError) as unknown:
         client.list_objects_v2(Bucket=bucket)
@@ -91,7 +91,7 @@ def test_a_key_is_made_and_revoked_while_it_runs(site: Site, bucket: str) -> Non
     client.close()
 
 
-def test_a_project_may_not_speak_s3(site: Site, s3: Any, bucket: str, client: httpx.Client) -> None:
+def test_a_project_may_have_s3_disabled(site: Site, s3: Any, bucket: str, client: httpx.Client) -> None:
     site.s3.enabled = False
     answer = client.get(f"/s3/{bucket}")
     with pytest.raises(ClientError) as refused:
@@ -103,9 +103,7 @@ def test_a_project_may_not_speak_s3(site: Site, s3: Any, bucket: str, client: ht
 
 
 @pytest.mark.parametrize("region", ["auto", "us-east-1", "local"])
-def test_the_regions_that_name_none_in_particular_are_taken_unless_told_otherwise(
-    region: str, site: Site, bucket: str
-) -> None:
+def test_generic_regions_are_accepted_unless_the_projects_own_is_enforced(region: str, site: Site, bucket: str) -> None:
     client = s3_client(site, region=region)
     assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
     site.s3.region, site.s3.enforce_region = "elsewhere", True
@@ -116,7 +114,7 @@ def test_the_regions_that_name_none_in_particular_are_taken_unless_told_otherwis
     assert (refused.value.response["Code"], refused.value.response["Message"]) == ("AccessDenied", "Invalid Region")
 
 
-def test_another_region_is_like_another_secret(site: Site, bucket: str) -> None:
+def test_another_region_is_refused_like_another_secret(site: Site, bucket: str) -> None:
     client = s3_client(site, region="eu-west-1")
     with pytest.raises(ClientError) as refused:
         client.list_objects_v2(Bucket=bucket)
@@ -194,7 +192,7 @@ def test_a_large_file_arrives_in_parts(site: Site, s3: Any, bucket: str, tmp_pat
     assert len(site.stored_files()) == 1
 
 
-def test_an_upload_must_be_known_and_its_parts_there(s3: Any, make_bucket: MakeBucket) -> None:
+def test_a_multipart_upload_must_exist_and_have_its_parts(s3: Any, make_bucket: MakeBucket) -> None:
     bucket = make_bucket(file_size_limit=10)
     place = {"Bucket": bucket, "Key": "a"}
     upload = {"UploadId": s3.create_multipart_upload(**place)["UploadId"]}

@@ -24,8 +24,8 @@ def test_storage3_uploads_with_a_signed_url(site: Site, bucket: str) -> None:
         token = signer.create_signed_upload_url("a b/c+d.mp4")["token"]
         options: Any = {"content-type": "video/mp4", "cache-control": "60"}
         assert uploader.upload_to_signed_url("a b/c+d.mp4", token, b"film", options).path == "a b/c+d.mp4"
-        told = signer.info("a b/c+d.mp4")
-        assert (told["content_type"], told["cache_control"], told["size"]) == ("video/mp4", "max-age=60", 4)
+        info = signer.info("a b/c+d.mp4")
+        assert (info["content_type"], info["cache_control"], info["size"]) == ("video/mp4", "max-age=60", 4)
         with pytest.raises(StorageApiError, match="The resource already exists"):
             uploader.upload_to_signed_url("a b/c+d.mp4", token, b"film", options)
     *trials, real = [(fire["storage_operation"], fire["committed"]) for fire in site.fires()]
@@ -33,7 +33,7 @@ def test_storage3_uploads_with_a_signed_url(site: Site, bucket: str) -> None:
     assert real == ("storage.object.upload_signed", True)
 
 
-def test_a_signed_url_overwrites_only_if_it_says_so(client: httpx.Client, anonymous: httpx.Client, bucket: str) -> None:
+def test_a_signed_url_overwrites_only_with_upsert(client: httpx.Client, anonymous: httpx.Client, bucket: str) -> None:
     client.post(f"/object/{bucket}/a", content=b"old").raise_for_status()
     refused = client.post(f"/object/upload/sign/{bucket}/a")
     assert refused.json()["code"] == "KeyAlreadyExists"
@@ -44,7 +44,7 @@ def test_a_signed_url_overwrites_only_if_it_says_so(client: httpx.Client, anonym
 
 
 @pytest.mark.usefixtures("own_folder")
-def test_a_user_signs_where_a_policy_allows_and_whoever_uploads_the_object_is_theirs(
+def test_a_user_signs_where_a_policy_allows_and_owns_the_uploaded_object(
     site: Site, user: tuple[httpx.Client, str], anonymous: httpx.Client, bucket: str
 ) -> None:
     theirs, sub = user
@@ -74,7 +74,7 @@ def test_a_token_that_is_not_for_this_upload_is_refused(
     assert site.stored_files() == []
 
 
-def test_an_upload_token_does_not_read(client: httpx.Client, anonymous: httpx.Client, bucket: str) -> None:
+def test_an_upload_token_cannot_read(client: httpx.Client, anonymous: httpx.Client, bucket: str) -> None:
     token = token_for(client, bucket, "a")
     refused = anonymous.get(f"/object/sign/{bucket}/a", params={"token": token})
     assert refused.json()["message"] == "Token is not scoped for download"

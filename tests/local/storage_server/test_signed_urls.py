@@ -84,7 +84,7 @@ def test_a_signed_url_binds_the_path_and_not_the_version(
         ({"scope": "upload"}, PROJECT.jwt_secret, "InvalidSignature", "Token is not scoped for download"),
     ],
 )
-def test_a_token_that_does_not_hold_is_refused(
+def test_an_invalid_token_is_refused(
     claims: dict[str, Any],
     secret: str,
     code: str,
@@ -95,9 +95,9 @@ def test_a_token_that_does_not_hold_is_refused(
 ) -> None:
     put(client, bucket, "a")
     token = jwt.encode({"url": f"{bucket}/a", **claims}, secret, "HS256")
-    told = anonymous.get(f"/object/sign/{bucket}/a", params={"token": token})
-    assert told.status_code == 400
-    assert (told.json()["code"], told.json()["message"]) == (code, message)
+    refused = anonymous.get(f"/object/sign/{bucket}/a", params={"token": token})
+    assert refused.status_code == 400
+    assert (refused.json()["code"], refused.json()["message"]) == (code, message)
 
 
 @pytest.mark.parametrize(
