@@ -246,7 +246,7 @@ def _attempt(check: str, look: Callable[[], Finding]) -> Finding:
     except ServiceError as error:
         remedy = error.remedy
         if error.status is not None and 300 <= error.status < 400:
-            remedy = "It redirects, and keys are not sent to another address: set the final one."
+            remedy = "It redirects, and keys are not sent to another address: set the final address."
         return failure(check, f"{error.service}: {error.message}", remedy)
     except NoAnswerError as error:
         return failure(check, str(error), "Check SUPABASE_URL.")

@@ -136,8 +136,8 @@ in_environment(
 )
 
 
-@fault(UNSEEN, database=("failure", "may not look", "Connect as the project's postgres"))
-def the_database_s_role_may_not_look(on: Examined) -> Iterator[Changes]:
+@fault(UNSEEN, database=("failure", "may not use schema ittybit", "Connect as the project's postgres"))
+def the_database_s_role_may_not_use_the_schema(on: Examined) -> Iterator[Changes]:
     yield {"DATABASE_URL": on.environment["DATABASE_URL"].replace("postgres@", "authenticator@")}
 
 

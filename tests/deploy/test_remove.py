@@ -126,7 +126,7 @@ def test_it_names_others_objects_that_depend_on_the_schema(developer: Developer)
     ):
         developer.project.sql(statement)
     said = developer.refused("remove")
-    others = said.partition("go with it:\n")[2].partition("No file")[0]
+    others = said.partition("are removed with it:\n")[2].partition("No file")[0]
     assert [line.strip() for line in others.splitlines()] == [
         "policy noted on public.notes",
         "table constraint notes_job_fkey on public.notes",
