@@ -77,9 +77,9 @@ def read(url: str) -> dict[str, str]:
 def _is_near(host: str) -> bool:
     if host.startswith(("/", "@")) or host in ("", "localhost", "127.0.0.1"):
         return True
-    from shared.settings import is_near  # noqa: PLC0415 - importing it takes longer than all the rest
+    from shared.settings import is_local  # noqa: PLC0415 - importing it takes longer than all the rest
 
-    return is_near(host)
+    return is_local(host)
 
 
 def main() -> int:

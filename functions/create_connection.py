@@ -89,7 +89,7 @@ def _try_keys(wanted: dict[str, Any], buckets: Sequence[str], call: Call) -> Non
     """Raise Refused with all that is wrong with the keys, or Unanswered if trying again later may help."""
     keys = Keys(**{name: wanted[name] for name in ("endpoint", "region", "access_key_id", "secret_access_key")})
     findings = probe(keys, tuple(dict.fromkeys(buckets)), call.deadline.reserving(REGISTERING_SECONDS))
-    if lasting := [finding for finding in findings if not finding.passing]:
+    if lasting := [finding for finding in findings if not finding.transient]:
         # The detail may contain a code that S3 sent.
         detail = call.redact(" ".join(f"{one.field} ({one.variable}): {one.detail}" for one in lasting))
         raise Refused(422, detail, fields=tuple((one.field, call.redact(one.detail)) for one in lasting))

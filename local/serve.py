@@ -32,7 +32,7 @@ from local.scratch import Scratch, Watchdog
 from local.server import Server
 from local.stack import Stack
 from local.threads import ThreadWatch
-from shared.settings import is_near
+from shared.settings import is_local
 
 # The running stack's variables, for make doctor, make sql and ./deploy.sh --env local.
 ENVIRONMENT = ROOT / "build" / "serve.env"
@@ -91,7 +91,7 @@ def serve_beside(env: Path, api: Literal["automations", "jobs"] = "automations")
         local.functions.FunctionError: the project is on another machine, or settings are missing; the message says why.
     """
     environment = _settings(env)
-    if not is_near(_place(environment.get("SUPABASE_URL", ""))[0] or "."):
+    if not is_local(_place(environment.get("SUPABASE_URL", ""))[0] or "."):
         raise FunctionError(f"ITTYBIT=local is for a project of this machine, and SUPABASE_URL in {env} is not that")
     called = environment.get("FUNCTIONS_HOST") or os.environ.get("FUNCTIONS_HOST") or _HOST
     host = _where_to_listen(called)

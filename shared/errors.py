@@ -96,7 +96,7 @@ class ServiceError(Error):
         self.effect = effect or self._effect_of_status()
 
     @property
-    def is_passing(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether the error is transient: the same call may succeed a moment later."""
         return self.status is None or self.status in (408, 425, 429) or self.status >= 500
 
@@ -106,7 +106,7 @@ class ServiceError(Error):
             return "hold" if self.service == "ittybit" else "retry"
         # The request did not cause it: the ledger is missing, or the service redirects.
         is_setup = self.service == "ledger" or (self.status is not None and self.status < 400)
-        return "retry" if is_setup or self.is_passing else "fail"
+        return "retry" if is_setup or self.is_transient else "fail"
 
     @property
     def remedy(self) -> str:

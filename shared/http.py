@@ -82,7 +82,7 @@ def send(
             )
             return _reply(service, *answer, repeatable=repeatable)
         except (Answered, Unanswered) as error:
-            again = not error.in_doubt and error.is_passing
+            again = not error.in_doubt and error.is_transient
             pause = error.retry_after or 0.2 * 2**attempt * random.uniform(0.5, 1)  # noqa: S311 - jitter
             if not again or attempt == MAX_TRIES or pause >= deadline.left():
                 raise

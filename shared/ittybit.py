@@ -41,7 +41,6 @@ class Ittybit:
         self._connection_name = f"supabase-{settings.project_ref}"
         self._connections = Once(self.connections)
         self._asking = threading.Lock()
-        self._whose = (settings.ittybit_api_url, settings.ittybit_api_key)
         self._automations = Automations(self._api, lambda: self.connection_id)
         jobs = Jobs(self._api, lambda: self.connection_id, settings.ittybit_job_connection)
         self._adapters: dict[Generation, Automations | Jobs] = {"automations": self._automations, "jobs": jobs}
@@ -87,7 +86,7 @@ class Ittybit:
         except Answered as error:
             if error.status not in ABSENT or self._settings.ittybit_api != "auto" or self.speaks(generation):
                 raise
-            _spoken.pop(self._whose, None)
+            _spoken.pop(self._api.account, None)
             raise Unanswered("ittybit", f"it no longer has /{generation}") from None
 
     def work(self, ref: str) -> Work:
@@ -125,10 +124,10 @@ class Ittybit:
         if chosen != "auto":
             return chosen
         with self._asking:
-            found = _spoken.get(self._whose) or next((one for one in GENERATIONS if self.speaks(one)), None)
+            found = _spoken.get(self._api.account) or next((one for one in GENERATIONS if self.speaks(one)), None)
             if found is None:
                 raise ServiceError("ittybit", "it has neither /automations nor /jobs: set ITTYBIT_API", effect="hold")
-            return _spoken.setdefault(self._whose, found)
+            return _spoken.setdefault(self._api.account, found)
 
     def speaks(self, generation: Generation) -> bool:
         """Whether ittybit has this generation, asked by a GET.

@@ -29,12 +29,12 @@ class Api:
     Every method raises ``ServiceError`` when ittybit answers with an error or not at all.
 
     Attributes:
-        whose: the address and the key.
+        account: the address and the key.
         clock: ittybit's time, from the last answer that has a Date.
     """
 
     def __init__(self, settings: Settings, deadline: Deadline) -> None:
-        self.whose = (settings.ittybit_api_url, settings.ittybit_api_key)
+        self.account = (settings.ittybit_api_url, settings.ittybit_api_key)
         self._url = settings.ittybit_api_url
         self._headers = {"authorization": f"Bearer {settings.ittybit_api_key}"}
         self._deadline = deadline

@@ -14,7 +14,7 @@ from shared.ittybit_requests import Api
 # A search reads at most this many pages, which cover forty minutes at twenty starts a second.
 MAX_PAGES = 500
 # The job's next attempt continues a search that ran out of time, until the doubt is this old.
-LOOKED_AGAIN = timedelta(hours=1)
+SEARCH_PERIOD = timedelta(hours=1)
 # The error that a search allows in comparing ittybit's clock with the ledger's: with a Date header, and without one.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
@@ -63,7 +63,7 @@ class Newest:
     def __init__(self, api: Api, path: str) -> None:
         self._api = api
         self._path = path
-        self._kept = _kept[*api.whose, path]
+        self._kept = _kept[*api.account, path]
         self._lock = threading.Lock()
         self._pages: list[_Page] = []
         self._error: Exception | None = None
@@ -81,7 +81,7 @@ class Newest:
         found = [work for work in marked if work.created_at is None or work.created_at >= begins]
         if found:
             return found[-1]
-        if late == "time" and now - since < LOOKED_AGAIN:
+        if late == "time" and now - since < SEARCH_PERIOD:
             raise Unfinished("ittybit", "there was no time to search all of its list", in_doubt=True)
         if late:
             read = sum(page.size for page in pages)

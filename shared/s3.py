@@ -75,7 +75,7 @@ class Bucket:
     name: str
     deadline: Deadline
 
-    def look(self, prefix: str) -> None:
+    def list(self, prefix: str) -> None:
         """List the first page of the keys with the prefix."""
         self._call(lambda store: next(obstore.list(store, prefix), None))
 

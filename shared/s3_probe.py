@@ -62,12 +62,12 @@ class Finding:
     Attributes:
         field: what to fix.
         detail: what is wrong with it and how to fix it, for a person; never a key.
-        passing: whether it is transient: a moment later the keys may work.
+        transient: whether the keys may work a moment later.
     """
 
     field: Field
     detail: str
-    passing: bool = False
+    transient: bool = False
 
     @property
     def variable(self) -> str:
@@ -97,7 +97,7 @@ def probe(keys: Keys, buckets: Sequence[str], deadline: Deadline) -> list[Findin
 
 def _list_missing(missing: Bucket) -> list[Finding]:
     try:
-        missing.look(FOLDER)
+        missing.list(FOLDER)
     except ServiceError as error:
         return [] if error.kind == "NoSuchBucket" else [_finding(error)]
     return []
@@ -107,7 +107,7 @@ def _probe_bucket(bucket: Bucket, key: str) -> list[Finding]:
     """List, write and read back until one fails. A probe that was or may have been written is always deleted."""
     asked = replace(bucket, deadline=bucket.deadline.reserving(DELETING_SECONDS))
     try:
-        asked.look(FOLDER)
+        asked.list(FOLDER)
     except ServiceError as error:
         return [_finding(error, bucket.name)]
     try:
@@ -157,8 +157,8 @@ def _finding(error: ServiceError, bucket: str | None = None) -> Finding:
     if known := _FINDINGS.get(error.status) or _FINDINGS.get(_kind(error)):
         return Finding(known[0], known[1].format(bucket=bucket, cause=cause))
     where = f" in bucket {bucket!r}" if bucket else ""
-    if error.is_passing:
-        return Finding("endpoint", f"S3 did not answer as it should{where}: {cause}.", passing=True)
+    if error.is_transient:
+        return Finding("endpoint", f"S3 did not answer as it should{where}: {cause}.", transient=True)
     return Finding("access_key_id", f"S3 refuses the probe{where}: {cause}.")
 
 
@@ -170,4 +170,4 @@ def _kind(error: ServiceError) -> str | None:
         return "InvalidAccessKeyId"
     if error.status is not None and 300 <= error.status < 400:
         return "redirect"
-    return error.kind if error.kind or error.is_passing else "not_s3"
+    return error.kind if error.kind or error.is_transient else "not_s3"

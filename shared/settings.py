@@ -34,12 +34,12 @@ def _origin(url: str) -> str:
         is_plain = False
     if not is_plain or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("must be an address such as https://example.com")
-    if parts.scheme == "http" and not is_near(parts.hostname or ""):
+    if parts.scheme == "http" and not is_local(parts.hostname or ""):
         raise ValueError("must be https: keys travel with every call")
     return url.rstrip("/")
 
 
-def is_near(host: str) -> bool:
+def is_local(host: str) -> bool:
     """Whether the host is this machine, or a container beside it, where plain http is usual."""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 from deploy.doctor.finding import Finding, failure, ok, skipped, warning
 from deploy.doctor.requests import Answer, NoAnswerError, now, post
 from shared import __version__
-from shared.settings import Settings, is_near
+from shared.settings import Settings, is_local
 
 NAMES = ("on-upload", "push-back", "create-connection")
 # Functions refuse an older or newer signature (Standard Webhooks). Its timestamp is from the database's clock.
@@ -181,4 +181,4 @@ def _is_closed_to_listeners(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return True
-    return parts.scheme == "https" or is_near(parts.hostname or "")
+    return parts.scheme == "https" or is_local(parts.hostname or "")

@@ -35,6 +35,6 @@ def keys(settings: Settings, connection: Connection, buckets: Sequence[str]) -> 
     if faults:
         saw = " ".join(f"{fault.field}: {fault.detail}" for fault in faults)
         remedy = "Fix that, then call create-connection again: ./deploy.sh connection."
-        return (warning if all(fault.passing for fault in faults) else failure)("s3 keys", saw, remedy)
+        return (warning if all(fault.transient for fault in faults) else failure)("s3 keys", saw, remedy)
     where = f"in {', '.join(buckets)}" if buckets else "(a listing; no rule writes into a bucket)"
     return ok("s3 keys", f"the connection's keys work {where}")

@@ -41,7 +41,7 @@ _DUE: Final = "select count(*) from ittybit.jobs where due_at <= now()"
 
 
 @dataclass(frozen=True)
-class Beside:
+class CopyReport:
     """What a copy of the database did.
 
     Attributes:
@@ -95,11 +95,11 @@ class DatabaseCopy:
         host.pg_net.resume()
         return copy
 
-    def end(self) -> Beside:
+    def end(self) -> CopyReport:
         """Stop it, and return what it did."""
         changed = len({row for row, _ in self._rows().items() ^ self._before.items()})
         self.stop()
-        return Beside(self._jobs, self._wake_ups, self.claims[400], self.started, changed)
+        return CopyReport(self._jobs, self._wake_ups, self.claims[400], self.started, changed)
 
     @property
     def started(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from local.fault_run.broken_parts import Breakage
-from local.fault_run.database_copy import Beside
+from local.fault_run.database_copy import CopyReport
 from local.fault_run.function_outage import Absence
 from local.fault_run.lost_wake_ups import LostHour
 from local.fault_run.scheduled import Scheduled
@@ -28,7 +28,7 @@ class Report:
         harmed: The uploaders' requests that failed, or took over 2 s, while the database was up.
         settle_s: Seconds from the answer to an upload to the end of its last job, over all contents processed.
         http_calls: Calls to the functions (by pg_net), to ittybit, and by the functions to the project.
-        beside: The copy of the database that ran beside the original for the whole load.
+        database_copy: The copy of the database that ran beside the original for the whole load.
         absence: Four days without functions.
         lost_hour: An hour of lost wake-ups.
         scheduled: A scheduler as the only waker.
@@ -51,7 +51,7 @@ class Report:
     self_started: int
     settle_s: Mapping[str, float]
     http_calls: Mapping[str, int]
-    beside: Beside
+    database_copy: CopyReport
     absence: Absence
     lost_hour: LostHour
     scheduled: Scheduled
@@ -70,7 +70,7 @@ class Report:
             or self.lost
             or self.started_twice
             or self.self_started
-            or not self.beside.is_good
+            or not self.database_copy.is_good
             or self.absence.processed < self.absence.jobs
             or not self.lost_hour.is_good
             or self.scheduled.processed < self.scheduled.jobs
@@ -85,6 +85,7 @@ class Report:
 
     def table(self) -> str:
         """Return the figures, a line each."""
+        copy = self.database_copy
         settle = ", ".join(f"{name} {value:.1f}" for name, value in self.settle_s.items())
         calls = ", ".join(f"{count:,} to {whom}" for whom, count in self.http_calls.items())
         rows: list[tuple[str, Any]] = [
@@ -96,8 +97,8 @@ class Report:
             ("HTTP calls", calls),
             (
                 "beside a copy of the database",
-                f"{self.beside.started} starts and {self.beside.changed} changes by {self.beside.wake_ups} wake-ups for"
-                f" its {self.beside.jobs} jobs, {self.beside.refused} claims refused",
+                f"{copy.started} starts and {copy.changed} changes by {copy.wake_ups} wake-ups for its {copy.jobs} jobs,"
+                f" {copy.refused} claims refused",
             ),
             (
                 "away for 4 days",

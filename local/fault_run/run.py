@@ -112,7 +112,7 @@ def run(
         say("no more faults; settling")
         settle(stack, host, seconds=120 + uploads / 5, say=say)
         ends = dict(stack.sql(_ENDS))
-        beside = copy.end()
+        database_copy = copy.end()
 
         renamed = _rename_results(stack, load)
         absence = go_away_for_days(stack, host, load, uploads=max(20, min(uploads // 10, 300)), seconds=300, say=say)
@@ -147,7 +147,7 @@ def run(
         self_started=len(found.self_started),
         settle_s=percentiles(_settled(load.stored_at, ends)),
         http_calls=calls,
-        beside=beside,
+        database_copy=database_copy,
         absence=absence,
         lost_hour=lost_hour,
         scheduled=scheduled,

@@ -11,7 +11,7 @@ from psycopg import sql
 from local.storage_server.database import Cursor
 from local.storage_server.errors import StorageError
 
-MOST: Final = 1000
+MAX_LIMIT: Final = 1000
 _SORT_COLUMNS: Final = ("name", "created_at", "updated_at", "last_accessed_at")
 
 # All times of a folder are when its oldest object was created. S3 promises bytewise order ("C"). The last "where" skips
@@ -53,7 +53,7 @@ class Query:
 
     prefix: str = ""
     delimiter: str | None = None
-    limit: int = MOST
+    limit: int = MAX_LIMIT
     offset: int = 0
     column: str = "name"
     descending: bool = False
@@ -78,6 +78,6 @@ def page(cursor: Cursor, bucket: str, query: Query) -> Page:
         raise StorageError(400, "InvalidParameter", "Invalid Parameter sortBy")
     direction = sql.SQL("desc" if query.descending else "asc")
     statement = sql.SQL(_PAGE).format(sort=sql.Identifier(query.column), direction=direction)
-    limit = max(1, min(query.limit, MOST))
+    limit = max(1, min(query.limit, MAX_LIMIT))
     rows = cursor.execute(statement, {**vars(query), "bucket": bucket, "limit": limit + 1}).fetchall()
     return Page(rows[:limit], len(rows) > limit)

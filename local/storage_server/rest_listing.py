@@ -39,7 +39,7 @@ class PageQuery(BaseModel):
     """The body of a request for one page."""
 
     prefix: str | None = None
-    limit: Annotated[int, Field(ge=1)] = listing.MOST
+    limit: Annotated[int, Field(ge=1)] = listing.MAX_LIMIT
     cursor: str | None = None
     with_delimiter: bool = False
 

@@ -139,7 +139,7 @@ def _list_objects(store: Store, caller: Caller, bucket: str) -> Response:
     query = listing.Query(
         prefix=arguments.get("prefix", ""),
         delimiter=arguments.get("delimiter") or None,
-        limit=arguments.get("max-keys", listing.MOST, type=int) or listing.MOST,
+        limit=arguments.get("max-keys", listing.MAX_LIMIT, type=int) or listing.MAX_LIMIT,
         after=arguments.get("continuation-token") or arguments.get("start-after", ""),
     )
     with store.database.transaction(caller) as cursor:
@@ -167,7 +167,7 @@ def _list_objects(store: Store, caller: Caller, bucket: str) -> Response:
         "StartAfter": text(arguments.get("start-after")),
         "Contents": contents,
         "IsTruncated": page.more,
-        "MaxKeys": min(query.limit, listing.MOST),
+        "MaxKeys": min(query.limit, listing.MAX_LIMIT),
         "Delimiter": text(query.delimiter),
         "EncodingType": encoding,
         "KeyCount": len(page.entries),

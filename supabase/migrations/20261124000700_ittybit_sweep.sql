@@ -64,7 +64,7 @@ end;
 
 -- Why the sweep must not start an object, or null. The results of an automation without output_prefix look like uploads
 -- with a service key, in any bucket. While there is such a rule, the sweep starts no object without an owner.
-create or replace function ittybit.reason_to_ask(object jsonb)
+create or replace function ittybit.reason_not_to_start(object jsonb)
 returns text language sql stable security definer set search_path = '' as $$
   select 'origin_unknown' where object ->> 'owner_id' is null and exists (
     select from ittybit.rules as r where r.automation_id is not null and r.output_prefix is null
@@ -100,7 +100,7 @@ begin
     where u.bucket_id = bucket and u.name > after and u.name <= page_of.last_name
       and u.content_time >= (u.rule).active_since and u.stopped_job is null and u.skipped is null
   loop
-    perform ittybit.record_job(missed.rule, missed.object, ittybit.reason_to_ask(missed.object));
+    perform ittybit.record_job(missed.rule, missed.object, ittybit.reason_not_to_start(missed.object));
     made := made + 1;
   end loop;
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from local.fault_run.database_copy import Beside, DatabaseCopy
+from local.fault_run.database_copy import CopyReport, DatabaseCopy
 from local.fault_run.database_outages import Outages
 from local.fault_run.host import Host
 from local.fault_run.plan import make_plan
@@ -54,8 +54,9 @@ def test_a_copy_that_accepts_claims_is_found(copy: DatabaseCopy) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [Beside(60, 9, 0, 0, 0), Beside(60, 9, 3, 1, 0), Beside(60, 9, 3, 0, 1), Beside(0, 9, 3, 0, 0)]
+    "wrong",
+    [CopyReport(60, 9, 0, 0, 0), CopyReport(60, 9, 3, 1, 0), CopyReport(60, 9, 3, 0, 1), CopyReport(0, 9, 3, 0, 0)],
 )
-def test_each_wrong_figure_makes_a_run_fail(wrong: Beside) -> None:
-    assert Beside(60, 9, 3, 0, 0).is_good
+def test_each_wrong_figure_makes_a_run_fail(wrong: CopyReport) -> None:
+    assert CopyReport(60, 9, 3, 0, 0).is_good
     assert not wrong.is_good

@@ -30,7 +30,7 @@ def test_nothing_is_harmed_lost_started_twice_or_self_started(
     assert {name: report[name] for name in zeros} == dict.fromkeys(zeros, 0)
     assert (report["uploads"], report["seed"], report["api"], report["idempotency"]) == (60, 1, api, "ignored")
     assert report["absence"]["processed"] == report["absence"]["jobs"] == 60
-    beside = report["beside"]
+    beside = report["database_copy"]
     assert (beside["jobs"], beside["started"], beside["changed"]) == (60, 0, 0)
     assert beside["wake_ups"] > beside["refused"] > 0
     hour = report["lost_hour"]

@@ -59,7 +59,7 @@ def test_a_permanent_failure_names_the_field(tried: Any, stack: Stack, status: i
         stack.supabase.add(method, f"{S3}/.*", times=9, status=status, body={})
         [finding] = tried()
         stack.supabase.clear()
-        assert (finding.field, finding.passing) == (field, False)
+        assert (finding.field, finding.transient) == (field, False)
         assert words in finding.detail
     assert left(stack) == []
 
@@ -79,7 +79,7 @@ def test_a_refusal_is_recognised_by_its_code_and_not_repeated(
     said = {"statusCode": str(status), "error": "Unauthorized", "message": "a-secret-of-tests", "code": kind}
     fault = stack.supabase.add("PUT", f"{S3}/.*", status=status, body=said)
     [finding] = tried()
-    assert (fault.seen, finding.field, finding.passing) == (1, field, False)
+    assert (fault.seen, finding.field, finding.transient) == (1, field, False)
     assert "a-secret-of-tests" not in finding.detail
 
 
@@ -96,28 +96,28 @@ def test_a_hosted_projects_code_for_an_unknown_key_is_recognised(tried: Any, sta
 def test_a_temporary_failure_is_marked_as_such(tried: Any, stack: Stack, answer: dict[str, Any], words: str) -> None:
     fault = stack.supabase.add("GET", f"{S3}/open", times=9, **answer)
     [finding] = tried()
-    assert (fault.seen, finding.field, finding.passing) == (1, "endpoint", True)
+    assert (fault.seen, finding.field, finding.transient) == (1, "endpoint", True)
     assert words in finding.detail
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "words", "passing"),
+    ("endpoint", "words", "transient"),
     [
         ("http://127.0.0.1:9", "could not connect", True),
         ("http://no-such-host.invalid/storage/v1/s3", "there is no such host", False),
         ("http://" + "a" * 70, "there is no such host", False),
     ],
 )
-def test_an_unreachable_endpoint_is_reported(endpoint: str, words: str, passing: bool) -> None:
+def test_an_unreachable_endpoint_is_reported(endpoint: str, words: str, transient: bool) -> None:
     for buckets in ((), ("open",)):
         [finding] = ask(endpoint, *buckets)
-        assert (finding.field, finding.passing) == ("endpoint", passing)
+        assert (finding.field, finding.transient) == ("endpoint", transient)
         assert words in finding.detail
 
 
 def test_an_endpoint_without_tls_is_reported(stack: Stack) -> None:
     [finding] = ask(stack.supabase_url.replace("http:", "https:"))
-    assert (finding.field, finding.passing) == ("endpoint", False)
+    assert (finding.field, finding.transient) == ("endpoint", False)
     assert "it does not speak TLS" in finding.detail
 
 
@@ -126,14 +126,14 @@ def test_an_endpoint_of_another_service_is_reported(content: bytes) -> None:
     with Server(Response(content)) as server:
         for buckets in ((), ("open",)):
             [finding] = ask(server.origin, *buckets)
-            assert (finding.field, finding.passing) == ("endpoint", False)
+            assert (finding.field, finding.transient) == ("endpoint", False)
             assert "not Supabase's S3" in finding.detail
 
 
 def test_the_probe_is_deleted_when_it_cannot_be_read_back(tried: Any, stack: Stack) -> None:
     stack.supabase.add("GET", PROBES, status=500)
     [finding] = tried()
-    assert (finding.passing, "HTTP 500" in finding.detail) == (True, True)
+    assert (finding.transient, "HTTP 500" in finding.detail) == (True, True)
     assert left(stack) == []
 
 
@@ -142,7 +142,7 @@ def test_the_probe_is_deleted_when_something_else_is_read(tried: Any, stack: Sta
         "GET", PROBES, status=200, headers={"Last-Modified": "Wed, 21 Oct 2026 07:28:00 GMT", "ETag": "e"}
     )
     [finding] = tried()
-    assert (finding.field, finding.passing) == ("endpoint", False)
+    assert (finding.field, finding.transient) == ("endpoint", False)
     assert "not what was written" in finding.detail
     assert left(stack) == []
 
@@ -150,14 +150,14 @@ def test_the_probe_is_deleted_when_something_else_is_read(tried: Any, stack: Sta
 def test_the_probe_is_deleted_when_the_answer_to_the_write_is_lost(tried: Any, stack: Stack) -> None:
     fault = stack.supabase.add("PUT", PROBES, drop="after")
     [finding] = tried()
-    assert (fault.seen, finding.passing) == (1, True)
+    assert (fault.seen, finding.transient) == (1, True)
     assert left(stack) == []
 
 
 def test_there_is_time_to_delete_the_probe_when_reading_hangs(tried: Any, stack: Stack) -> None:
     stack.supabase.add("GET", PROBES, hang=30)
     [finding] = tried(seconds=2)
-    assert (finding.passing, "no answer in time" in finding.detail) == (True, True)
+    assert (finding.transient, "no answer in time" in finding.detail) == (True, True)
     assert left(stack) == []
 
 
@@ -165,7 +165,7 @@ def test_there_is_time_to_delete_the_probe_when_reading_hangs(tried: Any, stack:
 def test_an_unfinished_answer_is_given_up_at_the_deadline(pieces: list[bytes]) -> None:
     with speaker(*pieces, every=0.3) as origin:
         [finding] = ask(origin, seconds=0.6)
-        assert (finding.passing, "no answer in time" in finding.detail) == (True, True)
+        assert (finding.transient, "no answer in time" in finding.detail) == (True, True)
 
 
 def test_a_probe_that_is_left_over_is_named(tried: Any, project: Project) -> None:
@@ -174,7 +174,7 @@ def test_a_probe_that_is_left_over_is_named(tried: Any, project: Project) -> Non
     [finding] = tried()
     [name] = left(stack)
     assert f"s3://open/{name} may be left over, delete it" in finding.detail
-    assert not finding.passing
+    assert not finding.transient
     assert tried() == []
     assert left(stack) == [name]
     project.remove("open", name)
@@ -192,7 +192,7 @@ def test_a_bucket_of_one_type_is_tried_with_that_type(tried: Any, stack: Stack) 
 def test_without_time_left_no_request_is_sent_and_the_finding_is_temporary(tried: Any, stack: Stack) -> None:
     stack.supabase.requests = []
     [finding] = tried(seconds=0)
-    assert (finding.passing, stack.supabase.requests) == (True, [])
+    assert (finding.transient, stack.supabase.requests) == (True, [])
 
 
 def listing(request: Request) -> Response:
@@ -250,7 +250,7 @@ def test_a_redirect_to_another_host_is_not_followed(status: int) -> None:
         with Server(app) as server:
             for buckets in ((), ("open",)):
                 [finding] = ask(server.origin, *buckets)
-                assert (finding.field, finding.passing) == ("endpoint", False)
+                assert (finding.field, finding.transient) == ("endpoint", False)
                 assert "it redirects elsewhere" in finding.detail
     assert seen == []
 

@@ -113,7 +113,7 @@ def test_files_from_the_upload_to_the_results(browser: Chromium, media: dict[str
     browser.wait_for(f"{card('notes.txt')}.innerText.includes('picture does not match: its type is text/plain')")
 
     browser.screenshot(PICTURES / "done.png")
-    # The picture of README.md: a file that is not processed and the video's results, with the video at its first second.
+    # The picture of README.md: a file that is not processed and the video's results, with the video at second 1.
     for other in ("broken.mp4", "lake.png"):
         browser.run(f"{card(other)}.hidden = true")
     browser.run(f"Object.assign({card('holiday.mp4', 'video')}, {{preload: 'auto', currentTime: 1}}) && null")
