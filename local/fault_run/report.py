@@ -97,8 +97,8 @@ class Report:
             ("HTTP calls", calls),
             (
                 "beside a copy of the database",
-                f"{copy.started} starts and {copy.changed} changes by {copy.wake_ups} wake-ups for its {copy.jobs} jobs,"
-                f" {copy.refused} claims refused",
+                f"{copy.started} starts and {copy.changed} changes by {copy.wake_ups} wake-ups for its {copy.jobs}"
+                f" jobs, {copy.refused} claims refused",
             ),
             (
                 "away for 4 days",
