@@ -239,7 +239,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings. An empty variable counts as missing.
 
     Raises:
-        SystemExit: its message names all that is missing or malformed, and no value.
+        SystemExit: its message names all that is missing or malformed, and shows no secret.
     """
     values: dict[str, Any] = {
         name: environment[name.upper()].strip()

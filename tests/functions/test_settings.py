@@ -38,7 +38,7 @@ def test_no_function_starts_without_its_settings(name: str) -> None:
         Function.make(name, NOWHERE, SUPABASE_URL=None)
 
 
-def test_one_message_names_every_faulty_setting_and_no_value() -> None:
+def test_one_message_names_every_faulty_setting_and_no_secret() -> None:
     bad = {
         "ITTYBIT_API_KEY": "secret value 1",
         "ITTYBIT_API_URL": "ftp://secret-value-2",
