@@ -8,7 +8,7 @@ Error                  base of all below
     ├── Unanswered     there was no answer: never connected, timed out, cut off, unreadable
     ├── Unfinished     a search in its lists ran out of time; the next attempt continues it
     ├── Undecided      its answers do not tell whether a start took effect
-    └── Unsupported    this generation of ittybit's API cannot do it, and was not called
+    └── Unsupported    this generation of ittybit's API cannot do it, and was not asked to
 
 Exceptions of httpx, obstore and pydantic never leave the module that calls the library.
 """

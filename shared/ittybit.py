@@ -75,7 +75,7 @@ class Ittybit:
         """Start an action on the file at an https address; returns its run, task or job.
 
         Args:
-            action: an automation, or a task. A result goes to its destination through the project's connection.
+            action: an automation, a task or a run. Results go to destinations through the project's connection.
             source: the file's address.
             mark: names the job or the person's call; also the Idempotency-Key.
             metadata: sent along where ittybit documents it.
@@ -112,7 +112,7 @@ class Ittybit:
             now: when this invocation claimed the job, by the same clock, to compare ittybit's with.
 
         Raises:
-            Undecided: the list is too long to read back to ``since``, and what was read does not have the mark.
+            Undecided: 500 pages, or an hour of attempts, do not reach back to ``since``, and none has the mark.
             Unfinished: the search ran out of time. The next attempt continues it.
         """
         return self._adapters[self.generation].find(action, mark, since, now)

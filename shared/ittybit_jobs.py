@@ -61,7 +61,7 @@ def only_task(action: Action) -> Task:
     """The action as one task: a job encodes once and uploads the result.
 
     Raises:
-        Unsupported: the action is an automation, or more than one task and one upload.
+        Unsupported: the action is an automation, or more than a task and an upload through the project's connection.
     """
     match action:
         case Action(automation_id=str()):

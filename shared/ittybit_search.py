@@ -108,7 +108,7 @@ class Newest:
         return None
 
     def _fetch(self, cursor: str | None) -> _Page:
-        """Read one page, and keep it if it is settled. After an error, further searches raise it too."""
+        """Read one page, and keep it if it is settled. After an error, every further call raises it too."""
         if self._error is not None:
             raise self._error
         try:

@@ -110,7 +110,7 @@ def _path(bucket: str, name: str) -> str:
 def public_address(public_url: str, bucket: str, name: str, mark: str) -> str:
     """The address of an object in a public bucket of the project at ``public_url``.
 
-    The mark names the start. Storage ignores it. It keeps a CDN from serving its copy of an older version.
+    The mark names the start. Storage ignores it, and a CDN does not serve its copy of an older version for it.
     """
     return f"{public_url}/storage/v1/object/public/{_path(bucket, name)}?job={mark}"
 

@@ -54,7 +54,7 @@ returns text language sql immutable strict parallel safe set search_path = '' as
   select regexp_replace(regexp_replace(glob, '[\\%_]', '\\\&', 'g'), '\*+', '%', 'g');
 $$;
 
--- Whether Supabase Storage accepts the key (isValidKey in storage-api) and no part of it is empty, `.` or `..`.
+-- Whether Supabase Storage accepts the key (isValidKey in storage-api), no part is `.`, `..` or, before a `/`, empty.
 create or replace function ittybit.is_safe_key(key text)
 returns boolean language plpgsql immutable strict parallel safe set search_path = '' as $$ begin
   return length(key) between 1 and 1024
@@ -144,8 +144,8 @@ comment on column ittybit.rules.task is
 comment on column ittybit.rules.run is
   'The ittybit run that push-back makes: {"tasks": [{"kind", "options", "next": […]}]}. Uploads write to options.url.';
 
--- Whether a rule matches an object of its bucket. PostgreSQL resolves the operators when the function is created, so it
--- needs no search_path, and queries inline it. Keys over S3's limit of 1,024 never match: that bounds an upload's cost.
+-- Whether a rule matches an object of its bucket. PostgreSQL resolves its operators at its creation, so it needs no
+-- search_path, and queries inline it. Keys over 1,024 characters, S3's limit, never match: that bounds uploads' cost.
 create or replace function ittybit.fits(rule ittybit.rules, name text, metadata jsonb)
 returns boolean language sql immutable parallel safe
 return length(name) <= 1024

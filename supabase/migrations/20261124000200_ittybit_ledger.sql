@@ -2,7 +2,7 @@
 --
 -- `due_at` drives everything. It says when the job next needs a step, by this database's clock. A claim moves it one
 -- lease ahead, so a job whose lease ends without a report is simply due again. A report sets it to the next try, the
--- next check, or null. A table that is in place already is not locked: uploads go on while this file runs again.
+-- next check, or null. Once its tables and indexes are there, this file can run again while uploads go on.
 set search_path = '';
 
 -- A domain, because PostgreSQL parses a table's checks and generated columns anew at each insert.
@@ -21,8 +21,8 @@ create table if not exists ittybit.jobs (
   action jsonb not null,
   function text not null, -- the function that does the job
   state ittybit.job_state not null default 'queued',
-  generation integer not null default 1, -- rises with ittybit.retry and with a start under a new name; part of the mark
-  attempt integer not null default 0, -- the last claim's number; it never falls, so reports of older claims are known
+  generation integer not null default 1, -- rises with ittybit.retry and a restart under a new name; part of the mark
+  attempt integer not null default 0, -- the last claim's number; it never falls, so old claims' reports are recognized
   lost integer not null default 0, -- how many leases in a row ended without a report
   backfill boolean not null default false,
   due_at timestamptz, claimed_at timestamptz, -- claimed_at: when the lease began; null when no function holds the job
@@ -34,12 +34,12 @@ create table if not exists ittybit.jobs (
   finished_at timestamptz, orphaned_at timestamptz, -- orphaned_at: the content's end; the row must stay until then
   orphaned_by text, results_deleted_at timestamptz
 );
-comment on table ittybit.jobs is 'One row for each rule and stored content. The jobs of a deleted rule stay.';
+comment on table ittybit.jobs is 'One row for each rule and content that it matched. The jobs of a deleted rule stay.';
 comment on column ittybit.jobs.owner_id is 'The object''s owner; see deploy/share_status.sql.';
 comment on column ittybit.jobs.action is 'A copy of the rule''s action at the upload, with the placeholders filled in.';
 comment on column ittybit.jobs.due_at is 'When the job needs a step, or its lease ends; null when nothing is left.';
 comment on column ittybit.jobs.in_doubt_since is 'Since when it is unknown whether the job has started, or null.';
-comment on column ittybit.jobs.undecided is 'No search could tell whether it had started: it was started once more.';
+comment on column ittybit.jobs.undecided is 'No search could tell whether it had started: it is started once more.';
 comment on column ittybit.jobs.orphaned_by is 'How the content ended: superseded, moved or gone (deleted).';
 comment on column ittybit.jobs.results_deleted_at is 'When no result was left to delete; see ittybit.results_of.';
 comment on column ittybit.jobs.reason is 'Why it was skipped, failed or waits, as docs/errors.md explains.';
@@ -57,14 +57,14 @@ comment on table ittybit.outputs is 'Where jobs may write: an object there is a 
 create table if not exists ittybit.functions (
   name text primary key check (name in ('on-upload', 'push-back')),
   url text check (url ~ '^https?://[!-~]+$'),
-  awaited_since timestamptz, -- pg_cron's first wake-up since the last claim; earlier than claimed_at once one follows
+  awaited_since timestamptz, -- the first wake-up since a claim, as pg_cron sees it; before claimed_at once one follows
   request_id bigint, -- pg_net's id of pg_cron's last wake-up, for ittybit.last_answer; a crash lets pg_net reuse ids
   claimed_at timestamptz -- the first claim after the last wake-up
 );
 comment on table ittybit.functions is 'The HTTP functions that do the work, and their addresses for wake-ups.';
 
--- When each function was last woken, in milliseconds since 1970. A sequence, so that an upload that wakes a function
--- writes no row for which another upload waits; see ittybit.wake_from_upload.
+-- When each function was last woken, in milliseconds since 1970; 0 after a claim that left nothing. Sequences, so that
+-- an upload that wakes a function writes no row for which another upload waits; see ittybit.wake_from_upload.
 create sequence if not exists ittybit.on_upload_woken minvalue 0;
 create sequence if not exists ittybit.push_back_woken minvalue 0;
 

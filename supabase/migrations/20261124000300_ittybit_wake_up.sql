@@ -1,7 +1,7 @@
 -- Wake-ups: a signed {"type": "jobs.due"} to a function, through pg_net. The function then claims what is due.
 --
 -- A wake-up carries no job. It may be lost, doubled, late, replayed or sent by a copy of this database: all it does is
--- make the function look into the ledger. Uploads wake an idle function at once; pg_cron wakes it while jobs are due.
+-- make the function look into the ledger. Uploads wake an idle function at once; reports and pg_cron, if jobs are due.
 set search_path = '';
 
 -- Install the extensions that are missing.
@@ -80,9 +80,9 @@ return setval(
 -- job stays recorded. pg_cron wakes the function within seconds after the cause is fixed.
 --
 -- The caller first checks ittybit.is_just_woken. So uploads wake each function at most twenty times a second, and the
--- claims that follow find the other uploads' jobs too. After a wake-up, uploads wait for a claim before they wake the
--- function again, or until pg_net no longer waits for the answer (5 s). If the wake-up was rolled back, pg_cron wakes
--- the function. After a claim that leaves no due job, the next upload wakes it at once.
+-- claims that follow find the other uploads' jobs too. After a wake-up, no upload wakes the function again before a
+-- claim, or before pg_net stops waiting for the answer (5 s). If the wake-up was rolled back, pg_cron wakes the
+-- function. After a claim that leaves no job to claim, the next upload wakes it at once.
 create or replace function ittybit.wake_from_upload(function text, bucket_id text, name text, rule text default null)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
@@ -111,7 +111,7 @@ end $$;
 
 -- Wake each function that has work, with as many calls as the work needs. Returns how many calls pg_net was given.
 --
--- A function that has claimed nothing since it was woken is down. It gets one call after 5 s, 10 s, 20 s and 40 s, then
+-- A function that has claimed nothing since it was woken is down. It gets one call after 5, 10, 20, 40 and 80 s, then
 -- one a minute. pg_net waits for the slowest call of a batch, so a function that hangs would hold up every webhook of
 -- the project: while a function has not claimed since its last wake-up, pg_net waits only 2 s for its answer.
 create or replace function ittybit.wake_functions()
@@ -145,7 +145,7 @@ begin
         ) as waiting
       );
       if calls <= 0 and target.is_silent then
-        -- An upload woke it, and its call is still in the queue: pg_net may be waiting. From now on it counts as down.
+        -- It was woken, and its call is still in the queue: pg_net may be waiting for it. Now it counts as down.
         update ittybit.functions as f set awaited_since = target.woken_at where f.name = target.name;
       end if;
     end if;

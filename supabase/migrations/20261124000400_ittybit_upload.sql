@@ -122,7 +122,7 @@ end $$;
 --
 -- For rules with delete_results, the output's row records the version that ittybit wrote. That is a version that came
 -- through the project's S3 keys while a job that writes there was started or in doubt. Of one object's jobs, only
--- the one with the innermost place gets the row; jobs of several objects each get one. No other content is ittybit's.
+-- those with the innermost place get a row; jobs of several objects each get one. No other content is ittybit's.
 create or replace function ittybit.result_stored(object jsonb)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
@@ -241,7 +241,7 @@ create or replace function ittybit.object_stored()
 returns trigger language plpgsql security definer set search_path = ''
 set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
 declare
-  -- Null until a rule matches: for all other objects, the whole row is not needed.
+  -- Null until a rule matches: most other objects do not need the whole row.
   object pg_catalog.jsonb; rule record; moved boolean := false;
   same_bytes boolean := false; skipped pg_catalog.text; worker pg_catalog.text;
 begin
@@ -326,7 +326,7 @@ begin
   return null;
 end $$;
 
--- An object was deleted: its waiting jobs are skipped. If it was a result, uploads to its key trigger jobs again.
+-- An object was deleted: its waiting jobs are skipped. If it was a result, uploads to its key may trigger jobs again.
 create or replace function ittybit.object_removed()
 returns trigger language plpgsql security definer set search_path = ''
 set lock_timeout = '200ms' set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
@@ -342,8 +342,8 @@ begin
   return null;
 end $$;
 
--- The triggers' definitions, which are compared without parentheses, and what is wrong with each, or null. They fire
--- only for final metadata: the storage server first tries each write with a row without a size, and rolls that back.
+-- The triggers' definitions, in pg_get_triggerdef's words without parentheses, and each one's fault, or null. They fire
+-- only for final metadata: the storage server first tries a write with a row without a size, and rolls that back.
 create or replace function ittybit.trigger_faults()
 returns table (name text, definition text, fault text) language sql stable security definer set search_path = '' as $$
   select e.name, e.definition, case

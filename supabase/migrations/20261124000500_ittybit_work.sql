@@ -19,7 +19,7 @@ return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 --
 -- First come starts in doubt, then uploads, then a backfill's jobs, then checks. An eighth is kept for checks, so that
 -- a flood of uploads does not hide the jobs that ended. Starts in doubt and checks cost nothing, so nothing keeps them
--- back. Jobs that were lost twice are claimed apart (lease_jobs): while a function may be doing some, the others wait.
+-- back. Jobs that were lost twice are claimed apart (lease_jobs): while a function may have some, other such jobs wait.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -121,7 +121,7 @@ begin
   );
   if cardinality(ids) > 0 then claimed := ittybit.lease_jobs(ids); end if;
   if cardinality(ids) < jobs then
-    -- No due job is left: the next upload wakes the function at once.
+    -- No other job can be claimed now: the next upload wakes the function at once.
     perform ittybit.set_last_woken(ittybit_claim.function, 0);
   end if;
   return jsonb_build_object('jobs', claimed, 'reports', applied);
@@ -263,9 +263,9 @@ begin
 end $$;
 
 -- Report --------------------------------------------------------------------------------------------------------------
--- Record how attempts ended: an array of {"job", "generation", "attempt", "outcome", …}, each applied by itself. It is
--- the last call of a drain, so it wakes the function again when jobs are due. Returns {"job"} for each report, with the
--- reason as "refused" if the report was not applied.
+-- Record how attempts ended: an array of {"job", "generation", "attempt", "outcome", …}, each applied by itself. A
+-- drain ends with this call, so it wakes the function again when jobs are due. Returns {"job"} for each report, with
+-- the reason as "refused" if the report was not applied.
 create or replace function public.ittybit_report(reports jsonb)
 returns jsonb language plpgsql security definer set search_path = ''
 set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
@@ -337,10 +337,10 @@ return greatest(
 );
 
 -- Apply one report. `refused` says why it was not applied, `is_new_start` that the ceilings count one more start.
--- With an ittybit_id, the outcomes started, succeeded and failed are facts about what ittybit does: they move the job
--- forward, however late they come. All other reports count only while their attempt holds the job. For a start: failed,
--- skipped, retry, hold or undecided, which means that no search can tell whether an earlier attempt started it. For a
--- check: retry. For a deletion: deleted or retry, until the ledger sees no result left.
+-- With an ittybit_id, the outcomes started, succeeded and failed are facts about what ittybit does: a job's first fact
+-- counts, however late. Later facts and all other reports count only while their attempt holds the job. Others are, for
+-- a start: failed, skipped, retry, hold or undecided (no search can tell whether an earlier attempt started the job);
+-- for a check: retry; for a deletion: deleted or retry, until the ledger sees no result left.
 create or replace function ittybit.apply_report(report jsonb, out refused text, out is_new_start boolean)
 language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
@@ -425,12 +425,12 @@ begin
     end if;
     outcome := case when why is null then 'retry' else outcome end;
   elsif outcome = 'undecided' then
-    -- Whether it was started cannot be found out: it counts as a start, and the job starts once more.
+    -- Whether it was started cannot be found out: it counts as a start. The job starts once more; then it fails.
     is_new_start := true;
     outcome := case when mine.undecided then 'failed' else 'again' end;
     why := 'undecided';
   elsif outcome = 'retry' and mine.failing_since < now() - interval '3 days' and status <> all ('{401,402,403}') then
-    -- A service has answered with errors for three days, and not about the account or the key.
+    -- A service's first error came three days ago, and now another, which is not about the account or the key.
     outcome := 'failed'; why := 'gave_up';
   elsif outcome = 'hold' then
     insert into ittybit.holds as h (scope, error, probe_at)
@@ -513,7 +513,7 @@ begin
       = (mine.failures, mine.failing_since, mine.started_at, mine.progressed_at, mine.finished_at)
   where j.id = mine.id;
 
-  -- A job that ended or did not start writes no more. But ittybit may still write for one that the ledger gave up.
+  -- A job that failed, was skipped or did not start writes no more. But one that the ledger gave up still may.
   if not mine.undecided and (
     (outcome in ('failed', 'skipped') and coalesce(why, '') not in ('no_progress', 'gave_up', 'undecided'))
     or (waits and mine.state = 'queued' and not in_doubt and mine.generation = 1)

@@ -83,8 +83,8 @@ begin
   return changed;
 end $$;
 
--- The last answer to a function's wake-ups that pg_net has, or null. pg_net keeps answers for six hours. After a crash
--- its ids begin anew, so only an answer that is later than the wake-up counts.
+-- pg_net's answer to pg_cron's last wake-up of a function, or null. pg_net keeps answers for six hours. After a crash
+-- its ids begin anew, so only an answer that is later than the first wake-up without a claim counts.
 create or replace function ittybit.last_answer(function text)
 returns text language plpgsql stable security definer set search_path = '' as $$ begin
   return (

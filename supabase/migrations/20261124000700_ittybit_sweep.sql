@@ -31,9 +31,9 @@ exception when others then
   return null;
 end $$;
 
--- Objects that a rule matches and whose content has no job, or only one that stop_backfill skipped. `skipped` is why an
--- object triggers no job and needs no row, `reason` why its action cannot be done. Which objects came through S3 is not
--- known any more: results are recognized by their outputs or their prefix.
+-- Objects that an enabled rule matches and whose content has no job of it, or one that stop_backfill skipped. `skipped`
+-- is why an object triggers no job and needs no row, `reason` why its action cannot be done. Which objects came through
+-- S3 is not known any more: results are recognized by their outputs or their prefix.
 create or replace view ittybit.unseen as
 select
   r as rule, r.name as rule_name, o.bucket_id, o.name, to_jsonb(o) as object,
@@ -71,7 +71,7 @@ returns text language sql stable security definer set search_path = '' as $$
   );
 $$;
 
--- The next page of a bucket: the keys after `after` up to last_name, or null. `is_last`: no more keys follow.
+-- A bucket's next page: the keys after `after` up to last_name, null if there are none. `is_last`: no more keys follow.
 create or replace function ittybit.next_page(
   bucket_id text, after text, page integer, out last_name text, out is_last boolean
 ) language sql stable security definer set search_path = '' as $$

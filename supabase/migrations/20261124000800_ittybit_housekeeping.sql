@@ -17,7 +17,7 @@ begin
         select from storage.objects as o
         where o.bucket_id = k.bucket_id and o.name = k.name and coalesce(o.version, '') = coalesce(k.version, '')
       )
-      -- The results of an overwritten content are deleted with the object, however late: their row must stay.
+      -- The results of an overwritten content are deleted with the object, however late: their job's row must stay.
       and not (k.orphaned_by = 'superseded' and exists (select from ittybit.results_to_delete(k.id)))
       limit most
     )
@@ -75,7 +75,7 @@ returns table (name text, schedule text, command text, every interval) language 
     -- Without work it makes no call.
     ('ittybit-wake-up', '5 seconds', 'select ittybit.wake_functions()', interval '2 minutes'),
     ('ittybit-sweep', '10 seconds', 'select ittybit.sweep_page(), ittybit.backfill_page()', interval '2 minutes'),
-    -- Null: each hourly run deletes the record of the last one, so the doctor cannot check when it ran.
+    -- Null: it runs hourly and deletes records that are an hour old, so the doctor does not check when it ran.
     ('ittybit-tidy', '17 * * * *', 'select ittybit.tidy()', null);
 $$;
 
