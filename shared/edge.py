@@ -167,7 +167,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _without_the_rest(request: flask.Request, response: flask.Response) -> flask.Response:
-    """Read and drop the rest of a refused request's body. If there is too much of it, answer with a stream.
+    """Read and drop the rest of a refused request's body. If it is too long, leave it unread and answer with a stream.
 
     After any other answer, functions-framework reads the rest into memory (``read_request``).
     """
