@@ -29,7 +29,7 @@ returns text language plpgsql immutable strict parallel safe set search_path = '
   ), 'base64');
 end $$;
 
--- Give one wake-up to pg_net and return its id. Fails without a secret, as the function would refuse the call.
+-- Queue one wake-up in pg_net and return its id. Fails without a secret, because the function would refuse the call.
 create or replace function ittybit.post_wake_up(url text, timeout_milliseconds integer default 5000)
 returns bigint language plpgsql security definer set search_path = '' as $$
 declare
@@ -75,14 +75,14 @@ return setval(
   moment
 );
 
--- Wake a function for a job of this transaction, unless that would be useless. For a start, the caller passes the rule:
+-- Wake a function for a job of this transaction, if it could claim something. For a start, the caller passes the rule:
 -- while the start is kept back, the function is not woken. When the wake-up fails, a warning names the object, and the
 -- job stays recorded. pg_cron wakes the function within seconds after the cause is fixed.
 --
 -- The caller first checks ittybit.is_just_woken. So uploads wake each function at most twenty times a second, and the
--- claims that follow find the other uploads' jobs too. After a wake-up, no upload wakes the function again before a
--- claim, or before pg_net stops waiting for the answer (5 s). If the wake-up was rolled back, pg_cron wakes the
--- function. After a claim that leaves no job to claim, the next upload wakes it at once.
+-- claims that follow find the other uploads' jobs too. After a wake-up, no upload wakes the function again until it has
+-- claimed, or pg_net has stopped waiting for its answer (5 s). A rollback undoes the wake-up, but not its time: pg_cron
+-- then wakes the function. After a claim that leaves no due job, the next upload wakes it at once.
 create or replace function ittybit.wake_from_upload(function text, bucket_id text, name text, rule text default null)
 returns void language plpgsql security definer set search_path = '' as $$
 declare
@@ -109,7 +109,7 @@ exception when others then
   raise warning 'ittybit: no wake-up for %/%: % (%)', bucket_id, wake_from_upload.name, sqlerrm, sqlstate;
 end $$;
 
--- Wake each function that has work, with as many calls as the work needs. Returns how many calls pg_net was given.
+-- Wake each function that has work, with as many calls as the work needs. Returns how many calls were queued in pg_net.
 --
 -- A function that has claimed nothing since it was woken is down. It gets one call after 5, 10, 20, 40 and 80 s, then
 -- one a minute. pg_net waits for the slowest call of a batch, so a function that hangs would hold up every webhook of
@@ -127,13 +127,13 @@ begin
     where f.url is not null
     order by f.name
   loop
-    -- One call for each 50 due jobs, and at most parallel_calls.
+    -- One call for each 50 jobs that may be claimed now, and at most parallel_calls.
     select ceil(count(*) / 50.0) into calls
     from ittybit.work(target.name, 50 * (select s.parallel_calls from ittybit.settings as s));
     continue when calls = 0;
 
     if target.is_down then
-      -- Wait as long again as it was down at the last call: 5 s to 1 minute, less 1 s, because ticks are not exact.
+      -- Wait as long as it had been down at the last call: 5 s to 1 minute, less 1 s, because ticks are not exact.
       continue when now() < target.woken_at - interval '1 second'
         + least(greatest(target.woken_at - target.awaited_since, interval '5 seconds'), interval '1 minute');
       calls := 1;

@@ -1,12 +1,12 @@
 -- The triggers on storage.objects: an upload becomes a row in the ledger and wakes the function that does the work.
 --
 -- An upload never fails because of them: every error becomes a warning. They wait 200 ms at most for a lock; after such
--- a time-out they do nothing for the rest of the transaction. What an upload runs is PL/pgSQL, which keeps its plans:
--- before PostgreSQL 18 a function in SQL is parsed and planned anew at each call.
+-- a time-out they do nothing for the rest of the transaction. The functions that an upload calls are in PL/pgSQL, which
+-- keeps its plans, or in SQL that PostgreSQL inlines. Before version 18 it plans any other SQL function at each call.
 set search_path = '';
 
 -- What triggers no job ------------------------------------------------------------------------------------------------
--- The names under which an output covers a key: the key, and each of its folders, as `a/` and `a/b/` for a/b/c.
+-- The names of the outputs that cover a key: the key itself and its folders. For a/b/c: `a/b/c`, `a/` and `a/b/`.
 create or replace function ittybit.places(name text)
 returns text[] language plpgsql immutable strict parallel safe set search_path = '' as $$
 declare
@@ -21,7 +21,7 @@ begin
 end $$;
 
 -- Why an object triggers no job although a rule matches it, or null when it may. Always one row. PostgreSQL inlines it,
--- like ittybit.fits. Each of these reasons can still be worked out later, so it leaves no row in the ledger.
+-- like ittybit.fits. Each of these reasons can be found again later from the object, so none is recorded in the ledger.
 create or replace function ittybit.reasons_to_skip(bucket_id text, name text, metadata jsonb, is_delete_marker boolean)
 returns setof text language sql stable
 begin atomic
@@ -117,8 +117,8 @@ begin
 end $$;
 
 -- Results and former contents -----------------------------------------------------------------------------------------
--- A result was stored, at an output's key or in its folder: its job is checked at once. A folder's job is checked when
--- no file has come for two seconds, and its row is written at most once a second.
+-- A result was stored. If it is at an output's key, its job is checked at once. If it is in an output's folder, its job
+-- is checked one to two seconds after the last file, and the job's row is written at most once a second.
 --
 -- For rules with delete_results, the output's row records the version that ittybit wrote. That is a version that came
 -- through the project's S3 keys while a job that writes there was started or in doubt. Of one object's jobs, only
@@ -165,8 +165,8 @@ begin
   end if;
 end $$;
 
--- The results to delete with a job's object, while the job's rule has delete_results. What somebody has replaced stays,
--- and what a job of another object wrote as well, unless that object is deleted too.
+-- The results to delete with a job's object, while the job's rule has delete_results. A result that was replaced stays.
+-- So does one that a job of another object may have written, unless that object is deleted too.
 create or replace function ittybit.results_to_delete(job uuid)
 returns table (bucket_id text, name text) language sql stable
 begin atomic
@@ -201,14 +201,14 @@ returns void language plpgsql security definer set search_path = '' as $$ begin
   perform ittybit.release_output(former ->> 'bucket_id', former ->> 'name');
 end $$;
 
--- Delete a key's outputs when no object is there any more, except those that an open job may still write.
+-- No object is at a key any more: delete its outputs, except those that an open job may still write.
 create or replace function ittybit.release_output(bucket_id text, name text)
 returns void language plpgsql security definer set search_path = '' as $$ begin
   delete from ittybit.outputs as o where o.bucket_id = release_output.bucket_id and o.name = release_output.name
     and not exists (select from ittybit.jobs as j where j.id = o.job and j.state in ('queued', 'started'));
 end $$;
 
--- A stored content was overwritten, moved or deleted. Its waiting jobs are skipped; starts in doubt are still looked
+-- A stored content was overwritten, moved or deleted. Its waiting jobs are skipped; starts in doubt are still searched
 -- for. When the object was deleted, its jobs with results to delete are due again.
 create or replace function ittybit.end_content(bucket_id text, name text, version text, reason text)
 returns void language plpgsql security definer set search_path = '' as $$ begin
@@ -267,8 +267,8 @@ begin
       end if;
       begin
         if same_bytes then
-          -- A job that started or may have keeps its start under the new name and version: these bytes are paid for
-          -- once. A running claim ends first, so its starts are carried as well. Later claims skip the locked rows.
+          -- A job that has started, or may have, moves to the new name and version: these bytes are paid for once.
+          -- The lock waits for a running claim, so the jobs that it leased move too. Later claims skip the locked rows.
           with k as materialized (
             select l.* from ittybit.jobs as l
             where l.bucket_id = old.bucket_id and l.name = old.name and l.rule = rule.name

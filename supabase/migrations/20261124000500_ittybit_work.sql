@@ -4,7 +4,7 @@
 set search_path = '';
 
 -- What may be claimed -------------------------------------------------------------------------------------------------
--- How many leases of a due job in a row have ended without a report. Includes its last one, if it has no report.
+-- How often in a row a due job's lease has ended without a report. Includes its last lease, if that has no report.
 create or replace function ittybit.times_lost(lost integer, claimed_at timestamptz)
 returns integer language sql immutable parallel safe
 return lost + (claimed_at is not null)::integer;
@@ -17,9 +17,9 @@ return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 -- The jobs of a function that may be claimed now, in order, at most `most`. pg_cron and reports call this before they
 -- wake a function, so that they wake none that would get nothing.
 --
--- First come starts in doubt, then uploads, then a backfill's jobs, then checks. An eighth is kept for checks, so that
--- a flood of uploads does not hide the jobs that ended. Starts in doubt and checks cost nothing, so nothing keeps them
--- back. Jobs that were lost twice are claimed apart (lease_jobs): while a function may have some, other such jobs wait.
+-- The order: starts in doubt, an eighth of the rest for checks, uploads, a backfill's jobs, more checks. Without the
+-- eighth, a flood of uploads would hide the jobs that ended. Starts in doubt and checks cost nothing, so they are never
+-- kept back. Jobs lost twice are claimed apart (lease_jobs): while some are claimed, the others wait, up to a minute.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -70,16 +70,16 @@ end;
 -- Lease up to `jobs` of a function's due jobs, and return what to do with each. `reports` has the outcomes of the last
 -- batch: the claim applies them first, so that a batch costs one round trip.
 --
--- `project` is the SUPABASE_URL of the calling function. A ledger that was set up for another project refuses. So the
--- original's functions never do a copy's work, and a copy's functions never the original's.
+-- `project` is the SUPABASE_URL of the calling function. A ledger that was set up for another project refuses the call.
+-- So when a database is copied, the original's functions never claim the copy's jobs, nor the copy's the original's.
 --
 -- Returns {"jobs": […], "reports": […]}. A job has "job", "generation", "attempt" and "step". Step "check" has the
 -- "ittybit_id". Step "delete" has "results", 250 at most. Step "start" has the object, its action and the "mark" that
--- goes into the source's address. With "look_since" an earlier attempt may have started the job: the function looks for
--- that start first. If there is none, it reports "otherwise", or starts the job when "otherwise" is null.
+-- goes into the source's address. With "look_since" an earlier attempt may have started the job: the function searches
+-- for that start first. If there is none, it reports "otherwise", or starts the job when "otherwise" is null.
 --
 -- A session keeps its plans, even those that it made for empty tables. With `enable_seqscan` off they use the indexes.
--- A table without an index then looks so expensive that PostgreSQL would spend milliseconds on parallel workers or JIT.
+-- A table without an index then looks so expensive that PostgreSQL would add parallel workers and JIT, so both are off.
 create or replace function public.ittybit_claim(function text, project text, jobs integer, reports jsonb default '[]')
 returns jsonb language plpgsql security definer set search_path = ''
 set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off'
@@ -133,8 +133,8 @@ create or replace function ittybit.lease_jobs(ids uuid[])
 returns jsonb language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare claimed pg_catalog.jsonb;
 begin
-  -- A job that was lost twice may be what kills the function. Such jobs are claimed only with one another, and the more
-  -- often they were lost the fewer: eight, two, one. Not one at once, because an outage may have left hundreds.
+  -- A job that was lost twice may be what kills the function. Such jobs are claimed only with one another: eight after
+  -- two losses, two after three, one after more. Eight first, because an outage may have left hundreds of them.
   with due as (
     select
       j.id, c.place, l.lost, l.lost > 1 as is_suspect,
@@ -162,8 +162,8 @@ begin
     from candidate as c cross join lateral ittybit.destinations(c.action) as d
     where (c.is_start and c.ends is null) or c.is_deletion
   ),
-  -- `is_busy`: another job writes the same place. It has started or may have, or it comes earlier in this batch. Starts
-  -- and deletions in one place wait for each other, so that no new result is deleted.
+  -- `is_busy`: another job writes the same key or folder: it has started or may have, or comes earlier in this batch.
+  -- Starts and deletions there wait for each other, so that no new result is deleted.
   judged as (
     select c.*, c.id in (
       select w.id from written as w
@@ -177,7 +177,7 @@ begin
     ) as is_busy
     from candidate as c
   ),
-  -- Of a scope that ittybit refuses, one job may start as a probe, and a lease's time later the next.
+  -- In a scope that ittybit refuses, one job may start as a probe. The next probe may start a minute later.
   held as (
     select
       h.scope,
@@ -203,7 +203,7 @@ begin
         when not c.is_start or c.ends is not null then null
         when exists (select from held as h where h.scope = any (c.scopes) and h.probe is distinct from c.id) then 'held'
         when c.is_busy then 'output_busy'
-        -- starts_left() counts this job as well.
+        -- starts_left() counts this job already, so 0 is enough.
         when c.in_doubt_since is not null then (
           select g.reason from ittybit.kept_back() as g
           where g.scope = any (c.scopes) and (g.reason <> 'ceiling' or ittybit.starts_left() < 0) limit 1
@@ -263,9 +263,9 @@ begin
 end $$;
 
 -- Report --------------------------------------------------------------------------------------------------------------
--- Record how attempts ended: an array of {"job", "generation", "attempt", "outcome", …}, each applied by itself. A
--- drain ends with this call, so it wakes the function again when jobs are due. Returns {"job"} for each report, with
--- the reason as "refused" if the report was not applied.
+-- Record how attempts ended: an array of {"job", "generation", "attempt", "outcome", …}, each applied by itself. The
+-- drain calls it when it does not claim next, so it wakes the function again when jobs are due. Returns {"job"} for
+-- each report, with the reason as "refused" if the report was not applied.
 create or replace function public.ittybit_report(reports jsonb)
 returns jsonb language plpgsql security definer set search_path = ''
 set enable_seqscan = 'off' set max_parallel_workers_per_gather = 0 set jit = 'off' as $$
@@ -292,8 +292,8 @@ begin
 end $$;
 comment on function public.ittybit_report is 'Record how attempts of jobs ended. For service_role only.';
 
--- Apply an array of reports in the order of their jobs, so that two callers cannot deadlock. A bad report fails alone,
--- and so does one whose job another transaction locks for longer than half of what an upload waits.
+-- Apply an array of reports in the order of their jobs, so that two callers cannot deadlock. A bad report fails alone.
+-- So does one that waits over 100 ms for a lock: an upload may wait for this transaction, and gives up after 200 ms.
 create or replace function ittybit.apply_reports(reports jsonb)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '100ms' as $$
 declare
@@ -337,10 +337,10 @@ return greatest(
 );
 
 -- Apply one report. `refused` says why it was not applied, `is_new_start` that the ceilings count one more start.
--- With an ittybit_id, the outcomes started, succeeded and failed are facts about what ittybit does: a job's first fact
--- counts, however late. Later facts and all other reports count only while their attempt holds the job. Others are, for
--- a start: failed, skipped, retry, hold or undecided (no search can tell whether an earlier attempt started the job);
--- for a check: retry; for a deletion: deleted or retry, until the ledger sees no result left.
+-- The outcomes started, succeeded and failed are facts if they have an ittybit_id. A job's first fact counts, however
+-- late it comes. All other reports count only while their attempt holds the job. For a start they are failed, skipped,
+-- retry, hold, or undecided if no search can tell whether an earlier attempt started it. For a check: retry. For a
+-- deletion: deleted or retry, until the ledger sees no result left.
 create or replace function ittybit.apply_report(report jsonb, out refused text, out is_new_start boolean)
 language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
@@ -463,7 +463,7 @@ begin
     -- A late report of a start leaves the job's lease with the function that holds it.
     if outcome <> 'started' or mine.claimed_at is null or is_holder then
       mine.due_at := now() + case
-        -- The next check: after a tenth of the run's age, 5 s to 1 minute; 1 s at least once the results are there.
+        -- The next check: after a tenth of the run's age, from 5 s (1 s once all results are stored) to 1 minute.
         when outcome = 'started' then least(interval '1 minute', greatest(
           (now() - coalesce(mine.started_at, now())) / 10,
           interval '1 second' * case when ittybit.has_results(mine.action, mine.started_at) then 1 else 5 end
