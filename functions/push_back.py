@@ -59,7 +59,7 @@ Body = Annotated[
 @functions_framework.http
 @endpoint(SETTINGS, Body)
 def push_back(body: worker.WakeUp | RunRequest | PushBackRequest, call: Call) -> Answer:
-    """Drain the due jobs, or make a task or a run for a person."""
+    """Do the next steps of the due jobs, or make a task or a run for a person."""
     if isinstance(body, worker.WakeUp):
         return worker.drain("push-back", call)
     if isinstance(body, RunRequest):
@@ -76,7 +76,7 @@ def push_back(body: worker.WakeUp | RunRequest | PushBackRequest, call: Call) ->
 
 
 def _check(destinations: Sequence[tuple[str, str]], source_bucket: str, source_name: str) -> None:
-    """Refuse a destination outside the allowed buckets and prefixes, one named twice, and the source itself."""
+    """Refuse a destination outside the allowed buckets and prefixes, one that is named twice, and the source itself."""
     seen = set()
     for field, destination in destinations:
         bucket, key = objects.split_destination(destination)

@@ -162,14 +162,14 @@ def _admit(request: flask.Request, call: Call, adapter: TypeAdapter[Any], max_bo
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """The field's path, without the tag of a union's member, and cut: a caller may send a field name of any length."""
+    """The field's path without the tags of unions, cut because a caller may send a field name of any length."""
     return ".".join(str(part) for part in location if not str(part).startswith("<"))[:100] or "body"
 
 
 def _without_the_rest(request: flask.Request, response: flask.Response) -> flask.Response:
     """Read and drop the rest of a refused request's body. If it is too long, leave it unread and answer with a stream.
 
-    After any other answer, functions-framework reads the rest into memory (``read_request``).
+    After an answer that is no stream, functions-framework reads the rest into memory (``read_request``).
     """
     try:
         for _ in range(MAX_DISCARDED_BYTES // MAX_BODY_BYTES):

@@ -16,12 +16,12 @@ from shared.errors import Answered, Service, Unanswered
 USER_AGENT = f"supabase-ittybit/{__version__}"  # Supabase refuses secret keys from what looks like a browser
 MAX_TRIES = 3
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-# JSON can contain these only as escapes. An answer without such escapes is not searched for them.
+# JSON can contain these characters only as escapes. An answer without such escapes needs no replacement.
 _ESCAPED = re.compile(rb"\\u(?:0000|d[89a-f])", re.IGNORECASE)
 
 
 class Deadline:
-    """The moment by which an invocation must have answered."""
+    """The moment by which an invocation, or a part of it, must be done."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -63,7 +63,7 @@ def send(
         headers: the service's authentication.
         body: sent as JSON.
         repeatable: whether sending it twice has the same effect as sending it once. If not, it is retried only when it
-            never arrived or was turned away (425, 429, 503). Another 5xx, a 408 or no usable answer leaves it in doubt.
+            never arrived or was refused (425, 429, 503). Another 5xx, a 408 or no usable answer leaves it in doubt.
 
     Raises:
         Answered: any status but 2xx.

@@ -90,7 +90,7 @@ class Ittybit:
             raise Unanswered("ittybit", f"it no longer has /{generation}") from None
 
     def work(self, ref: str) -> Work:
-        """The run, task or job as it is now, also one of the generation that starts nothing new."""
+        """The run, task or job as it is now, even if this client starts new work in the other generation."""
         resource, _, id_ = ref.partition("/")
         work = self._api.work("GET", f"{resource}/{quote(id_, safe='')}").model_copy(update={"ref": ref})
         is_done = resource == "runs" and work.state == "succeeded"
@@ -99,8 +99,8 @@ class Ittybit:
     def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
         """The ``ref`` of what an attempt started; None if it certainly started nothing.
 
-        Sending the Idempotency-Key again is not enough: an ittybit that ignores it would start once more. Each attempt
-        also signs the source anew, so the key would come with another body, and no document says what happens then.
+        Starting again with the same Idempotency-Key is not enough: an ittybit that ignores it would start twice. Each
+        attempt also signs the source anew, so the body would differ, and no document says what ittybit does then.
 
         All searches of an invocation read the same pages. The first page is fetched after this object was made, so the
         pages contain everything that was started before.

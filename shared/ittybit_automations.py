@@ -68,6 +68,6 @@ class Automations:
         if action.task is not None:
             return f"tasks/{task.id}"
         if task.run_id is None:
-            # The run was started and costs money. It must not be started again because its id is unknown.
+            # The run was started and costs money. It must not be started again, although its id is unknown.
             raise Unanswered("ittybit", "the task that an earlier attempt started has no run_id")
         return f"runs/{task.run_id}"

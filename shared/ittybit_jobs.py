@@ -25,7 +25,7 @@ class Jobs:
         self._newest = Newest(api, "jobs")
 
     def start(self, action: Action, source: str, mark: str, metadata: Mapping[str, str]) -> Work:
-        """Make a job of the task. A 409 means that a start with the same key is unfinished: it is in doubt."""
+        """Make a job of the task. After a 409 the start is in doubt: one with its Idempotency-Key is unfinished."""
         body = {"input": source, "metadata": {**metadata, "job": mark}, **self._pipeline(only_task(action))}
         try:
             return self._api.work("POST", "jobs", body, mark=mark)

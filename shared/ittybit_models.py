@@ -1,4 +1,4 @@
-"""Reads ittybit's answers, in each form that its documents show.
+"""What ittybit is asked to do, and its answers in each form that its documents show.
 
 The public documents disagree on a ``data`` envelope, on ``input``/``inputs`` and ``output``/``outputs``, on an error as
 text or object, on the word for success and on the unit of time. Only the fields that are needed are read.

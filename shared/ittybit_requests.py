@@ -57,7 +57,7 @@ class Api:
         return reply
 
     def work(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, mark: str | None = None) -> Work:
-        """Start work (POST, with a mark) or see how far it is (GET); its ``ref`` names the resource and its id."""
+        """Start work (POST, with a mark) or get its state (GET); its ``ref`` names the resource and its id."""
         work = read(Work, self.call(method, path, body, mark=mark, repeatable=method == "GET"))
         return work.model_copy(update={"ref": f"{path.partition('/')[0]}/{work.id}"})
 

@@ -1,4 +1,4 @@
-"""The search for a start in doubt: ittybit's list is read from the newest back, and searched for the start's mark."""
+"""The search for a start in doubt: reads ittybit's list from the newest item back, and looks for the start's mark."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Page(NamedTuple):
 
     Attributes:
         size: how many items it has.
-        marked: those with a mark, by their marks, from the newest back.
+        marked: for each mark, the items that carry it, newest first.
         oldest: when the last of its items was made.
         following: the next page's cursor; None on the last page.
     """
@@ -89,11 +89,11 @@ class Newest:
         return None
 
     def _ahead(self, now: datetime) -> timedelta:
-        """The least that ittybit's clock can be ahead of the ledger's, which says ``now``."""
+        """How far ittybit's clock is at least ahead of the ledger's ``now``; negative when it may be behind."""
         return self._api.clock - now - CLOCKS_COMPARED if self._api.clock else -CLOCKS_UNKNOWN
 
     def _read_back(self, since: datetime, now: datetime) -> Literal["time", "number"] | None:
-        """Read pages until the rest is older than ``since``. Otherwise return what ran out: time, or pages."""
+        """Read pages until the rest is older than ``since``. If time or the number of pages runs out, return which."""
         cursor = None
         while not self._pages or (cursor := self._pages[-1].following):
             oldest = next((page.oldest for page in reversed(self._pages) if page.oldest), None)

@@ -46,10 +46,10 @@ class Start(Lease):
 
     Attributes:
         mark: goes into the source's address, and is the Idempotency-Key.
-        look_since: set when an attempt since then may have started the job: search before starting it.
-        now: when it was claimed, by the ledger's clock as well.
+        look_since: if set, an attempt since this time may have started the job: search for that start first.
+        now: when the job was claimed, by the ledger's clock like ``look_since``.
         otherwise: set when the job must not be started: the outcome to report if the search finds nothing.
-        version: the object's content, where Storage names it.
+        version: the object's version in Storage, if it has one.
         public: whether the bucket is public.
     """
 
@@ -71,7 +71,7 @@ class Start(Lease):
 
 
 class Check(Lease):
-    """Ask ittybit how far the job's run, task or job is."""
+    """Ask ittybit for the state of the job's run, task or job."""
 
     step: Literal["check"]
     ittybit_id: str
@@ -88,7 +88,7 @@ class Delete(Lease):
     """Delete results of the job: its object was deleted, and its rule says ``delete_results``.
 
     Attributes:
-        results: as many as one lease covers. At the claim, each was still as ittybit had written it.
+        results: 250 at most. At the claim, each was still as ittybit had written it.
     """
 
     step: Literal["delete"]

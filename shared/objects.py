@@ -123,8 +123,8 @@ def signed_address(settings: Settings, bucket: str, name: str, mark: str, deadli
 class Sources:
     """Signed addresses of objects, valid for 24 hours. The first thread that needs one signs all objects of its bucket.
 
-    The bulk endpoint signs the raw keys. The single one signs the request's path, which is wrong for a key with ``?``
-    (recorded from storage-api v1.70.6).
+    It uses the bulk endpoint, which signs the keys as they are. The endpoint for one object signs the request's path,
+    which is wrong for a key with ``?`` (recorded from storage-api v1.70.6).
     """
 
     def __init__(self, settings: Settings, objects: Iterable[tuple[str, str]], deadline: Deadline) -> None:
@@ -183,7 +183,7 @@ def delete(settings: Settings, bucket: str, names: list[str], deadline: Deadline
         ServiceError: Storage failed, or deleted none of them.
     """
     url = f"{settings.supabase_url}/storage/v1/object/{quote(bucket, safe='')}"
-    body = {"prefixes": names}  # Storage takes them as whole keys
+    body = {"prefixes": names}  # in spite of the name, Storage deletes only these keys
     answer = send(
         "storage", "DELETE", url, deadline=deadline, headers=settings.supabase_headers, body=body, repeatable=False
     )

@@ -1,11 +1,11 @@
-"""Sends the requests of ``shared.http``: over kept connections, on which no step outlasts the deadline.
+"""Sends the requests of ``shared.http`` over kept connections, on which no read or write outlasts the deadline.
 
 This is the only module that knows httpx. It is imported at the first request, so a refused call does not pay for the
 import. It uses httpx's transport alone: a Client adds cookies, redirects and authentication, and takes another quarter
 of a request's processor time.
 
 httpx's time-outs apply to one read of a socket. A peer that sends its headers a byte at a time, or endless interim
-answers, would never exceed them. So each step on a socket asks how much time is left.
+answers, would never exceed them. So each read and write gets only the time that is left.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 _tls = httpx.create_ssl_context(trust_env=False)
 # Free transports, each with a connection to each host. The one used last is taken first, so that a quiet instance uses
-# few connections. A transport that all threads share would compare all of its connections at every request.
+# few connections. One transport for all threads would go through all of their connections at every request.
 _idle: list[httpx.BaseTransport] = []
 _sending = threading.local()
 
@@ -41,7 +41,7 @@ def exchange(
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Send one request once, and return any answer: its status, its headers (names in any case) and its body.
 
-    The arguments are those of ``shared.http.send``, and ``left``, the seconds that are left.
+    The arguments are those of ``shared.http.send``, and ``left``, which returns the seconds left.
 
     Raises:
         Unanswered: an address that cannot be called, no connection, no time left, a broken or too large answer.
@@ -57,7 +57,7 @@ def exchange(
     answer = bytearray()
     try:
         with _transport() as transport, contextlib.closing(transport.handle_request(request)) as response:
-            # Raw: an answer that is compressed, although the request excludes it, stays so: it may unpack to any size.
+            # Raw: an answer that is compressed against the request's wish is not unpacked, as it may grow to any size.
             for chunk in response.iter_raw():
                 answer += chunk
                 if len(answer) > MAX_ANSWER_BYTES or left() == 0:
@@ -94,7 +94,7 @@ def _left(late: type[httpcore.TimeoutException]) -> float:
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Opens connections on which no step waits longer than the time left."""
+    """Opens connections on which no read or write waits longer than the time left."""
 
     def connect_tcp(
         self,
@@ -117,7 +117,7 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, _left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # httpcore's stream would give each part that a slow reader accepts a time-out of its own.
+        # httpcore's stream would start a new time-out for each part that a slow peer accepts.
         socket, rest = self._stream.get_extra_info("socket"), memoryview(buffer)
         try:
             while rest:

@@ -38,14 +38,14 @@ REPORTING_SECONDS = 2.0
 DELETING_SECONDS = 3.0
 # When nothing more is due, a report waits this long for the others of its batch.
 GATHERING_SECONDS = 0.02
-# While more is due, a report waits this long for the next claim, to travel with it.
+# While more is due, a report waits at most this long for the next claim, to travel with it.
 WITHHOLDING_SECONDS = 0.5
 # How many lost jobs the log line names.
 NAMED = 10
 
 # One pool for each drain. The pool used last is taken first, and a pool makes its threads when it needs them. Each
-# function has its own pools: in one service, the drains of on-upload would otherwise keep push-back from claiming, and
-# the database treats a function that claims nothing as down.
+# function has its own pools. Otherwise, where both run in one process, on-upload's drains could keep push-back from
+# claiming, and the database treats a function that claims nothing as down.
 _pools: dict[FunctionName, list[ThreadPoolExecutor]] = {
     function: [ThreadPoolExecutor(THREADS, thread_name_prefix="job") for _ in range(DRAINS)]
     for function in get_args(FunctionName)
@@ -133,7 +133,7 @@ class _Drain:
                 self._report()
 
     def _finish(self) -> None:
-        # The drain does not wait for a step that hangs. Its lease ends, and the next attempt looks for what it started.
+        # At the deadline a hanging step is left behind: its lease ends, and the next attempt searches for its start.
         waiting = self._call.deadline.reserving(REPORTING_SECONDS / 2)
         while self._in_flight and waiting.left():
             self._gather(len(self._in_flight), min(waiting.left(), WITHHOLDING_SECONDS))
@@ -181,7 +181,7 @@ class _Drain:
                 self._counts[done.outcome] += 1
                 self._unreported.append(done)
             else:
-                # An internal error is not reported. The lease ends, and the next attempt looks for what was started.
+                # An internal error is not reported. The lease ends, and the next attempt searches for what was started.
                 job, error = done
                 self._in_flight.discard(job.job)
                 self._counts["lost"] += 1
@@ -224,7 +224,7 @@ class _Drain:
         return self._progress(work)
 
     def _look_for(self, start: Start, since: datetime) -> Outcome | None:
-        """Look for what an earlier attempt may have started; None when it certainly started nothing."""
+        """Search for what an earlier attempt may have started; None when it certainly started nothing."""
         try:
             found = self._ittybit.find(start.action, start.mark, since, start.now)
         except Undecided as error:
@@ -252,7 +252,7 @@ class _Drain:
             for bucket, names in buckets.items():
                 objects.delete(self._call.settings, bucket, names, deadline)
         except ServiceError as error:
-            # No error of Storage ends the job: the ledger looks at what is left.
+            # No error of Storage ends the deletion: the ledger sees which results are left.
             return self._failure("retry", error)
         return Outcome(outcome="deleted")
 
