@@ -24,7 +24,7 @@ Verbs
                   three behind one address, each at its path
 
   database        apply the migrations to DATABASE_URL, put the signing secret into Vault and the functions' addresses
-                  into ittybit.settings; or --to-project DIR: copy them for `supabase db push`
+                  into ittybit.functions; or --to-project DIR: copy them for `supabase db push`
 
   connection      register the project's S3 keys at ittybit, so that results can be written back
 

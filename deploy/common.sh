@@ -86,7 +86,7 @@ check_settings() {
     [[ -n "${!name:-}" ]] || missing="$missing${missing:+, }$name"
   done
   if $DRY_RUN || [[ -z "$missing" ]]; then return; fi
-  fail "not set: $missing" "Set them in $(env_file); .env.example says what each is."
+  fail "not set: $missing" "Set them in $(env_file). docs/environment.md describes each."
 }
 
 # Print the value of a variable. If it is not set, stop; a dry run prints <NAME> instead.
@@ -104,7 +104,7 @@ value() {
 # Ask before something costs money or is deleted. Without a terminal, --yes is required.
 confirm() {
   if $DRY_RUN || $ASSUME_YES; then return; fi
-  [[ -t 0 ]] || fail "this asks first, but there is no terminal to answer at: $1" 'Pass --yes if you are sure.'
+  [[ -t 0 ]] || fail "this needs an answer, and there is no terminal to ask at: $1" 'Pass --yes to answer yes.'
   local answer
   printf '%s [y/N] ' "$1" >&2
   read -r answer
@@ -121,7 +121,7 @@ how_to_make_env_file() {
   if [[ "$ENVIRONMENT" == local ]]; then
     echo 'make serve, in another terminal'
   else
-    printf 'cp .env.example %s; chmod 600 %s; then fill it in, as .env.example says' "$(env_file)" "$(env_file)"
+    printf 'cp .env.example %s; chmod 600 %s; then fill it in, as docs/getting-started.md says' "$(env_file)" "$(env_file)"
   fi
 }
 
@@ -158,7 +158,7 @@ ensure_python() {
   if $PYTHON_IS_THERE; then return; fi
   check_tools make
   # Not to stdout: programs read the output of doctor --json.
-  make --quiet "$VENV/deploy" "VENV=$VENV" >&2 || fail 'what deploy.sh needs could not be installed' 'Fix the error above.'
+  make --quiet "$VENV/deploy" "VENV=$VENV" >&2 || fail 'the Python packages of deploy.sh could not be installed' 'Fix the error above.'
   PYTHON_IS_THERE=true
 }
 

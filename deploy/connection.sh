@@ -54,7 +54,7 @@ connection() {
   ensure_python
   answer="$(printf 'Authorization: Bearer %s\n' "$token" | "${words[@]}" 2>&1)" ||
     fail "create-connection did not answer: ${answer%%$'\n'*}" \
-      "Is CREATE_CONNECTION_URL in $(env_file) its address? ./deploy.sh functions says where it is."
+      "Check CREATE_CONNECTION_URL in $(env_file): it must be the address that ./deploy.sh functions printed."
   status="${answer##*$'\n'}"
   printf '%s\n' "${answer%$'\n'*}" | "$VENV/bin/python" -m deploy.connection_response "$status" "$(env_file)" || exit 2
 }

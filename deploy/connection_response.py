@@ -9,9 +9,9 @@ from typing import Any
 from deploy.output import on_a_line
 
 OUTCOMES = {
-    "created": "ittybit has it now",
-    "unchanged": "ittybit had it already",
-    "replaced": "the keys had changed, and ittybit has the new ones",
+    "created": "registered at ittybit",
+    "unchanged": "already registered at ittybit, unchanged",
+    "replaced": "the keys had changed; the new ones are registered at ittybit",
 }
 
 
@@ -22,7 +22,7 @@ def main(status: str, env_file: str) -> int:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        _fail(f"what answers with {status} at CREATE_CONNECTION_URL is not create-connection", _at_the_host(status))
+        _fail(f"the HTTP {status} from CREATE_CONNECTION_URL is not create-connection's", _at_the_host(status))
         return 2
     if status != "200":
         _fail(*_problem(status, answer, env_file))
@@ -38,7 +38,7 @@ def _at_the_host(status: str) -> str:
     if status.startswith("3"):
         return "It redirects: set the final https address, as a redirected POST loses its body."
     if status in {"401", "403"}:
-        return "The host wants callers to sign in; the functions check them. ./deploy.sh functions switches that off."
+        return "The host requires callers to sign in: run ./deploy.sh functions, which switches that off."
     return "./deploy.sh functions says where create-connection is; its log says why it does not start."
 
 
@@ -53,8 +53,8 @@ def _problem(status: str, problem: dict[str, Any], env_file: str) -> tuple[str, 
             f"FUNCTIONS_TOKEN in {env_file} is not the function's: ./deploy.sh functions gives it this one.",
         )
     if status == "503":
-        return what, "Run the command again in a while."
-    return what, on_a_line(f"Then run the command again. The function's log has it under {problem.get('id')}.")
+        return what, "Run the command again in a minute."
+    return what, on_a_line(f"Fix that, then run the command again. The function's log has the error under {problem.get('id')}.")
 
 
 def _fail(what: str, remedy: str) -> None:

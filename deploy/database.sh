@@ -25,7 +25,7 @@ Reads, from the environment's file:
   SUPABASE_URL       the project that the database belongs to
   ON_UPLOAD_URL, PUSH_BACK_URL   ./deploy.sh functions writes them there; one is enough
   FUNCTIONS_SECRET   made on first use
-  OUTPUT_PREFIXES    where results are written, comma-separated; objects stored there start no jobs
+  OUTPUT_PREFIXES    where results are written, comma-separated; objects there trigger no job (default: processed/)
 USAGE
 }
 
@@ -54,7 +54,7 @@ database() {
   done
   load_environment
   if [[ -n "$share" ]]; then
-    [[ -z "$target$adopt" ]] || fail "--$share goes alone" 'Run ./deploy.sh database first, and then this.'
+    [[ -z "$target$adopt" ]] || fail "--$share takes no other option" 'Run ./deploy.sh database with the other options first, then this.'
     connect_to_database
     share_status "$share"
     return
@@ -78,9 +78,9 @@ database() {
   decide_adoption
   ensure_secret FUNCTIONS_SECRET
   if [[ -z "$target" ]]; then apply_migrations; fi
-  say 'The secret that calls are signed with, into Vault'
+  say 'Storing the secret that signs the calls in Vault'
   value FUNCTIONS_SECRET | tr -s ', ' '\n' | store_secret_in_vault
-  say "The functions' addresses, into ittybit.functions"
+  say "Writing the functions' addresses into ittybit.functions"
   sql deploy/settings.sql "adopt=$adopt" "project=$(project_address)" "migrations=$(fingerprint)" "version=$(version)" \
     "on_upload_url=${ON_UPLOAD_URL:-}" "push_back_url=${PUSH_BACK_URL:-}" "output_prefixes=${OUTPUT_PREFIXES:-}"
 }
@@ -99,7 +99,7 @@ share_status() {
   if [[ "$1" == share-status ]]; then
     say 'Signed-in users see their own files in public.ittybit_files.'
   else
-    say 'Users see nothing of the ledger.'
+    say 'Users can no longer see the state of their files.'
   fi
 }
 
@@ -136,10 +136,10 @@ decide_adoption() {
     adopt=''
   elif [[ -z "$adopt" && "${project:-$wanted}" != "$wanted" ]] && ! $DRY_RUN; then
     say "This ledger was set up for $project, and $(env_file) is for $wanted."
-    say "Either it is a copy: then its $open open jobs are skipped, because the original does them. Or it goes on in the"
-    say "original's place: then they go on, and what may have started is looked for first."
-    if $ASSUME_YES || [[ ! -t 0 ]]; then fail 'only you can tell which' 'Pass --adopt copy or --adopt move.'; fi
-    printf 'copy, move, or nothing to stop: ' >&2
+    say "copy: the original stays in use and processes the $open open jobs. They are skipped here."
+    say "move: this database replaces the original. Open jobs go on, after a search for them at ittybit."
+    if $ASSUME_YES || [[ ! -t 0 ]]; then fail 'only you know whether this database is a copy' 'Pass --adopt copy or --adopt move.'; fi
+    printf 'copy or move? An empty answer stops: ' >&2
     read -r answer
     [[ "$answer" == copy || "$answer" == move ]] || fail 'stopped, and nothing was changed' 'Answer copy or move.'
     adopt="$answer"
@@ -175,7 +175,7 @@ copy_migrations() {
     if [[ -e "$to/${file##*/}" ]] && ! cmp -s "$file" "$to/${file##*/}"; then differing+=("${file##*/}"); fi
   done
   if ((${#differing[@]})); then
-    say "$to has these with another content:"
+    say "$to has other versions of these files:"
     say "$(printf '  %s\n' "${differing[@]}")"
     confirm 'Overwrite them?'
   fi
@@ -210,10 +210,10 @@ wait_for_calls() {
     left="$(sql deploy/calls_left.sql "stamp=${moment%%|*}" "readers=${moment#*|}")" || exit
     if [[ "$left" == 0 ]]; then return; fi
     if ((SECONDS >= ends)); then
-      say "  $left calls that were signed before are still on their way"
+      say "  $left calls that were signed earlier are not answered yet"
       return 1
     fi
-    if [[ "$left" != "$before" ]]; then say "  waiting for $left calls that were signed before"; fi
+    if [[ "$left" != "$before" ]]; then say "  waiting for the answers to $left calls that were signed earlier"; fi
     before="$left"
     sleep 1
   done

@@ -46,7 +46,7 @@ first deployment writes it.
   cloud-functions   gcloud functions deploy --gen2      GOOGLE_CLOUD_PROJECT, REGION
   knative           docker and kubectl                  IMAGE, KUBE_CONTEXT (kubectl's), KUBE_NAMESPACE (default)
   container         docker; you start it yourself       IMAGE (supabase-ittybit), PLATFORM (docker's)
-  process           Procfile hosts: prints the lines
+  process           Procfile hosts: prints what to set
 
 What is set, and why
   no invoker check  the database's pg_net has no cloud identity, so the host must accept every caller: each function
@@ -83,7 +83,7 @@ functions() {
   load_runtime "$to"
   if [[ -n "$DEPLOY_TOGETHER" ]] && (($#)); then
     fail "$* cannot be deployed alone: the functions are deployed together" \
-      "Name none, or have three services: no --together, and no DEPLOY_TOGETHER in $(env_file)."
+      "Name no function. Or, for three services, delete DEPLOY_TOGETHER and the addresses from $(env_file)."
   fi
   (($#)) || set -- "${FUNCTIONS[@]}"
   # shellcheck disable=SC2046 # names of services
@@ -103,7 +103,7 @@ functions() {
     if $RUNTIME_ROLLS; then
       step "$name: deploying as $(deployed_name "$name")"
     else
-      step "$name: what you start it with"
+      step "$name: how to start it"
     fi
     runtime_deploy "$name"
   done
@@ -117,7 +117,7 @@ load_runtime() {
   RUNTIME="${1:-${DEPLOY_TO:-}}"
   case "$RUNTIME" in
     cloud-run | cloud-functions | knative | container | process) ;;
-    '') fail 'where to?' "Pass --to cloud-run (or cloud-functions, knative, container, process), or set DEPLOY_TO in $(env_file)." ;;
+    '') fail 'no runtime is given' "Pass --to cloud-run (or cloud-functions, knative, container, process), or set DEPLOY_TO in $(env_file)." ;;
     *) fail "no runtime '$RUNTIME'" 'There are: cloud-run, cloud-functions, knative, container, process' ;;
   esac
   [[ "${DEPLOY_TOGETHER:-true}" == true ]] ||
@@ -144,7 +144,7 @@ ensure_credentials() {
     if [[ -n "${!name:-}" ]] || $DRY_RUN; then continue; fi
     place="$(runtime_holds "$name")"
     [[ -z "$place" ]] || fail "$(env_file) has no $name, and $RUNTIME has one already" \
-      "Put that one into $(env_file): $place. To begin anew, delete it there."
+      "Copy it into $(env_file) from there: $place. To start over, delete it there."
   done
   ensure_secret FUNCTIONS_SECRET
   ensure_secret FUNCTIONS_TOKEN
@@ -165,7 +165,7 @@ check_source() {
 # Check that each function of a service answers, and write its address into the environment's file.
 check_deployed() {
   local name address path=''
-  address="$(runtime_address "$1")" || fail "$1 has no address" 'See above what the host says.'
+  address="$(runtime_address "$1")" || fail "$1 has no address" 'Fix what the host reports above.'
   if [[ -z "$address" ]]; then return; fi
   for name in $(functions_of "$1"); do
     if [[ "$1" == together ]]; then path="/$name"; fi
@@ -177,7 +177,7 @@ check_deployed() {
 # need a while to accept callers.
 check_answer() {
   local service="$1" name="$2" address="$3" status='' try
-  step "$name: a call without authentication must be answered 401"
+  step "$name: checking that it answers 401 to a call without authentication"
   if $DRY_RUN; then
     call_function 30 '{}' "$address"
     return
@@ -189,11 +189,11 @@ check_answer() {
   done
   case "$status" in
     401) ;;
-    403) fail "$name is up, but its host refuses callers before it (403)" \
+    403) fail "$name is up, but its host refuses callers before the function sees them (403)" \
       'pg_net has no cloud identity, so the host must accept every caller. If an organization policy forbids that, ask for an exception.' ;;
     3??) fail "$name answers with a redirect ($status) at $address" 'pg_net would follow it, and the call would be lost: deploy where the function answers without a redirect.' ;;
-    000) fail "$name cannot be reached at $address" "Is the name known and the host open to the internet? $(runtime_log "$service")" ;;
-    *) fail "$name answers $status, not 401, at $address" "What it says: $(runtime_log "$service")" ;;
+    000) fail "$name cannot be reached at $address" "Check that the name resolves and that the internet can reach the host. Its log: $(runtime_log "$service")" ;;
+    *) fail "$name answers $status, not 401, at $address" "Its log: $(runtime_log "$service")" ;;
   esac
   keep_address "$name" "$address"
 }
@@ -222,7 +222,7 @@ keep_address() {
   elif [[ "${!variable}" == "$2" ]]; then
     say "$1: answers at $2"
   else
-    say "$1: answers at $2, but $(env_file) has $variable=${!variable}, which stays: change it if calls are to go here"
+    say "$1: answers at $2, but $(env_file) has $variable=${!variable}, which stays. If calls should go to the new address, change it there"
   fi
 }
 
@@ -231,13 +231,13 @@ say_what_is_next() {
   if $DRY_RUN; then return; fi
   say 'Next:'
   if [[ -z "${ON_UPLOAD_URL:-}" || -z "${PUSH_BACK_URL:-}" ]]; then
-    say "  when they answer, put their addresses into $(env_file): ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL"
+    say "  when they run, write their addresses into $(env_file): ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL"
     if [[ -n "$DEPLOY_TOGETHER" ]]; then
       say '  each with its path: https://…/on-upload, https://…/push-back, https://…/create-connection'
     fi
   fi
-  say "  ./deploy.sh ${option}database      the database side, with their addresses"
-  say "  ./deploy.sh ${option}connection    ittybit may write into the project's storage"
+  say "  ./deploy.sh ${option}database      installs the schema, the signing secret and these addresses"
+  say "  ./deploy.sh ${option}connection    lets ittybit write into the project's storage"
 }
 
 # Remove the functions and their secrets from the runtime that DEPLOY_TO names, and print what is left there. The caller

@@ -6,7 +6,7 @@
 build_image() {
   local image="$1" platform="$2"
   check_tools docker
-  step "the image $image"
+  step "building the image $image"
   if $DRY_RUN; then
     step 'in build/container: functions/, shared/, requirements.txt and the Dockerfile'
   else
@@ -21,6 +21,6 @@ build_image() {
 # Push it, if its name says where to: me/name, ghcr.io/me/name.
 push_image() {
   if [[ "$1" != */* ]]; then return; fi
-  step "the image into its registry"
+  step "pushing the image into its registry"
   run docker push "$1"
 }

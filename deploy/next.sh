@@ -15,15 +15,15 @@ next_step() {
     [[ -n "${!name:-}" ]] || missing="$missing${missing:+, }$name"
   done
   if [[ -n "$missing" ]]; then
-    say_next "$file is not filled in" "set $missing there; .env.example says what each is"
+    say_next "$file is not filled in" "set $missing there; docs/getting-started.md says where to find each"
     return
   fi
   check_values
   if [[ -z "${ON_UPLOAD_URL:-}${PUSH_BACK_URL:-}" ]]; then
     case "${DEPLOY_TO:-}" in
-      '') say_next 'the functions are not deployed' "$deploy functions --to RUNTIME; --help behind it names the runtimes" ;;
+      '') say_next 'the functions are not deployed' "$deploy functions --to RUNTIME; $deploy functions --help lists the runtimes" ;;
       container | process)
-        say_next "$file has no address of the functions" \
+        say_next "$file has no addresses of the functions" \
           "start what '$deploy functions' prints, and put the addresses there: ON_UPLOAD_URL, PUSH_BACK_URL, CREATE_CONNECTION_URL" ;;
       *) say_next "the functions are not deployed to $DEPLOY_TO" "$deploy functions" ;;
     esac
@@ -46,7 +46,7 @@ next_step() {
     say_next "the database calls other addresses than those in $file" "$deploy database"
   elif [[ -z "$(query deploy/rule_names.sql)" ]]; then
     say_next 'there is no rule, so no upload is processed' \
-      "$deploy rule add; for results that go back into a bucket $deploy connection before it"
+      "$deploy rule add; if results go into a bucket, run $deploy connection first"
   else
     say_next 'all is set up' "upload a file; $deploy doctor checks the project"
   fi

@@ -77,7 +77,7 @@ fail_by_psql() {
       hint='A direct address works over IPv6 only; Dashboard > Connect > Session pooler has one for IPv4.'
       ;;
     *'does not support SSL'*) hint='If that is intended, end DATABASE_URL with ?sslmode=disable' ;;
-    *3F000:*ittybit* | *42P01:*ittybit.*) hint='The database side is not installed, or older: ./deploy.sh database' ;;
+    *3F000:*ittybit* | *42P01:*ittybit.*) hint='The database side is not installed, or is older than this clone: run ./deploy.sh database.' ;;
   esac
   [[ -n "$message" ]] || message="$(printf '%s\n' "$1" | sed 's/^psql: error: //' | head -n 1)"
   fail "${message:-psql failed}" "${hint:-Fix what it says, then run the command again.}"

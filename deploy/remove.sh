@@ -38,13 +38,13 @@ remove() {
   say_removal_plan
   confirm 'Remove all this?'
 
-  say 'The schedule'
+  say 'Removing the schedule'
   sql deploy/remove_schedule.sql
-  say 'The triggers'
+  say 'Removing the triggers'
   sql deploy/remove_triggers.sql
-  say 'What users see'
+  say "Removing the users' view"
   sql deploy/unshare_status.sql
-  say 'The schema, the functions in public, the secret'
+  say 'Removing the schema, the functions in public and the secret'
   sql deploy/remove_schema.sql
   if $with_functions; then remove_functions; fi
   say_what_is_left

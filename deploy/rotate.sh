@@ -37,7 +37,7 @@ rotate_secret() {
   confirm 'Replace FUNCTIONS_SECRET? The functions are restarted twice; no call is lost.'
 
   if [[ "${FUNCTIONS_SECRET:-}" == *,* ]]; then
-    say "going on with the rotation that $(env_file) shows as begun"
+    say "continuing the rotation that $(env_file) shows as unfinished"
   elif $DRY_RUN; then
     step "FUNCTIONS_SECRET=<new>,<old> into $(env_file)"
   else
@@ -52,7 +52,7 @@ rotate_secret() {
 
   step '2 of 3: the database signs with the new secret'
   printf '%s\n' "$new" | store_secret_in_vault
-  wait_for_calls || fail 'calls signed with the old secret are still on their way' 'Run the command again: it goes on from here.'
+  wait_for_calls || fail 'calls signed with the old secret are not answered yet' 'Run the command again: it goes on from here.'
 
   step '3 of 3: the functions drop the old secret'
   drop_old_secret "$targets" "$new"

@@ -12,12 +12,12 @@ Usage: ./deploy.sh [options] rule add NAME --bucket BUCKET <which objects> <what
 Which objects
   --path GLOB         over the whole key: * stops at /, ** does not (default: **)
   --type TYPE         such as 'video/*' or image/png (default: any)
-  --min-size SIZE, --max-size SIZE    bytes, or 500kB, 20MB, 2GB (of 1024)
+  --min-size SIZE, --max-size SIZE    bytes, or 500kB, 20MB, 2GB (1 kB is 1,024 bytes)
   --accept-s3         also what is uploaded through the S3 protocol; ittybit itself writes that way
 
 What to do with them
   --automation ID     run this ittybit automation
-    --output-prefix P   where it writes by itself, such as made/: objects stored there start no jobs
+    --output-prefix P   where it writes by itself, such as made/: objects there trigger no job
   --task KIND         or make this task: video, image, audio …
     --options JSON      such as '{"height": 720}'
     --destination s3://BUCKET/KEY     where the result goes, with {dir} {stem} {ext} {name} {version} {owner_id}, such
@@ -53,7 +53,7 @@ rule() {
 
 # Stop unless there are this many arguments, then connect: rule_database NUMBER ARGUMENT…
 rule_database() {
-  (($# - 1 == $1)) || fail "that takes $1 arguments, and there are $(($# - 1))" 'See ./deploy.sh rule --help'
+  (($# - 1 == $1)) || fail "expected $1 arguments, got $(($# - 1))" 'See ./deploy.sh rule --help'
   load_environment
   connect_to_database
 }
@@ -89,7 +89,7 @@ rule_add() {
   [[ -z "$automation" || -z "$task$options$destination" ]] ||
     fail '--automation and --task do not go together' 'An automation has its own tasks: make two rules for both.'
   [[ -z "$run" || -z "$automation$task$options$destination" ]] ||
-    fail '--run goes with no --automation and no --task' 'A run has its own tasks: make two rules for both.'
+    fail '--run does not go with --automation or --task' 'A run has its own tasks: make two rules for both.'
   [[ -n "$sample" || -z "$sample_type$sample_size$sample_owner" ]] ||
     fail "--sample-… needs --sample" 'Pass --sample OBJECT as well.'
   [[ -n "$sample_type" ]] || sample_type="$(type_of "$sample")"

@@ -113,13 +113,13 @@ where :'is_new' and g.automation_id is not null and g.output_prefix is null;
   )
   select :'sample' || ' (' || :'sample_type' || ')' || case
     when v.misses is not null then ' does not match: ' || v.misses
-    when v.skipped is not null then ' matches, but starts no job: ' || case v.skipped
+    when v.skipped is not null then ' matches, but triggers no job: ' || case v.skipped
       when 'folder' then 'it is a folder''s placeholder'
       when 'probe' then '.ittybit/ is for probes'
       when 'output' then 'another object''s result is written there'
       when 'output_prefix' then 'it is under an output prefix'
       when 'empty' then 'it is empty'
-      when 'no_destination' then 'the destination has no place for it; {owner_id} needs an owner (--sample-owner)'
+      when 'no_destination' then 'the destination gives no valid key; {owner_id} needs an owner (--sample-owner)'
       when 'destination_is_source' then 'its result would be written over it'
       when 'destinations_meet' then 'two uploads of its run would write one key'
       else v.skipped

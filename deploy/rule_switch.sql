@@ -9,8 +9,8 @@ update ittybit.rules as r set enabled = :'enabled'::boolean where :'is_changed' 
 select case
   when not :'is_changed' then 'unchanged'
   when r.enabled
-    then 'enabled; what was stored meanwhile is processed by select ittybit.backfill(''' || r.name || ''', run => true)'
-  else 'disabled; what is queued waits, and what is at ittybit is followed to its end'
+    then 'enabled; for objects that were stored meanwhile, run select ittybit.backfill(''' || r.name || ''', run => true)'
+  else 'disabled; queued jobs wait, and jobs at ittybit go on to their end'
 end
 from ittybit.rules as r
 where r.name = :'name';

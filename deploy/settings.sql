@@ -8,7 +8,7 @@ select :'adopt' <> '' as is_adopted, case :'adopt' when 'copy' then 'skip' else 
   select format(
     case :'open_jobs'
       when 'skip' then 'adopted as a copy: %s open jobs are skipped'
-      else 'goes on here: %s jobs are looked for first'
+      else 'adopted as a move: %s jobs are searched for at ittybit first'
     end,
     ittybit.adopt(:'project', :'open_jobs')
   );

@@ -85,7 +85,7 @@ class _Examination:
         yield from self._look_at_ittybit(self._settings)
 
     def _look_at_settings(self) -> Finding:
-        remedy = "Set it in .env or in the environment; .env.example names all."
+        remedy = "Correct it in .env; docs/environment.md describes every variable."
         try:
             self._settings = environment_settings.load(self._environment)
         except SystemExit as stopped:

@@ -24,9 +24,9 @@ runtime_check() {
   ACCOUNT="${SERVICE_ACCOUNT:-<SERVICE_ACCOUNT>}"
   if $DRY_RUN; then return; fi
   account="$(gcloud auth list --filter=status:ACTIVE --format='value(account)')" || account=''
-  [[ -n "$account" ]] || fail 'gcloud is not signed in' 'gcloud auth login'
+  [[ -n "$account" ]] || fail 'gcloud is not signed in' 'Run: gcloud auth login'
   number="$(gcloud projects describe "$PROJECT" --format='value(projectNumber)')" ||
-    fail "$account cannot see the project $PROJECT" 'Correct GOOGLE_CLOUD_PROJECT, or: gcloud auth login'
+    fail "$account cannot see the project $PROJECT" "Correct GOOGLE_CLOUD_PROJECT in $(env_file), or use another account: gcloud auth login"
   ACCOUNT="${SERVICE_ACCOUNT:-$number-compute@developer.gserviceaccount.com}"
 }
 
@@ -48,7 +48,7 @@ runtime_prepare() {
     [[ $'\n'"$enabled"$'\n' == *$'\n'"$api"$'\n'* ]] || missing+=("$api")
   done
   if ((${#missing[@]})); then
-    step 'the APIs that this needs'
+    step 'enabling the APIs'
     run gcloud services enable "${missing[@]}" --project="$PROJECT" --quiet
   fi
 }
@@ -76,7 +76,7 @@ runtime_store() {
       store_version "$name" "$id"
       may_read "$id" || let_read "$id"
       version="$(gcloud secrets versions describe latest --secret="$id" --project="$PROJECT" --format='value(name)')" ||
-        fail "the newest version of $id is not known" 'You need roles/secretmanager.viewer.'
+        fail "the newest version of $id cannot be read" 'You need roles/secretmanager.viewer.'
     else
       run_with "$name" gcloud secrets create "$id" --replication-policy=automatic --data-file=- \
         --project="$PROJECT" --quiet
@@ -100,7 +100,7 @@ store_version() {
   if newest="$(gcloud secrets versions access latest --secret="$2" --project="$PROJECT" 2>/dev/null)"; then
     if [[ "$newest" == "${!1}" ]]; then return; fi
   elif is_there secrets versions describe latest --secret="$2"; then
-    say "$1: you may not read it (roles/secretmanager.secretAccessor), so a version is added, changed or not"
+    say "$1: you may not read it (roles/secretmanager.secretAccessor), so a version is added even if the value is the same"
   fi
   run_with "$1" gcloud secrets versions add "$2" --data-file=- --project="$PROJECT" --quiet
 }

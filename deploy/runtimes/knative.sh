@@ -57,7 +57,7 @@ runtime_store() {
   SECRETS_VERSION='<VERSION>'
   if $DRY_RUN; then return; fi
   SECRETS_VERSION="$("${KUBE[@]}" get secret "$(secret_name)" --output='jsonpath={.metadata.resourceVersion}')" ||
-    fail "the version of $(secret_name) is not known" 'See above what the cluster says.'
+    fail "the version of $(secret_name) is not known" 'Fix what kubectl reports above.'
 }
 
 runtime_holds() {

@@ -99,7 +99,7 @@ UNSEEN = {"migrations", "automations", *INSIDE}
 in_environment(
     {"ITTYBIT_API_KEY": "", "SUPABASE_URL": ""},
     OUTSIDE,
-    settings=("failure", "ITTYBIT_API_KEY is missing; SUPABASE_URL is missing", ".env.example"),
+    settings=("failure", "ITTYBIT_API_KEY is missing; SUPABASE_URL is missing", "docs/environment.md"),
 )
 
 

@@ -40,7 +40,7 @@ def test_the_token_goes_over_standard_input_and_is_no_argument(ready: Clone) -> 
     result = ready.deploy("connection")
     assert result.returncode == 0
     assert result.stdout.splitlines() == [
-        "supabase-ref (conn_1): ittybit has it now",
+        "supabase-ref (conn_1): registered at ittybit",
         "  endpoint https://ref.storage.supabase.co/storage/v1/s3, region eu-central-1",
     ]
     [call] = ready.commands.calls("curl")
@@ -60,8 +60,8 @@ def test_the_options_go_into_the_body(ready: Clone) -> None:
 
 def test_each_outcome_is_printed_in_words(ready: Clone) -> None:
     for outcome, said in {
-        "unchanged": "ittybit had it already",
-        "replaced": "the keys had changed, and ittybit has the new ones",
+        "unchanged": "already registered at ittybit, unchanged",
+        "replaced": "the keys had changed; the new ones are registered at ittybit",
     }.items():
         answers(ready, 200, {"outcome": outcome, "connection": CONNECTION})
         assert said in ready.deploy("connection").stdout
@@ -81,17 +81,17 @@ PROBLEMS: list[tuple[int, Any, str]] = [
         ),
         "deploy.sh: Missing: region (or SUPABASE_S3_REGION). Dashboard > Storage > S3 has them.\n"
         "  region: missing, and not in the environment either\n"
-        "  Then run the command again. The function's log has it under abc.\n",
+        "  Fix that, then run the command again. The function's log has the error under abc.\n",
     ),
     (401, problem(401, "No."), "FUNCTIONS_TOKEN in .env is not the function's: ./deploy.sh functions gives"),
     (
         503,
         problem(503, "ittybit: no credit."),
-        "deploy.sh: ittybit: no credit.\n  Run the command again in a while.\n",
+        "deploy.sh: ittybit: no credit.\n  Run the command again in a minute.\n",
     ),
-    (403, "<html>Forbidden</html>", "The host wants callers to sign in"),
+    (403, "<html>Forbidden</html>", "The host requires callers to sign in"),
     (301, "", "It redirects: set the final https address"),
-    (404, "[]", "what answers with 404 at CREATE_CONNECTION_URL is not create-connection"),
+    (404, "[]", "the HTTP 404 from CREATE_CONNECTION_URL is not create-connection's"),
 ]
 
 
@@ -108,7 +108,7 @@ def test_without_an_answer_curls_error_is_printed(ready: Clone) -> None:
     result = ready.deploy("connection")
     assert result.returncode == 2
     assert "create-connection did not answer: curl: (6) Could not resolve host" in result.stderr
-    assert "Is CREATE_CONNECTION_URL in .env its address?" in result.stderr
+    assert "Check CREATE_CONNECTION_URL in .env: it must be" in result.stderr
 
 
 def test_an_unknown_option_or_missing_setting_is_named_and_nothing_is_sent(ready: Clone) -> None:

@@ -352,7 +352,7 @@ def test_a_file_that_differs_is_overwritten_only_after_a_yes(developer: Develope
     mine.write_text("-- mine")
     before = copied(folder)
     said = developer.refused("database", "--to-project", str(folder))
-    assert f"has these with another content:\n  {MIGRATIONS[3]}\n" in said
+    assert f"has other versions of these files:\n  {MIGRATIONS[3]}\n" in said
     assert copied(folder) == before
 
     developer.deploy("--yes", "database", "--to-project", str(folder))
@@ -388,7 +388,7 @@ def test_a_copy_is_adopted_only_on_request_and_calls_only_its_own_functions(deve
         assert f"set up for {PROJECT}, and .env.staging is for https://copy.supabase.co." in said
         assert "its 2 open jobs are skipped" in said
         assert "Pass --adopt copy or --adopt move." in said
-    assert "no terminal to answer at" in developer.refused(*staging, "--adopt", "copy")
+    assert "no terminal to ask at" in developer.refused(*staging, "--adopt", "copy")
     assert [job["state"] for job in copy.jobs()] == ["queued", "started"]
 
     said = developer.deploy("--yes", *staging, "--adopt", "copy").stdout
@@ -419,12 +419,12 @@ def test_a_restored_database_continues_after_adopt_move(developer: Developer) ->
     restored = developer.copy()
     moved = "https://moved.supabase.co"
     developer.clone.write_env(developer.env | {"DATABASE_URL": developer.address(restored), "SUPABASE_URL": moved})
-    assert "only you can tell which" in developer.refused("database")
+    assert "only you know whether this database is a copy" in developer.refused("database")
     typed = developer.clone.answer("y", "database")
     assert (typed.returncode, "Answer copy or move." in typed.stderr) == (2, True)
     assert restored.value("select project from ittybit.settings") == PROJECT
     said = developer.deploy("database", "--adopt", "move").stdout
-    assert "goes on here: 1 jobs are looked for first" in said
+    assert "adopted as a move: 1 jobs are searched for at ittybit first" in said
     restored.make_due()
     steps = {job["step"]: job for job in restored.claim(project=moved)}
     assert steps.keys() == {"start", "check"}

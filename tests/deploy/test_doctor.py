@@ -201,7 +201,7 @@ def test_findings_are_printed_a_line_each_and_the_worst_is_the_exit_status(
         "check": "settings",
         "verdict": "failure",
         "saw": "ITTYBIT_API_KEY is missing",
-        "remedy": "Set it in .env or in the environment; .env.example names all.",
+        "remedy": "Correct it in .env; docs/environment.md describes every variable.",
     }
     assert {name_of(finding["check"]) for finding in findings} == ALL
 
@@ -286,7 +286,7 @@ def test_a_doctor_that_cannot_be_installed_says_so(clone: Clone) -> None:
     clone.commands.fail("make", message="no network")
     done = clone.deploy("doctor", environment=VENV)
     assert (done.returncode, done.stdout) == (2, "")
-    said = ["no network", "deploy.sh: what deploy.sh needs could not be installed", "  Fix the error above."]
+    said = ["no network", "deploy.sh: the Python packages of deploy.sh could not be installed", "  Fix the error above."]
     assert done.stderr.splitlines() == said
 
 

@@ -282,14 +282,14 @@ def test_the_s3_keys_are_needed_only_for_create_connection(clone: Clone) -> None
 @pytest.mark.usefixtures("host")
 def test_an_invalid_command_is_refused(clone: Clone) -> None:
     for arguments, said in {
-        "functions": "where to?",
+        "functions": "no runtime is given",
         "functions --to lambda": "no runtime 'lambda'",
         "functions --to cloud-run on-download": "no function 'on-download'",
         "functions --to cloud-run together": "no function 'together'",
         "functions --to cloud-run --together on-upload": "on-upload cannot be deployed alone",
         "stage together on-upload": "no function 'together'",
         "functions --too cloud-run": "unknown option '--too'",
-        "functions --to": "where to?",
+        "functions --to": "no runtime is given",
     }.items():
         result = deploy(clone, *arguments.split())
         assert (result.returncode, result.stdout) == (2, "")
@@ -398,7 +398,7 @@ def test_a_first_deployment_calls_gcloud_21_times(clone: Clone) -> None:
 def test_a_function_that_does_not_answer_a_stranger_with_401_is_reported(clone: Clone, cloud: Cloud) -> None:
     check = 'source deploy/functions.sh; load_runtime cloud-run; check_answer on-upload on-upload "https://a.test"'
     for status, said in {
-        "403": "its host refuses callers before it (403)",
+        "403": "its host refuses callers before the function sees them (403)",
         "302": "answers with a redirect (302)",
         "000": "cannot be reached",
         "503": "answers 503, not 401",
@@ -547,7 +547,7 @@ def test_for_a_process_host_no_secret_is_printed_and_nothing_is_asked(clone: Clo
     result = clone.deploy("functions", "--to", "process")
     assert result.returncode == 0, result.stderr
     assert "deploying" not in result.stderr
-    assert "push-back: what you start it with\n" in result.stderr
+    assert "push-back: how to start it\n" in result.stderr
     assert "Procfile  web: python -m functions_framework --source=main.py --target=push_back" in result.stdout
     assert_no_secret(clone, result.stdout + result.stderr)
     assert (clone.root / "build/push-back/main.py").exists()

@@ -54,7 +54,7 @@ def test_without_settings_the_next_step_is_the_env_file(clone: Clone) -> None:
     clone.env_file().write_text((clone.root / ".env.example").read_text())
     assert alone(clone) == [
         ".env is not filled in",
-        "set ITTYBIT_API_KEY, SUPABASE_URL, SUPABASE_SECRET_KEY there; .env.example says what each is",
+        "set ITTYBIT_API_KEY, SUPABASE_URL, SUPABASE_SECRET_KEY there; docs/getting-started.md says where to find each",
     ]
 
 

@@ -91,7 +91,7 @@ def test_it_names_the_extensions_that_stay(developer: Developer) -> None:
 def test_it_asks_first(developer: Developer) -> None:
     developer.install()
     said = developer.refused("remove")
-    assert "there is no terminal to answer at: Remove all this?" in said
+    assert "there is no terminal to ask at: Remove all this?" in said
     assert developer.project.value("select count(*) from ittybit.settings") == 1
 
 

@@ -128,7 +128,7 @@ def test_an_interrupted_rotation_refuses_no_call_and_a_second_run_completes_it(
     second = rotate(clone)
 
     assert second.returncode == 0, second.stderr
-    assert "going on with the rotation" in second.stderr
+    assert "continuing the rotation" in second.stderr
     assert clone.read_env()["FUNCTIONS_SECRET"] == new
     assert deployed(cloud) == {new}
     assert vault.history == [OLD, new]
@@ -231,7 +231,7 @@ MISSING: list[tuple[dict[str, str], str]] = [
     ({"FUNCTIONS_SECRET": "whsec_short"}, "FUNCTIONS_SECRET must be whsec_"),
     ({"ON_UPLOAD_URL": "", "PUSH_BACK_URL": "", "CREATE_CONNECTION_URL": ""}, "no function's address is known"),
     ({"REGION": ""}, "not set: REGION"),
-    ({"DEPLOY_TO": ""}, "where to?"),
+    ({"DEPLOY_TO": ""}, "no runtime is given"),
 ]
 
 

@@ -105,7 +105,7 @@ def test_no_call_is_refused_while_the_secret_is_replaced(
         with clone.start("--yes", "rotate-secret", environment={"DEPLOY_PAUSE": "0.1"}) as process:
             for line in process.stderr or []:
                 said.append(line)
-                if "calls that were signed before" in line:
+                if "calls that were signed earlier" in line:
                     worker.resume()
         after = calls.made
         until(lambda: calls.made > after + 10, seconds=30)
@@ -122,7 +122,7 @@ def test_no_call_is_refused_while_the_secret_is_replaced(
     assert new != old
     assert stack.sql("select decrypted_secret from vault.decrypted_secrets") == [(new,)]
     assert [function.environment["FUNCTIONS_SECRET"] for function in functions.values()] == [new, new]
-    assert "calls that were signed before" in "".join(said)
+    assert "calls that were signed earlier" in "".join(said)
     assert not [secret for secret in (old, new, *SECRETS.values()) if secret in "".join(said)]
 
 

@@ -80,7 +80,7 @@ def test_a_run_becomes_a_rule_and_a_sample_says_where_its_results_go(developer: 
     assert said[1].endswith(f" -> {kept}")
     meet = json.dumps({"tasks": [*RUN["tasks"], {"kind": "upload", "options": {"url": "s3://media/made/{name}"}}]})
     said = developer.deploy("--yes", *arguments, meet, "--sample", "a").stdout.splitlines()
-    assert said[-1].endswith("starts no job: two uploads of its run would write one key")
+    assert said[-1].endswith("triggers no job: two uploads of its run would write one key")
 
 
 def test_an_automation_becomes_a_rule(developer: Developer) -> None:
@@ -120,7 +120,7 @@ def test_the_same_rule_again_changes_nothing_and_other_values_need_a_yes(develop
         '  options: {"height": 720} -> {"height": 1080}',
         "  destination: s3://media/processed/{dir}{stem}-720p.mp4 -> s3://media/processed/{dir}{stem}-1080p.mp4",
     ]
-    assert "no terminal to answer at" in said
+    assert "no terminal to ask at" in said
     assert developer.project.sql("select * from ittybit.rules") == before
 
     developer.deploy("--yes", *changed)
@@ -150,8 +150,8 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("rule", "add", "a", "b", "--bucket", "media"), "a rule has one name, and this is another: b"),
     (("rule", "add", "a", "--bucket", "media"), "the rule has no action"),
     (("rule", "add", "a", "--bucket", "media", "--automation", "x", *TASK), "do not go together"),
-    (("rule", "add", "a", "--bucket", "media", "--automation", "x", "--run", "{}"), "--run goes with no"),
-    ((*CLIPS, "--run", "{}"), "--run goes with no --automation and no --task"),
+    (("rule", "add", "a", "--bucket", "media", "--automation", "x", "--run", "{}"), "--run does not go with"),
+    ((*CLIPS, "--run", "{}"), "--run does not go with --automation or --task"),
     (("rule", "add", "a", "--bucket", "media", "--run", '{"tasks": []}'), 'rule "a": run.tasks must be 1 to 64 steps'),
     (("rule", "add", "a", "--bucket", "media", "--run", "tasks"), "invalid input syntax for type json"),
     (("rule", "add", "a", "--bucket", "media", "--colour", "red"), "rule add does not take '--colour'"),
@@ -160,8 +160,8 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
         ("rule", "add", "a", "--bucket", "media", "--automation", "x", "--delete-results"),
         'rule "a": delete_results is for results in the project',
     ),
-    (("rule", "list", "all"), "that takes 0 arguments, and there are 1"),
-    (("rule", "explain", "media"), "that takes 2 arguments, and there are 1"),
+    (("rule", "list", "all"), "expected 0 arguments, got 1"),
+    (("rule", "explain", "media"), "expected 2 arguments, got 1"),
     # Refused by the database, with its own message and without psql's prefix.
     (("rule", "add", "a b", "--bucket", "media", "--automation", "x"), 'constraint "rules_name_check"'),
     ((*CLIPS, "--min-size", "much"), 'invalid size: "much"'),
@@ -237,9 +237,9 @@ def test_a_rule_is_switched_off_and_on(developer: Developer) -> None:
     developer.deploy(*CLIPS)
     for verb, said, enabled in (
         ("enable", "unchanged\n", True),
-        ("disable", "disabled; what is queued waits", False),
+        ("disable", "disabled; queued jobs wait", False),
         ("disable", "unchanged\n", False),
-        ("enable", "enabled; what was stored meanwhile", True),
+        ("enable", "enabled; for objects that were stored meanwhile, run", True),
     ):
         assert developer.deploy("rule", verb, "clips").stdout.startswith(said)
         assert rules(developer)[0]["enabled"] is enabled

@@ -32,7 +32,7 @@ def test_the_status_is_shared_only_by_its_own_option_and_after_the_installation(
     assert "not installed" in developer.refused("database", "--share-status")
     developer.deploy("database")
     assert "ittybit_files" not in dump(developer)
-    assert "--share-status goes alone" in developer.refused("database", "--share-status", "--adopt", "copy")
+    assert "--share-status takes no other option" in developer.refused("database", "--share-status", "--adopt", "copy")
 
 
 def test_a_dry_run_shares_nothing(developer: Developer) -> None:

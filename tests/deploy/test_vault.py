@@ -80,7 +80,7 @@ def test_when_it_takes_too_long_it_says_so_and_fails(developer: Developer) -> No
     developer.project.put("a.mp4")
     result = developer.clone.bash(WAIT + "if wait_for_calls 1; then exit 0; else exit 7; fi")
     assert result.returncode == 7
-    assert result.stderr.splitlines()[-1] == "  1 calls that were signed before are still on their way"
+    assert result.stderr.splitlines()[-1] == "  1 calls that were signed earlier are not answered yet"
 
 
 def test_without_the_database_it_stops_even_inside_an_if(developer: Developer) -> None:
