@@ -31,7 +31,7 @@ Verbs
   rule add|list|explain|enable|disable|remove
                   manage rules (which objects are processed, and how) without writing SQL
 
-  doctor [--json] check the whole project, change nothing, and print what is wrong and what to do, a line for each
+  doctor [--json] check the whole project, change no setting, and print what is wrong and what to do, a line for each
                   check; exits with 0 when all is ok, 1 with a warning, 2 with a failure
 
   rotate-secret   replace FUNCTIONS_SECRET while uploads go on, without refusing a call

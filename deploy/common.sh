@@ -158,7 +158,7 @@ ensure_python() {
   if $PYTHON_IS_THERE; then return; fi
   check_tools make
   # Not to stdout: programs read the output of doctor --json.
-  make --quiet "$VENV/deploy" "VENV=$VENV" >&2 || fail 'the Python packages of deploy.sh could not be installed' 'Fix the error above.'
+  make --quiet "$VENV/deploy" "VENV=$VENV" >&2 || fail "deploy.sh's Python packages could not be installed" 'Fix the error above.'
   PYTHON_IS_THERE=true
 }
 

@@ -54,7 +54,7 @@ def _problem(status: str, problem: dict[str, Any], env_file: str) -> tuple[str, 
         )
     if status == "503":
         return what, "Run the command again in a minute."
-    return what, on_a_line(f"Fix that, then run the command again. The function's log has the error under {problem.get('id')}.")
+    return what, on_a_line(f"Fix that, then run the command again. It is in the function's log as {problem.get('id')}.")
 
 
 def _fail(what: str, remedy: str) -> None:

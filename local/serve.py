@@ -92,7 +92,7 @@ def serve_beside(env: Path, api: Literal["automations", "jobs"] = "automations")
     """
     environment = _settings(env)
     if not is_local(_place(environment.get("SUPABASE_URL", ""))[0] or "."):
-        raise FunctionError(f"ITTYBIT=local is for a project of this machine, and SUPABASE_URL in {env} is not that")
+        raise FunctionError(f"ITTYBIT=local needs a project on this machine, but SUPABASE_URL in {env} names none")
     called = environment.get("FUNCTIONS_HOST") or os.environ.get("FUNCTIONS_HOST") or _HOST
     host = _where_to_listen(called)
     check_disk_space(ROOT / "build")
@@ -197,7 +197,7 @@ def _where_to_listen(called: str) -> str:
         free_port(host)
         if re.fullmatch(r"[A-Za-z0-9.-]+", called):
             return host
-    raise FunctionError(f"FUNCTIONS_HOST is a name or IPv4 address of this machine, and {called!r} is not that")
+    raise FunctionError(f"FUNCTIONS_HOST must be a name or IPv4 address of this machine, and {called!r} is not")
 
 
 def _connect(create_connection: str, environment: Mapping[str, str]) -> str:
@@ -306,7 +306,7 @@ def _guide(stack: Stack, file: Path, page: str) -> str:
     return f"""
 Open  {page}
 
-Keys (made up, for this run only)
+Keys (generated, for this run only)
   SUPABASE_SECRET_KEY            {stack.keys.secret_key}
   SUPABASE_S3_ACCESS_KEY_ID      {stack.keys.s3_access_key_id}
   SUPABASE_S3_SECRET_ACCESS_KEY  {stack.keys.s3_secret_access_key}

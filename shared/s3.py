@@ -95,7 +95,7 @@ class Bucket:
     def _call(self, request: Callable[[S3Store], Result]) -> Result:
         left = self.deadline.left()
         if left == 0:
-            raise Unanswered("s3", "no time was left to ask", kind="time_out")
+            raise Unanswered("s3", "no time was left for the call", kind="time_out")
         try:
             # A new client for each request: a client's time-out is fixed, and each request has less time left.
             return request(_store(self.keys, self.name, timedelta(seconds=left)))

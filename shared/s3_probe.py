@@ -47,7 +47,7 @@ _FINDINGS: dict[str | int | None, tuple[Field, str]] = {
     "no_tls": ("endpoint", "{cause}. Give an address with a valid certificate."),
     "not_s3": (
         "endpoint",
-        "what answers there is not Supabase's S3 ({cause}). It is https://<ref>.storage.supabase.co/storage/v1/s3, and "
+        "the server there is not Supabase's S3 ({cause}). It is https://<ref>.storage.supabase.co/storage/v1/s3, and "
         "has to be enabled in Dashboard > Storage > S3.",
     ),
     402: ("endpoint", "Supabase has restricted the project: over its quota, or unpaid. The Dashboard says which."),
@@ -138,7 +138,7 @@ def _read_back(bucket: Bucket, key: str) -> list[Finding]:
         return [_finding(error, bucket.name)]
     if read == key.encode():
         return []
-    return [Finding("endpoint", f"what is read from bucket {bucket.name!r} is not what was written to it.")]
+    return [Finding("endpoint", f"the probe read from bucket {bucket.name!r} is not the one written to it.")]
 
 
 def _delete(bucket: Bucket, key: str) -> list[Finding]:

@@ -75,7 +75,7 @@ def _secret_key(key: str) -> str:
     if (key.startswith("sb_") and not key.startswith("sb_secret_")) or _role(key) not in (None, "service_role"):
         raise ValueError(
             "must not be a publishable or anon key:"
-            " put the secret key, sb_secret_…, or the legacy service_role key (Dashboard > Settings > API keys)"
+            " put the secret key, sb_secret_…, or the legacy service_role key (Dashboard > Project Settings > API Keys)"
         )
     return key
 

@@ -52,7 +52,7 @@ def exchange(
     except (httpx.InvalidURL, UnicodeError):  # UnicodeError: a host that is no domain name
         raise Unanswered(service, "the address cannot be called", effect="fail") from None
     if left() == 0:
-        raise Unanswered(service, "no time was left to ask")
+        raise Unanswered(service, "no time was left for the call")
     _sending.left = left
     answer = bytearray()
     try:

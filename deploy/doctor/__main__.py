@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
         " when all is ok, 1 with a warning, 2 with a failure.",
     )
     parser.add_argument("--json", action="store_true", help="a list of {check, verdict, saw, remedy}")
-    parser.add_argument("--env-file", type=Path, metavar="FILE", help="read the variables from this file alone")
+    parser.add_argument("--env-file", type=Path, metavar="FILE", help="read the variables from this file only")
     options = parser.parse_args(arguments)
     if options.env_file is not None:
         if not options.env_file.is_file():

@@ -102,9 +102,9 @@ class _Examination:
     def _look_at_database(self) -> Iterator[Finding]:
         url = self._environment.get("DATABASE_URL", "").strip()
         if not url:
-            yield warning("database", "not looked at: DATABASE_URL is not set", f"Set it, or: {IN_STUDIO}")
+            yield warning("database", "not checked: DATABASE_URL is not set", f"Set it, or {IN_STUDIO}")
             return
-        remedy = f"Check DATABASE_URL (Dashboard > Connect), or: {IN_STUDIO}"
+        remedy = f"Check DATABASE_URL (Dashboard > Connect), or {IN_STUDIO}"
         try:
             with Database.connect(url) as database:
                 yield from self._look_into(database)
@@ -139,7 +139,7 @@ class _Examination:
             yield from (_needs(check, "migrations") for check in CHECKS)
             return
         except psycopg.Error as error:
-            yield failure("database", f"ittybit.doctor() failed: {_first_line(error)}", f"Try again; or: {IN_STUDIO}")
+            yield failure("database", f"ittybit.doctor() failed: {_first_line(error)}", f"Try again, or {IN_STUDIO}")
             yield from (_needs(check, "database") for check in CHECKS)
             return
         for finding in findings:
@@ -154,7 +154,7 @@ class _Examination:
             project = self._setup and self._setup.project
             if project and project != settings.supabase_url:
                 saw = f"the ledger was set up for {project}, but SUPABASE_URL is {settings.supabase_url}"
-                remedy = "Set both to one project's, or say whose ledger this is: ./deploy.sh database."
+                remedy = "Set SUPABASE_URL and DATABASE_URL to one project. For a copy: ./deploy.sh database --help."
                 return failure("addresses", saw, remedy)
         return finding
 
@@ -175,7 +175,7 @@ class _Examination:
         for name in functions.NAMES:
             url = self._address(name)
             if url is None:
-                yield skipped(name, "its address is not known", f"Set {ADDRESSES[name]}.")
+                yield skipped(name, "its address is not known", f"Deploy it, or set {ADDRESSES[name]}.")
                 continue
             visits[name] = functions.visit(name, url, settings, signing)
             yield visits[name].finding
@@ -236,7 +236,7 @@ def _writes(action: Action) -> bool:
 
 
 def _needs(check: str, other: str) -> Finding:
-    return skipped(check, f"needs {other!r} to be in order")
+    return skipped(check, f"needs {other!r} to be ok")
 
 
 def _attempt(check: str, look: Callable[[], Finding]) -> Finding:

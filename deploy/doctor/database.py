@@ -25,7 +25,7 @@ CHECKS = (
     *("triggers", "rpcs", "addresses", "secret", "pg_net", "pg_cron", "rules", "buckets", "limits", "results"),
     *("starts", "holds", "functions", "waiting", "lost"),
 )
-IN_STUDIO = "Run in Studio's SQL editor: select * from ittybit.doctor();"
+IN_STUDIO = "run in Studio's SQL editor: select * from ittybit.doctor();"
 MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 NOT_SUPABASE = Path(__file__).parents[1] / "not_supabase.sql"
 _APPLY = "Apply supabase/migrations: ./deploy.sh database."
@@ -152,7 +152,7 @@ class Database:
         if missing:
             return failure("migrations", f"missing: {_some(missing)}", _APPLY)
         if others:
-            return warning("migrations", f"other than in this clone: {_some(others)}", _APPLY)
+            return warning("migrations", f"differ from this clone: {_some(others)}", _APPLY)
         newest = max(file.name.partition("_")[0] for file in MIGRATIONS.glob("*.sql"))
         return ok("migrations", f"all {len(wanted)} functions are those of this clone, up to {newest}")
 
@@ -181,6 +181,6 @@ def agree(secret: Finding, signing: str | None, secrets: tuple[str, ...]) -> Fin
         remedy = (
             "Put it there with ./deploy.sh database, or set FUNCTIONS_SECRET to what the functions were deployed with."
         )
-        return failure("secret", "the secret in Vault is not the FUNCTIONS_SECRET known here", remedy)
-    more = f"; {len(secrets)} are accepted: drop the former ones when a rotation is over" if len(secrets) > 1 else ""
+        return failure("secret", "the secret in Vault is not the FUNCTIONS_SECRET set here", remedy)
+    more = f"; it has {len(secrets)}: finish the rotation with ./deploy.sh rotate-secret" if len(secrets) > 1 else ""
     return ok("secret", f"{secret.saw}, and it is FUNCTIONS_SECRET{more}")

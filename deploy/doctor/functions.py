@@ -79,7 +79,7 @@ def visit(name: str, url: str, settings: Settings, secret: str | None) -> Visit:
             answer = ask(_WAKE_UP)
             fault = _cannot_work(name, answer) or _is_of_another_version(name, answer)
     except NoAnswerError as error:
-        return Visit(failure(name, str(error), f"See that it runs at {_place(url)}, or correct its address."))
+        return Visit(failure(name, str(error), f"Check that it runs at {_place(url)}, or correct its address."))
     saw = f"accepts the {variable} and refuses another; answered in {answer.seconds:.1f} s"
     return Visit(fault or ok(name, saw), ahead)
 
@@ -92,7 +92,7 @@ def clocks(visits: dict[str, Visit], database_ahead: float | None) -> Finding:
     whose = "this machine's" if database_ahead is None else "the database's"
     off = {name: ahead - (database_ahead or 0) for name, ahead in known.items()}
     differences = ", ".join(f"{name} {round(seconds)} s" for name, seconds in off.items())
-    saw, worst = f"against {whose}: {differences}", max(abs(seconds) for seconds in off.values())
+    saw, worst = f"compared with {whose}: {differences}", max(abs(seconds) for seconds in off.values())
     if worst >= WINDOW_SECONDS:
         return failure("clocks", f"{saw}: signatures are refused", "Set the clock of the functions' host (NTP).")
     if worst >= UNEASY_SECONDS:
@@ -115,13 +115,13 @@ def _lets_strangers_in(name: str, answer: Answer) -> Finding | None:
     if answer.status < 500:
         saw = f"does not refuse a wrong signature (HTTP {answer.status})"
         return failure(name, saw, f"It is not a function of this project: correct the address of {name}.")
-    return failure(name, f"HTTP {answer.status}", "See its log: it does not start, or its host is out of order.")
+    return failure(name, f"HTTP {answer.status}", "See its log: it does not start, or its host has a fault.")
 
 
 def _is_another(name: str, answer: Answer, variable: str) -> Finding | None:
     """The failure if another function answers, or if it refuses the right secret; None if all is well."""
     if answer.status == 401:
-        saw = f"refuses the {variable} that is known here"
+        saw = f"refuses the {variable} that is set here"
         return failure(name, saw, f"Deploy it with this {variable}, or set the one that it has.")
     fields = {fault.field for fault in _reply(answer).errors}
     found = next((other for other, own in _OWN_FIELD.items() if own in fields), "create-connection")
@@ -137,7 +137,7 @@ def _cannot_work(name: str, answer: Answer) -> Finding | None:
     if answer.status == 200 and reply.claimed is not None:
         return None
     saw = f"it runs, but cannot work: HTTP {answer.status} {reply.detail}"
-    return failure(name, saw, "Fix what it says; the variables are those that it was deployed with.")
+    return failure(name, saw, "Fix what it says. If you change a variable, deploy it again.")
 
 
 def _is_of_another_version(name: str, answer: Answer) -> Finding | None:
@@ -145,7 +145,7 @@ def _is_of_another_version(name: str, answer: Answer) -> Finding | None:
     version = answer.headers.get("x-version", "unknown")
     if version == __version__:
         return None
-    return warning(name, f"its version is {version}, this clone's is {__version__}", "Deploy it from this clone.")
+    return warning(name, f"its version is {version}, this clone's is {__version__}", "Run ./deploy.sh functions.")
 
 
 def _signed(secret: str, message: bytes, ahead: float | None) -> dict[str, str]:

@@ -66,8 +66,8 @@ def api(settings: Settings, actions: Mapping[str, Action]) -> Finding:
     if strange:
         remedy = f"Documented are {', '.join(JOB_KINDS)}: change the rule, or check that its jobs succeed."
         return warning("ittybit api", f"its API is jobs, whose documentation lacks {'; '.join(strange)}", remedy)
-    chosen = "as ITTYBIT_API says" if settings.ittybit_api != "auto" else "as it answers"
-    return ok("ittybit api", f"starts go to its API of {generation}, {chosen}; rules ask for {_counts(actions)}")
+    chosen = "as ITTYBIT_API says" if settings.ittybit_api != "auto" else "as detected"
+    return ok("ittybit api", f"its API is {generation}, {chosen}; rules ask for {_counts(actions)}")
 
 
 def _counts(actions: Mapping[str, Action]) -> str:
@@ -137,7 +137,7 @@ def connection(settings: Settings, found: Connection | None, *, is_needed: bool 
         is_needed: whether a rule has results written into a bucket; None if the rules are not known.
     """
     called = settings.ittybit_connection_id or f"supabase-{settings.project_ref}"
-    make = "Call create-connection once: ./deploy.sh connection."
+    make = "Run ./deploy.sh connection once."
     if found is None:
         if is_needed is False:
             return ok("connection", "there is none, and no rule needs one")

@@ -34,7 +34,7 @@ def keys(settings: Settings, connection: Connection, buckets: Sequence[str]) -> 
     faults = probe(Keys(settings.s3_endpoint, region, key_id, secret), buckets, Deadline(LIMIT_SECONDS))
     if faults:
         saw = " ".join(f"{fault.field}: {fault.detail}" for fault in faults)
-        remedy = "Fix that, then call create-connection again: ./deploy.sh connection."
+        remedy = "Fix that, then run ./deploy.sh connection."
         return (warning if all(fault.transient for fault in faults) else failure)("s3 keys", saw, remedy)
     where = f"in {', '.join(buckets)}" if buckets else "(a listing; no rule writes into a bucket)"
     return ok("s3 keys", f"the connection's keys work {where}")

@@ -40,7 +40,7 @@ def key(settings: Settings) -> Finding:
     saw = f"{kind}, sent in {' and '.join(settings.supabase_headers)}; it opens Storage (buckets: {buckets})"
     if kind.startswith("legacy") and settings.is_hosted:
         return warning(
-            "supabase key", saw, "Supabase retires legacy keys: make an sb_secret_ key (Settings > API keys)."
+            "supabase key", saw, "Supabase retires legacy keys: make an sb_secret_ key (Project Settings > API Keys)."
         )
     return ok("supabase key", saw)
 
@@ -57,7 +57,7 @@ def _kind(settings: Settings) -> tuple[str, Finding | None]:
     # Only an address that contains the ref can be compared: a custom domain does not.
     if settings.is_hosted and claims.get("ref", settings.project_ref) != settings.project_ref:
         saw = f"a key of another project, {claims['ref']!s:.40}"
-        return "", failure("supabase key", saw, "Use the secret key, sb_secret_… (Settings > API keys).")
+        return "", failure("supabase key", saw, "Use the secret key, sb_secret_… (Project Settings > API Keys).")
     return "legacy service_role key", None
 
 

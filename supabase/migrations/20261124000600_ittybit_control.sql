@@ -167,19 +167,19 @@ returns table (
         when 'folder' then 'it is a folder''s placeholder'
         when 'probe' then 'it is a probe of create-connection'
         when 'empty' then 'it is empty'
-        when 'output' then 'it is a result: results start nothing'
-        when 'output_prefix' then 'it lies under an output prefix: results start nothing'
+        when 'output' then 'it is a result: results trigger no jobs'
+        when 'output_prefix' then 'it lies under an output prefix: results trigger no jobs'
         else 'not recorded yet: it is older than the rule, or the sweep has not reached it'
       end
       when j.state = 'queued' and j.claimed_at is not null and j.due_at > now() then 'a function is working on it'
       when j.state = 'queued' and j.in_doubt_since is not null
-        then 'an earlier start is in doubt and is looked for first'
+        then 'an earlier start may have happened: ittybit is searched for it first'
       when j.state = 'queued' then coalesce(
         (
           select case g.reason
             when 'paused' then 'paused: select ittybit.resume() to go on'
-            when 'tripped' then 'the day''s ceiling tripped: select ittybit.resume() to go on'
-            when 'ceiling' then 'a ceiling on starts is reached'
+            when 'tripped' then 'starts_per_day was reached: select ittybit.resume() to go on'
+            when 'ceiling' then 'a ceiling on starts is reached: it goes on by itself'
             when 'held' then 'held: ' || coalesce(h.error ->> 'message', 'ittybit refuses')
           end
           from ittybit.kept_back() as g
@@ -187,10 +187,10 @@ returns table (
           where g.scope = any (ittybit.scopes(j.rule, j.function)) limit 1
         ),
         ittybit.function_fault(j.function),
-        case when j.undecided then 'whether an earlier start happened could not be found out: it is started once more'
+        case when j.undecided then 'the search could not tell whether it had started: it is started once more'
           else 'waiting to be claimed' end
       )
-      when j.undecided then 'started again after a start whose outcome could not be found out'
+      when j.undecided then 'started once more, because the search could not tell whether it had started'
       else 'it matches'
     end,
     j.state, j.reason, j.error ->> 'message', j.outputs, j.attempt, j.due_at, j.id

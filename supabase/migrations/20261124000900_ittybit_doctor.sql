@@ -64,8 +64,8 @@ begin
     fine := concat_ws(', ', fine, (select 'of ' || s.project from ittybit.settings as s));
   when 'secret' then
     fine := 'Vault has the secret that signs the calls';
-    remedy := 'Store the functions'' FUNCTIONS_SECRET: select vault.create_secret(''<FUNCTIONS_SECRET>'','
-      ' ''ittybit_functions_secret''), or vault.update_secret where it is there.';
+    remedy := 'Run ./deploy.sh database; or by hand: select vault.create_secret(''<FUNCTIONS_SECRET>'','
+      ' ''ittybit_functions_secret''), or vault.update_secret if there is one.';
     if to_regclass('vault.decrypted_secrets') is null then
       fault := 'Vault is not installed';
       remedy := 'Run: create extension supabase_vault; then ./deploy.sh database stores the secret.';
@@ -86,7 +86,7 @@ begin
       or not has_table_privilege('net.http_request_queue', 'insert')
     then
       fault := format('permission denied for table http_request_queue: %s may not use pg_net''s queue', current_user);
-      remedy := 'pg_net gives it to every role when it is installed, and nobody but its owner, supabase_admin, can give'
+      remedy := 'pg_net grants that to every role when it is installed, and only its owner, supabase_admin, can grant'
         ' it again. Switch pg_net off and on (Dashboard > Database > Extensions); what waits in its queue is lost. If'
         ' it is older than 0.12, upgrade the project.';
     elsif not pg_has_role(current_user, 'pg_read_all_stats', 'usage') then
@@ -134,17 +134,17 @@ begin
     remedy := case
       when fault ~ 'ittybit-\S+ is not active'
         then 'Run: select cron.alter_job(jobid, active => true) from cron.job where jobname like ''ittybit-%'';'
-      when fault ~ 'ittybit-\S+ has not run since' then 'pg_cron stands still: restart the database.'
+      when fault ~ 'ittybit-\S+ has not run since' then 'pg_cron has stopped: restart the database.'
       when fault ~ 'ittybit-\S+ failed at' then 'See cron.job_run_details; apply supabase/migrations again.'
       when verdict = 'failure' then 'Apply supabase/migrations again: they schedule the jobs.'
       else 'Run this again in a minute; if it still has not run, restart the database.'
     end;
   -- The rules.
   when 'rules' then
-    verdict := 'warning'; remedy := 'Add one to ittybit.rules.';
+    verdict := 'warning'; remedy := 'Add or enable one: ./deploy.sh rule add, or ./deploy.sh rule enable.';
     select
       case when count(*) filter (where r.enabled) = 0
-        then format('no rule is enabled (disabled: %s): uploads start nothing', count(*)) end,
+        then format('no rule is enabled (disabled: %s): uploads trigger no jobs', count(*)) end,
       format('%s enabled, %s disabled', count(*) filter (where r.enabled), count(*) filter (where not r.enabled))
     into fault, fine from ittybit.rules as r;
   when 'buckets' then
@@ -192,10 +192,10 @@ begin
   -- A result may lie where a rule looks for uploads. Outside an output prefix, only its row in ittybit.outputs keeps
   -- that rule from processing it.
   when 'results' then
-    verdict := 'warning'; fine := 'no rule''s declared results are another''s uploads';
+    verdict := 'warning'; fine := 'no rule matches the declared results of another';
     remedy := 'Write them under an output prefix (ittybit.settings.output_prefixes), or narrow the other rule''s path.';
     select string_agg(
-      format('results of rule %s, such as %s, are uploads to rule %s', maker.name, d.name, taker.name),
+      format('results of rule %s, such as %s, match rule %s', maker.name, d.name, taker.name),
       '; ' order by maker.name, taker.name
     ) into fault
     from ittybit.rules as maker
@@ -217,7 +217,7 @@ begin
     where maker.enabled and taker.enabled and s.reason is distinct from 'output_prefix';
   -- The work in progress.
   when 'starts' then
-    fine := format('%s more may start now', greatest(ittybit.starts_left(), 0));
+    fine := format('the ceilings allow %s more starts now', greatest(ittybit.starts_left(), 0));
     select v.verdict, v.fault, v.remedy into verdict, fault, remedy
     from (select) as once
     left join ittybit.settings as s on true
@@ -226,7 +226,7 @@ begin
         (s.singleton is null, 'failure', 'ittybit.settings has no row: nothing starts',
           'Run: insert into ittybit.settings default values;'),
         (s.tripped_at is not null, 'failure', format('starts_per_day was reached at %s: nothing starts', s.tripped_at),
-          'See what started so much (ittybit.jobs); then run: select ittybit.resume();'),
+          'Find out what started so many jobs (ittybit.jobs); then run: select ittybit.resume();'),
         (s.paused, 'warning', 'paused: nothing starts', 'To go on: select ittybit.resume();'),
         (ittybit.starts_left() <= 0, 'warning', 'a ceiling is reached: nothing starts for now',
           'It goes on by itself; or raise starts_per_hour and starts_per_day in ittybit.settings.')
@@ -243,16 +243,16 @@ begin
     remedy := (array[
       'Top up the ittybit account', 'Give the function an ITTYBIT_API_KEY that is valid',
       'Run ./deploy.sh connection if the connection is missing; see that the key''s project has the rule''s automation'
-    ])[amount] || ': what waits goes on by itself within minutes.';
+    ])[amount] || ': waiting jobs go on by themselves within minutes.';
   when 'functions' then
-    fine := 'the functions claim what they are woken for';
-    remedy := 'See that the functions run and reach the database: their log says what is wrong.';
+    fine := 'the functions claim jobs when they are woken';
+    remedy := 'Check that the functions run and reach the database: their logs say what is wrong.';
     select string_agg(ittybit.function_fault(f.name), '; ' order by f.name) into fault
     from ittybit.functions as f where f.url is not null;
   when 'waiting' then
     fine := 'no job is late';
     remedy := 'pg_cron and pg_net wake the functions: fix what their lines say; then the jobs go on by themselves.';
-    select format('jobs that nobody has claimed: %s, due since %s', count(*), min(j.due_at)), min(j.due_at)
+    select format('jobs that no function has claimed: %s, due since %s', count(*), min(j.due_at)), min(j.due_at)
     into fault, since
     from ittybit.functions as f
     cross join lateral ittybit.work(f.name, 1000) as w (id)
@@ -288,9 +288,9 @@ begin
       remedy := case when seen.fault is not null then seen.remedy end;
     exception when others then
       verdict := 'failure';
-      saw := format('could not be looked at: %s (%s)', sqlerrm, sqlstate);
+      saw := format('could not be checked: %s (%s)', sqlerrm, sqlstate);
       remedy := case sqlstate
-        when '42501' then format('Supabase gives %s this right: have its owner grant it again.', current_user)
+        when '42501' then format('Supabase grants %s this right: have its owner grant it again.', current_user)
         when '55P03' then 'A lock is held on it: run this again.'
         else 'Apply supabase/migrations again.'
       end;

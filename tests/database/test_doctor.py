@@ -49,9 +49,9 @@ def test_a_check_that_cannot_be_made_does_not_stop_the_others(database: Project)
         database.sql("alter table ittybit.gone rename to holds")
         database.sql("grant execute on function ittybit.trigger_faults() to postgres")
     assert list(rows) == list(CHECKS)
-    assert 'could not be looked at: relation "ittybit.holds" does not exist (42P01)' in rows["holds"]["saw"]
+    assert 'could not be checked: relation "ittybit.holds" does not exist (42P01)' in rows["holds"]["saw"]
     assert rows["holds"]["remedy"] == "Apply supabase/migrations again."
-    assert "could not be looked at: permission denied for function trigger_faults" in rows["triggers"]["saw"]
+    assert "could not be checked: permission denied for function trigger_faults" in rows["triggers"]["saw"]
     assert "have its owner grant it again" in rows["triggers"]["remedy"]
     assert found(database) == {}
 

@@ -165,7 +165,7 @@ def test_a_start_that_stays_in_doubt_is_repeated_only_once(doubtful: Project) ->
     job = doubtful.job()
     assert (job["state"], job["undecided"], job["error"]) == ("queued", True, {"message": "too many"})
     assert doubtful.counted_starts() == 1
-    assert "could not be found out: it is started once more" in because(doubtful)
+    assert "could not tell whether it had started: it is started once more" in because(doubtful)
 
     lease = look(doubtful)
     assert (lease["step"], lease["look_since"], lease["otherwise"]) == ("start", None, None)
@@ -177,7 +177,7 @@ def test_a_start_that_stays_in_doubt_is_repeated_only_once(doubtful: Project) ->
     doubtful.report(lease, "undecided")
     assert doubtful.states() == [(NAME, "failed", "undecided")]
     assert (doubtful.job()["due_at"], doubtful.counted_starts()) == (None, 2)
-    assert because(doubtful) == "started again after a start whose outcome could not be found out"
+    assert because(doubtful) == "started once more, because the search could not tell whether it had started"
     # The result may still arrive.
     assert doubtful.outputs() == OUTPUT
 

@@ -98,7 +98,7 @@ ANSWERED = "; insert into net._http_response (id, status_code, error_msg) values
         ("select ittybit.pause()", "paused: select ittybit.resume() to go on"),
         (
             "update ittybit.settings set tripped_at = now()",
-            "the day's ceiling tripped: select ittybit.resume() to go on",
+            "starts_per_day was reached: select ittybit.resume() to go on",
         ),
         ("update ittybit.settings set starts_per_hour = 0", "a ceiling on starts is reached"),
         (HOLD, "held: no credit"),
@@ -133,7 +133,7 @@ def test_a_claimed_start_is_in_doubt_when_its_lease_has_ended(database: Project)
     row = explain(database)
     assert (row["state"], row["because"], row["attempts"]) == ("queued", "a function is working on it", 1)
     database.make_due()
-    assert explain(database)["because"] == "an earlier start is in doubt and is looked for first"
+    assert explain(database)["because"] == "an earlier start may have happened: ittybit is searched for it first"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from tests.database.without_triggers import store, triggers_off
 
 ADAPTIVE = {"kind": "adaptive_video", "destination": "s3://uploads/hls/{dir}{stem}/master.m3u8"}
 BESIDE = TASK | {"destination": "s3://uploads/{dir}{stem}-720p.mp4"}
-RESULT = "it is a result: results start nothing"
-UNDER_PREFIX = "it lies under an output prefix: results start nothing"
+RESULT = "it is a result: results trigger no jobs"
+UNDER_PREFIX = "it lies under an output prefix: results trigger no jobs"
 
 
 def because(database: Project, name: str) -> str:

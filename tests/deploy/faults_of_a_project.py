@@ -112,7 +112,7 @@ in_environment(
     {"FUNCTIONS_SECRET": "", "FUNCTIONS_TOKEN": ""},
     {"on_upload", "push_back", "create_connection", "clocks"},
     settings=("failure", "neither FUNCTIONS_SECRET nor FUNCTIONS_TOKEN", ".env"),
-    secret=("failure", "is not the FUNCTIONS_SECRET known here", "./deploy.sh database"),
+    secret=("failure", "is not the FUNCTIONS_SECRET set here", "./deploy.sh database"),
 )
 in_environment(
     {"DATABASE_URL": ""},
@@ -170,7 +170,7 @@ in_database(
     "create or replace function ittybit.places(name text) returns text[] language sql immutable strict parallel safe"
     " set search_path = '' as $$ select array[name] $$",
     again="upload",
-    migrations=("warning", "other than in this clone: ittybit.places", "./deploy.sh database"),
+    migrations=("warning", "differ from this clone: ittybit.places", "./deploy.sh database"),
 )
 in_database(
     "drop trigger ittybit_object_stored on storage.objects",
@@ -254,7 +254,7 @@ def in_vault(secret: str, saw: str, remedy: str) -> None:
 
 
 in_vault("whsec_c2hvcnQ=", "the secret in Vault is not whsec_", "vault.update_secret")
-in_vault(OTHER_SECRET, "the secret in Vault is not the FUNCTIONS_SECRET known here", "./deploy.sh database")
+in_vault(OTHER_SECRET, "the secret in Vault is not the FUNCTIONS_SECRET set here", "./deploy.sh database")
 in_database(
     "update vault.secrets set name = 'another' where name = 'ittybit_functions_secret'",
     "update vault.secrets set name = 'ittybit_functions_secret' where name = 'another'",
@@ -325,7 +325,7 @@ in_database(
 in_database(
     "update cron.job_run_details set start_time = start_time - interval '3 minutes'",
     "truncate cron.job_run_details",
-    pg_cron=("failure", "ittybit-wake-up has not run since", "pg_cron stands still: restart the database"),
+    pg_cron=("failure", "ittybit-wake-up has not run since", "pg_cron has stopped: restart the database"),
 )
 in_database(
     "truncate cron.job_run_details",
@@ -351,7 +351,7 @@ def of_a_rule(columns: str, values: str, task: str, *, bucket: str = "", **expec
 in_database(
     "update ittybit.rules set enabled = false",
     "update ittybit.rules set enabled = true",
-    rules=("warning", "no rule is enabled (disabled: 3)", "Add one to ittybit.rules"),
+    rules=("warning", "no rule is enabled (disabled: 3)", "Add or enable one"),
 )
 of_a_rule(
     *("bucket_id", "'elsewhere'", '{"kind": "image", "destination": "s3://media/processed/{name}"}'),
@@ -368,7 +368,7 @@ of_a_rule(
 )
 of_a_rule(
     *("bucket_id, path", "'media', '*'", '{"kind": "video", "destination": "s3://media/made/{name}"}'),
-    results=("warning", "results of rule faulty, such as made/sample.mp4, are uploads to rule", "output prefix"),
+    results=("warning", "results of rule faulty, such as made/sample.mp4, match rule", "output prefix"),
 )
 in_database(
     "update storage.buckets set allowed_mime_types = '{video/*,audio/mpeg}'",
@@ -418,7 +418,7 @@ def of_a_job(columns: str, values: str, **expected: Said) -> None:
     )
 
 
-LATE = "jobs that nobody has claimed: 1, due since"
+LATE = "jobs that no function has claimed: 1, due since"
 of_a_job("due_at", "now() - interval '2 minutes'", waiting=("warning", LATE, "fix what their lines say"))
 of_a_job("due_at", "now() - interval '1 hour'", waiting=("failure", LATE, "fix what their lines say"))
 of_a_job(
@@ -429,7 +429,7 @@ in_database(
     "insert into net._http_response (id, status_code) values (-1, 401); update ittybit.functions"
     " set awaited_since = now() - interval '20 seconds', request_id = -1, claimed_at = null where name = 'on-upload'",
     "delete from net._http_response; update ittybit.functions set awaited_since = null where name = 'on-upload'",
-    functions=("failure", "has claimed nothing since; the last answer: HTTP 401", "See that the functions run"),
+    functions=("failure", "has claimed nothing since; the last answer: HTTP 401", "Check that the functions run"),
 )
 
 
@@ -462,7 +462,7 @@ def the_data_api_redirects(on: Examined) -> Iterator[Changes]:
 FINAL = {"Location": "https://final.example.com/on-upload?token=abcdefgh"}
 
 
-@fault(on_upload=("warning", f"its version is 0.0.9, this clone's is {__version__}", "Deploy it from this clone"))
+@fault(on_upload=("warning", f"its version is 0.0.9, this clone's is {__version__}", "Run ./deploy.sh functions"))
 def a_function_is_of_another_version(on: Examined) -> Iterator[Changes]:
     with patch("shared.edge.__version__", "0.0.9"), on.deployed():
         yield None
@@ -480,7 +480,7 @@ at_on_upload(
 )
 at_on_upload(
     lambda on: on.deployed(FUNCTIONS_SECRET=OTHER_SECRET),
-    "refuses the FUNCTIONS_SECRET that is known",
+    "refuses the FUNCTIONS_SECRET that is set",
     "Deploy it with",
 )
 at_on_upload(
@@ -488,7 +488,7 @@ at_on_upload(
 )
 in_environment(
     {"CREATE_CONNECTION_URL": "http://127.0.0.1:9"},
-    create_connection=("failure", "no answer (ConnectError)", "See that it runs at"),
+    create_connection=("failure", "no answer (ConnectError)", "Check that it runs at"),
 )
 in_environment({"CREATE_CONNECTION_URL": ""}, {"create_connection"})
 
@@ -557,11 +557,11 @@ patched(
 )
 patched(
     *(_connection, "name", "another", {"s3_keys"}),
-    connection=("failure", "there is no connection supabase-127-0-0-1", "Call create-connection once"),
+    connection=("failure", "there is no connection supabase-127-0-0-1", "Run ./deploy.sh connection"),
 )
 patched(
     *(_connection, "region", "elsewhere", {"s3_keys"}),
-    connection=("failure", "has another region than this project", "Call create-connection"),
+    connection=("failure", "has another region than this project", "Run ./deploy.sh connection"),
 )
 patched(
     *(_connection, "secret_access_key", "0123456789abcdef"),
@@ -570,12 +570,12 @@ patched(
 in_environment(
     {"SUPABASE_S3_ACCESS_KEY_ID": "0123456789abcdef"},
     {"s3_keys"},
-    connection=("failure", "has another access_key_id than this project", "Call create-connection"),
+    connection=("failure", "has another access_key_id than this project", "Run ./deploy.sh connection"),
 )
 in_environment(
     {"ITTYBIT_CONNECTION_ID": "con_of_nobody"},
     {"s3_keys"},
-    connection=("failure", "there is no connection con_of_nobody", "Call create-connection"),
+    connection=("failure", "there is no connection con_of_nobody", "Run ./deploy.sh connection"),
 )
 in_database(
     "update storage.buckets set allowed_mime_types = '{text/plain}'",

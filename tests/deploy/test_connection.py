@@ -81,7 +81,7 @@ PROBLEMS: list[tuple[int, Any, str]] = [
         ),
         "deploy.sh: Missing: region (or SUPABASE_S3_REGION). Dashboard > Storage > S3 has them.\n"
         "  region: missing, and not in the environment either\n"
-        "  Fix that, then run the command again. The function's log has the error under abc.\n",
+        "  Fix that, then run the command again. It is in the function's log as abc.\n",
     ),
     (401, problem(401, "No."), "FUNCTIONS_TOKEN in .env is not the function's: ./deploy.sh functions gives"),
     (

@@ -140,13 +140,13 @@ RICH = Action(run=Run(tasks=[Step(kind="video", next=[UPLOAD, Step(kind="image")
         ("jobs", {"rule old": OLD, "rule new": NEW}, "failure", "rule old: this ittybit has no automations"),
         ("jobs", {"rule new": NEW, "rule rich": RICH}, "failure", "rule rich: a job of this ittybit is one task"),
         ("jobs", {"rule new": NEW, "rule words": WORDS}, "warning", "documentation lacks a speech (rule words)"),
-        ("jobs", {"rule new": NEW, "rule run": SIMPLE}, "ok", "of jobs, as it answers; rules ask for 1 run, 1 task"),
+        ("jobs", {"rule new": NEW, "rule run": SIMPLE}, "ok", "API is jobs, as detected; rules ask for 1 run, 1 task"),
         ("jobs", {}, "ok", "rules ask for nothing"),
         (
             "automations",
             {"rule old": OLD, "rule rich": RICH, "rule run": SIMPLE},
             "ok",
-            "of automations, as it answers; rules ask for 1 automation, 2 runs",
+            "its API is automations, as detected; rules ask for 1 automation, 2 runs",
         ),
     ],
 )
@@ -189,7 +189,7 @@ def test_findings_are_printed_a_line_each_and_the_worst_is_the_exit_status(
     assert main([], {**examined.environment, "DATABASE_URL": ""}) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith(
-        "warning   database            not looked at: DATABASE_URL is not set -> Set it, or: Run in"
+        "warning   database            not checked: DATABASE_URL is not set -> Set it, or run in"
     )
     assert lines[0].startswith("ok        settings            complete, for http://127.0.0.1:")
     assert re.fullmatch(r"13 checks: \d+ ok, 1 warning, 0 failure, \d skipped", lines[-1])
@@ -286,7 +286,7 @@ def test_a_doctor_that_cannot_be_installed_says_so(clone: Clone) -> None:
     clone.commands.fail("make", message="no network")
     done = clone.deploy("doctor", environment=VENV)
     assert (done.returncode, done.stdout) == (2, "")
-    said = ["no network", "deploy.sh: the Python packages of deploy.sh could not be installed", "  Fix the error above."]
+    said = ["no network", "deploy.sh: deploy.sh's Python packages could not be installed", "  Fix the error above."]
     assert done.stderr.splitlines() == said
 
 

@@ -192,7 +192,7 @@ def test_a_project_of_another_machine_is_refused(tmp_path: Path, url: str) -> No
     env = tmp_path / ".env"
     env.write_text(f"SUPABASE_URL={url}\n")
     with pytest.raises(
-        FunctionError, match=f"^ITTYBIT=local is for a project of this machine, and SUPABASE_URL in {env}"
+        FunctionError, match=f"^ITTYBIT=local needs a project on this machine, but SUPABASE_URL in {env}"
     ):
         serve_beside(env)
     assert env.read_text() == f"SUPABASE_URL={url}\n"
@@ -202,5 +202,5 @@ def test_a_project_of_another_machine_is_refused(tmp_path: Path, url: str) -> No
 def test_an_invalid_functions_host_is_refused(tmp_path: Path, host: str) -> None:
     env = tmp_path / ".env"
     env.write_text(f"SUPABASE_URL=http://127.0.0.1:54321\nFUNCTIONS_HOST={host}\n")
-    with pytest.raises(FunctionError, match=r"^FUNCTIONS_HOST is a name or IPv4 address of this machine, "):
+    with pytest.raises(FunctionError, match=r"^FUNCTIONS_HOST must be a name or IPv4 address of this machine, "):
         serve_beside(env)
