@@ -177,7 +177,7 @@ copy_migrations() {
   if ((${#differing[@]})); then
     say "$to has other versions of these files:"
     say "$(printf '  %s\n' "${differing[@]}")"
-    confirm 'Overwrite them?'
+    confirm 'Overwrite these files?'
   fi
   run mkdir -p "$to"
   for file in supabase/migrations/*.sql; do

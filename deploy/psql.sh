@@ -50,7 +50,7 @@ sql() {
     fi
     # lock_not_available, deadlock_detected
     if [[ ! "$errors" =~ (55P03|40P01): ]] || ((try == LOCK_TRIES)); then fail_by_psql "$errors"; fi
-    say "  the database is busy; giving way, and trying again ($try of $LOCK_TRIES)"
+    say "  the database is busy: letting others go first, then trying again ($try of $LOCK_TRIES)"
     sleep "$((try < 5 ? try : 5))"
   done
 }

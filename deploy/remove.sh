@@ -33,7 +33,7 @@ remove() {
     # Missing tools and settings must be found before anything is removed.
     load_runtime
     runtime_check
-    if $RUNTIME_ROLLS; then say "The functions and their secrets are removed from $RUNTIME."; fi
+    if $RUNTIME_ROLLS; then say "This will remove the functions and their secrets from $RUNTIME."; fi
   fi
   say_removal_plan
   confirm 'Remove all this?'
@@ -63,10 +63,10 @@ say_removal_plan() {
     read -r project && read -r rules && read -r jobs && read -r queued && read -r started
     others="$(cat)"
   } <<<"$answer"
-  say "This is removed from the database${project:+ of $project}:"
+  say "This will be removed from the database${project:+ of $project}:"
   say '  the triggers ittybit_object_… on storage.objects, the schedule, and the signing secret in Vault'
   say "  schema ittybit: $rules rules and $jobs jobs"
-  if ((queued)); then say "    $queued of them have not started, and never will"; fi
+  if ((queued)); then say "    $queued of them have not started, and will not start"; fi
   if ((started)); then say "    $started are at ittybit, which finishes them; nothing here will record that"; fi
   if [[ -n "$project" && "$project" != "${SUPABASE_URL%/}" ]]; then
     say "$(env_file) is for ${SUPABASE_URL:-no project}: make sure that DATABASE_URL is the one that you mean."

@@ -14,7 +14,7 @@ select exists (select from ittybit.rules) or exists (
     values
       (1, e.because),
       (2, 'job ' || e.job || ' ' || concat_ws(', ', e.state, e.reason, e.error)),
-      (3, 'written: ' || array_to_string(e.outputs, ', ')),
+      (3, 'results: ' || array_to_string(e.outputs, ', ')),
       (4, 'next step at ' || e.due_at)
   ) as line (place, text)
   group by e.ordinality, e.rule

@@ -91,7 +91,7 @@ def run(file: Path | None, api: str = "automations", *, opens: bool = False) -> 
             make_clip(file)
             say("made a clip: 1920x1080, 6 s")
         connection = project.set_up()
-        say(f"bucket {BUCKET!r} (private); create-connection registered its keys at ittybit: {connection}")
+        say(f"bucket {BUCKET!r} (private); create-connection registered the S3 keys at ittybit: {connection}")
         kept = "a task whose result stays at ittybit" if api == "jobs" else "an automation"
         say(f"rules: soundtrack ({kept}, by on-upload); video-720p (a task) and still (a run), by push-back")
         name = f"clips/{_key(file)}"

@@ -206,7 +206,7 @@ def _connect(create_connection: str, environment: Mapping[str, str]) -> str:
     answer = httpx.post(create_connection, json={}, headers=headers, trust_env=False, timeout=60)
     if answer.is_success:
         return str(answer.json()["connection"]["id"])
-    return f"none, so that no result can be written back: {answer.json()['detail']}"
+    return f"none, so no result can be written back: {answer.json()['detail']}"
 
 
 def _variable(function: str) -> str:

@@ -12,7 +12,7 @@ runtime_deploy() {
   printf '%s\n  folder    build/%s\n' "$(deployed_name "$1")" "$1"
   printf '  Procfile  %s\n' "$line"
   for name in $(variables_of "$1"); do printf '  set       %s=%s\n' "$name" "$(value "$name")"; done
-  for name in $(secrets_of "$1"); do printf '  secret    %s\n' "$name"; done
+  for name in $(secrets_of "$1"); do printf '  secret    %s (its value is in %s)\n' "$name" "$(env_file)"; done
 }
 
 runtime_log() { printf "the host's own log of %s" "$(deployed_name "$1")"; }

@@ -282,7 +282,7 @@ def test_the_shells_variables_for_another_database_are_ignored(clone: Clone) -> 
 
 
 def gives_way(deploying: Deploying) -> Callable[[], bool]:
-    return lambda: "giving way" in deploying.stderr
+    return lambda: "letting others go first" in deploying.stderr
 
 
 def test_an_installation_gives_way_to_uploads(developer: Developer) -> None:

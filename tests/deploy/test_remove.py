@@ -58,7 +58,7 @@ def test_the_database_is_as_it_was_before_the_installation(developer: Developer)
     assert dump(developer) != before[0]
     said = remove(developer)
 
-    assert "  schema ittybit: 1 rules and 2 jobs\n    1 of them have not started, and never will\n" in said
+    assert "  schema ittybit: 1 rules and 2 jobs\n    1 of them have not started, and will not start\n" in said
     assert "Nothing is left in the database." in said
     after = dump(developer), shared(developer)
     assert after[0] == before[0]
@@ -141,7 +141,7 @@ def test_it_says_when_the_database_is_another_projects(developer: Developer) -> 
     developer.install()
     developer.clone.write_env(developer.env | {"SUPABASE_URL": "https://staging.supabase.co"})
     said = developer.refused("remove")
-    assert "This is removed from the database of https://ref.supabase.co:" in said
+    assert "This will be removed from the database of https://ref.supabase.co:" in said
     assert ".env is for https://staging.supabase.co: make sure" in said
 
 
@@ -151,7 +151,7 @@ def test_a_removal_gives_way_to_uploads(developer: Developer) -> None:
     project = developer.project
     project.rule()
     with developer.slow_upload("slow.mp4") as slow, developer.deploying("--yes", "remove") as removing:
-        until(lambda: "giving way" in removing.stderr)
+        until(lambda: "letting others go first" in removing.stderr)
         # Uploads and their triggers still work: nothing is removed yet.
         project.put("a.mp4")
         assert project.states() == [("a.mp4", "queued", None)]
@@ -180,7 +180,7 @@ def test_it_waits_for_other_transactions_in_the_schema(developer: Developer, sta
     with developer.project.connect("postgres") as busy, busy.transaction():
         busy.execute(statement.encode())
         with developer.deploying("--yes", "remove") as removing:
-            until(lambda: "giving way" in removing.stderr)
+            until(lambda: "letting others go first" in removing.stderr)
             busy.execute("commit")
             assert removing.end() == 0
     assert developer.project.value("select to_regnamespace('ittybit')") is None

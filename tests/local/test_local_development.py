@@ -116,7 +116,7 @@ def test_the_embedded_stack(clone: Clone) -> None:
         execute(clone, upload)
         until(lambda: ended(env), seconds=60)
         explained = execute(clone, explain)
-        assert "written: s3://media/processed/clip-small.jpeg" in explained
+        assert "results: s3://media/processed/clip-small.jpeg" in explained
         assert " small      | succeeded | {s3://media/processed/clip-small.jpeg}" in explained
     assert not env.exists()
     nothing = subprocess.run(
@@ -175,7 +175,7 @@ def test_beside_the_supabase_cli(clone: Clone, supabase: Stack, tmp_path: Path) 
         execute(clone, add)
         project.upload(BUCKET, "clip.mp4", clip, "video/mp4")
         until(lambda: ended(env), seconds=60)
-        assert "written: s3://media/processed/clip-small.jpeg" in execute(clone, explain)
+        assert "results: s3://media/processed/clip-small.jpeg" in execute(clone, explain)
         project.fetch("s3://media/processed/clip-small.jpeg", tmp_path / "small.jpeg")
         assert (tmp_path / "small.jpeg").read_bytes()[:3] == b"\xff\xd8\xff"
 
