@@ -83,7 +83,7 @@ functions() {
   load_runtime "$to"
   if [[ -n "$DEPLOY_TOGETHER" ]] && (($#)); then
     fail "$* cannot be deployed alone: the functions are deployed together" \
-      "Name no function. Or, for three services, delete DEPLOY_TOGETHER and the addresses from $(env_file)."
+      "Name no function. Or, for three services, pass no --together, and delete DEPLOY_TOGETHER and the addresses from $(env_file)."
   fi
   (($#)) || set -- "${FUNCTIONS[@]}"
   # shellcheck disable=SC2046 # names of services
