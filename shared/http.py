@@ -67,7 +67,7 @@ def send(
 
     Raises:
         Answered: any status but 2xx.
-        Unanswered: no connection, no time left, a broken, too large or unreadable answer, or a refusal that a gateway
+        Unanswered: no connection, no time left, a broken, too large or unreadable answer, or an error that a gateway
             sent in the service's place.
     """
     from shared import transport  # noqa: PLC0415 - importing httpx takes time, and a refused call needs none of it
@@ -106,17 +106,20 @@ def _reply(service: Service, status: int, headers: Mapping[str, str], body: byte
         status = int(words["statusCode"])  # Storage answers most errors with HTTP 400
     kind = fields.get("kind") or fields.get("code") or fields.get("error")
     after = headers.get("retry-after", "")
+    retry_after = int(after[:9]) if after.isascii() and after.isdigit() else None
     error = Answered(
         service,
         str(fields.get("message") or f"HTTP {status}"),
         status=status,
         kind=str(kind) if kind else None,
         in_doubt=not repeatable and (status == 408 or status >= 500) and status != 503,
-        retry_after=int(after[:9]) if after.isascii() and after.isdigit() else None,
+        retry_after=retry_after,
     )
-    if words is None and error.effect != "retry":
-        # A gateway or a proxy has answered in the service's place.
-        raise Unanswered(service, f"HTTP {status}, but not from {service} itself", in_doubt=not repeatable)
+    if words is None and (error.effect != "retry" or error.is_transient):
+        # A gateway or a proxy has answered in the service's place. Only a rate limit says that it passed nothing on.
+        in_doubt = not repeatable and status not in (425, 429)
+        message = f"HTTP {status}, but not from {service} itself"
+        raise Unanswered(service, message, in_doubt=in_doubt, retry_after=retry_after)
     raise error
 
 
