@@ -16,6 +16,14 @@ select to_regclass('ittybit.functions') is not null as is_installed
         where t.tgrelid = 'storage.objects'::regclass and t.tgname like 'ittybit\_object\_%' and t.tgenabled <> 'D'
       )
       and 3 <= (select count(*) from cron.job as c where c.jobname like 'ittybit-%' and c.active)
+      and 2 = (
+        select count(*)
+        from pg_proc as p
+        where p.pronamespace = 'public'::regnamespace and p.proname in ('ittybit_claim', 'ittybit_report')
+          and has_function_privilege('service_role', p.oid, 'execute')
+          and not has_function_privilege('anon', p.oid, 'execute')
+          and not has_function_privilege('authenticated', p.oid, 'execute')
+      )
     )::text
   ])
   from (select) as once

@@ -5,6 +5,11 @@
 # left alone, so that a process which runs from it goes on undisturbed.
 stage() {
   local name errors
+  if [[ " $* " == *' -h '* || " $* " == *' --help '* ]]; then
+    echo 'Usage: ./deploy.sh [options] stage [name… | together]'
+    echo 'Copies what is deployed into build/<name>/, for each named function or for all three; together: all in one.'
+    return
+  fi
   (($#)) || set -- "${FUNCTIONS[@]}"
   [[ "$*" == together ]] || check_functions "$@"
   if $DRY_RUN; then

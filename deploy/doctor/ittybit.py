@@ -142,6 +142,8 @@ def connection(settings: Settings, found: Connection | None, *, is_needed: bool 
         if is_needed is False:
             return ok("connection", "there is none, and no rule needs one")
         saw = f"there is no connection {called}"
+        if settings.ittybit_connection_id:
+            make = "Correct ITTYBIT_CONNECTION_ID, or leave it out and run ./deploy.sh connection."
         return failure("connection", saw, make) if is_needed else warning("connection", saw, make)
     wanted = {
         "endpoint": settings.s3_endpoint,

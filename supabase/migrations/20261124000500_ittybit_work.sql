@@ -1,5 +1,4 @@
 -- Work: which jobs may be claimed, the claim that leases them, and the reports of how each attempt ended.
---
 -- The HTTP functions call the two functions in schema public, over PostgREST, with service_role's key.
 set search_path = '';
 
@@ -235,6 +234,7 @@ begin
     set
       attempt = j.attempt + 1, lost = v.lost,
       claimed_at = clock_timestamp(), due_at = clock_timestamp() + ittybit.lease(v.lost),
+      failing_since = case when j.due_at > now() - interval '1 hour' then j.failing_since end, -- a pause is no failure
       in_doubt_since = case when v.is_start then coalesce(j.in_doubt_since, clock_timestamp()) end,
       -- ittybit now gets the present name.
       former_name = case when not v.is_start or v.in_doubt_since is not null then j.former_name end
@@ -323,7 +323,7 @@ begin
     on conflict (hour) do update
     set started = c.started + excluded.started, towards_day = c.towards_day + excluded.towards_day;
     update ittybit.settings as s set tripped_at = now()
-    where s.singleton and s.tripped_at is null and s.starts_per_day <= (select c.today from ittybit.recent_starts() as c);
+    where s.singleton and s.tripped_at is null and s.starts_per_day <= (select c.today from ittybit.recent_starts() c);
   end if;
   return to_jsonb(answers);
 end $$;
@@ -491,8 +491,8 @@ begin
   mine.in_doubt_since := case when waits and in_doubt then mine.in_doubt_since end;
   mine.failures := case when waits then mine.failures + fails::integer else 0 end;
   mine.failing_since := case
-    when outcome = 'retry' and status is not null then coalesce(mine.failing_since, now())
-    when waits then mine.failing_since
+    when outcome = 'retry' and status <> all ('{401,402,403}') then coalesce(mine.failing_since, now())
+    when outcome = 'retry' and status is null then mine.failing_since
   end;
   mine.reason := case
     when outcome in ('failed', 'skipped') then why

@@ -45,7 +45,7 @@ begin
     select string_agg(t.name || ' ' || t.fault, '; ' order by t.name) into fault from ittybit.trigger_faults() as t;
   when 'rpcs' then
     fine := 'ittybit_claim and ittybit_report may be called by service_role alone';
-    remedy := 'Apply …_ittybit_work.sql again: it grants and revokes by name.';
+    remedy := 'Run ./deploy.sh database, or apply …_ittybit_work.sql again.';
     select string_agg('public.' || e.name || case
       when p.oid is null then ' is missing'
       when has_function_privilege('anon', p.oid, 'execute') then ' may be called by anon'

@@ -39,6 +39,11 @@ def test_a_retry_waits_as_long_as_the_service_asks_but_a_day_at_most(
     assert least <= database.seconds_left() <= most
 
 
+def fail_for_three_days(database: Project, lease: Row) -> None:
+    database.report(lease, "retry", error=BUSY)
+    database.sql("update ittybit.jobs set failing_since = now() - interval '3 days 1 minute'")
+
+
 @pytest.mark.parametrize(
     ("error", "state", "reason"),
     [
@@ -51,11 +56,27 @@ def test_a_retry_waits_as_long_as_the_service_asks_but_a_day_at_most(
 def test_only_a_jobs_own_answered_failures_end_it_after_three_days(
     database: Project, lease: Row, error: Row, state: str, reason: str | None
 ) -> None:
-    database.report(lease, "retry", error=BUSY)
-    database.sql("update ittybit.jobs set failing_since = now() - interval '3 days 1 minute'")
+    fail_for_three_days(database, lease)
     database.report(database.next_lease(), "retry", error=error)
     job = database.job()
     assert (job["state"], job["reason"], job["error"]) == (state, reason, error)
+
+
+def test_a_job_that_nobody_tried_for_an_hour_has_three_days_again(database: Project, lease: Row) -> None:
+    fail_for_three_days(database, lease)
+    database.sql("update ittybit.jobs set due_at = now() - interval '61 minutes'")
+    [again] = database.claim()
+    database.report(again, "retry", error=BUSY)
+    assert (database.job()["state"], database.job()["failures"]) == ("queued", 2)
+
+
+@pytest.mark.parametrize("outcome", ["hold", "retry"])
+def test_an_error_about_the_account_ends_the_three_days(database: Project, lease: Row, outcome: str) -> None:
+    fail_for_three_days(database, lease)
+    database.report(database.next_lease(), outcome, error=BUSY | {"status": 402})
+    database.sql("delete from ittybit.holds where true")
+    database.report(database.next_lease(), "retry", error=BUSY)
+    assert database.job()["state"] == "queued"
 
 
 def test_a_timeout_does_not_begin_the_three_days(database: Project, lease: Row) -> None:

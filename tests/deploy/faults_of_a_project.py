@@ -575,7 +575,7 @@ in_environment(
 in_environment(
     {"ITTYBIT_CONNECTION_ID": "con_of_nobody"},
     {"s3_keys"},
-    connection=("failure", "there is no connection con_of_nobody", "Run ./deploy.sh connection"),
+    connection=("failure", "there is no connection con_of_nobody", "Correct ITTYBIT_CONNECTION_ID"),
 )
 in_database(
     "update storage.buckets set allowed_mime_types = '{text/plain}'",

@@ -47,6 +47,9 @@ LOST = (
     "drop trigger ittybit_object_removed on storage.objects",
     "alter table storage.objects disable trigger ittybit_object_stored",
     "delete from cron.job where jobname = 'ittybit-sweep'",
+    "drop function public.ittybit_report",
+    "revoke execute on function public.ittybit_claim from service_role",
+    "grant execute on function public.ittybit_claim to anon",
 )
 
 

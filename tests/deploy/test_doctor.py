@@ -100,7 +100,7 @@ def test_a_developers_choices_are_not_reported_as_faults(examined: Examined) -> 
 
     assert exit_status(found.values()) == 0
     assert "authorization" in found["supabase key"].saw
-    assert "2 are accepted" in found["secret"].saw
+    assert "it has 2: finish the rotation" in found["secret"].saw
     assert (found["push-back"].verdict, found["push-back"].remedy) == ("skipped", "Set PUSH_BACK_URL.")
 
 

@@ -607,7 +607,7 @@ def test_without_a_runtime_nothing_is_called(clone: Clone) -> None:
 # Help.
 
 
-@pytest.mark.parametrize("verb", ["functions", "rotate-secret"])
+@pytest.mark.parametrize("verb", ["stage", "functions", "rotate-secret"])
 def test_a_verb_has_its_own_help(clone: Clone, verb: str) -> None:
     result = clone.deploy(verb, "--help")
     assert result.returncode == 0
