@@ -118,8 +118,9 @@ def _reply(service: Service, status: int, headers: Mapping[str, str], body: byte
     if words is None and (error.effect != "retry" or error.is_transient):
         # A gateway or a proxy has answered in the service's place. Only a rate limit says that it passed nothing on.
         in_doubt = not repeatable and status not in (425, 429)
-        message = f"HTTP {status}, but not from {service} itself"
-        raise Unanswered(service, message, in_doubt=in_doubt, retry_after=retry_after)
+        raise Unanswered(
+            service, f"HTTP {status}, but not from {service} itself", in_doubt=in_doubt, retry_after=retry_after
+        )
     raise error
 
 

@@ -143,7 +143,7 @@ def test_the_probe_is_deleted_when_something_else_is_read(tried: Any, stack: Sta
     )
     [finding] = tried()
     assert (finding.field, finding.transient) == ("endpoint", False)
-    assert "not what was written" in finding.detail
+    assert "is not the one written to it" in finding.detail
     assert left(stack) == []
 
 
