@@ -389,7 +389,7 @@ def test_a_copy_is_adopted_only_on_request_and_calls_only_its_own_functions(deve
     for arguments in (staging, ("--yes", *staging)):
         said = developer.refused(*arguments)
         assert f"set up for {PROJECT}, and .env.staging is for https://copy.supabase.co." in said
-        assert "its 2 open jobs are skipped" in said
+        assert "processes the 2 open jobs. They are skipped here." in said
         assert "Pass --adopt copy or --adopt move." in said
     assert "no terminal to ask at" in developer.refused(*staging, "--adopt", "copy")
     assert [job["state"] for job in copy.jobs()] == ["queued", "started"]

@@ -299,7 +299,7 @@ def test_control_characters_in_an_explanation_are_not_printed(developer: Develop
 
 def test_without_the_schema_it_says_what_to_do_first(developer: Developer) -> None:
     developer.project.sql("drop schema ittybit cascade")
-    assert developer.refused("rule", "list").splitlines()[-1].endswith("./deploy.sh database")
+    assert developer.refused("rule", "list").splitlines()[-1].endswith("run ./deploy.sh database.")
 
 
 def test_a_dry_run_prints_the_values_as_they_are_given(clone: Clone) -> None:

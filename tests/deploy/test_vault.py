@@ -33,9 +33,9 @@ def test_it_waits_for_queued_calls_and_not_for_later_ones(developer: Developer) 
     assert developer.clone.bash(WAIT + "wait_for_calls 0").returncode == 1
 
     with developer.bash(WAIT + "wait_for_calls 60") as waiting:
-        until(lambda: "waiting for 2 calls" in waiting.stderr)
+        until(lambda: "answers to 2 calls" in waiting.stderr)
         take(developer, 1)
-        until(lambda: "waiting for 1 calls" in waiting.stderr)
+        until(lambda: "answers to 1 calls" in waiting.stderr)
         began = second(developer)
         until(lambda: second(developer) > began)
         # A call that is signed in a later second is not waited for.
@@ -64,7 +64,7 @@ def test_it_waits_for_an_upload_that_has_signed_and_not_committed(developer: Dev
         developer.slow_upload("slow.mp4", metadata='{"size": 1}') as slow,
         developer.bash(WAIT + "wait_for_calls 60") as waiting,
     ):
-        until(lambda: "waiting for 1 calls" in waiting.stderr)
+        until(lambda: "answers to 1 calls" in waiting.stderr)
         slow.commit()
         # Now the call is in the queue.
         assert developer.project.value("select count(*) from net.http_request_queue") == 1
