@@ -1,16 +1,17 @@
-"""Sends the requests of ``shared.http`` over kept connections, on which no read or write outlasts the deadline.
+"""Sends the requests of ``shared.http`` over kept connections, on which no step outlasts the deadline.
 
 This is the only module that knows httpx. It is imported at the first request, so a refused call does not pay for the
 import. It uses httpx's transport alone: a Client adds cookies, redirects and authentication, and takes another quarter
 of a request's processor time.
 
 httpx's time-outs apply to one read of a socket. A peer that sends its headers a byte at a time, or endless interim
-answers, would never exceed them. So each read and write gets only the time that is left.
+answers, would never exceed them. So each step on a socket gets only the time that is left.
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -94,7 +95,7 @@ def _left(late: type[httpcore.TimeoutException]) -> float:
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Opens connections on which no read or write waits longer than the time left."""
+    """Opens connections on which no step waits longer than the time left."""
 
     def connect_tcp(
         self,
@@ -104,9 +105,20 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect, and return the stream."""
-        left = _left(httpcore.ConnectTimeout)
-        return _Stream(httpcore.SyncBackend().connect_tcp(host, port, left, local_address, socket_options))
+        """Connect to one of the host's addresses. They share the time that is left: the first one may not answer."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        failure: Exception = httpcore.ConnectError("the host has no address")
+        for untried, (*_, address) in zip(range(len(found), 0, -1), found, strict=True):
+            share = _left(httpcore.ConnectTimeout) / untried
+            try:
+                stream = httpcore.SyncBackend().connect_tcp(str(address[0]), port, share, local_address, socket_options)
+                return _Stream(stream)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
 
 
 class _Stream(httpcore.NetworkStream):
@@ -118,11 +130,11 @@ class _Stream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         # httpcore's stream would start a new time-out for each part that a slow peer accepts.
-        socket, rest = self._stream.get_extra_info("socket"), memoryview(buffer)
+        connected, rest = self._stream.get_extra_info("socket"), memoryview(buffer)
         try:
             while rest:
-                socket.settimeout(_left(httpcore.WriteTimeout))
-                rest = rest[socket.send(rest) :]
+                connected.settimeout(_left(httpcore.WriteTimeout))
+                rest = rest[connected.send(rest) :]
         except TimeoutError as error:
             raise httpcore.WriteTimeout from error
         except OSError as error:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import Event, Thread
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -27,6 +29,55 @@ def test_without_time_left_no_request_is_sent(ittybit: Alone, action: Action) ->
     fault = ittybit.faults.add(None, ".*", times=9, status=500)
     error = fails(lambda: start(ittybit.within(0), action))
     assert (fault.seen, error.in_doubt, error.effect) == (0, False, "retry")
+
+
+@contextmanager
+def unanswered(*hosts: str, port: int = 0) -> Iterator[int]:
+    """A port at which these addresses of this machine leave every connection unanswered: their queues are full."""
+    with ExitStack() as stack:
+        for host in hosts:
+            listener = stack.enter_context(socket.socket())
+            listener.bind((host, port))
+            port = int(listener.getsockname()[1])
+            listener.listen(0)
+            for _ in range(3):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex((host, port))
+        yield port
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Returns a function that lets the host ``several`` have these addresses."""
+
+    def resolve(*hosts: str) -> None:
+        def getaddrinfo(host: str, port: int, *more: Any, **options: Any) -> list[Any]:
+            names = hosts if host == "several" else (host,)
+            return [found for name in names for found in true(name, port, *more, **options)]
+
+        true = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    return resolve
+
+
+def test_addresses_that_do_not_answer_share_the_time_to_the_deadline(resolve: Callable[..., None]) -> None:
+    hosts = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+    resolve(*hosts)
+    with unanswered(*hosts) as port:
+        began = time.monotonic()
+        error = fails(client(f"http://several:{port}", seconds=0.9).connections)
+        assert 0.8 < time.monotonic() - began < 1.5
+    assert (error.in_doubt, error.message) == (False, "could not connect (ConnectTimeout)")
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(ittybit: Alone, resolve: Callable[..., None]) -> None:
+    resolve("127.0.0.2", "127.0.0.1")
+    port = urlsplit(ittybit.origin).port
+    assert port
+    with unanswered("127.0.0.2", port=port):
+        assert client(f"http://several:{port}", seconds=2).connections() == []
 
 
 @contextmanager
