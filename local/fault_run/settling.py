@@ -6,6 +6,7 @@ as long as no function can be about to start the job:
 - A started job is only checked. It does not matter when.
 - A queued job that is neither leased (``claimed_at`` is null) nor in doubt (``in_doubt_since`` is null) waits for the
   end of a backoff, a hold or a busy output. No function is about to start it.
+- A job whose search ran out of time (``searching``) waits for the next search. The same process continues it.
 - A queued job that is leased may be started at any moment. A start in doubt may have a request in progress that takes
   effect late. The lease, and the minute after a report in doubt, exist for these cases. These waits are cut short only
   while *everything is at rest*: pg_net and the functions are stopped, and no request to ittybit or to the project is in
@@ -35,7 +36,7 @@ from (
   where due_at > now()
     and case
       when state = 'started' then claimed_at is null or claimed_at < now() - interval '10 seconds'
-      else claimed_at is null and in_doubt_since is null
+      else claimed_at is null and (in_doubt_since is null or reason = 'searching')
     end
   for update skip locked
 ) as idle
@@ -53,7 +54,9 @@ where exists (select from ittybit.work(f.name, 1))
 """
 _ALL: Final = "update ittybit.jobs set due_at = now() where due_at > now()"
 _OPEN: Final = """
-select count(*), count(*) filter (where state = 'queued' and in_doubt_since is not null)
+select
+  count(*),
+  count(*) filter (where state = 'queued' and in_doubt_since is not null and reason is distinct from 'searching')
 from ittybit.jobs where due_at is not null
 """
 _LEFT: Final = """
