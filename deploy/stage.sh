@@ -5,7 +5,7 @@
 # left alone, so that a process which runs from it goes on undisturbed.
 stage() {
   local name errors
-  if [[ " $* " == *' -h '* || " $* " == *' --help '* ]]; then
+  if [[ "${1:-}" == -h || "${1:-}" == --help ]]; then
     echo 'Usage: ./deploy.sh [options] stage [name… | together]'
     echo 'Copies what is deployed into build/<name>/, for each named function or for all three; together: all in one.'
     return

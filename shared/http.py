@@ -63,7 +63,8 @@ def send(
         headers: the service's authentication.
         body: sent as JSON.
         repeatable: whether sending it twice has the same effect as sending it once. If not, it is retried only when it
-            never arrived or was refused (425, 429, 503). Another 5xx, a 408 or no usable answer leaves it in doubt.
+            never arrived or was refused: 425, 429, or 503 if the service itself sent it. Another 5xx, a 408 or no
+            usable answer leaves it in doubt.
 
     Raises:
         Answered: any status but 2xx.

@@ -113,7 +113,7 @@ may_read() {
   [[ $'\n'"$readers"$'\n' == *$'\n'"serviceAccount:$ACCOUNT"$'\n'* ]]
 }
 
-# Let it: let_read ID.
+# Let the functions' account read a secret: let_read ID.
 let_read() {
   run gcloud secrets add-iam-policy-binding "$1" --member="serviceAccount:$ACCOUNT" --role="$READER" --condition=None \
     --project="$PROJECT" --format=none --quiet

@@ -52,8 +52,8 @@ class Progress:
                 self._open = sum(count for _, _, count in states)
                 looks += 1
                 if looks % _FREEZE_EVERY == 0:
-                    # The run keeps every request to its end. To search gigabytes of them for garbage would stop the
-                    # stand-ins, and so the uploads, for seconds.
+                    # The run keeps every request to its end. A search for garbage in gigabytes of them would stop this
+                    # process, and with it the stand-ins and the uploads, for seconds.
                     gc.freeze()
                 if looks % _SAY_EVERY == 0:
                     counts = ", ".join(f"{count} {state}" for state, count, _ in states)

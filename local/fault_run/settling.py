@@ -56,7 +56,10 @@ _ALL: Final = "update ittybit.jobs set due_at = now() where due_at > now()"
 _OPEN: Final = """
 select
   count(*),
-  count(*) filter (where state = 'queued' and in_doubt_since is not null and reason is distinct from 'searching')
+  count(*) filter (
+    where state = 'queued' and in_doubt_since is not null
+      and (reason is distinct from 'searching' or claimed_at < now() - interval '10 seconds')
+  )
 from ittybit.jobs where due_at is not null
 """
 _LEFT: Final = """
