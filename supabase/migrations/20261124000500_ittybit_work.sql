@@ -234,7 +234,7 @@ begin
     set
       attempt = j.attempt + 1, lost = v.lost,
       claimed_at = clock_timestamp(), due_at = clock_timestamp() + ittybit.lease(v.lost),
-      failing_since = case when j.due_at > now() - interval '1 hour' then j.failing_since end, -- an hour untried ends it
+      failing_since = case when j.due_at > now() - interval '1 hour' then j.failing_since end, -- an idle hour ends it
       in_doubt_since = case when v.is_start then coalesce(j.in_doubt_since, clock_timestamp()) end,
       -- ittybit now gets the present name.
       former_name = case when not v.is_start or v.in_doubt_since is not null then j.former_name end
