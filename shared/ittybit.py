@@ -16,7 +16,7 @@ from shared.errors import Answered, ServiceError, Unanswered
 from shared.http import Deadline
 from shared.ittybit_automations import Automations
 from shared.ittybit_jobs import Jobs
-from shared.ittybit_models import Action, Connection, Work
+from shared.ittybit_models import Action, Connection, Searched, Work
 from shared.ittybit_requests import Api, Once, listed, read
 from shared.settings import Settings
 
@@ -96,7 +96,7 @@ class Ittybit:
         is_done = resource == "runs" and work.state == "succeeded"
         return self._automations.with_outputs(work, id_) if is_done else work
 
-    def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
+    def find(self, action: Action, mark: str, since: datetime, now: datetime, searched: list[Searched]) -> str | None:
         """The ``ref`` of what an attempt started; None if it certainly started nothing.
 
         Starting again with the same Idempotency-Key is not enough: an ittybit that ignores it would start twice. Each
@@ -110,12 +110,14 @@ class Ittybit:
             mark: the job's.
             since: when the attempt began, by the ledger's clock.
             now: when this invocation claimed the job, by the same clock, to compare ittybit's with.
+            searched: the parts of the list that earlier searches for this start have read, newest first. If this
+                search does not end either, it puts in what it has read, whatever it raises.
 
         Raises:
-            Undecided: 500 pages, or an hour of attempts, do not reach back to ``since``, and none has the mark.
+            Undecided: an hour of attempts did not reach back to ``since``, and nothing that they read has the mark.
             Unfinished: the search ran out of time. The next attempt continues it.
         """
-        return self._adapters[self.generation].find(action, mark, since, now)
+        return self._adapters[self.generation].find(action, mark, since, now, searched)
 
     @property
     def generation(self) -> Generation:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from shared.errors import ServiceError, Unanswered
-from shared.ittybit_models import Action, Step, Work
+from shared.ittybit_models import Action, Searched, Step, Work
 from shared.ittybit_requests import Api
 from shared.ittybit_search import Newest
 
@@ -60,9 +60,9 @@ class Automations:
         outputs = dict.fromkeys([*run.outputs, *(address for task in results for address in task.outputs)])
         return run.model_copy(update={"outputs": tuple(outputs)})
 
-    def find(self, action: Action, mark: str, since: datetime, now: datetime) -> str | None:
+    def find(self, action: Action, mark: str, since: datetime, now: datetime, searched: list[Searched]) -> str | None:
         """The ``ref`` of the oldest task since then whose source carries the mark, or of its run."""
-        task = self._newest_tasks.find(mark, since, now)
+        task = self._newest_tasks.find(mark, since, now, searched)
         if task is None:
             return None
         if action.task is not None:

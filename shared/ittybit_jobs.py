@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
-from shared.ittybit_models import Action, Run, Step, Task, Work
+from shared.ittybit_models import Action, Run, Searched, Step, Task, Work
 from shared.ittybit_requests import Api
 from shared.ittybit_search import Newest
 
@@ -51,9 +51,9 @@ class Jobs:
                 fields["connection_id"] = self._connection_id()
         return fields
 
-    def find(self, _: Action, mark: str, since: datetime, now: datetime) -> str | None:
+    def find(self, _: Action, mark: str, since: datetime, now: datetime, searched: list[Searched]) -> str | None:
         """The ``ref`` of the oldest job since then with the mark in its metadata or its source."""
-        job = self._newest.find(mark, since, now)
+        job = self._newest.find(mark, since, now, searched)
         return None if job is None else f"jobs/{job.id}"
 
 

@@ -55,6 +55,18 @@ class Step(BaseModel):
     next: list[Step] = []
 
 
+class Searched(BaseModel):
+    """A part of one of ittybit's lists that was searched without success.
+
+    Attributes:
+        before: the part has what was made before this time, by ittybit's clock.
+        down_to: the id of its last item; the rest of the list follows.
+    """
+
+    before: datetime
+    down_to: str
+
+
 class Run(BaseModel):
     """A workflow of the user's own, step by step."""
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from shared.errors import Answered, Undecided, Unfinished
-from shared.ittybit_models import Work
+from shared.errors import Answered, ServiceError, Unanswered, Undecided, Unfinished
+from shared.ittybit_models import Searched, Work
 from shared.ittybit_requests import Api
 
-# A search reads at most this many pages, which cover forty minutes at twenty starts a second.
-MAX_PAGES = 500
 # The job's next attempt continues a search that ran out of time, until the doubt is this old.
 SEARCH_PERIOD = timedelta(hours=1)
 # The error that a search allows in comparing ittybit's clock with the ledger's: with a Date header, and without one.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
-# A page is kept once all its items are older than this. A start may take effect late, so it is first searched for after
-# a minute (ittybit.lease). Until then no page is kept that may still get its item.
+# A start may take effect late, so it is first searched for after a minute (ittybit.lease). Until then, items may still
+# appear in a part of the list that was searched.
 SETTLED = timedelta(minutes=1)
 
 
@@ -35,22 +33,16 @@ class _Page(NamedTuple):
     """One page of a list.
 
     Attributes:
-        size: how many items it has.
-        marked: for each mark, the items that carry it, newest first.
+        is_empty: whether it has no items.
+        marked: for each mark, the items that carry it, oldest first.
         oldest: when the last of its items was made.
         following: the next page's cursor; None on the last page.
     """
 
-    size: int
+    is_empty: bool
     marked: dict[str, list[Marked]]
     oldest: datetime | None
     following: str | None
-
-
-# For each address, key and list: its settled pages, by their cursors. They are kept as long as the process lives, so an
-# invocation fetches only what is new, and continues where an earlier one ran out of time.
-_kept: dict[tuple[str, str, str], dict[str, _Page]] = defaultdict(dict)
-_keeping = threading.Lock()
 
 
 class Newest:
@@ -63,77 +55,106 @@ class Newest:
     def __init__(self, api: Api, path: str) -> None:
         self._api = api
         self._path = path
-        self._kept = _kept[*api.account, path]
         self._lock = threading.Lock()
-        self._pages: list[_Page] = []
-        self._error: Exception | None = None
+        self._pages: dict[str | None, _Page] = {}
+        self._lost: set[str] = set()
+        self._settled: datetime | None = None
+        self._error: ServiceError | None = None
 
-    def find(self, mark: str, since: datetime, now: datetime) -> Marked | None:
+    def find(self, mark: str, since: datetime, now: datetime, searched: list[Searched]) -> Marked | None:
         """The oldest work that carries the mark and was made since then; None if there certainly is none.
 
         ``Ittybit.find`` describes the rest.
         """
-        with self._lock:
-            late = self._read_back(since, now)
-            pages = list(self._pages)
-        begins = since + self._ahead(now)
-        marked = [work for page in pages for work in page.marked.get(mark, ())]
-        found = [work for work in marked if work.created_at is None or work.created_at >= begins]
-        if found:
-            return found[-1]
-        if late == "time" and now - since < SEARCH_PERIOD:
-            raise Unfinished("ittybit", "there was no time to search all of its list", in_doubt=True)
-        if late:
-            read = sum(page.size for page in pages)
-            raise Undecided("ittybit", f"not among the newest {read} that were read", in_doubt=True)
-        return None
+        found: Marked | None = None
+        try:
+            with self._lock:
+                for page in self._read_back(searched):
+                    begins = since + self._ahead(now)
+                    marked = page.marked.get(mark, ())
+                    found = next((one for one in marked if one.created_at is None or one.created_at >= begins), found)
+                    if page.oldest is not None and page.oldest < begins:
+                        break
+        except Unfinished:
+            if found is None and now - since >= SEARCH_PERIOD:
+                raise Undecided("ittybit", "an hour was too short to search all of its list", in_doubt=True) from None
+            if found is None:
+                raise
+        return found
+
+    def _read_back(self, searched: list[Searched]) -> Iterator[_Page]:
+        """The pages from the newest back, without the parts that were searched.
+
+        If reading ends with an error, the parts that were read until then are put into ``searched``.
+        """
+        page = self._page(None)
+        yield page
+        passed: set[str] = set()
+        while page.following is not None:
+            following = cursor = page.following
+            while searched and page.oldest is not None and page.oldest < searched[0].before:
+                cursor = searched.pop(0).down_to
+            try:
+                if cursor != following and not self._has(cursor):
+                    # The part cannot be skipped without its last item: read it again.
+                    cursor = following
+                if cursor in passed:
+                    raise Unanswered("ittybit", "a list repeats a page")
+                passed.add(cursor)
+                page = self._page(cursor)
+            except ServiceError:
+                if page.oldest is not None and self._settled is not None and page.oldest < self._settled:
+                    searched.insert(0, Searched(before=self._settled, down_to=cursor))
+                raise
+            yield page
 
     def _ahead(self, now: datetime) -> timedelta:
         """How far ittybit's clock is at least ahead of the ledger's ``now``; negative when it may be behind."""
         return self._api.clock - now - CLOCKS_COMPARED if self._api.clock else -CLOCKS_UNKNOWN
 
-    def _read_back(self, since: datetime, now: datetime) -> Literal["time", "number"] | None:
-        """Read pages until the rest is older than ``since``. If time or the number of pages runs out, return which."""
-        cursor = None
-        while not self._pages or (cursor := self._pages[-1].following):
-            oldest = next((page.oldest for page in reversed(self._pages) if page.oldest), None)
-            if oldest is not None and oldest < since + self._ahead(now):
-                return None
-            if len(self._pages) >= MAX_PAGES:
-                return "number"
-            page = self._kept.get(cursor) if cursor else None
-            if page is None and self._pages and self._api.is_late:
-                return "time"
-            self._pages.append(page or self._fetch(cursor))
-        return None
+    def _has(self, id_: str) -> bool:
+        """Whether ittybit still has the last item of a part: it refuses the cursor, or answers with an empty page."""
+        if id_ in self._lost:
+            return False
+        try:
+            if not self._page(id_).is_empty:
+                return True
+            del self._pages[id_]
+        except Answered as error:
+            if error.effect != "fail":
+                raise
+        self._lost.add(id_)
+        return False
 
-    def _fetch(self, cursor: str | None) -> _Page:
-        """Read one page, and keep it if it is settled. After an error, every further call raises it too."""
+    def _page(self, cursor: str | None) -> _Page:
+        """The page after a cursor, which is fetched once.
+
+        Raises:
+            Unfinished: there is no time to fetch it.
+            ServiceError: ittybit's error. Unless it is about the cursor, every later call that would fetch gets it too.
+        """
+        if cursor in self._pages:
+            return self._pages[cursor]
         if self._error is not None:
             raise self._error
+        if cursor is not None and self._api.is_late:
+            raise Unfinished("ittybit", "there was no time to search all of its list", in_doubt=True)
         try:
             items, following = self._api.page(self._path, Work, cursor, order="desc")
-        except Exception as error:
-            self._error = error
-            if isinstance(error, Answered) and error.effect == "fail":
-                # ittybit may have deleted the item that is the cursor. The next invocation begins anew.
-                with _keeping:
-                    self._kept.clear()
+        except ServiceError as error:
+            if error.effect != "fail":
+                self._error = error
             raise
-        # If a kept page follows one of the items, this page ends there: the kept pages have the rest.
-        met = next((place for place, item in enumerate(items) if item.id != cursor and item.id in self._kept), None)
+        if cursor is None and self._api.clock is not None:
+            self._settled = self._api.clock - SETTLED
+        # If a fetched page follows one of the items, this page ends there.
+        met = next((place for place, item in enumerate(items) if item.id != cursor and item.id in self._pages), None)
         if met is not None:
             items, following = items[: met + 1], items[met].id
         marked: dict[str, list[Marked]] = {}
-        for item in items:
+        for item in reversed(items):
             for mark in item.marks:
                 marked.setdefault(mark, []).append(Marked(item.id, item.run_id, item.created_at))
-        times = [item.created_at for item in items if item.created_at]
-        page = _Page(len(items), marked, times[-1] if times else None, following)
-        clock = self._api.clock
-        if cursor and clock and times and len(times) == len(items) and max(times) < clock - SETTLED:
-            with _keeping:
-                if len(self._kept) >= MAX_PAGES:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[cursor] = page
-        return page
+        oldest = next((item.created_at for item in reversed(items) if item.created_at), None)
+        self._pages[cursor] = _Page(not items, marked, oldest, following)
+        return self._pages[cursor]

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from shared.errors import Unanswered
 from shared.http import Deadline, send
-from shared.ittybit_models import Action
+from shared.ittybit_models import Action, Searched
 from shared.settings import Settings
 
 FunctionName = Literal["on-upload", "push-back"]
@@ -27,6 +27,7 @@ class Outcome(BaseModel):
     error: dict[str, Any] | None = None
     retry_after: int | None = None
     in_doubt: bool = False
+    searched: list[Searched] | None = None
 
 
 class Lease(BaseModel):
@@ -48,6 +49,7 @@ class Start(Lease):
         mark: goes into the source's address, and is the Idempotency-Key.
         look_since: if set, an attempt since this time may have started the job: search for that start first.
         now: when the job was claimed, by the ledger's clock like ``look_since``.
+        searched: the parts of ittybit's list that earlier searches for that start have read, newest first.
         otherwise: set when the job must not be started: the outcome to report if the search finds nothing.
         version: the object's version in Storage, if it has one.
         public: whether the bucket is public.
@@ -57,6 +59,7 @@ class Start(Lease):
     mark: str
     look_since: AwareDatetime | None
     now: AwareDatetime
+    searched: list[Searched] | None = None
     otherwise: Outcome | None = None
     bucket: str
     name: str

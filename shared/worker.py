@@ -225,13 +225,15 @@ class _Drain:
 
     def _look_for(self, start: Start, since: datetime) -> Outcome | None:
         """Search for what an earlier attempt may have started; None when it certainly started nothing."""
+        searched = start.searched or []
         try:
-            found = self._ittybit.find(start.action, start.mark, since, start.now)
+            found = self._ittybit.find(start.action, start.mark, since, start.now, searched)
         except Undecided as error:
             return self._failure("undecided", error, in_doubt=True)
         except ServiceError as error:
             # An error of the search says nothing about the job.
-            return self._failure("hold" if error.effect == "hold" else "retry", error, in_doubt=True)
+            outcome = "hold" if error.effect == "hold" else "retry"
+            return self._failure(outcome, error, in_doubt=True, searched=searched)
         return Outcome(outcome="started", ittybit_id=found) if found else None
 
     def _check(self, check: Check) -> Outcome:

@@ -17,16 +17,15 @@ create table if not exists ittybit.jobs (
   id uuid primary key default gen_random_uuid(),
   rule text not null, bucket_id text not null, name text not null,
   version text, -- storage.objects.version: one value per stored content, new on overwrite and move
-  etag text, size bigint, owner_id text,
-  action jsonb not null,
+  etag text, size bigint, owner_id text, action jsonb not null,
   function text not null, -- the function that does the job
-  state ittybit.job_state not null default 'queued',
+  state ittybit.job_state not null default 'queued', backfill boolean not null default false,
   generation integer not null default 1, -- rises with ittybit.retry and a restart under a new name; part of the mark
   attempt integer not null default 0, -- the last claim's number; it never falls, so old claims' reports are recognized
   lost integer not null default 0, -- how many leases in a row ended without a report
-  backfill boolean not null default false,
   due_at timestamptz, claimed_at timestamptz, -- claimed_at: when the lease began; null when no function holds the job
   in_doubt_since timestamptz, undecided boolean not null default false,
+  searched jsonb check (jsonb_typeof(searched) = 'array'), -- the parts of ittybit's list that were read for that start
   former_name text, -- the name that ittybit was given, if it changed since: a failed job then starts once more
   ittybit_id text, progress real, outputs text[], reason text, error jsonb,
   failures integer not null default 0, failing_since timestamptz,

@@ -75,7 +75,7 @@ end;
 -- Returns {"jobs": […], "reports": […]}. A job has "job", "generation", "attempt" and "step". Step "check" has the
 -- "ittybit_id". Step "delete" has "results", 250 at most. Step "start" has the object, its action and the "mark" that
 -- goes into the source's address. With "look_since" an earlier attempt may have started the job: the function searches
--- for that start first. If there is none, it reports "otherwise", or starts the job when "otherwise" is null.
+-- for that start, but not in what was "searched". If there is none, it reports "otherwise"; if that is null, it starts.
 --
 -- A session keeps its plans, even those that it made for empty tables. With `enable_seqscan` off they use the indexes.
 -- A table without an index then looks so expensive that PostgreSQL would add parallel workers and JIT, so both are off.
@@ -254,7 +254,7 @@ begin
           when l.ends is not null then jsonb_build_object('outcome', 'skipped', 'reason', l.ends)
           when l.waits is not null then jsonb_build_object('outcome', 'retry', 'reason', l.waits)
         end,
-        'bucket', l.bucket_id, 'name', l.name, 'version', l.version, 'action', l.action,
+        'bucket', l.bucket_id, 'name', l.name, 'version', l.version, 'action', l.action, 'searched', l.searched,
         'public', coalesce((select b.public from storage.buckets as b where b.id = l.bucket_id), false)
       )
     end order by l.place
@@ -489,6 +489,7 @@ begin
     mine.due_at := now();
   end if;
   mine.in_doubt_since := case when waits and in_doubt then mine.in_doubt_since end;
+  mine.searched := case when waits and in_doubt then coalesce(report -> 'searched', mine.searched) end;
   mine.failures := case when waits then mine.failures + fails::integer else 0 end;
   mine.failing_since := case
     when outcome = 'retry' and status <> all ('{401,402,403}') then coalesce(mine.failing_since, now())
@@ -509,8 +510,8 @@ begin
       = (mine.state, mine.generation, 0, mine.due_at, mine.claimed_at, mine.undecided, mine.former_name),
     (in_doubt_since, ittybit_id, progress, outputs, reason, error)
       = (mine.in_doubt_since, mine.ittybit_id, mine.progress, mine.outputs, mine.reason, mine.error),
-    (failures, failing_since, started_at, progressed_at, finished_at)
-      = (mine.failures, mine.failing_since, mine.started_at, mine.progressed_at, mine.finished_at)
+    (searched, failures, failing_since, started_at, progressed_at, finished_at) = (
+      mine.searched, mine.failures, mine.failing_since, mine.started_at, mine.progressed_at, mine.finished_at)
   where j.id = mine.id;
 
   -- A job that failed, was skipped or did not start writes no more. But one that the ledger gave up still may.

@@ -32,7 +32,7 @@ begin
   update ittybit.jobs as j
   set
     state = 'queued', generation = j.generation + 1, due_at = clock_timestamp(),
-    lost = 0, claimed_at = null, in_doubt_since = null, undecided = false, former_name = null,
+    lost = 0, claimed_at = null, in_doubt_since = null, searched = null, undecided = false, former_name = null,
     ittybit_id = null, progress = null, outputs = null, reason = null, error = null, failures = 0,
     failing_since = null, started_at = null, progressed_at = null, finished_at = null
   where j.id = mine.id;

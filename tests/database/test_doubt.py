@@ -150,6 +150,22 @@ def test_a_start_that_may_still_take_effect_is_looked_for_after_a_minute(
     assert (database.next_lease()["look_since"] is not None) == in_doubt
 
 
+def test_the_next_search_gets_the_parts_that_were_searched(doubtful: Project) -> None:
+    parts = [{"before": "2026-01-01T00:00:00Z", "down_to": "task_1"}]
+    assert look(doubtful)["searched"] is None
+    doubtful.report(look(doubtful), "retry", reason="searching", in_doubt=True, searched=parts)
+    assert look(doubtful)["searched"] == parts
+    # An attempt that dies and one that never came to search leave them.
+    lease = look(doubtful)
+    assert lease["searched"] == parts
+    doubtful.report(lease, "retry", error=BUSY, in_doubt=True)
+    lease = look(doubtful)
+    assert lease["searched"] == parts
+    assert doubtful.report(lease, "retry", in_doubt=True, searched=5)["refused"]
+    doubtful.report(lease, "retry", reason="paused")
+    assert doubtful.job()["searched"] is None
+
+
 def test_a_start_that_certainly_failed_reserves_no_output(doubtful: Project) -> None:
     assert doubtful.outputs() == OUTPUT
     doubtful.report(look(doubtful), "retry", error=BUSY)

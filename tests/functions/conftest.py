@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from local.stack import Stack
-from shared import ittybit_requests, ittybit_search
+from shared import ittybit_requests
 from shared.ittybit import GENERATIONS, Generation
 from shared.ittybit_models import Action
 from tests.functions.calling import NAMES, Function
@@ -180,6 +180,5 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
         # As many transports as a drain may use at once.
         monkeypatch.setattr("shared.transport._idle", [transport] * 100)
         monkeypatch.setattr("shared.http.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
-        monkeypatch.setattr(ittybit_search, "MAX_PAGES", 1)
         monkeypatch.setattr(ittybit_requests, "PAGE", 2)
         yield app

@@ -113,7 +113,7 @@ READINGS: list[Callable[[Ittybit], object]] = [
     lambda client: client.connection_id,
     lambda client: client.start(RUN, "https://a/b", "a.1"),
     lambda client: client.start(TASK, "https://a/b", "a.1"),
-    lambda client: client.find(RUN, "a.1", datetime.now(UTC), datetime.now(UTC)),
+    lambda client: client.find(RUN, "a.1", datetime.now(UTC), datetime.now(UTC), []),
     lambda client: client.update_connection("con_1", {}),
 ]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from urllib.parse import parse_qs
+
 import pytest
 
 from shared import ittybit_requests, ittybit_search
@@ -61,17 +64,26 @@ def test_a_job_stays_in_doubt_when_its_search_fails(worker: Function, in_doubt: 
     assert in_doubt.start.idempotency_key == in_doubt.mark
 
 
+def never_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every search end after its first page, which has one item, as if an hour of them had."""
+    monkeypatch.setattr(ittybit_requests, "PAGE", 1)
+    monkeypatch.setattr(ittybit_requests.Api, "is_late", True)
+    monkeypatch.setattr(ittybit_search, "SEARCH_PERIOD", timedelta(0))
+
+
 @pytest.mark.generations("automations")
 def test_a_start_that_stays_in_doubt_is_repeated_once_and_never_again(
     worker: Function, in_doubt: Job, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ittybit_search, "MAX_PAGES", 0)  # a single task is already too many to look through
+    never_ending(monkeypatch)
     other = in_doubt.project
-    other.ittybit("POST", "tasks", json={"url": "https://example.test/a.mp4", "kind": "speech"})
+    newer = {"url": "https://example.test/a.mp4", "kind": "speech"}
+    other.ittybit("POST", "tasks", json=newer)
     known = len(in_doubt.starts)
     other.stack.ittybit_api.add("POST", start, drop="after")
     assert worker.drain() == {"claimed": 2, "undecided": 1, "retry": 1}
     assert (in_doubt["undecided"], len(in_doubt.starts)) == (True, known + 1)
+    other.ittybit("POST", "tasks", json=newer)
     in_doubt.now()
     assert worker.drain() == {"claimed": 1, "undecided": 1}
     assert (in_doubt["state"], in_doubt["reason"]) == ("failed", "undecided")
@@ -100,7 +112,30 @@ def test_a_search_that_runs_out_of_time_continues_soon_and_is_no_failure(
 
 
 @pytest.mark.generations("automations")
-def test_a_page_is_kept_no_earlier_than_a_lease_ends(project: Project) -> None:
+def test_the_ledger_keeps_what_a_search_has_read(
+    worker: Function, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        in_doubt.project.ittybit("POST", "tasks", json={"url": "https://example.test/a.mp4", "kind": "speech"})
+    *_, older, newest = in_doubt.project.stack.ittybit._records.tasks
+    monkeypatch.setattr(ittybit_requests, "PAGE", 1)
+    monkeypatch.setattr(ittybit_search, "SETTLED", timedelta(minutes=-1))
+    with monkeypatch.context() as hurried:
+        hurried.setattr(ittybit_requests.Api, "is_late", True)
+        assert worker.drain() == RETRY
+    assert [part["down_to"] for part in in_doubt["searched"]] == [newest]
+
+    asked = in_doubt.project.stack.ittybit_api.requests = []
+    in_doubt.now()
+    assert worker.drain() == STARTED
+    in_doubt.project.stack.ittybit_api.requests = None
+    pages = [parse_qs(one.query).get("after") for one in asked if one.method == "GET" and "order=desc" in one.query]
+    assert pages[:3] == [None, [newest], [older]]
+    assert in_doubt["searched"] is None
+
+
+@pytest.mark.generations("automations")
+def test_a_part_counts_as_searched_no_earlier_than_a_lease_ends(project: Project) -> None:
     [(lease,)] = project.stack.sql("select ittybit.lease(0)")
     assert lease <= ittybit_search.SETTLED
 
@@ -121,7 +156,7 @@ def test_a_start_that_is_found_without_its_run_is_not_repeated(project: Project,
 @pytest.fixture
 def unseen(monkeypatch: pytest.MonkeyPatch, in_doubt: Job) -> Job:
     """A job in doubt at an ittybit that has more work than a search reads and honours Idempotency-Key."""
-    monkeypatch.setattr(ittybit_search, "MAX_PAGES", 0)
+    never_ending(monkeypatch)
     monkeypatch.setattr(in_doubt.project.stack.ittybit._starting, "_honour_idempotency", True)
     in_doubt.project.ittybit("POST", "jobs", json={"input": "https://example.test/a.mp4", "kind": "audio"})
     return in_doubt

@@ -159,12 +159,10 @@ def test_a_full_page_is_not_the_last_when_the_list_does_not_say_so(scripted: Scr
     marked = [{"id": "job_2", "metadata": {"job": "a.1"}}]
     scripted.script(ittybit=[Answer(page), Answer(marked)])
     now = datetime.now(UTC)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shared.ittybit_search.MAX_PAGES", 9)
-        assert client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now) == "jobs/job_2"
-        scripted.script(ittybit=[Answer(page)])
-        with pytest.raises(Unanswered, match="repeats a page"):
-            client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now)
+    assert client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now, []) == "jobs/job_2"
+    scripted.script(ittybit=[Answer(page)])
+    with pytest.raises(Unanswered, match="repeats a page"):
+        client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now, [])
 
 
 def test_work_of_either_generation_is_checked_in_its_own_api(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from werkzeug import Response
 
 from local.ittybit_server import Shapes
 from local.server import Server
-from shared import ittybit_requests, ittybit_search
+from shared import ittybit_requests
 from shared.errors import Answered, ServiceError, Unanswered, Undecided, Unfinished
 from shared.ittybit_models import Action, Connection, Task, Work
 from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client, start
@@ -103,11 +103,11 @@ def test_the_oldest_task_with_the_mark_is_found_across_pages(ittybit: Alone) -> 
         ittybit.client.start(action, f"{ittybit.source}?{query}", "-")
         for query in (*decoys, "job=c.1", "token=x&job=c.1", "", "", "")
     )
-    assert ittybit.client.find(action, "c.1", now, now) == first.ref
+    assert ittybit.client.find(action, "c.1", now, now, []) == first.ref
     if ittybit.generation == "automations":
-        task = ittybit.client.find(Action(task=Task(kind="video")), "c.1", now, now)
+        task = ittybit.client.find(Action(task=Task(kind="video")), "c.1", now, now, [])
         assert ittybit.client.work(str(task)).run_id == first.id
-    assert ittybit.client.find(action, "c.3", now, now) is None
+    assert ittybit.client.find(action, "c.3", now, now, []) is None
 
 
 @pytest.mark.parametrize("hours", [0, -5, 5], ids=["same clock", "ledger behind", "ledger ahead"])
@@ -115,20 +115,9 @@ def test_a_search_goes_back_to_the_attempt_even_if_the_ledgers_clock_is_wrong(it
     action = ittybit.action("video")
     ittybit.client.start(action, f"{ittybit.source}?job=d.1", "d.1")
     now = datetime.now(UTC) + timedelta(hours=hours)
-    assert ittybit.client.find(action, "d.1", now - timedelta(minutes=1), now)
-    assert ittybit.client.find(action, "d.1", now, now)
-    assert ittybit.client.find(action, "d.1", now + timedelta(minutes=2), now) is None
-
-
-@pytest.mark.usefixtures("pages_of_two")
-def test_a_search_that_reaches_its_page_limit_is_undecided(ittybit: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ittybit_search, "MAX_PAGES", 2)
-    action = ittybit.action("video")
-    for _ in range(5):  # one more than two pages
-        ittybit.client.start(action, ittybit.source, "other.1")
-    with pytest.raises(Undecided) as caught:
-        ittybit.client.find(action, "e.1", datetime.now(UTC), datetime.now(UTC))
-    assert caught.value.in_doubt
+    assert ittybit.client.find(action, "d.1", now - timedelta(minutes=1), now, [])
+    assert ittybit.client.find(action, "d.1", now, now, [])
+    assert ittybit.client.find(action, "d.1", now + timedelta(minutes=2), now, []) is None
 
 
 @pytest.mark.usefixtures("pages_of_two")
@@ -142,7 +131,7 @@ def test_a_search_that_runs_out_of_time_is_repeated_for_an_hour(
     now = datetime.now(UTC)
     hurried = ittybit.within(0.9)
     with pytest.raises(said) as caught:
-        hurried.find(action, "never.1", now - timedelta(minutes=minutes), now)
+        hurried.find(action, "never.1", now - timedelta(minutes=minutes), now, [])
     assert caught.value.in_doubt
     assert caught.value.effect == "retry"
 
@@ -253,7 +242,7 @@ def test_a_tiny_progress_is_read_as_zero() -> None:
 def test_a_search_ends_although_ittybits_date_header_is_invalid(scripted: Scripted, date: str) -> None:
     scripted.script(ittybit=[Answer([TASK | {"url": "https://a/b?job=h.1"}], headers={"Date": date})])
     now = datetime.now(UTC)
-    assert client(ORIGIN).find(RUN, "g.1", now, now) is None
+    assert client(ORIGIN).find(RUN, "g.1", now, now, []) is None
 
 
 def test_the_repr_of_a_connection_has_no_secret() -> None:

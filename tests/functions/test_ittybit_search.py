@@ -1,140 +1,202 @@
-"""A search for a start in doubt continues where an earlier one stopped, and finds what was started since."""
+"""A search for a start in doubt continues where an earlier one stopped, in whichever process that was."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
-from shared import ittybit_requests, ittybit_search
-from shared.errors import Answered, Unfinished
-from shared.ittybit_models import Action
-from tests.functions.ittybit_alone import Alone
+from shared import ittybit_requests
+from shared.errors import Answered, Unanswered, Unfinished
+from shared.ittybit import Ittybit
+from shared.ittybit_models import Action, Searched
+from tests.functions.ittybit_alone import RUN, Alone, client
+from tests.functions.scripted import ORIGIN, Answer, Scripted
 
 pytestmark = pytest.mark.generations("automations", "jobs")
-LONG_AGO = timedelta(minutes=10)
+# The list that a search reads.
+PAGES = "/(tasks|jobs)$"
 
 
-@pytest.fixture(autouse=True)
-def small_settled_pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Pages of two items, each kept at once: the list grows only when the test starts something."""
-    monkeypatch.setattr(ittybit_requests, "PAGE", 2)
-    monkeypatch.setattr(ittybit_search, "SETTLED", timedelta(minutes=-1))
-    ittybit_search._kept.clear()
-    yield
-    ittybit_search._kept.clear()
+class Search:
+    """The search for one start in pages of two: each attempt has a new client, and what the ledger kept.
+
+    Attributes:
+        mark: what it searches for.
+        pages: how many pages an attempt has time for.
+        searched: what the ledger keeps.
+        asked: the cursors of the last attempt: None for the first page.
+        old: the ids of the starts among which it searches, oldest first.
+    """
+
+    def __init__(self, ittybit: Alone, action: Action) -> None:
+        self._ittybit = ittybit
+        self._action = action
+        self.mark = "old-0.1"
+        self.pages = 1000
+        self.searched: list[Searched] = []
+        self.asked: list[str | None] = []
+        self.old: list[str] = []
+
+    def start(self, *marks: str, minutes: int) -> list[str]:
+        """Start work, so many minutes ago, and return its ids in ittybit's list."""
+        known = set(self._records)
+        for mark in marks:
+            self._ittybit.client.start(self._action, f"{self._ittybit.source}?job={mark}", mark)
+        made = {id_: record for id_, record in self._records.items() if id_ not in known}
+        for record in made.values():
+            for task in getattr(record, "tasks", [record]):
+                task.created_at -= minutes * 60
+        return list(made)
+
+    def forget(self, id_: str) -> None:
+        """Let ittybit forget a task or job."""
+        del self._records[id_]
+
+    @property
+    def _records(self) -> dict[str, Any]:
+        """Ittybit's list, oldest first."""
+        records = self._ittybit.stand_in._records
+        lists: dict[str, dict[str, Any]] = {"automations": records.tasks, "jobs": records.jobs}
+        return lists[self._ittybit.generation]
+
+    def attempt(self, client: Ittybit | None = None) -> str | None:
+        """Search in what was started in the last 50 minutes."""
+        now = datetime.now(UTC)
+        seen = self._ittybit.faults.requests = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ittybit_requests, "PAGE", 2)
+            patch.setattr(ittybit_requests.Api, "is_late", property(lambda _: len(seen) >= self.pages))
+            try:
+                return (client or self._ittybit.client).find(
+                    self._action, self.mark, now - timedelta(minutes=50), now, self.searched
+                )
+            finally:
+                self.asked = [parse_qs(one.query).get("after", [None])[0] for one in seen]
+                self._ittybit.faults.requests = None
+
+    def runs_out_of_time(self, pages: int, minutes: int = 0) -> None:
+        """Make an attempt that has time for so many pages, so many minutes ago."""
+        enough, self.pages = self.pages, pages
+        with pytest.raises(Unfinished):
+            self.attempt()
+        assert len(self.asked) == pages
+        self.pages = enough
+        for part in self.searched[:1]:
+            part.before -= timedelta(minutes=minutes)
 
 
 @pytest.fixture
-def look(ittybit: Alone, action: Action) -> Callable[[str], str | None]:
-    """Return a function that searches for a mark with a new client, as each call of a function does."""
-    now = datetime.now(UTC)
-    return lambda mark: ittybit.client.find(action, mark, now - LONG_AGO, now)
+def search(ittybit: Alone, action: Action) -> Search:
+    """The search for the oldest of twelve starts, which were made thirty minutes ago."""
+    search = Search(ittybit, action)
+    for other in list(search._records):
+        search.forget(other)
+    search.old = search.start(*(f"old-{number}.1" for number in range(12)), minutes=30)
+    return search
 
 
-@pytest.fixture
-def fetched(ittybit: Alone) -> Iterator[Callable[[], int]]:
-    """Return a function that counts the pages fetched since its last call."""
-    ittybit.faults.requests = []
-
-    def count() -> int:
-        asked = [one for one in ittybit.faults.requests or () if one.method == "GET" and "order=desc" in one.query]
-        ittybit.faults.requests = []
-        return len(asked)
-
-    yield count
-    ittybit.faults.requests = None
+def test_a_search_continues_where_the_one_before_stopped(search: Search) -> None:
+    old = search.old
+    search.runs_out_of_time(pages=3)
+    assert [part.down_to for part in search.searched] == [old[6]]
+    search.runs_out_of_time(pages=2)
+    assert search.asked == [None, old[6]]
+    assert [part.down_to for part in search.searched] == [old[4]]
+    assert search.attempt()
+    assert search.asked == [None, old[4], old[2]]
 
 
-def start(ittybit: Alone, action: Action, *marks: str) -> None:
-    for mark in marks:
-        ittybit.client.start(action, f"{ittybit.source}?job={mark}", mark)
+def test_a_search_finds_what_was_started_since_the_one_before(search: Search) -> None:
+    old = search.old
+    search.runs_out_of_time(pages=3)
+    new = search.start("new-0.1", "new-1.1", "new-2.1", minutes=0)
+    kept = list(search.searched)
+    assert search.attempt()
+    # The second page ends with an item that the search before had read.
+    assert search.asked == [None, new[1], old[6], old[4], old[2]]
+    search.mark, search.searched = "new-0.1", kept
+    assert search.attempt()
 
 
-def pages(ittybit: Alone) -> str:
-    return "/jobs" if ittybit.generation == "jobs" else "/tasks"
+def test_what_an_attempt_has_read_counts_although_it_does_not_reach_the_part_before(search: Search) -> None:
+    old = search.old
+    search.runs_out_of_time(pages=3, minutes=25)
+    newer = search.start(*(f"newer-{number}.1" for number in range(8)), minutes=20)
+    search.runs_out_of_time(pages=2, minutes=15)
+    assert [part.down_to for part in search.searched] == [newer[4], old[6]]
+    newest = search.start(*(f"newest-{number}.1" for number in range(3)), minutes=0)
+    assert search.attempt()
+    assert search.asked == [None, newest[1], newer[4], newer[2], newer[0], old[6], old[4], old[2]]
 
 
-def test_each_page_is_fetched_once_and_later_starts_are_found(
-    ittybit: Alone, action: Action, look: Callable[[str], str | None], fetched: Callable[[], int]
-) -> None:
-    marks = [f"kept-{number}.1" for number in range(9)]
-    start(ittybit, action, *marks)
-    assert look("nobody.1") is None
-    assert fetched() >= 5
-
-    found = [look(mark) for mark in marks]
-    assert None not in found
-    assert len(set(found)) == len(marks)
-    # Only the first page for each.
-    assert fetched() == len(marks)
-
-    # Each new start moves every item to another place in its page.
-    for mark in ("later-1.1", "later-2.1", "later-3.1"):
-        start(ittybit, action, mark)
-        assert look(mark) not in {None, *found}
-        assert fetched() <= 2
-        assert [look(one) for one in marks] == found
-        fetched()
-
-
-@pytest.mark.parametrize(("status", "is_kept"), [(429, True), (404, False)], ids=["known cursor", "forgotten cursor"])
-def test_a_search_continues_where_a_failed_one_stopped_while_ittybit_knows_the_cursor(
-    ittybit: Alone,
-    action: Action,
-    look: Callable[[str], str | None],
-    fetched: Callable[[], int],
-    status: int,
-    is_kept: bool,
-) -> None:
-    start(ittybit, action, *(f"far-{number}.1" for number in range(8)))
-    assert look("far-0.1")
-    whole = fetched()
-    ittybit_search._kept.clear()
-    ittybit.faults.add("GET", pages(ittybit), status=status, headers={"retry-after": "3600"}, at=[3])
+@pytest.mark.parametrize("status", [400, 429, 503])
+def test_an_error_leaves_what_was_read_before_it(ittybit: Alone, search: Search, status: int) -> None:
+    ittybit.faults.add("GET", PAGES, status=status, headers={"retry-after": "3600"}, at=[3])
     with pytest.raises(Answered):
-        look("far-0.1")
-    assert fetched() == 4
-    assert look("far-0.1")
-    # The first page is fetched anew each time, and two more were kept.
-    assert fetched() == whole - 2 * is_kept
+        search.attempt()
+    assert search.asked == [None, search.old[10], search.old[8], search.old[6]]
+    assert search.attempt()
+    assert search.asked == [None, search.old[6], search.old[4], search.old[2]]
 
 
-def test_a_search_without_time_for_a_page_looks_at_the_kept_pages(
-    ittybit: Alone, action: Action, look: Callable[[str], str | None]
-) -> None:
-    start(ittybit, action, *(f"slow-{number}.1" for number in range(8)))
+def test_a_part_whose_last_item_ittybit_has_lost_is_read_again(search: Search) -> None:
+    old = search.old
+    search.runs_out_of_time(pages=3)
+    search.forget(old[6])
+    assert search.attempt()
+    assert search.asked == [None, old[6], old[10], old[8], old[5], old[3], old[1]]
+
+
+def test_an_empty_page_after_the_last_item_does_not_end_the_search(ittybit: Alone, search: Search) -> None:
+    search.runs_out_of_time(pages=3)
+    ittybit.faults.add("GET", PAGES, status=200, body={"data": []}, at=[1])
+    assert search.attempt()
+    assert search.asked == [None, search.old[6], *search.old[10:0:-2]]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_part_is_not_forgotten_when_ittybit_is_busy(ittybit: Alone, search: Search, status: int) -> None:
+    search.runs_out_of_time(pages=3)
+    ittybit.faults.add("GET", PAGES, status=status, headers={"retry-after": "3600"}, at=[1])
+    with pytest.raises(Answered):
+        search.attempt()
+    assert search.attempt()
+    assert search.asked == [None, search.old[6], search.old[4], search.old[2]]
+
+
+def test_what_may_still_change_is_read_again(search: Search) -> None:
+    search.start(*(f"new-{number}.1" for number in range(8)), minutes=0)
+    search.runs_out_of_time(pages=3)
+    assert search.searched == []
+
+
+def test_without_ittybits_clock_all_is_read_again(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ittybit_requests, "_date", lambda _: None)
+    search.runs_out_of_time(pages=3)
+    assert search.searched == []
+
+
+def test_searches_of_one_client_share_their_pages(ittybit: Alone, search: Search) -> None:
+    one = ittybit.client
+    assert search.attempt(one)
+    search.mark = "old-1.1"
+    assert search.attempt(one)
+    assert search.asked == []
+    # A page from another place in the list ends where a page begins that is already here.
+    search.mark = "old-0.1"
+    moment = datetime.now(UTC) - timedelta(minutes=1)
+    search.searched = [Searched(before=moment, down_to=search.old[7])]
+    assert search.attempt(one)
+    assert search.asked == [search.old[7]]
+
+
+@pytest.mark.generations("automations")
+def test_a_list_whose_pages_go_round_in_circles_is_an_error(scripted: Scripted) -> None:
+    pages = [Answer([{"id": f"task_{number}"} for number in numbers]) for numbers in ((0, 1), (2, 3), (0, 1))]
+    scripted.script(ittybit=pages)
     now = datetime.now(UTC)
-    with pytest.raises(Unfinished):
-        ittybit.within(0.9).find(action, "slow-0.1", now - LONG_AGO, now)
-    assert look("slow-0.1")
-    assert ittybit.within(0.9).find(action, "slow-0.1", now - LONG_AGO, now) == look("slow-0.1")
-
-
-def test_a_page_that_may_still_change_is_fetched_again(
-    ittybit: Alone,
-    action: Action,
-    look: Callable[[str], str | None],
-    fetched: Callable[[], int],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(ittybit_search, "SETTLED", timedelta(minutes=1))
-    start(ittybit, action, *(f"new-{number}.1" for number in range(6)))
-    assert look("new-0.1")
-    first = fetched()
-    assert look("new-0.1")
-    assert fetched() == first >= 3
-
-
-def test_no_more_pages_are_kept_than_a_search_may_read(
-    ittybit: Alone, action: Action, look: Callable[[str], str | None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start(ittybit, action, *(f"many-{number}.1" for number in range(12)))
-    assert look("nobody.1") is None
-    monkeypatch.setattr(ittybit_search, "MAX_PAGES", 4)
-    ittybit_search._kept.clear()
-    for number in range(12):
-        start(ittybit, action, f"more-{number}.1")
-        assert look(f"more-{number}.1")
-    assert max(len(pages) for pages in ittybit_search._kept.values()) <= 4
+    with pytest.raises(Unanswered, match="repeats a page"):
+        client(ORIGIN).find(RUN, "a.1", now, now, [])
