@@ -6,7 +6,7 @@ as long as no function can be about to start the job:
 - A started job is only checked. It does not matter when.
 - A queued job that is neither leased (``claimed_at`` is null) nor in doubt (``in_doubt_since`` is null) waits for the
   end of a backoff, a hold or a busy output. No function is about to start it.
-- A job whose search ran out of time (``searching``) waits for the next search. The same process continues it.
+- A job whose search ran out of time (``searching``) waits for the next attempt, which continues it.
 - A queued job that is leased may be started at any moment. A start in doubt may have a request in progress that takes
   effect late. The lease, and the minute after a report in doubt, exist for these cases. These waits are cut short only
   while *everything is at rest*: pg_net and the functions are stopped, and no request to ittybit or to the project is in
