@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, field_validator, model_validator
 
 _SUCCEEDED = {"succeeded", "ready", "completed"}
 _FAILED = {"failed", "error", "cancelled", "canceled"}
@@ -63,7 +63,7 @@ class Searched(BaseModel):
         down_to: the id of its last item; the rest of the list follows.
     """
 
-    before: datetime
+    before: AwareDatetime
     down_to: str
 
 

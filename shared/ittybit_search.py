@@ -16,8 +16,8 @@ SEARCH_PERIOD = timedelta(hours=1)
 # The error that a search allows in comparing ittybit's clock with the ledger's: with a Date header, and without one.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
-# A start may take effect late, so it is first searched for after a minute (ittybit.lease). Until then, items may still
-# appear in a part of the list that was searched.
+# A start may take effect late, so it is first searched for after a minute (ittybit.lease). Items may appear until then.
+# So what was searched counts only from a minute before its newest item on.
 SETTLED = timedelta(minutes=1)
 
 
@@ -57,7 +57,6 @@ class Newest:
         self._path = path
         self._lock = threading.Lock()
         self._pages: dict[str | None, _Page] = {}
-        self._lost: set[str] = set()
         self._settled: datetime | None = None
         self._error: ServiceError | None = None
 
@@ -114,8 +113,6 @@ class Newest:
 
     def _has(self, id_: str) -> bool:
         """Whether ittybit still has the last item of a part: it refuses the cursor, or answers with an empty page."""
-        if id_ in self._lost:
-            return False
         try:
             if not self._page(id_).is_empty:
                 return True
@@ -123,7 +120,6 @@ class Newest:
         except Answered as error:
             if error.effect != "fail":
                 raise
-        self._lost.add(id_)
         return False
 
     def _page(self, cursor: str | None) -> _Page:
@@ -145,8 +141,9 @@ class Newest:
             if error.effect != "fail":
                 self._error = error
             raise
-        if cursor is None and self._api.clock is not None:
-            self._settled = self._api.clock - SETTLED
+        if cursor is None:
+            newest = next((item.created_at for item in items if item.created_at), None)
+            self._settled = newest - SETTLED if newest else None
         # If a fetched page follows one of the items, this page ends there.
         met = next((place for place, item in enumerate(items) if item.id != cursor and item.id in self._pages), None)
         if met is not None:

@@ -40,15 +40,15 @@ class Search:
         self.asked: list[str | None] = []
         self.old: list[str] = []
 
-    def start(self, *marks: str, minutes: int) -> list[str]:
-        """Start work, so many minutes ago, and return its ids in ittybit's list."""
+    def start(self, *marks: str, minutes: float, apart: float = 1.5) -> list[str]:
+        """Start work, the last of it so many minutes ago, and return its ids in ittybit's list."""
         known = set(self._records)
         for mark in marks:
             self._ittybit.client.start(self._action, f"{self._ittybit.source}?job={mark}", mark)
         made = {id_: record for id_, record in self._records.items() if id_ not in known}
-        for record in made.values():
+        for place, record in enumerate(reversed(made.values())):
             for task in getattr(record, "tasks", [record]):
-                task.created_at -= minutes * 60
+                task.created_at -= (minutes + place * apart) * 60
         return list(made)
 
     def forget(self, id_: str) -> None:
@@ -77,20 +77,18 @@ class Search:
                 self.asked = [parse_qs(one.query).get("after", [None])[0] for one in seen]
                 self._ittybit.faults.requests = None
 
-    def runs_out_of_time(self, pages: int, minutes: int = 0) -> None:
-        """Make an attempt that has time for so many pages, so many minutes ago."""
+    def runs_out_of_time(self, pages: int) -> None:
+        """Make an attempt that has time for so many pages."""
         enough, self.pages = self.pages, pages
         with pytest.raises(Unfinished):
             self.attempt()
         assert len(self.asked) == pages
         self.pages = enough
-        for part in self.searched[:1]:
-            part.before -= timedelta(minutes=minutes)
 
 
 @pytest.fixture
 def search(ittybit: Alone, action: Action) -> Search:
-    """The search for the oldest of twelve starts, which were made thirty minutes ago."""
+    """The search for the oldest of twelve starts, which were made thirty minutes ago and before."""
     search = Search(ittybit, action)
     for other in list(search._records):
         search.forget(other)
@@ -115,21 +113,21 @@ def test_a_search_finds_what_was_started_since_the_one_before(search: Search) ->
     new = search.start("new-0.1", "new-1.1", "new-2.1", minutes=0)
     kept = list(search.searched)
     assert search.attempt()
-    # The second page ends with an item that the search before had read.
-    assert search.asked == [None, new[1], old[6], old[4], old[2]]
+    # The third page ends with an item that is old enough: the search before has read all that follows.
+    assert search.asked == [None, new[1], old[11], old[6], old[4], old[2]]
     search.mark, search.searched = "new-0.1", kept
     assert search.attempt()
 
 
 def test_what_an_attempt_has_read_counts_although_it_does_not_reach_the_part_before(search: Search) -> None:
     old = search.old
-    search.runs_out_of_time(pages=3, minutes=25)
-    newer = search.start(*(f"newer-{number}.1" for number in range(8)), minutes=20)
-    search.runs_out_of_time(pages=2, minutes=15)
+    search.runs_out_of_time(pages=3)
+    newer = search.start(*(f"newer-{number}.1" for number in range(8)), minutes=10)
+    search.runs_out_of_time(pages=2)
     assert [part.down_to for part in search.searched] == [newer[4], old[6]]
     newest = search.start(*(f"newest-{number}.1" for number in range(3)), minutes=0)
     assert search.attempt()
-    assert search.asked == [None, newest[1], newer[4], newer[2], newer[0], old[6], old[4], old[2]]
+    assert search.asked == [None, newest[1], newer[7], newer[4], newer[2], newer[0], old[6], old[4], old[2]]
 
 
 @pytest.mark.parametrize("status", [400, 429, 503])
@@ -168,15 +166,19 @@ def test_a_part_is_not_forgotten_when_ittybit_is_busy(ittybit: Alone, search: Se
 
 
 def test_what_may_still_change_is_read_again(search: Search) -> None:
-    search.start(*(f"new-{number}.1" for number in range(8)), minutes=0)
+    search.start(*(f"new-{number}.1" for number in range(8)), minutes=0, apart=0)
     search.runs_out_of_time(pages=3)
     assert search.searched == []
 
 
-def test_without_ittybits_clock_all_is_read_again(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ittybit_requests, "_date", lambda _: None)
-    search.runs_out_of_time(pages=3)
-    assert search.searched == []
+@pytest.mark.generations("automations")
+def test_a_list_without_times_is_read_again(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ittybit_requests.Api, "is_late", True)
+    scripted.script(ittybit=[Answer([{"id": "task_1"}, {"id": "task_2"}])])
+    now, searched = datetime.now(UTC), list[Searched]()
+    with pytest.raises(Unfinished):
+        client(ORIGIN).find(RUN, "a.1", now, now, searched)
+    assert searched == []
 
 
 def test_searches_of_one_client_share_their_pages(ittybit: Alone, search: Search) -> None:
@@ -187,7 +189,7 @@ def test_searches_of_one_client_share_their_pages(ittybit: Alone, search: Search
     assert search.asked == []
     # A page from another place in the list ends where a page begins that is already here.
     search.mark = "old-0.1"
-    moment = datetime.now(UTC) - timedelta(minutes=1)
+    moment = datetime.now(UTC) - timedelta(minutes=5)
     search.searched = [Searched(before=moment, down_to=search.old[7])]
     assert search.attempt(one)
     assert search.asked == [search.old[7]]
