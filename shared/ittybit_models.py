@@ -59,8 +59,8 @@ class Searched(BaseModel):
     """A part of one of ittybit's lists that was searched without success.
 
     Attributes:
-        before: the part has what was made before this time, by ittybit's clock.
-        down_to: the id of its last item; the rest of the list follows.
+        before: it has what was made before this time, by ittybit's clock.
+        down_to: the id of the last item that was read; the older ones follow.
     """
 
     before: AwareDatetime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ SEARCH_PERIOD = timedelta(hours=1)
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
 # A start may take effect late, so it is first searched for after a minute (ittybit.lease). Items may appear until then.
-# So what was searched counts only from a minute before its newest item on.
+# So a part that was searched begins a minute before its newest item.
 SETTLED = timedelta(minutes=1)
 
 
@@ -65,47 +65,71 @@ class Newest:
 
         ``Ittybit.find`` describes the rest.
         """
-        found: Marked | None = None
-        try:
-            with self._lock:
-                for page in self._read_back(searched):
-                    begins = since + self._ahead(now)
-                    marked = page.marked.get(mark, ())
-                    found = next((one for one in marked if one.created_at is None or one.created_at >= begins), found)
-                    if page.oldest is not None and page.oldest < begins:
-                        break
-        except Unfinished:
-            if found is None and now - since >= SEARCH_PERIOD:
-                raise Undecided("ittybit", "an hour was too short to search all of its list", in_doubt=True) from None
-            if found is None:
-                raise
-        return found
-
-    def _read_back(self, searched: list[Searched]) -> Iterator[_Page]:
-        """The pages from the newest back, without the parts that were searched.
-
-        If reading ends with an error, the parts that were read until then are put into ``searched``.
-        """
-        page = self._page(None)
-        yield page
-        passed: set[str] = set()
-        while page.following is not None:
-            following = cursor = page.following
-            while searched and page.oldest is not None and page.oldest < searched[0].before:
-                cursor = searched.pop(0).down_to
+        with self._lock:
             try:
-                if cursor != following and not self._has(cursor):
-                    # The part cannot be skipped without its last item: read it again.
-                    cursor = following
-                if cursor in passed:
-                    raise Unanswered("ittybit", "a list repeats a page")
-                passed.add(cursor)
+                return self._search(mark, lambda: since + self._ahead(now), searched)
+            except Unfinished:
+                if now - since < SEARCH_PERIOD:
+                    raise
+        raise Undecided("ittybit", "an hour was too short to search all of its list", in_doubt=True)
+
+    def _search(self, mark: str, begin: Callable[[], datetime], searched: list[Searched]) -> Marked | None:
+        """Read what no attempt has read. The oldest comes first: that is where the start most likely is."""
+        for part in searched[::-1]:
+            if not self._has(part.down_to):
+                # It cannot be continued: read it again.
+                searched.remove(part)
+        if searched and (found := self._read(mark, begin, searched, searched[-1], None)):
+            return found
+        while len(searched) > 1:
+            newer, older = searched[-2:]
+            if found := self._read(mark, begin, searched, newer, older.before):
+                return found
+            searched[-2:] = [Searched(before=newer.before, down_to=older.down_to)]
+        return self._read(mark, begin, searched, None, searched[0].before if searched else None)
+
+    def _read(
+        self,
+        mark: str,
+        begin: Callable[[], datetime],
+        searched: list[Searched],
+        part: Searched | None,
+        end: datetime | None,
+    ) -> Marked | None:
+        """Read on from a part, or from the newest item, to an older time; return the oldest work with the mark.
+
+        With every page the part grows. What is read from the newest item on becomes a new part.
+
+        Args:
+            mark: the start's.
+            begin: returns the time since which the work was made, which follows from ittybit's clock.
+            searched: all parts.
+            part: one of them; None for the newest item.
+            end: where an older part begins; None to read to the beginning.
+        """
+        cursor = part.down_to if part else None
+        found: Marked | None = None
+        passed: set[str | None] = set()
+        while cursor not in passed:
+            passed.add(cursor)
+            try:
                 page = self._page(cursor)
-            except ServiceError:
-                if page.oldest is not None and self._settled is not None and page.oldest < self._settled:
-                    searched.insert(0, Searched(before=self._settled, down_to=cursor))
-                raise
-            yield page
+            except Unfinished:
+                if found is None:
+                    raise
+                return found
+            begins = begin()
+            marked = page.marked.get(mark, ())
+            found = next((one for one in marked if one.created_at is None or one.created_at >= begins), found)
+            if page.following is None or (page.oldest is not None and page.oldest < max(begins, end or begins)):
+                return found
+            cursor = page.following
+            if part is not None:
+                part.down_to = cursor
+            elif self._settled is not None:
+                part = Searched(before=self._settled, down_to=cursor)
+                searched.insert(0, part)
+        raise Unanswered("ittybit", "a list repeats a page")
 
     def _ahead(self, now: datetime) -> timedelta:
         """How far ittybit's clock is at least ahead of the ledger's ``now``; negative when it may be behind."""

@@ -48,7 +48,7 @@ def page(
     ids: Iterator[str] = iter(records) if (order == "asc") is not backwards else reversed(records)
     start, stop = (before, None) if backwards else (after, before)
     if start is not None:
-        ids = itertools.islice(itertools.dropwhile(lambda one: one != start, ids), 1, None)
+        ids = itertools.islice(itertools.dropwhile(start.__ne__, ids), 1, None)
     ids = itertools.takewhile(lambda one: one != stop, ids)
     found = list(itertools.islice((one for one in ids if keep(records[one])), limit + 1))
     more, shown = len(found) > limit, found[:limit]

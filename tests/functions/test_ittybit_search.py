@@ -101,33 +101,43 @@ def test_a_search_continues_where_the_one_before_stopped(search: Search) -> None
     search.runs_out_of_time(pages=3)
     assert [part.down_to for part in search.searched] == [old[6]]
     search.runs_out_of_time(pages=2)
-    assert search.asked == [None, old[6]]
-    assert [part.down_to for part in search.searched] == [old[4]]
+    assert search.asked == [old[6], old[4]]
+    assert [part.down_to for part in search.searched] == [old[2]]
     assert search.attempt()
-    assert search.asked == [None, old[4], old[2]]
+    assert search.asked == [old[2]]
 
 
-def test_a_search_finds_what_was_started_since_the_one_before(search: Search) -> None:
+def test_a_search_that_finds_nothing_has_read_what_was_started_since_the_one_before(search: Search) -> None:
     old = search.old
-    search.runs_out_of_time(pages=3)
+    search.mark = "new-0.1"
+    search.runs_out_of_time(pages=5)
     new = search.start("new-0.1", "new-1.1", "new-2.1", minutes=0)
-    kept = list(search.searched)
+    kept = [part.model_copy() for part in search.searched]
     assert search.attempt()
-    # The third page ends with an item that is old enough: the search before has read all that follows.
-    assert search.asked == [None, new[1], old[11], old[6], old[4], old[2]]
-    search.mark, search.searched = "new-0.1", kept
-    assert search.attempt()
+    # The last page ends with an item that is old enough: the search before has read all that follows.
+    assert search.asked == [old[2], None, new[1], old[11]]
+    search.mark, search.searched = "nobody.1", kept
+    assert search.attempt() is None
+    assert search.asked == [old[2], None, new[1], old[11]]
 
 
-def test_what_an_attempt_has_read_counts_although_it_does_not_reach_the_part_before(search: Search) -> None:
+def test_attempts_that_run_out_of_time_read_the_oldest_first_and_leave_nothing_out(search: Search) -> None:
     old = search.old
+    search.mark = "newer-3.1"
     search.runs_out_of_time(pages=3)
     newer = search.start(*(f"newer-{number}.1" for number in range(8)), minutes=10)
+    search.runs_out_of_time(pages=4)
+    assert search.asked == [old[6], old[4], old[2], None]
     search.runs_out_of_time(pages=2)
-    assert [part.down_to for part in search.searched] == [newer[4], old[6]]
-    newest = search.start(*(f"newest-{number}.1" for number in range(3)), minutes=0)
+    assert search.asked == [old[2], newer[6]]
+    assert [part.down_to for part in search.searched] == [newer[4], old[2]]
+    search.start("newest.1", minutes=0)
+    kept = [part.model_copy() for part in search.searched]
     assert search.attempt()
-    assert search.asked == [None, newest[1], newer[7], newer[4], newer[2], newer[0], old[6], old[4], old[2]]
+    assert search.asked == [old[2], newer[4], newer[2], newer[0]]
+    search.mark, search.searched = "nobody.1", kept
+    assert search.attempt() is None
+    assert search.asked == [old[2], newer[4], newer[2], newer[0], None, newer[7]]
 
 
 @pytest.mark.parametrize("status", [400, 429, 503])
@@ -137,7 +147,7 @@ def test_an_error_leaves_what_was_read_before_it(ittybit: Alone, search: Search,
         search.attempt()
     assert search.asked == [None, search.old[10], search.old[8], search.old[6]]
     assert search.attempt()
-    assert search.asked == [None, search.old[6], search.old[4], search.old[2]]
+    assert search.asked == [search.old[6], search.old[4], search.old[2]]
 
 
 def test_a_part_whose_last_item_ittybit_has_lost_is_read_again(search: Search) -> None:
@@ -145,30 +155,33 @@ def test_a_part_whose_last_item_ittybit_has_lost_is_read_again(search: Search) -
     search.runs_out_of_time(pages=3)
     search.forget(old[6])
     assert search.attempt()
-    assert search.asked == [None, old[6], old[10], old[8], old[5], old[3], old[1]]
+    assert search.asked == [old[6], None, old[10], old[8], old[5], old[3], old[1]]
 
 
 def test_an_empty_page_after_the_last_item_does_not_end_the_search(ittybit: Alone, search: Search) -> None:
     search.runs_out_of_time(pages=3)
-    ittybit.faults.add("GET", PAGES, status=200, body={"data": []}, at=[1])
+    ittybit.faults.add("GET", PAGES, status=200, body={"data": []}, at=[0])
     assert search.attempt()
-    assert search.asked == [None, search.old[6], *search.old[10:0:-2]]
+    assert search.asked == [search.old[6], None, *search.old[10:0:-2]]
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_part_is_not_forgotten_when_ittybit_is_busy(ittybit: Alone, search: Search, status: int) -> None:
     search.runs_out_of_time(pages=3)
-    ittybit.faults.add("GET", PAGES, status=status, headers={"retry-after": "3600"}, at=[1])
+    ittybit.faults.add("GET", PAGES, status=status, headers={"retry-after": "3600"}, at=[0])
     with pytest.raises(Answered):
         search.attempt()
     assert search.attempt()
-    assert search.asked == [None, search.old[6], search.old[4], search.old[2]]
+    assert search.asked == [search.old[6], search.old[4], search.old[2]]
 
 
 def test_what_may_still_change_is_read_again(search: Search) -> None:
-    search.start(*(f"new-{number}.1" for number in range(8)), minutes=0, apart=0)
-    search.runs_out_of_time(pages=3)
-    assert search.searched == []
+    search.mark = "nobody.1"
+    new = search.start(*(f"new-{number}.1" for number in range(4)), minutes=0, apart=0)
+    search.runs_out_of_time(pages=7)
+    assert search.attempt() is None
+    # All that was made in the last minute, and the page that reaches what is older.
+    assert search.asked == [search.old[2], None, new[2], new[0]]
 
 
 @pytest.mark.generations("automations")
