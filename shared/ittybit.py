@@ -110,8 +110,9 @@ class Ittybit:
             mark: the job's.
             since: when the attempt began, by the ledger's clock.
             now: when this invocation claimed the job, by the same clock, to compare ittybit's with.
-            searched: the parts of the list that earlier searches for this start have read, newest first. If this
-                search does not end either, it puts in what it has read, whatever it raises.
+            searched: the parts of the list that earlier attempts have read for this start, newest first. Work that
+                was made after the first of them is not searched, unless that part is still to be read. If this attempt
+                does not end the search either, it puts in what it has read, whatever it raises.
 
         Raises:
             Undecided: an hour of attempts did not reach back to ``since``, and nothing that they read has the mark.

@@ -56,15 +56,15 @@ class Step(BaseModel):
 
 
 class Searched(BaseModel):
-    """A part of one of ittybit's lists that was searched without success.
+    """A part of one of ittybit's lists, read from the newest item of that time back.
 
     Attributes:
         before: it has what was made before this time, by ittybit's clock.
-        down_to: the id of the last item that was read; the older ones follow.
+        down_to: the id of the last item that was read; None if the part is still to be read.
     """
 
-    before: AwareDatetime
-    down_to: str
+    before: AwareDatetime | None = None
+    down_to: str | None = None
 
 
 class Run(BaseModel):

@@ -75,45 +75,37 @@ class Newest:
 
     def _search(self, mark: str, begin: Callable[[], datetime], searched: list[Searched]) -> Marked | None:
         """Read what no attempt has read. The oldest comes first: that is where the start most likely is."""
-        for part in searched[::-1]:
-            if not self._has(part.down_to):
-                # It cannot be continued: read it again.
-                searched.remove(part)
-        if searched and (found := self._read(mark, begin, searched, searched[-1], None)):
-            return found
-        while len(searched) > 1:
-            newer, older = searched[-2:]
-            if found := self._read(mark, begin, searched, newer, older.before):
-                return found
-            searched[-2:] = [Searched(before=newer.before, down_to=older.down_to)]
-        return self._read(mark, begin, searched, None, searched[0].before if searched else None)
+        for part in searched:
+            if part.down_to is not None and not self._has(part.down_to):
+                part.before = part.down_to = None
+        if not searched:
+            searched.append(Searched())
+        part = searched[-1]
+        found = self._read(mark, begin, part)
+        while found is None and len(searched) > 1:
+            part, older = searched[-2:]
+            found = self._read(mark, begin, part, older.before)
+            part.down_to = older.down_to
+            searched.pop()
+        return found
 
     def _read(
-        self,
-        mark: str,
-        begin: Callable[[], datetime],
-        searched: list[Searched],
-        part: Searched | None,
-        end: datetime | None,
+        self, mark: str, begin: Callable[[], datetime], part: Searched, end: datetime | None = None
     ) -> Marked | None:
-        """Read on from a part, or from the newest item, to an older time; return the oldest work with the mark.
-
-        With every page the part grows. What is read from the newest item on becomes a new part.
+        """Read on from a part back to an older time; return the oldest work with the mark.
 
         Args:
             mark: the start's.
             begin: returns the time since which the work was made, which follows from ittybit's clock.
-            searched: all parts.
-            part: one of them; None for the newest item.
-            end: where an older part begins; None to read to the beginning.
+            part: grows with every page.
+            end: where an older part begins; None to read back to ``begin``.
         """
-        cursor = part.down_to if part else None
         found: Marked | None = None
         passed: set[str | None] = set()
-        while cursor not in passed:
-            passed.add(cursor)
+        while part.down_to not in passed:
+            passed.add(part.down_to)
             try:
-                page = self._page(cursor)
+                page = self._page(part.down_to)
             except Unfinished:
                 if found is None:
                     raise
@@ -123,12 +115,9 @@ class Newest:
             found = next((one for one in marked if one.created_at is None or one.created_at >= begins), found)
             if page.following is None or (page.oldest is not None and page.oldest < max(begins, end or begins)):
                 return found
-            cursor = page.following
-            if part is not None:
-                part.down_to = cursor
-            elif self._settled is not None:
-                part = Searched(before=self._settled, down_to=cursor)
-                searched.insert(0, part)
+            if part.down_to is None:
+                part.before = self._settled
+            part.down_to = page.following
         raise Unanswered("ittybit", "a list repeats a page")
 
     def _ahead(self, now: datetime) -> timedelta:

@@ -49,7 +49,8 @@ class Start(Lease):
         mark: goes into the source's address, and is the Idempotency-Key.
         look_since: if set, an attempt since this time may have started the job: search for that start first.
         now: when the job was claimed, by the ledger's clock like ``look_since``.
-        searched: the parts of ittybit's list that earlier searches for that start have read, newest first.
+        searched: the parts of ittybit's list that earlier attempts have read for that start, newest first. One that is
+            still to be read stands for what an attempt may have started since.
         otherwise: set when the job must not be started: the outcome to report if the search finds nothing.
         version: the object's version in Storage, if it has one.
         public: whether the bucket is public.

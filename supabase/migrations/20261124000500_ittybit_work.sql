@@ -236,6 +236,7 @@ begin
       claimed_at = clock_timestamp(), due_at = clock_timestamp() + ittybit.lease(v.lost),
       failing_since = case when j.due_at > now() - interval '1 hour' then j.failing_since end, -- an idle hour ends it
       in_doubt_since = case when v.is_start then coalesce(j.in_doubt_since, clock_timestamp()) end,
+      searched = case when v.lost > 0 then '[{}]' || j.searched else j.searched end, -- it may have started the job
       -- ittybit now gets the present name.
       former_name = case when not v.is_start or v.in_doubt_since is not null then j.former_name end
     from verdict as v
@@ -489,7 +490,7 @@ begin
     mine.due_at := now();
   end if;
   mine.in_doubt_since := case when waits and in_doubt then mine.in_doubt_since end;
-  mine.searched := case when waits and in_doubt then coalesce(report -> 'searched', mine.searched) end;
+  mine.searched := case when waits and in_doubt then coalesce(report -> 'searched', '[{}]' || mine.searched) end;
   mine.failures := case when waits then mine.failures + fails::integer else 0 end;
   mine.failing_since := case
     when outcome = 'retry' and status <> all ('{401,402,403}') then coalesce(mine.failing_since, now())

@@ -107,17 +107,20 @@ def test_a_search_continues_where_the_one_before_stopped(search: Search) -> None
     assert search.asked == [old[2]]
 
 
-def test_a_search_that_finds_nothing_has_read_what_was_started_since_the_one_before(search: Search) -> None:
+def test_what_was_started_since_the_first_attempt_is_read_only_if_a_later_one_may_have_started_it(
+    search: Search,
+) -> None:
     old = search.old
     search.mark = "new-0.1"
     search.runs_out_of_time(pages=5)
     new = search.start("new-0.1", "new-1.1", "new-2.1", minutes=0)
-    kept = [part.model_copy() for part in search.searched]
-    assert search.attempt()
-    # The last page ends with an item that is old enough: the search before has read all that follows.
-    assert search.asked == [old[2], None, new[1], old[11]]
-    search.mark, search.searched = "nobody.1", kept
+    [part] = search.searched
     assert search.attempt() is None
+    assert search.asked == [old[2]]
+    # As the ledger adds it, after a function has died.
+    search.searched = [Searched(), part]
+    assert search.attempt()
+    # The last page ends with an item that is old enough: the first attempt has read all that follows.
     assert search.asked == [old[2], None, new[1], old[11]]
 
 
@@ -126,18 +129,19 @@ def test_attempts_that_run_out_of_time_read_the_oldest_first_and_leave_nothing_o
     search.mark = "newer-3.1"
     search.runs_out_of_time(pages=3)
     newer = search.start(*(f"newer-{number}.1" for number in range(8)), minutes=10)
+    search.searched.insert(0, Searched())
     search.runs_out_of_time(pages=4)
     assert search.asked == [old[6], old[4], old[2], None]
     search.runs_out_of_time(pages=2)
-    assert search.asked == [old[2], newer[6]]
+    assert search.asked == [newer[6], old[2]]
     assert [part.down_to for part in search.searched] == [newer[4], old[2]]
     search.start("newest.1", minutes=0)
-    kept = [part.model_copy() for part in search.searched]
+    kept = [Searched(), *(part.model_copy() for part in search.searched)]
     assert search.attempt()
-    assert search.asked == [old[2], newer[4], newer[2], newer[0]]
+    assert search.asked == [newer[4], old[2], newer[2], newer[0]]
     search.mark, search.searched = "nobody.1", kept
     assert search.attempt() is None
-    assert search.asked == [old[2], newer[4], newer[2], newer[0], None, newer[7]]
+    assert search.asked == [newer[4], old[2], newer[2], newer[0], None, newer[7]]
 
 
 @pytest.mark.parametrize("status", [400, 429, 503])
@@ -179,19 +183,24 @@ def test_what_may_still_change_is_read_again(search: Search) -> None:
     search.mark = "nobody.1"
     new = search.start(*(f"new-{number}.1" for number in range(4)), minutes=0, apart=0)
     search.runs_out_of_time(pages=7)
+    search.searched.insert(0, Searched())
     assert search.attempt() is None
     # All that was made in the last minute, and the page that reaches what is older.
     assert search.asked == [search.old[2], None, new[2], new[0]]
 
 
 @pytest.mark.generations("automations")
-def test_a_list_without_times_is_read_again(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ittybit_requests.Api, "is_late", True)
-    scripted.script(ittybit=[Answer([{"id": "task_1"}, {"id": "task_2"}])])
-    now, searched = datetime.now(UTC), list[Searched]()
+def test_a_list_without_times_is_read_to_its_end(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = iter([False, True, False, False])
+    monkeypatch.setattr(ittybit_requests.Api, "is_late", property(lambda _: next(late)))
+    pages = [Answer([{"id": f"task_{number}"}, {"id": f"task_{number + 1}"}]) for number in (0, 2, 4)]
+    scripted.script(ittybit=[*pages, Answer([])])
+    now, searched = datetime.now(UTC), [Searched()]
     with pytest.raises(Unfinished):
         client(ORIGIN).find(RUN, "a.1", now, now, searched)
-    assert searched == []
+    assert searched == [Searched(down_to="task_3")]
+    assert client(ORIGIN).find(RUN, "a.1", now, now, searched) is None
+    assert searched == [Searched(down_to="task_5")]
 
 
 def test_searches_of_one_client_share_their_pages(ittybit: Alone, search: Search) -> None:
