@@ -1,4 +1,9 @@
-"""The search for a start in doubt: reads ittybit's list from the newest item back, and looks for the start's mark."""
+"""The search for a start in doubt: reads ittybit's list from the newest item back, and looks for the start's mark.
+
+The ledger keeps what was read for the job, so the next attempt continues, in whichever process. The first attempt comes
+after the lease of the one that may have started the job (at least a minute, ittybit.lease). What is made in the list
+after that is not this start, and is read only if a later attempt may have started the job too.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +21,8 @@ SEARCH_PERIOD = timedelta(hours=1)
 # The error that a search allows in comparing ittybit's clock with the ledger's: with a Date header, and without one.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
-# A start may take effect late, so it is first searched for after a minute (ittybit.lease). Items may appear until then.
-# So a part that was searched begins a minute before its newest item.
+# An item may appear late in the list, among older ones. So a part of it begins a minute before its newest item: what is
+# newer is read again with the next part.
 SETTLED = timedelta(minutes=1)
 
 
@@ -74,7 +79,10 @@ class Newest:
         raise Undecided("ittybit", "an hour was too short to search all of its list", in_doubt=True)
 
     def _search(self, mark: str, begin: Callable[[], datetime], searched: list[Searched]) -> Marked | None:
-        """Read what no attempt has read. The oldest comes first: that is where the start most likely is."""
+        """Read what no attempt has read, the oldest first: that is where the start most likely is.
+
+        Each part is read on until it meets the next older one; then the two are one part.
+        """
         for part in searched:
             if part.down_to is not None and not self._has(part.down_to):
                 part.before = part.down_to = None
@@ -125,7 +133,7 @@ class Newest:
         return self._api.clock - now - CLOCKS_COMPARED if self._api.clock else -CLOCKS_UNKNOWN
 
     def _has(self, id_: str) -> bool:
-        """Whether ittybit still has the last item of a part: it refuses the cursor, or answers with an empty page."""
+        """Whether ittybit still has the last item of a part. If not, it refuses the cursor, or the page is empty."""
         try:
             if not self._page(id_).is_empty:
                 return True

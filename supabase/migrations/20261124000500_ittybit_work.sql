@@ -223,8 +223,7 @@ begin
     set
       state = case when v.ends is null then j.state else 'skipped' end, reason = coalesce(v.ends, j.reason),
       finished_at = case when v.ends is null then j.finished_at else now() end, claimed_at = null,
-      -- A held job stays due; work() keeps it back until the scope's next probe.
-      due_at = case when v.ends is null then now() end
+      due_at = case when v.ends is null then now() end -- a held job stays due: work() keeps it back until its probe
         + case v.waits when 'output_busy' then interval '15 seconds' else interval '0' end
     from verdict as v
     where j.id = v.id and not v.is_leased

@@ -119,7 +119,6 @@ def test_the_ledger_keeps_what_a_search_has_read(
         in_doubt.project.ittybit("POST", "tasks", json={"url": "https://example.test/a.mp4", "kind": "speech"})
     *_, older, _ = in_doubt.project.stack.ittybit._records.tasks
     monkeypatch.setattr(ittybit_requests, "PAGE", 1)
-    monkeypatch.setattr(ittybit_search, "SETTLED", timedelta(minutes=-1))
     with monkeypatch.context() as hurried:
         late = iter([False, True])
         hurried.setattr(ittybit_requests.Api, "is_late", property(lambda _: next(late)))
@@ -133,12 +132,6 @@ def test_the_ledger_keeps_what_a_search_has_read(
     pages = [parse_qs(one.query).get("after") for one in asked if one.method == "GET" and "order=desc" in one.query]
     assert pages[0] == [older]
     assert in_doubt["searched"] is None
-
-
-@pytest.mark.generations("automations")
-def test_a_part_counts_as_searched_no_earlier_than_a_lease_ends(project: Project) -> None:
-    [(lease,)] = project.stack.sql("select ittybit.lease(0)")
-    assert lease <= ittybit_search.SETTLED
 
 
 @pytest.mark.generations("automations")
