@@ -89,12 +89,9 @@ class Work(BaseModel):
         state: ``ongoing`` until it succeeded or failed.
         progress: 0 to 100, where given; else the mean of its tasks'.
         kind: what a task does, where given.
-        run_id, parent_id: the run that a task belongs to, and the task on whose output it works.
-        sources: the addresses it reads from.
+        parent_id: the task on whose output a task works.
         outputs: the addresses of its results.
-        metadata: what was sent with its start.
         tasks: a run's or a job's tasks, where given.
-        created_at: when it was made, by ittybit's clock.
     """
 
     id: str
@@ -103,26 +100,15 @@ class Work(BaseModel):
     status: str
     progress: float | None = None
     kind: str | None = None
-    run_id: str | None = None
     parent_id: str | None = None
-    sources: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    metadata: dict[str, Any] = {}
     error: Fault | None = None
     tasks: tuple[Work, ...] = ()
-    created_at: datetime | None = None
 
     @property
     def shown(self) -> dict[str, dict[str, str]]:
         """What the answer to a person's start shows of it: its resource, id and status."""
         return {self.ref.partition("s/")[0]: {"id": self.id, "status": self.status}}
-
-    @property
-    def marks(self) -> set[str]:
-        """The marks of the start that made it: in its metadata, and in the addresses of its sources."""
-        queries = (source.partition("?")[2].split("&") for source in self.sources)
-        marks = {part.removeprefix("job=") for query in queries for part in query if part.startswith("job=")}
-        return marks | {mark for mark in (self.metadata.get("job"),) if isinstance(mark, str)}
 
     @model_validator(mode="before")
     @classmethod
@@ -136,14 +122,10 @@ class Work(BaseModel):
             "status": status,
             "state": "succeeded" if status in _SUCCEEDED else "failed" if status in _FAILED else "ongoing",
             "progress": data.get("progress"),
-            "run_id": data.get("run_id"),
             **{name: value for name in ("kind", "parent_id") if isinstance(value := data.get(name), str)},
-            "sources": _addresses(data, "url", "input", "inputs", "options"),
             "outputs": _addresses(data, "output", "outputs", "output_url"),
-            "metadata": data["metadata"] if isinstance(data.get("metadata"), dict) else {},
             "error": data.get("error"),
             "tasks": [task for task in tasks if isinstance(task, dict)],
-            "created_at": data.get("created_at") or data.get("created"),
         }
 
     @field_validator("progress", mode="before")
@@ -165,6 +147,38 @@ class Work(BaseModel):
             done = [100 if task.state == "succeeded" else task.progress or 0 for task in self.tasks]
             self.progress = round(sum(done) / len(done), 3)
         return self
+
+
+class Listed(BaseModel):
+    """A task or job in a list, as a search reads it. A page has a hundred, so it reads no more than it needs.
+
+    Attributes:
+        run_id: the run that a task belongs to.
+        marks: those of the start that made it: in its metadata, and in the addresses of its sources.
+        created_at: when it was made, by ittybit's clock.
+    """
+
+    id: str
+    run_id: str | None = None
+    marks: frozenset[str] = frozenset()
+    created_at: datetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_any_shape(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        metadata = data.get("metadata")
+        sent = metadata.get("job") if isinstance(metadata, dict) else None
+        sources = _addresses(data, "url", "input", "inputs", "options")
+        query = [part for source in sources for part in source.partition("?")[2].split("&")]
+        return {
+            "id": data.get("id"),
+            "run_id": data.get("run_id"),
+            "marks": {part.removeprefix("job=") for part in query if part.startswith("job=")}
+            | {mark for mark in (sent,) if isinstance(mark, str)},
+            "created_at": data.get("created_at") or data.get("created"),
+        }
 
     @field_validator("created_at")
     @classmethod

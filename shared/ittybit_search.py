@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from shared.errors import Answered, ServiceError, Unanswered, Undecided, Unfinished
-from shared.ittybit_models import Searched, Work
+from shared.ittybit_models import Listed, Searched
 from shared.ittybit_requests import Api
 
 # The job's next attempt continues a search that ran out of time, until the doubt is this old.
@@ -24,14 +24,6 @@ CLOCKS_UNKNOWN = timedelta(minutes=10)
 # An item may appear late in the list, among older ones. So a part of it begins a minute before its newest item: what is
 # newer is read again with the next part.
 SETTLED = timedelta(minutes=1)
-
-
-class Marked(NamedTuple):
-    """Work that carries a mark; ``Work`` describes the fields."""
-
-    id: str
-    run_id: str | None
-    created_at: datetime | None
 
 
 class _Page(NamedTuple):
@@ -45,7 +37,7 @@ class _Page(NamedTuple):
     """
 
     is_empty: bool
-    marked: dict[str, list[Marked]]
+    marked: dict[str, list[Listed]]
     oldest: datetime | None
     following: str | None
 
@@ -65,7 +57,7 @@ class Newest:
         self._settled: datetime | None = None
         self._error: ServiceError | None = None
 
-    def find(self, mark: str, since: datetime, now: datetime, searched: list[Searched]) -> Marked | None:
+    def find(self, mark: str, since: datetime, now: datetime, searched: list[Searched]) -> Listed | None:
         """The oldest work that carries the mark and was made since then; None if there certainly is none.
 
         ``Ittybit.find`` describes the rest.
@@ -78,7 +70,7 @@ class Newest:
                     raise
         raise Undecided("ittybit", "an hour was too short to search all of its list", in_doubt=True)
 
-    def _search(self, mark: str, begin: Callable[[], datetime], searched: list[Searched]) -> Marked | None:
+    def _search(self, mark: str, begin: Callable[[], datetime], searched: list[Searched]) -> Listed | None:
         """Read what no attempt has read, the oldest first: that is where the start most likely is.
 
         Each part is read on until it meets the next older one; then the two are one part.
@@ -99,7 +91,7 @@ class Newest:
 
     def _read(
         self, mark: str, begin: Callable[[], datetime], part: Searched, end: datetime | None = None
-    ) -> Marked | None:
+    ) -> Listed | None:
         """Read on from a part back to an older time; return the oldest work with the mark.
 
         Args:
@@ -108,7 +100,7 @@ class Newest:
             part: grows with every page.
             end: where an older part begins; None to read back to ``begin``.
         """
-        found: Marked | None = None
+        found: Listed | None = None
         passed: set[str | None] = set()
         while part.down_to not in passed:
             passed.add(part.down_to)
@@ -157,9 +149,9 @@ class Newest:
         if cursor is not None and self._api.is_late:
             raise Unfinished("ittybit", "there was no time to search all of its list", in_doubt=True)
         try:
-            items, following = self._api.page(self._path, Work, cursor, order="desc")
+            items, following = self._api.page(self._path, Listed, cursor, order="desc")
         except ServiceError as error:
-            if error.effect != "fail":
+            if cursor is None or error.effect != "fail":
                 self._error = error
             raise
         if cursor is None:
@@ -169,10 +161,10 @@ class Newest:
         met = next((place for place, item in enumerate(items) if item.id != cursor and item.id in self._pages), None)
         if met is not None:
             items, following = items[: met + 1], items[met].id
-        marked: dict[str, list[Marked]] = {}
+        marked: dict[str, list[Listed]] = {}
         for item in reversed(items):
             for mark in item.marks:
-                marked.setdefault(mark, []).append(Marked(item.id, item.run_id, item.created_at))
+                marked.setdefault(mark, []).append(item)
         oldest = next((item.created_at for item in reversed(items) if item.created_at), None)
         self._pages[cursor] = _Page(not items, marked, oldest, following)
         return self._pages[cursor]

@@ -70,6 +70,7 @@ def test_a_claimed_start_has_everything_that_the_function_needs(lease: Row, data
         "otherwise": None,
         "mark": f"{job['id']}.1",
         "look_since": None,
+        "searched": None,
         "now": None,
         "bucket": "uploads",
         "name": "a.mp4",

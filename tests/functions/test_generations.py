@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from local.functions import ROOT
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
 from shared.ittybit import GENERATIONS
-from shared.ittybit_models import Action, Connection, Task, Work, bare
+from shared.ittybit_models import Action, Connection, Listed, Task, Work, bare
 from tests.functions.calling import Function
 from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client
 from tests.functions.project import Job, Project
@@ -189,8 +190,10 @@ def test_an_automation_fails_with_a_message_where_ittybit_has_none(project: Proj
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
 def test_each_documented_answer_is_read(path: Path) -> None:
     vector: dict[str, Any] = json.loads(path.read_text())
-    shape: type[Work | Connection] = Work if vector["is"] == "work" else Connection
-    read = shape.model_validate(bare(vector["answer"])).model_dump(mode="json")
+    shapes: list[type[BaseModel]] = [Work, Listed] if vector["is"] == "work" else [Connection]
+    read: dict[str, Any] = {}
+    for shape in shapes:
+        read |= shape.model_validate(bare(vector["answer"])).model_dump(mode="json")
     assert {name: read[name] for name in vector["read"]} == vector["read"]
 
 

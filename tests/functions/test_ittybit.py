@@ -12,7 +12,8 @@ from local.ittybit_server import Shapes
 from local.server import Server
 from shared import ittybit_requests
 from shared.errors import Answered, ServiceError, Unanswered, Undecided, Unfinished
-from shared.ittybit_models import Action, Connection, Task, Work
+from shared.ittybit_models import Action, Connection, Listed, Task, Work
+from shared.ittybit_requests import read
 from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client, start
 from tests.functions.scripted import ORIGIN, Answer, Scripted
 from tests.waiting import until
@@ -72,11 +73,12 @@ def test_a_task_goes_from_started_to_failed_with_ittybit_s_words(ittybit: Alone)
     assert made.state == "failed"
     assert made.error
     assert made.error.message == "The source answered 404."
-    assert made.sources[0] == f"{ittybit.missing}?job=b.1"
+    listed = read(Listed, ittybit.client._api.call("GET", started.ref))
+    assert listed.marks == {"b.1"}
     if ittybit.generation == "jobs":
-        assert made.metadata == {"bucket": "b", "job": "b.1"}
+        assert entry.metadata == {"bucket": "b", "job": "b.1"}
         return
-    run = ittybit.client.work(f"runs/{made.run_id}")
+    run = ittybit.client.work(f"runs/{listed.run_id}")
     assert (run.state, run.error and run.error.message) == ("failed", "The source answered 404.")
 
 
@@ -106,7 +108,7 @@ def test_the_oldest_task_with_the_mark_is_found_across_pages(ittybit: Alone) -> 
     assert ittybit.client.find(action, "c.1", now, now, []) == first.ref
     if ittybit.generation == "automations":
         task = ittybit.client.find(Action(task=Task(kind="video")), "c.1", now, now, [])
-        assert ittybit.client.work(str(task)).run_id == first.id
+        assert read(Listed, ittybit.client._api.call("GET", str(task))).run_id == first.id
     assert ittybit.client.find(action, "c.3", now, now, []) is None
 
 
@@ -158,7 +160,7 @@ TASK: dict[str, Any] = {"id": "task_1", "status": "processing", "created_at": 17
     ],
 )
 def test_created_at_is_read_in_every_form(created_at: object) -> None:
-    assert Work.model_validate(TASK | {"created_at": created_at}).created_at == datetime(2026, 1, 1, tzinfo=UTC)
+    assert Listed.model_validate(TASK | {"created_at": created_at}).created_at == datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("status", ["succeeded", "ready", "completed"])
@@ -196,22 +198,32 @@ def test_an_empty_error_does_not_count(error: object) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"output": {"url": "https://a/1"}, "input": {"url": "https://a/0"}},
-        {"outputs": [{"url": "https://a/1"}], "inputs": [{"url": "https://a/0"}]},
-        {"output": "https://a/1", "url": "https://a/0"},
-        {"outputs": ["https://a/1", {"url": "https://a/1"}, None, {"kind": "x"}], "options": {"url": "https://a/0"}},
+        {"output": {"url": "https://a/1"}, "input": {"url": "https://a/0?job=a.1"}},
+        {"outputs": [{"url": "https://a/1"}], "inputs": [{"url": "https://a/0?job=a.1"}]},
+        {"output": "https://a/1", "url": "https://a/0?job=a.1"},
+        {
+            "outputs": ["https://a/1", {"url": "https://a/1"}, None, {"kind": "x"}],
+            "options": {"url": "https://a/0?job=a.1"},
+        },
     ],
 )
 def test_sources_and_outputs_are_found_in_every_form(fields: dict[str, Any]) -> None:
-    work = Work.model_validate(TASK | fields)
-    assert (work.sources, work.outputs) == (("https://a/0",), ("https://a/1",))
+    assert Work.model_validate(TASK | fields).outputs == ("https://a/1",)
+    assert Listed.model_validate(TASK | fields).marks == {"a.1"}
 
 
-@pytest.mark.parametrize("answer", [[], "text", 7, {}, {"data": None}, {"id": 1}, {"id": "x", "created_at": 1e300}])
+@pytest.mark.parametrize("answer", [[], "text", 7, {}, {"data": None}, {"id": 1}])
 def test_an_answer_that_is_no_task_leaves_a_start_in_doubt(answer: object) -> None:
     with Server(Response(json.dumps(answer))) as server, pytest.raises(Unanswered) as caught:
         start(client(server.origin), RUN)
     assert caught.value.in_doubt
+
+
+@pytest.mark.parametrize("item", [7, {}, {"id": 1}, {"id": "x", "created_at": 1e300}])
+def test_a_search_does_not_end_with_an_item_that_cannot_be_read(item: object) -> None:
+    now = datetime.now(UTC)
+    with Server(Response(json.dumps([item]))) as server, pytest.raises(Unanswered):
+        client(server.origin).find(RUN, "a.1", now, now, [])
 
 
 @pytest.mark.parametrize("tasks", [7, True, "task_1", {"id": "task_1"}, [7, None, []]])
