@@ -140,8 +140,11 @@ def test_attempts_that_run_out_of_time_read_the_oldest_first_and_leave_nothing_o
     assert search.attempt()
     assert search.asked == [newer[4], old[2], newer[2], newer[0]]
     search.mark, search.searched = "nobody.1", kept
+    search.runs_out_of_time(pages=5)
+    assert search.asked == [newer[4], old[2], newer[2], newer[0], None]
+    assert [part.down_to for part in search.searched] == [newer[7], old[2]]
     assert search.attempt() is None
-    assert search.asked == [newer[4], old[2], newer[2], newer[0], None, newer[7]]
+    assert search.asked == [newer[7], old[2]]
 
 
 @pytest.mark.parametrize("status", [400, 429, 503])
