@@ -61,10 +61,12 @@ class Searched(BaseModel):
     Attributes:
         before: it has what was made before this time, by ittybit's clock.
         down_to: the id of the last item that was read; None if the part is still to be read.
+        oldest: when that item was made.
     """
 
     before: AwareDatetime | None = None
     down_to: str | None = None
+    oldest: AwareDatetime | None = None
 
 
 class Run(BaseModel):

@@ -77,7 +77,7 @@ class Newest:
         """
         for part in searched:
             if part.down_to is not None and not self._has(part.down_to):
-                part.before = part.down_to = None
+                part.before = part.down_to = part.oldest = None
         if not searched:
             searched.append(Searched())
         part = searched[-1]
@@ -85,7 +85,7 @@ class Newest:
         while found is None and len(searched) > 1:
             part, older = searched[-2:]
             found = self._read(mark, begin, part, older.before)
-            part.down_to = older.down_to
+            part.down_to, part.oldest = older.down_to, older.oldest
             searched.pop()
         return found
 
@@ -117,7 +117,7 @@ class Newest:
                 return found
             if part.down_to is None:
                 part.before = self._settled
-            part.down_to = page.following
+            part.down_to, part.oldest = page.following, page.oldest
         raise Unanswered("ittybit", "a list repeats a page")
 
     def _ahead(self, now: datetime) -> timedelta:
@@ -136,7 +136,7 @@ class Newest:
         return False
 
     def _page(self, cursor: str | None) -> _Page:
-        """The page after a cursor, which is fetched once.
+        """The page that continues the list after a cursor. It is fetched unless one with the cursor in it is here.
 
         Raises:
             Unfinished: there is no time to fetch it.
@@ -157,7 +157,7 @@ class Newest:
         if cursor is None:
             newest = next((item.created_at for item in items if item.created_at), None)
             self._settled = newest - SETTLED if newest else None
-        # If a fetched page follows one of the items, this page ends there.
+        # This page ends where it meets one that is here.
         met = next((place for place, item in enumerate(items) if item.id != cursor and item.id in self._pages), None)
         if met is not None:
             items, following = items[: met + 1], items[met].id
@@ -166,5 +166,6 @@ class Newest:
             for mark in item.marks:
                 marked.setdefault(mark, []).append(item)
         oldest = next((item.created_at for item in reversed(items) if item.created_at), None)
-        self._pages[cursor] = _Page(not items, marked, oldest, following)
-        return self._pages[cursor]
+        page = _Page(not items, marked, oldest, following)
+        self._pages |= dict.fromkeys([cursor, *(item.id for item in items[:-1])], page)
+        return page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -67,6 +68,14 @@ class Start(Lease):
     version: str | None = None
     public: bool
     action: Action
+
+    @property
+    def left_to_search(self) -> timedelta:
+        """How much of ittybit's list is left to search, in time, up to a constant: ittybit's clock may be another."""
+        if self.look_since is None:
+            return timedelta(0)
+        reached = self.searched[-1].oldest if self.searched else None
+        return (reached or self.now) - self.look_since
 
     @property
     def metadata(self) -> dict[str, str]:

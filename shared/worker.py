@@ -12,7 +12,7 @@ import queue
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 from uuid import UUID
 
@@ -158,7 +158,8 @@ class _Drain:
         self._in_flight.update(job.job for job in jobs)
         private = [(job.bucket, job.name) for job in jobs if isinstance(job, Start) and not job.public]
         sources = objects.Sources(self._call.settings, private, self._working)
-        for job in jobs:
+        # The searches of a batch take turns. The shortest comes first: a long one would keep back all others.
+        for job in sorted(jobs, key=lambda job: job.left_to_search if isinstance(job, Start) else timedelta(0)):
             self._pool.submit(self._step, job, sources, deleting)
         return len(jobs) >= BATCH
 

@@ -212,12 +212,16 @@ def test_searches_of_one_client_share_their_pages(ittybit: Alone, search: Search
     search.mark = "old-1.1"
     assert search.attempt(one)
     assert search.asked == []
-    # A page from another place in the list ends where a page begins that is already here.
-    search.mark = "old-0.1"
-    moment = datetime.now(UTC) - timedelta(minutes=5)
-    search.searched = [Searched(before=moment, down_to=search.old[7])]
+    # From an item in the middle of a page, and to one.
+    middle = [Searched(before=datetime.now(UTC) - timedelta(minutes=5), down_to=search.old[7])]
+    search.searched = [part.model_copy() for part in middle]
     assert search.attempt(one)
-    assert search.asked == [search.old[7]]
+    assert search.asked == []
+    other, search.searched = ittybit.client, middle
+    assert search.attempt(other)
+    search.searched = []
+    assert search.attempt(other)
+    assert search.asked == [None, search.old[10], search.old[8]]
 
 
 @pytest.mark.generations("automations")
