@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import pytest
 from psycopg.types.json import Jsonb
 
+from shared.ledger import Start
 from tests.functions.calling import Function
 from tests.functions.project import Project
 from tests.functions.test_job_steps import STARTS
@@ -55,6 +59,33 @@ def test_one_search_finds_all_starts_in_doubt_of_a_batch(project: Project, push_
     assert push_back.ask({"type": "jobs.due"}).get_json()["started"] == 5
     assert searches.seen == 1
     assert [len(project.starts(f"walk/{number}.mp4")) for number in range(5)] == [1] * 5
+
+
+def test_the_shortest_search_of_a_batch_comes_first(
+    project: Project, push_back: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.stack.sql("insert into ittybit.rules (name, bucket_id, task) values ('all', 'private', %s)", [Jsonb(TASK)])
+    since = {"long": 30, "short": 20, "almost done": 40, "none": None}
+    for name, minutes in since.items():
+        project.upload("private", name)
+        doubt = "update ittybit.jobs set in_doubt_since = now() - %s * interval '1 minute' where name = %s"
+        project.stack.sql(doubt, [minutes, name])
+    project.stack.sql(
+        "update ittybit.jobs set searched = jsonb_build_array(jsonb_build_object("
+        " 'before', now(), 'down_to', 'an item', 'oldest', in_doubt_since + interval '1 minute'))"
+        " where name = 'almost done'"
+    )
+
+    begun: list[str] = []
+    submit = ThreadPoolExecutor.submit
+
+    def note(pool: ThreadPoolExecutor, step: Any, job: Any, *more: Any) -> Any:
+        begun.extend([job.name] if isinstance(job, Start) else [])
+        return submit(pool, step, job, *more)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", note)
+    assert push_back.drain() == {"claimed": 4, "started": 4}
+    assert begun == ["none", "almost done", "short", "long"]
 
 
 def test_a_failed_search_leaves_every_job_of_the_batch_in_doubt(project: Project, push_back: Function) -> None:
