@@ -96,7 +96,7 @@ class Ittybit:
         is_done = resource == "runs" and work.state == "succeeded"
         return self._automations.with_outputs(work, id_) if is_done else work
 
-    def find(self, action: Action, mark: str, since: datetime, now: datetime, searched: list[Searched]) -> str | None:
+    def find(self, action: Action, mark: str, since: datetime, now: datetime, searched: Searched) -> str | None:
         """The ``ref`` of what an attempt started; None if it certainly started nothing.
 
         Starting again with the same Idempotency-Key is not enough: an ittybit that ignores it would start twice. Each
@@ -110,9 +110,8 @@ class Ittybit:
             mark: the job's.
             since: when the attempt began, by the ledger's clock.
             now: when this invocation claimed the job, by the same clock, to compare ittybit's with.
-            searched: the parts of the list that earlier attempts have read for this start, newest first. Work that
-                was made after the first of them is not searched, unless that part is still to be read. If this attempt
-                does not end the search either, it puts in what it has read, whatever it raises.
+            searched: how far earlier attempts came. If this one does not end the search either, it puts in how far it
+                came, whatever it raises.
 
         Raises:
             Undecided: an hour of attempts did not reach back to ``since``, and nothing that they read has the mark.

@@ -60,7 +60,7 @@ class Automations:
         outputs = dict.fromkeys([*run.outputs, *(address for task in results for address in task.outputs)])
         return run.model_copy(update={"outputs": tuple(outputs)})
 
-    def find(self, action: Action, mark: str, since: datetime, now: datetime, searched: list[Searched]) -> str | None:
+    def find(self, action: Action, mark: str, since: datetime, now: datetime, searched: Searched) -> str | None:
         """The ``ref`` of the oldest task since then whose source carries the mark, or of its run."""
         task = self._newest_tasks.find(mark, since, now, searched)
         if task is None:

@@ -56,15 +56,13 @@ class Step(BaseModel):
 
 
 class Searched(BaseModel):
-    """A part of one of ittybit's lists, read from the newest item of that time back.
+    """How far one of ittybit's lists was searched for a start, from the newest item back.
 
     Attributes:
-        before: it has what was made before this time, by ittybit's clock.
-        down_to: the id of the last item that was read; None if the part is still to be read.
+        down_to: the id of the last item that was read; None before the first.
         oldest: when that item was made.
     """
 
-    before: AwareDatetime | None = None
     down_to: str | None = None
     oldest: AwareDatetime | None = None
 

@@ -1,14 +1,13 @@
 """The search for a start in doubt: reads ittybit's list from the newest item back, and looks for the start's mark.
 
-The ledger keeps what was read for the job, so the next attempt continues, in whichever process. The first attempt comes
-after the lease of the one that may have started the job (at least a minute, ittybit.lease). What is made in the list
-after that is not this start, and is read only if a later attempt may have started the job too.
+The ledger keeps how far it came, so the next attempt continues there, in whichever process. What is newer than the
+first attempt needs no search: that comes after the start's lease, at least a minute later (ittybit.lease), and no
+attempt starts the job before the search has ended.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -21,9 +20,6 @@ SEARCH_PERIOD = timedelta(hours=1)
 # The error that a search allows in comparing ittybit's clock with the ledger's: with a Date header, and without one.
 CLOCKS_COMPARED = timedelta(seconds=30)
 CLOCKS_UNKNOWN = timedelta(minutes=10)
-# An item may appear late in the list, among older ones. So a part of it begins a minute before its newest item: what is
-# newer is read again with the next part.
-SETTLED = timedelta(minutes=1)
 
 
 class _Page(NamedTuple):
@@ -54,70 +50,40 @@ class Newest:
         self._path = path
         self._lock = threading.Lock()
         self._pages: dict[str | None, _Page] = {}
-        self._settled: datetime | None = None
         self._error: ServiceError | None = None
 
-    def find(self, mark: str, since: datetime, now: datetime, searched: list[Searched]) -> Listed | None:
+    def find(self, mark: str, since: datetime, now: datetime, searched: Searched) -> Listed | None:
         """The oldest work that carries the mark and was made since then; None if there certainly is none.
 
         ``Ittybit.find`` describes the rest.
         """
         with self._lock:
             try:
-                return self._search(mark, lambda: since + self._ahead(now), searched)
+                return self._read_back(mark, since, now, searched)
             except Unfinished:
                 if now - since < SEARCH_PERIOD:
                     raise
         raise Undecided("ittybit", "an hour was too short to search all of its list", in_doubt=True)
 
-    def _search(self, mark: str, begin: Callable[[], datetime], searched: list[Searched]) -> Listed | None:
-        """Read what no attempt has read, the oldest first: that is where the start most likely is.
-
-        Each part is read on until it meets the next older one; then the two are one part.
-        """
-        for part in searched:
-            if part.down_to is not None and not self._has(part.down_to):
-                part.before = part.down_to = part.oldest = None
-        if not searched:
-            searched.append(Searched())
-        part = searched[-1]
-        found = self._read(mark, begin, part)
-        while found is None and len(searched) > 1:
-            part, older = searched[-2:]
-            found = self._read(mark, begin, part, older.before)
-            part.down_to, part.oldest = older.down_to, older.oldest
-            searched.pop()
-        return found
-
-    def _read(
-        self, mark: str, begin: Callable[[], datetime], part: Searched, end: datetime | None = None
-    ) -> Listed | None:
-        """Read on from a part back to an older time; return the oldest work with the mark.
-
-        Args:
-            mark: the start's.
-            begin: returns the time since which the work was made, which follows from ittybit's clock.
-            part: grows with every page.
-            end: where an older part begins; None to read back to ``begin``.
-        """
+    def _read_back(self, mark: str, since: datetime, now: datetime, searched: Searched) -> Listed | None:
+        if searched.down_to is not None and not self._has(searched.down_to):
+            searched.down_to = searched.oldest = None
         found: Listed | None = None
         passed: set[str | None] = set()
-        while part.down_to not in passed:
-            passed.add(part.down_to)
+        while searched.down_to not in passed:
+            passed.add(searched.down_to)
             try:
-                page = self._page(part.down_to)
+                page = self._page(searched.down_to)
             except Unfinished:
                 if found is None:
                     raise
                 return found
-            begins = begin()
+            begins = since + self._ahead(now)
             marked = page.marked.get(mark, ())
             found = next((one for one in marked if one.created_at is None or one.created_at >= begins), found)
-            if page.following is None or (page.oldest is not None and page.oldest < max(begins, end or begins)):
+            if page.following is None or (page.oldest is not None and page.oldest < begins):
                 return found
-            if part.down_to is None:
-                part.before = self._settled
-            part.down_to, part.oldest = page.following, page.oldest
+            searched.down_to, searched.oldest = page.following, page.oldest
         raise Unanswered("ittybit", "a list repeats a page")
 
     def _ahead(self, now: datetime) -> timedelta:
@@ -154,9 +120,6 @@ class Newest:
             if cursor is None or error.effect != "fail":
                 self._error = error
             raise
-        if cursor is None:
-            newest = next((item.created_at for item in items if item.created_at), None)
-            self._settled = newest - SETTLED if newest else None
         # This page ends where it meets one that is here.
         met = next((place for place, item in enumerate(items) if item.id != cursor and item.id in self._pages), None)
         if met is not None:

@@ -28,7 +28,7 @@ class Outcome(BaseModel):
     error: dict[str, Any] | None = None
     retry_after: int | None = None
     in_doubt: bool = False
-    searched: list[Searched] | None = None
+    searched: Searched | None = None
 
 
 class Lease(BaseModel):
@@ -48,10 +48,9 @@ class Start(Lease):
 
     Attributes:
         mark: goes into the source's address, and is the Idempotency-Key.
-        look_since: if set, an attempt since this time may have started the job: search for that start first.
+        look_since: if set, an attempt at this time may have started the job: search for that start, and start nothing.
         now: when the job was claimed, by the ledger's clock like ``look_since``.
-        searched: the parts of ittybit's list that earlier attempts have read for that start, newest first. One that is
-            still to be read stands for what an attempt may have started since.
+        searched: how far earlier attempts have searched for it.
         otherwise: set when the job must not be started: the outcome to report if the search finds nothing.
         version: the object's version in Storage, if it has one.
         public: whether the bucket is public.
@@ -61,7 +60,7 @@ class Start(Lease):
     mark: str
     look_since: AwareDatetime | None
     now: AwareDatetime
-    searched: list[Searched] | None = None
+    searched: Searched | None = None
     otherwise: Outcome | None = None
     bucket: str
     name: str
@@ -74,7 +73,7 @@ class Start(Lease):
         """How much of ittybit's list is left to search, in time, up to a constant: ittybit's clock may be another."""
         if self.look_since is None:
             return timedelta(0)
-        reached = self.searched[-1].oldest if self.searched else None
+        reached = self.searched.oldest if self.searched else None
         return (reached or self.now) - self.look_since
 
     @property

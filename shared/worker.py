@@ -23,7 +23,7 @@ from shared.edge import Answer, Call, fault
 from shared.errors import ServiceError, Skipped, Undecided
 from shared.http import Deadline
 from shared.ittybit import Ittybit
-from shared.ittybit_models import Work
+from shared.ittybit_models import Searched, Work
 from shared.ledger import Check, Delete, FunctionName, Outcome, Report, Start, Step
 
 # How many drains of a function run in a process: while one waits for a slow ittybit, the next wake-up is served.
@@ -204,10 +204,8 @@ class _Drain:
             self._done.put((job, error))
 
     def _start(self, start: Start, sources: objects.Sources) -> Outcome:
-        if start.look_since is not None and (settled := self._look_for(start, start.look_since)):
-            return settled
-        if start.otherwise is not None:
-            return start.otherwise
+        if start.look_since is not None:
+            return self._look_for(start, start.look_since)
         try:
             if start.public:
                 address = objects.public_address(self._call.settings.public_url, start.bucket, start.name, start.mark)
@@ -224,9 +222,12 @@ class _Drain:
             return Outcome(outcome="started", ittybit_id=work.ref)
         return self._progress(work)
 
-    def _look_for(self, start: Start, since: datetime) -> Outcome | None:
-        """Search for what an earlier attempt may have started; None when it certainly started nothing."""
-        searched = start.searched or []
+    def _look_for(self, start: Start, since: datetime) -> Outcome:
+        """Search for what an earlier attempt may have started. If it certainly started nothing, the job is due again.
+
+        This attempt does not start the job: if its report is lost too, the same search is still enough.
+        """
+        searched = start.searched or Searched()
         try:
             found = self._ittybit.find(start.action, start.mark, since, start.now, searched)
         except Undecided as error:
@@ -235,7 +236,9 @@ class _Drain:
             # An error of the search says nothing about the job.
             outcome = "hold" if error.effect == "hold" else "retry"
             return self._failure(outcome, error, in_doubt=True, searched=searched)
-        return Outcome(outcome="started", ittybit_id=found) if found else None
+        if found is not None:
+            return Outcome(outcome="started", ittybit_id=found)
+        return start.otherwise or Outcome(outcome="retry", reason="not_started")
 
     def _check(self, check: Check) -> Outcome:
         try:

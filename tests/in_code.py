@@ -86,7 +86,7 @@ def failures() -> set[str]:
 
 def waits() -> set[str]:
     """The reasons why a start waits without having failed."""
-    [words] = re.findall(r"has_not_failed constant boolean := why = any \('\{(.*?)\}'\)", MIGRATIONS)
+    [words] = re.findall(r"has_not_failed constant boolean\s+:= why = any \('\{(.*?)\}'\)", MIGRATIONS)
     return set(words.split(","))
 
 

@@ -25,7 +25,7 @@ create table if not exists ittybit.jobs (
   lost integer not null default 0, -- how many leases in a row ended without a report
   due_at timestamptz, claimed_at timestamptz, -- claimed_at: when the lease began; null when no function holds the job
   in_doubt_since timestamptz, undecided boolean not null default false,
-  searched jsonb check (jsonb_typeof(searched) = 'array'), -- the parts of ittybit's list that were read for that start
+  searched jsonb check (jsonb_typeof(searched) = 'object'), -- how far ittybit's list was searched for that start
   former_name text, -- the name that ittybit was given, if it changed since: a failed job then starts once more
   ittybit_id text, progress real, outputs text[], reason text, error jsonb,
   failures integer not null default 0, failing_since timestamptz,

@@ -75,7 +75,7 @@ end;
 -- Returns {"jobs": […], "reports": […]}. A job has "job", "generation", "attempt" and "step". Step "check" has the
 -- "ittybit_id". Step "delete" has "results", 250 at most. Step "start" has the object, its action and the "mark" that
 -- goes into the source's address. With "look_since" an earlier attempt may have started the job: the function searches
--- for that start, but not in what was "searched". If there is none, it reports "otherwise"; if that is null, it starts.
+-- for that start, on from where it was "searched". If there is none, it reports "otherwise", or "not_started".
 --
 -- A session keeps its plans, even those that it made for empty tables. With `enable_seqscan` off they use the indexes.
 -- A table without an index then looks so expensive that PostgreSQL would add parallel workers and JIT, so both are off.
@@ -235,7 +235,6 @@ begin
       claimed_at = clock_timestamp(), due_at = clock_timestamp() + ittybit.lease(v.lost),
       failing_since = case when j.due_at > now() - interval '1 hour' then j.failing_since end, -- an idle hour ends it
       in_doubt_since = case when v.is_start then coalesce(j.in_doubt_since, clock_timestamp()) end,
-      searched = case when v.lost > 0 then '[{}]' || j.searched else j.searched end, -- it may have started the job
       -- ittybit now gets the present name.
       former_name = case when not v.is_start or v.in_doubt_since is not null then j.former_name end
     from verdict as v
@@ -352,8 +351,9 @@ declare
   percent constant pg_catalog.float4 := report ->> 'progress';
   in_doubt constant boolean := coalesce((report ->> 'in_doubt')::boolean, false);
   status constant pg_catalog.text := said ->> 'status';
-  -- A start that is kept back has not failed, nor has a search that takes longer.
-  has_not_failed constant boolean := why = any ('{paused,tripped,ceiling,disabled,held,output_busy,searching}');
+  -- A start that is kept back has not failed, nor has a search that takes longer or finds nothing.
+  has_not_failed constant boolean
+    := why = any ('{paused,tripped,ceiling,disabled,held,output_busy,searching,not_started}');
   is_fact constant boolean := started_as is not null and outcome in ('started', 'succeeded', 'failed');
   is_holder boolean; waits boolean; fails boolean;
 begin
@@ -489,7 +489,7 @@ begin
     mine.due_at := now();
   end if;
   mine.in_doubt_since := case when waits and in_doubt then mine.in_doubt_since end;
-  mine.searched := case when waits and in_doubt then coalesce(report -> 'searched', '[{}]' || mine.searched) end;
+  mine.searched := case when waits and in_doubt then coalesce(report -> 'searched', mine.searched) end;
   mine.failures := case when waits then mine.failures + fails::integer else 0 end;
   mine.failing_since := case
     when outcome = 'retry' and status <> all ('{401,402,403}') then coalesce(mine.failing_since, now())

@@ -77,8 +77,8 @@ class Play:
             return report(lease, "succeeded" if was_fetched else "failed", ittybit_id=lease["ittybit_id"])
         if lease["look_since"] and lease["mark"] in self.journal:
             return report(lease, "started", ittybit_id=f"runs/{lease['mark']}")
-        if lease["otherwise"]:
-            return report(lease, **lease["otherwise"])
+        if lease["look_since"]:
+            return report(lease, **(lease["otherwise"] or {"outcome": "retry", "reason": "not_started"}))
         if not self.finds_objects:
             return report(lease, "skipped", reason="gone")
         return report(lease, "started", ittybit_id=self.begin(lease["mark"]))

@@ -81,7 +81,7 @@ def test_a_finished_job_can_be_retried(database: Project, state: str) -> None:
     fields = {"ittybit_id": "tasks/1", "outputs": ["s3://results/a.mp4"]} if state == "succeeded" else {"error": BUSY}
     database.report(lease, state, reason="corrupt", **fields)
     job = database.job()["id"]
-    database.sql("update ittybit.jobs set searched = '[]'")  # as after the adoption of a copy
+    database.sql("update ittybit.jobs set searched = '{}'")  # as after the adoption of a copy
     assert retry(database, job)
 
     again = database.job()

@@ -150,19 +150,29 @@ def test_a_start_that_may_still_take_effect_is_looked_for_after_a_minute(
     assert (database.next_lease()["look_since"] is not None) == in_doubt
 
 
-def test_the_next_search_gets_the_parts_that_were_searched(doubtful: Project) -> None:
-    parts = [{"before": "2026-01-01T00:00:00Z", "down_to": "task_1"}]
+def test_a_start_that_did_not_happen_is_due_at_once_as_if_nothing_had_been(doubtful: Project) -> None:
+    lease = look(doubtful)
+    failures = first(doubtful)["failures"]
+    doubtful.report(lease, "retry", reason="not_started")
+    job = first(doubtful)
+    assert (job["state"], job["in_doubt_since"], job["failures"]) == ("queued", None, failures)
+    again = doubtful.claim("push-back", 1)
+    assert [(one["mark"], one["look_since"]) for one in again] == [(lease["mark"], None)]
+
+
+def test_the_next_attempt_gets_how_far_the_search_came(doubtful: Project) -> None:
+    far = {"down_to": "task_1", "oldest": "2026-01-01T00:00:00Z"}
     assert look(doubtful)["searched"] is None
-    doubtful.report(look(doubtful), "retry", reason="searching", in_doubt=True, searched=parts)
-    assert look(doubtful)["searched"] == parts
-    # The next attempt dies, and the one after it starts the job without an answer: each may have started it.
+    doubtful.report(look(doubtful), "retry", reason="searching", in_doubt=True, searched=far)
+    assert look(doubtful)["searched"] == far
+    # An attempt that dies, and one that fails before it searches, change nothing.
     lease = look(doubtful)
-    assert lease["searched"] == [{}, *parts]
-    doubtful.report(lease, "retry", error=BUSY, in_doubt=True)
+    assert lease["searched"] == far
+    doubtful.report(lease, "hold", error={"status": 401}, in_doubt=True)
     lease = look(doubtful)
-    assert lease["searched"] == [{}, {}, *parts]
+    assert lease["searched"] == far
     assert doubtful.report(lease, "retry", in_doubt=True, searched=5)["refused"]
-    doubtful.report(lease, "retry", reason="paused")
+    doubtful.report(lease, "retry", reason="not_started")
     assert doubtful.job()["searched"] is None
 
 

@@ -16,7 +16,7 @@ from shared import objects
 from shared.errors import Error, ServiceError, Unsupported
 from shared.http import Deadline
 from shared.ittybit import Ittybit
-from shared.ittybit_models import Action, Task
+from shared.ittybit_models import Action, Searched, Task
 from shared.settings import load
 from tests.functions import openapi_check
 from tests.functions.calling import NAMES, NOWHERE, WAKE_UP, Function
@@ -113,7 +113,7 @@ READINGS: list[Callable[[Ittybit], object]] = [
     lambda client: client.connection_id,
     lambda client: client.start(RUN, "https://a/b", "a.1"),
     lambda client: client.start(TASK, "https://a/b", "a.1"),
-    lambda client: client.find(RUN, "a.1", datetime.now(UTC), datetime.now(UTC), []),
+    lambda client: client.find(RUN, "a.1", datetime.now(UTC), datetime.now(UTC), Searched()),
     lambda client: client.update_connection("con_1", {}),
 ]
 

@@ -55,9 +55,11 @@ def test_one_search_finds_all_starts_in_doubt_of_a_batch(project: Project, push_
         "update ittybit.jobs set in_doubt_since = now(), due_at = now(), state = 'queued', ittybit_id = null"
     )
 
-    searches = project.stack.ittybit_api.add("GET", STARTS, times=9, hang=0.1)
+    asked = project.stack.ittybit_api.requests = []
+    project.stack.ittybit_api.add("GET", STARTS, hang=0.1)
     assert push_back.ask({"type": "jobs.due"}).get_json()["started"] == 5
-    assert searches.seen == 1
+    project.stack.ittybit_api.requests = None
+    assert len([one for one in asked if "order=desc" in one.query]) == 1
     assert [len(project.starts(f"walk/{number}.mp4")) for number in range(5)] == [1] * 5
 
 
@@ -71,8 +73,8 @@ def test_the_shortest_search_of_a_batch_comes_first(
         doubt = "update ittybit.jobs set in_doubt_since = now() - %s * interval '1 minute' where name = %s"
         project.stack.sql(doubt, [minutes, name])
     project.stack.sql(
-        "update ittybit.jobs set searched = jsonb_build_array(jsonb_build_object("
-        " 'before', now(), 'down_to', 'an item', 'oldest', in_doubt_since + interval '1 minute'))"
+        "update ittybit.jobs set searched = jsonb_build_object("
+        " 'down_to', 'an item', 'oldest', in_doubt_since + interval '1 minute')"
         " where name = 'almost done'"
     )
 
@@ -84,8 +86,8 @@ def test_the_shortest_search_of_a_batch_comes_first(
         return submit(pool, step, job, *more)
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", note)
-    assert push_back.drain() == {"claimed": 4, "started": 4}
-    assert begun == ["none", "almost done", "short", "long"]
+    assert push_back.drain()["started"] == 4
+    assert begun[:4] == ["none", "almost done", "short", "long"]
 
 
 def test_a_failed_search_leaves_every_job_of_the_batch_in_doubt(project: Project, push_back: Function) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from local.functions import ROOT
 from shared.errors import Answered, ServiceError, Unanswered, Unsupported
 from shared.ittybit import GENERATIONS
-from shared.ittybit_models import Action, Connection, Listed, Task, Work, bare
+from shared.ittybit_models import Action, Connection, Listed, Searched, Task, Work, bare
 from tests.functions.calling import Function
 from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client
 from tests.functions.project import Job, Project
@@ -160,10 +160,10 @@ def test_a_full_page_is_not_the_last_when_the_list_does_not_say_so(scripted: Scr
     marked = [{"id": "job_2", "metadata": {"job": "a.1"}}]
     scripted.script(ittybit=[Answer(page), Answer(marked)])
     now = datetime.now(UTC)
-    assert client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now, []) == "jobs/job_2"
+    assert client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now, Searched()) == "jobs/job_2"
     scripted.script(ittybit=[Answer(page)])
     with pytest.raises(Unanswered, match="repeats a page"):
-        client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now, [])
+        client(ORIGIN, ITTYBIT_API="jobs").find(COPY, "a.1", now, now, Searched())
 
 
 def test_work_of_either_generation_is_checked_in_its_own_api(tmp_path: Path) -> None:

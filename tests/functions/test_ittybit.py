@@ -12,7 +12,7 @@ from local.ittybit_server import Shapes
 from local.server import Server
 from shared import ittybit_requests
 from shared.errors import Answered, ServiceError, Unanswered, Undecided, Unfinished
-from shared.ittybit_models import Action, Connection, Listed, Task, Work
+from shared.ittybit_models import Action, Connection, Listed, Searched, Task, Work
 from shared.ittybit_requests import read
 from tests.functions.ittybit_alone import CONNECTION, RUN, Alone, alone, client, start
 from tests.functions.scripted import ORIGIN, Answer, Scripted
@@ -105,11 +105,11 @@ def test_the_oldest_task_with_the_mark_is_found_across_pages(ittybit: Alone) -> 
         ittybit.client.start(action, f"{ittybit.source}?{query}", "-")
         for query in (*decoys, "job=c.1", "token=x&job=c.1", "", "", "")
     )
-    assert ittybit.client.find(action, "c.1", now, now, []) == first.ref
+    assert ittybit.client.find(action, "c.1", now, now, Searched()) == first.ref
     if ittybit.generation == "automations":
-        task = ittybit.client.find(Action(task=Task(kind="video")), "c.1", now, now, [])
+        task = ittybit.client.find(Action(task=Task(kind="video")), "c.1", now, now, Searched())
         assert read(Listed, ittybit.client._api.call("GET", str(task))).run_id == first.id
-    assert ittybit.client.find(action, "c.3", now, now, []) is None
+    assert ittybit.client.find(action, "c.3", now, now, Searched()) is None
 
 
 @pytest.mark.parametrize("hours", [0, -5, 5], ids=["same clock", "ledger behind", "ledger ahead"])
@@ -117,9 +117,9 @@ def test_a_search_goes_back_to_the_attempt_even_if_the_ledgers_clock_is_wrong(it
     action = ittybit.action("video")
     ittybit.client.start(action, f"{ittybit.source}?job=d.1", "d.1")
     now = datetime.now(UTC) + timedelta(hours=hours)
-    assert ittybit.client.find(action, "d.1", now - timedelta(minutes=1), now, [])
-    assert ittybit.client.find(action, "d.1", now, now, [])
-    assert ittybit.client.find(action, "d.1", now + timedelta(minutes=2), now, []) is None
+    assert ittybit.client.find(action, "d.1", now - timedelta(minutes=1), now, Searched())
+    assert ittybit.client.find(action, "d.1", now, now, Searched())
+    assert ittybit.client.find(action, "d.1", now + timedelta(minutes=2), now, Searched()) is None
 
 
 @pytest.mark.usefixtures("pages_of_two")
@@ -133,7 +133,7 @@ def test_a_search_that_runs_out_of_time_is_repeated_for_an_hour(
     now = datetime.now(UTC)
     hurried = ittybit.within(0.9)
     with pytest.raises(said) as caught:
-        hurried.find(action, "never.1", now - timedelta(minutes=minutes), now, [])
+        hurried.find(action, "never.1", now - timedelta(minutes=minutes), now, Searched())
     assert caught.value.in_doubt
     assert caught.value.effect == "retry"
 
@@ -223,7 +223,7 @@ def test_an_answer_that_is_no_task_leaves_a_start_in_doubt(answer: object) -> No
 def test_a_search_does_not_end_with_an_item_that_cannot_be_read(item: object) -> None:
     now = datetime.now(UTC)
     with Server(Response(json.dumps([item]))) as server, pytest.raises(Unanswered):
-        client(server.origin).find(RUN, "a.1", now, now, [])
+        client(server.origin).find(RUN, "a.1", now, now, Searched())
 
 
 @pytest.mark.parametrize("tasks", [7, True, "task_1", {"id": "task_1"}, [7, None, []]])
@@ -254,7 +254,7 @@ def test_a_tiny_progress_is_read_as_zero() -> None:
 def test_a_search_ends_although_ittybits_date_header_is_invalid(scripted: Scripted, date: str) -> None:
     scripted.script(ittybit=[Answer([TASK | {"url": "https://a/b?job=h.1"}], headers={"Date": date})])
     now = datetime.now(UTC)
-    assert client(ORIGIN).find(RUN, "g.1", now, now, []) is None
+    assert client(ORIGIN).find(RUN, "g.1", now, now, Searched()) is None
 
 
 def test_the_repr_of_a_connection_has_no_secret() -> None:

@@ -36,7 +36,7 @@ class Search:
         self._action = action
         self.mark = "old-0.1"
         self.pages = 1000
-        self.searched: list[Searched] = []
+        self.searched = Searched()
         self.asked: list[str | None] = []
         self.old: list[str] = []
 
@@ -99,52 +99,20 @@ def search(ittybit: Alone, action: Action) -> Search:
 def test_a_search_continues_where_the_one_before_stopped(search: Search) -> None:
     old = search.old
     search.runs_out_of_time(pages=3)
-    assert [part.down_to for part in search.searched] == [old[6]]
+    assert search.searched.down_to == old[6]
     search.runs_out_of_time(pages=2)
     assert search.asked == [old[6], old[4]]
-    assert [part.down_to for part in search.searched] == [old[2]]
+    assert search.searched.down_to == old[2]
     assert search.attempt()
     assert search.asked == [old[2]]
 
 
-def test_what_was_started_since_the_first_attempt_is_read_only_if_a_later_one_may_have_started_it(
-    search: Search,
-) -> None:
-    old = search.old
-    search.mark = "new-0.1"
+def test_what_is_newer_than_the_first_attempt_is_not_read(search: Search) -> None:
+    search.mark = "nobody.1"
     search.runs_out_of_time(pages=5)
-    new = search.start("new-0.1", "new-1.1", "new-2.1", minutes=0)
-    [part] = search.searched
+    search.start("new-0.1", "new-1.1", minutes=0)
     assert search.attempt() is None
-    assert search.asked == [old[2]]
-    # As the ledger adds it, after a function has died.
-    search.searched = [Searched(), part]
-    assert search.attempt()
-    # The last page ends with an item that is old enough: the first attempt has read all that follows.
-    assert search.asked == [old[2], None, new[1], old[11]]
-
-
-def test_attempts_that_run_out_of_time_read_the_oldest_first_and_leave_nothing_out(search: Search) -> None:
-    old = search.old
-    search.mark = "newer-3.1"
-    search.runs_out_of_time(pages=3)
-    newer = search.start(*(f"newer-{number}.1" for number in range(8)), minutes=10)
-    search.searched.insert(0, Searched())
-    search.runs_out_of_time(pages=4)
-    assert search.asked == [old[6], old[4], old[2], None]
-    search.runs_out_of_time(pages=2)
-    assert search.asked == [newer[6], old[2]]
-    assert [part.down_to for part in search.searched] == [newer[4], old[2]]
-    search.start("newest.1", minutes=0)
-    kept = [Searched(), *(part.model_copy() for part in search.searched)]
-    assert search.attempt()
-    assert search.asked == [newer[4], old[2], newer[2], newer[0]]
-    search.mark, search.searched = "nobody.1", kept
-    search.runs_out_of_time(pages=5)
-    assert search.asked == [newer[4], old[2], newer[2], newer[0], None]
-    assert [part.down_to for part in search.searched] == [newer[7], old[2]]
-    assert search.attempt() is None
-    assert search.asked == [newer[7], old[2]]
+    assert search.asked == [search.old[2]]
 
 
 @pytest.mark.parametrize("status", [400, 429, 503])
@@ -182,28 +150,18 @@ def test_a_part_is_not_forgotten_when_ittybit_is_busy(ittybit: Alone, search: Se
     assert search.asked == [search.old[6], search.old[4], search.old[2]]
 
 
-def test_what_may_still_change_is_read_again(search: Search) -> None:
-    search.mark = "nobody.1"
-    new = search.start(*(f"new-{number}.1" for number in range(4)), minutes=0, apart=0)
-    search.runs_out_of_time(pages=7)
-    search.searched.insert(0, Searched())
-    assert search.attempt() is None
-    # All that was made in the last minute, and the page that reaches what is older.
-    assert search.asked == [search.old[2], None, new[2], new[0]]
-
-
 @pytest.mark.generations("automations")
 def test_a_list_without_times_is_read_to_its_end(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     late = iter([False, True, False, False])
     monkeypatch.setattr(ittybit_requests.Api, "is_late", property(lambda _: next(late)))
     pages = [Answer([{"id": f"task_{number}"}, {"id": f"task_{number + 1}"}]) for number in (0, 2, 4)]
     scripted.script(ittybit=[*pages, Answer([])])
-    now, searched = datetime.now(UTC), [Searched()]
+    now, searched = datetime.now(UTC), Searched()
     with pytest.raises(Unfinished):
         client(ORIGIN).find(RUN, "a.1", now, now, searched)
-    assert searched == [Searched(down_to="task_3")]
+    assert searched == Searched(down_to="task_3")
     assert client(ORIGIN).find(RUN, "a.1", now, now, searched) is None
-    assert searched == [Searched(down_to="task_5")]
+    assert searched == Searched(down_to="task_5")
 
 
 def test_searches_of_one_client_share_their_pages(ittybit: Alone, search: Search) -> None:
@@ -213,13 +171,12 @@ def test_searches_of_one_client_share_their_pages(ittybit: Alone, search: Search
     assert search.attempt(one)
     assert search.asked == []
     # From an item in the middle of a page, and to one.
-    middle = [Searched(before=datetime.now(UTC) - timedelta(minutes=5), down_to=search.old[7])]
-    search.searched = [part.model_copy() for part in middle]
+    search.searched = Searched(down_to=search.old[7])
     assert search.attempt(one)
     assert search.asked == []
-    other, search.searched = ittybit.client, middle
+    other, search.searched = ittybit.client, Searched(down_to=search.old[7])
     assert search.attempt(other)
-    search.searched = []
+    search.searched = Searched()
     assert search.attempt(other)
     assert search.asked == [None, search.old[10], search.old[8]]
 
@@ -230,4 +187,4 @@ def test_a_list_whose_pages_go_round_in_circles_is_an_error(scripted: Scripted) 
     scripted.script(ittybit=pages)
     now = datetime.now(UTC)
     with pytest.raises(Unanswered, match="repeats a page"):
-        client(ORIGIN).find(RUN, "a.1", now, now, [])
+        client(ORIGIN).find(RUN, "a.1", now, now, Searched())

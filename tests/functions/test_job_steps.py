@@ -18,6 +18,8 @@ CLAIM, REPORT, SIGN = "/rest/v1/rpc/ittybit_claim", "/rest/v1/rpc/ittybit_report
 # Longer than the deadline: the client does not repeat the request, but fails at once.
 AT_ONCE = {"Retry-After": "60"}
 STARTED, RETRY, FAILED, HOLD = ({"claimed": 1, outcome: 1} for outcome in ("started", "retry", "failed", "hold"))
+# The search for a start in doubt found nothing, and the next claim started the job.
+REPEATED = {"claimed": 2, "retry": 1, "started": 1}
 
 
 def test_a_job_is_started_with_its_mark(worker: Function, job: Job) -> None:

@@ -17,7 +17,7 @@ from shared import worker
 from shared.ittybit import Ittybit
 from tests.functions.calling import WAKE_UP, Function
 from tests.functions.project import Job, Project
-from tests.functions.test_job_steps import CLAIM, REPORT, RUN, SIGN, STARTED, STARTS
+from tests.functions.test_job_steps import CLAIM, REPEATED, REPORT, RUN, SIGN, STARTED, STARTS
 from tests.waiting import until
 
 pytestmark = pytest.mark.generations("automations", "jobs")
@@ -198,7 +198,7 @@ def test_an_exception_in_a_step_loses_no_other_job_and_is_in_the_log(
     assert "nobody" not in str(line)
     assert due[1]["claimed_at"]
     due[1].now()
-    assert on_upload.drain() == STARTED
+    assert on_upload.drain() == REPEATED
     assert len(due[1].starts) == 1
 
 
@@ -219,7 +219,7 @@ def test_after_a_claim_whose_answer_is_lost_the_next_one_searches_and_starts_onc
     assert worker.drain() == {"claimed": 0}
     job.now()
     looked = job.project.stack.ittybit_api.add("GET", STARTS, hang=0)
-    assert worker.drain() == STARTED
+    assert worker.drain() == REPEATED
     assert looked.seen == 1
     assert len(job.starts) == 1
 
