@@ -66,6 +66,7 @@ class Newest:
         raise Undecided("ittybit", "an hour was too short to search all of its list", in_doubt=True)
 
     def _read_back(self, mark: str, since: datetime, now: datetime, searched: Searched) -> Listed | None:
+        """Read on from where the search came to, page by page, until the work is older than ``since``."""
         if searched.down_to is not None and not self._has(searched.down_to):
             searched.down_to = searched.oldest = None
         found: Listed | None = None
@@ -91,7 +92,7 @@ class Newest:
         return self._api.clock - now - CLOCKS_COMPARED if self._api.clock else -CLOCKS_UNKNOWN
 
     def _has(self, id_: str) -> bool:
-        """Whether ittybit still has the last item of a part. If not, it refuses the cursor, or the page is empty."""
+        """Whether ittybit still has the item. If not, it refuses it as a cursor, or answers with an empty page."""
         try:
             if not self._page(id_).is_empty:
                 return True
