@@ -40,15 +40,15 @@ class Search:
         self.asked: list[str | None] = []
         self.old: list[str] = []
 
-    def start(self, *marks: str, minutes: float, apart: float = 1.5) -> list[str]:
-        """Start work, the last of it so many minutes ago, and return its ids in ittybit's list."""
+    def start(self, *marks: str, minutes: int) -> list[str]:
+        """Start work, so many minutes ago, and return its ids in ittybit's list."""
         known = set(self._records)
         for mark in marks:
             self._ittybit.client.start(self._action, f"{self._ittybit.source}?job={mark}", mark)
         made = {id_: record for id_, record in self._records.items() if id_ not in known}
-        for place, record in enumerate(reversed(made.values())):
+        for record in made.values():
             for task in getattr(record, "tasks", [record]):
-                task.created_at -= (minutes + place * apart) * 60
+                task.created_at -= minutes * 60
         return list(made)
 
     def forget(self, id_: str) -> None:
@@ -88,7 +88,7 @@ class Search:
 
 @pytest.fixture
 def search(ittybit: Alone, action: Action) -> Search:
-    """The search for the oldest of twelve starts, which were made thirty minutes ago and before."""
+    """The search for the oldest of twelve starts, which were made thirty minutes ago."""
     search = Search(ittybit, action)
     for other in list(search._records):
         search.forget(other)
