@@ -13,7 +13,7 @@ import psycopg
 from local.stack import Stack
 
 # With more open jobs than this the load pauses: the run measures delivery, not a backlog that it makes itself.
-MOST_OPEN: Final = 2000
+MOST_OPEN: Final = 1500
 _EVERY: Final = 1.0
 _SAY_EVERY: Final = 5
 _FREEZE_EVERY: Final = 30
