@@ -48,20 +48,12 @@ class Start(Lease):
 
     Attributes:
         mark: goes into the source's address, and is the Idempotency-Key.
-        look_since: if set, an attempt at this time may have started the job: search for that start, and start nothing.
-        now: when the job was claimed, by the ledger's clock like ``look_since``.
-        searched: how far earlier attempts have searched for it.
-        otherwise: set when the job must not be started: the outcome to report if the search finds nothing.
         version: the object's version in Storage, if it has one.
         public: whether the bucket is public.
     """
 
     step: Literal["start"]
     mark: str
-    look_since: AwareDatetime | None
-    now: AwareDatetime
-    searched: Searched | None = None
-    otherwise: Outcome | None = None
     bucket: str
     name: str
     version: str | None = None
@@ -69,17 +61,32 @@ class Start(Lease):
     action: Action
 
     @property
-    def left_to_search(self) -> timedelta:
-        """How much of ittybit's list is left to search, in time, up to a constant: ittybit's clock may be another."""
-        if self.look_since is None:
-            return timedelta(0)
-        reached = self.searched.oldest if self.searched else None
-        return (reached or self.now) - self.look_since
-
-    @property
     def metadata(self) -> dict[str, str]:
         """What is sent to ittybit about the object."""
         return {"bucket": self.bucket, "name": self.name, **({"version": self.version} if self.version else {})}
+
+
+class Search(Lease):
+    """Search ittybit's list for a start of the job that may have happened.
+
+    Attributes:
+        mark: the start's mark.
+        since: when the start was claimed, by the ledger's clock.
+        now: when the search was claimed, by the same clock.
+        searched: how far earlier attempts have searched.
+    """
+
+    step: Literal["search"]
+    mark: str
+    action: Action
+    since: AwareDatetime
+    now: AwareDatetime
+    searched: Searched
+
+    @property
+    def left(self) -> timedelta:
+        """How much of the list is left, in time, up to a constant: ittybit's clock may be another."""
+        return (self.searched.oldest or self.now) - self.since
 
 
 class Check(Lease):
@@ -107,7 +114,7 @@ class Delete(Lease):
     results: list[Result]
 
 
-Step = Start | Check | Delete
+Step = Start | Search | Check | Delete
 
 
 class Report(Outcome, Lease):

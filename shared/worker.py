@@ -1,7 +1,7 @@
 """The drain: claim due jobs, do their next steps in parallel, report, and repeat while jobs are due.
 
-A step is a start, a check or a deletion. A wake-up carries no job, so duplicates are harmless. Reports travel
-with the next claim, so a batch costs one round trip to the ledger.
+A step is a start, a search for an earlier start, a check or a deletion. A wake-up carries no job, so duplicates are
+harmless. Reports travel with the next claim, so a batch costs one round trip to the ledger.
 
 One thread talks to the ledger. The steps run in a pool of threads and put their outcomes into a queue.
 """
@@ -12,7 +12,7 @@ import queue
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal, get_args
 from uuid import UUID
 
@@ -23,8 +23,8 @@ from shared.edge import Answer, Call, fault
 from shared.errors import ServiceError, Skipped, Undecided
 from shared.http import Deadline
 from shared.ittybit import Ittybit
-from shared.ittybit_models import Searched, Work
-from shared.ledger import Check, Delete, FunctionName, Outcome, Report, Start, Step
+from shared.ittybit_models import Work
+from shared.ledger import Check, Delete, FunctionName, Outcome, Report, Search, Start, Step
 
 # How many drains of a function run in a process: while one waits for a slow ittybit, the next wake-up is served.
 DRAINS = 4
@@ -159,7 +159,7 @@ class _Drain:
         private = [(job.bucket, job.name) for job in jobs if isinstance(job, Start) and not job.public]
         sources = objects.Sources(self._call.settings, private, self._working)
         # The searches of a batch take turns. The shortest comes first: a long one would keep back all others.
-        for job in sorted(jobs, key=lambda job: job.left_to_search if isinstance(job, Start) else timedelta(0)):
+        for job in sorted(jobs, key=lambda job: job.left if isinstance(job, Search) else timedelta(0)):
             self._pool.submit(self._step, job, sources, deleting)
         return len(jobs) >= BATCH
 
@@ -195,6 +195,8 @@ class _Drain:
             match job:
                 case Start():
                     outcome = self._start(job, sources)
+                case Search():
+                    outcome = self._search(job)
                 case Check():
                     outcome = self._check(job)
                 case Delete():
@@ -204,8 +206,6 @@ class _Drain:
             self._done.put((job, error))
 
     def _start(self, start: Start, sources: objects.Sources) -> Outcome:
-        if start.look_since is not None:
-            return self._look_for(start, start.look_since)
         try:
             if start.public:
                 address = objects.public_address(self._call.settings.public_url, start.bucket, start.name, start.mark)
@@ -222,23 +222,22 @@ class _Drain:
             return Outcome(outcome="started", ittybit_id=work.ref)
         return self._progress(work)
 
-    def _look_for(self, start: Start, since: datetime) -> Outcome:
+    def _search(self, search: Search) -> Outcome:
         """Search for what an earlier attempt may have started. If it certainly started nothing, the job is due again.
 
         This attempt does not start the job: if its report is lost too, the same search is still enough.
         """
-        searched = start.searched or Searched()
         try:
-            found = self._ittybit.find(start.action, start.mark, since, start.now, searched)
+            found = self._ittybit.find(search.action, search.mark, search.since, search.now, search.searched)
         except Undecided as error:
             return self._failure("undecided", error, in_doubt=True)
         except ServiceError as error:
             # An error of the search says nothing about the job.
             outcome = "hold" if error.effect == "hold" else "retry"
-            return self._failure(outcome, error, in_doubt=True, searched=searched)
+            return self._failure(outcome, error, in_doubt=True, searched=search.searched)
         if found is not None:
             return Outcome(outcome="started", ittybit_id=found)
-        return start.otherwise or Outcome(outcome="retry", reason="not_started")
+        return Outcome(outcome="retry", reason="not_started")
 
     def _check(self, check: Check) -> Outcome:
         try:

@@ -22,7 +22,7 @@ create table if not exists ittybit.jobs (
   state ittybit.job_state not null default 'queued', backfill boolean not null default false,
   generation integer not null default 1, -- rises with ittybit.retry and a restart under a new name; part of the mark
   attempt integer not null default 0, -- the last claim's number; it never falls, so old claims' reports are recognized
-  lost integer not null default 0, -- how many leases in a row ended without a report
+  lost integer not null default 0, -- how many leases in a row ended without a report; a search's report leaves it
   due_at timestamptz, claimed_at timestamptz, -- claimed_at: when the lease began; null when no function holds the job
   in_doubt_since timestamptz, undecided boolean not null default false,
   searched jsonb check (jsonb_typeof(searched) = 'object'), -- how far ittybit's list was searched for that start

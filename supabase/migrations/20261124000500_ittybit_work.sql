@@ -74,8 +74,8 @@ end;
 --
 -- Returns {"jobs": […], "reports": […]}. A job has "job", "generation", "attempt" and "step". Step "check" has the
 -- "ittybit_id". Step "delete" has "results", 250 at most. Step "start" has the object, its action and the "mark" that
--- goes into the source's address. With "look_since" an earlier attempt may have started the job: the function searches
--- for that start, on from where it was "searched". If there is none, it reports "otherwise", or "not_started".
+-- goes into the source's address. Step "search" has the "mark" of a start that may have happened "since" then: the
+-- function searches for it, on from where it was "searched". If there is none, it reports "not_started".
 --
 -- A session keeps its plans, even those that it made for empty tables. With `enable_seqscan` off they use the indexes.
 -- A table without an index then looks so expensive that PostgreSQL would add parallel workers and JIT, so both are off.
@@ -146,27 +146,33 @@ begin
   ),
   candidate as materialized (
     select
-      j.id, g.place, g.lost, j.in_doubt_since, j.state = 'queued' as is_start, j.finished_at is not null as is_deletion,
-      case when j.state = 'queued' then ittybit.reason_to_end(j) end as ends,
+      j.id, g.place, g.lost, s.step, case when s.step = 'start' then ittybit.reason_to_end(j) end as ends,
       ittybit.scopes(j.rule, j.function) as scopes, j.action
-    from due as g join ittybit.jobs as j on j.id = g.id
+    from due as g
+    join ittybit.jobs as j on j.id = g.id
+    cross join lateral (
+      select case
+        when j.finished_at is not null then 'delete' when j.state = 'started' then 'check'
+        when j.in_doubt_since is null then 'start' else 'search'
+      end as step
+    ) as s
     where g.is_suspect = g.first_is_suspect
       and g.turn <= (array[100, 100, 8, 2, 1])[least(g.most_lost, 4) + 1]
   ),
   written as materialized (
     select
-      c.id, c.is_start, d.bucket_id, d.name,
-      rank() over (partition by d.bucket_id, d.name, c.is_start order by c.place) as turn,
-      bool_or(c.is_start) over (partition by d.bucket_id, d.name) as is_written
+      c.id, c.step, d.bucket_id, d.name,
+      rank() over (partition by d.bucket_id, d.name, c.step order by c.place) as turn,
+      bool_or(c.step = 'start') over (partition by d.bucket_id, d.name) as is_written
     from candidate as c cross join lateral ittybit.destinations(c.action) as d
-    where (c.is_start and c.ends is null) or c.is_deletion
+    where c.ends is null and c.step in ('start', 'delete')
   ),
   -- `is_busy`: another job writes the same key or folder: it has started or may have, or comes earlier in this batch.
   -- Starts and deletions there wait for each other, so that no new result is deleted.
   judged as (
     select c.*, c.id in (
       select w.id from written as w
-      where case when w.is_start then w.turn > 1 else w.is_written end or exists (
+      where case when w.step = 'start' then w.turn > 1 else w.is_written end or exists (
         select from ittybit.outputs as o
         join ittybit.jobs as other on other.id = o.job
         where o.bucket_id = w.bucket_id and o.name = w.name and o.job <> w.id
@@ -178,11 +184,9 @@ begin
   ),
   -- In a scope that ittybit refuses, one job may start as a probe. The next probe may start a minute later.
   held as (
-    select
-      h.scope,
-      (array_agg(c.id order by c.place) filter (where c.in_doubt_since is null and c.ends is null))[1] as probe
+    select h.scope, (array_agg(c.id order by c.place) filter (where c.ends is null))[1] as probe
     from ittybit.holds as h
-    join judged as c on c.is_start and not c.is_busy and h.scope = any (c.scopes)
+    join judged as c on c.step = 'start' and not c.is_busy and h.scope = any (c.scopes)
     group by h.scope
   ),
   probing as (
@@ -195,38 +199,32 @@ begin
     where h.scope = probed.scope
   ),
   verdict as (
-    select w.*, coalesce(w.ends, w.waits) is null or (w.is_start and w.in_doubt_since is not null) as is_leased
-    from (
-      select c.*, case
-        when c.is_deletion and c.is_busy then 'output_busy'
-        when not c.is_start or c.ends is not null then null
-        when exists (select from held as h where h.scope = any (c.scopes) and h.probe is distinct from c.id) then 'held'
-        when c.is_busy then 'output_busy'
-        -- starts_left() counts this job already, so 0 is enough.
-        when c.in_doubt_since is not null then (
-          select g.reason from ittybit.kept_back() as g
-          where g.scope = any (c.scopes) and (g.reason <> 'ceiling' or ittybit.starts_left() < 0) limit 1
-        )
-      end as waits
-      from judged as c
-    ) as w
+    select c.*, case
+      when c.ends is not null then null
+      when c.step = 'start' and exists (
+        select from held as h where h.scope = any (c.scopes) and h.probe is distinct from c.id
+      ) then 'held'
+      when c.is_busy then 'output_busy'
+    end as waits
+    from judged as c
   ),
   reserved as (
     insert into ittybit.outputs (bucket_id, name, job)
     select w.bucket_id, w.name, w.id
     from written as w join verdict as v on v.id = w.id
-    where w.is_start and v.waits is null
+    where w.step = 'start' and v.waits is null
     on conflict do nothing
   ),
   put_off as (
     update ittybit.jobs as j
     set
-      state = case when v.ends is null then j.state else 'skipped' end, reason = coalesce(v.ends, j.reason),
+      state = case when v.ends is null then j.state else 'skipped' end,
+      reason = case v.step when 'start' then coalesce(v.ends, v.waits) else j.reason end,
       finished_at = case when v.ends is null then j.finished_at else now() end, claimed_at = null,
       due_at = case when v.ends is null then now() end -- a held job stays due: work() keeps it back until its probe
         + case v.waits when 'output_busy' then interval '15 seconds' else interval '0' end
     from verdict as v
-    where j.id = v.id and not v.is_leased
+    where j.id = v.id and coalesce(v.ends, v.waits) is not null
   ),
   leased as (
     update ittybit.jobs as j
@@ -234,28 +232,27 @@ begin
       attempt = j.attempt + 1, lost = v.lost,
       claimed_at = clock_timestamp(), due_at = clock_timestamp() + ittybit.lease(v.lost),
       failing_since = case when j.due_at > now() - interval '1 hour' then j.failing_since end, -- an idle hour ends it
-      in_doubt_since = case when v.is_start then coalesce(j.in_doubt_since, clock_timestamp()) end,
-      -- ittybit now gets the present name.
-      former_name = case when not v.is_start or v.in_doubt_since is not null then j.former_name end
+      in_doubt_since = case v.step when 'start' then clock_timestamp() else j.in_doubt_since end,
+      former_name = case when v.step <> 'start' then j.former_name end -- ittybit now gets the present name
     from verdict as v
-    where j.id = v.id and v.is_leased
-    returning j.*, v.place, v.is_start, v.is_deletion, v.in_doubt_since as look_since, v.ends, v.waits
+    where j.id = v.id and coalesce(v.ends, v.waits) is null
+    returning j.*, v.place, v.step
   )
   select coalesce(jsonb_agg(
-    jsonb_build_object('job', l.id, 'generation', l.generation, 'attempt', l.attempt) || case
-      when l.is_deletion then jsonb_build_object('step', 'delete', 'results', (
-        select coalesce(jsonb_agg(r), '[]') from (select d.* from ittybit.results_to_delete(l.id) as d limit 250) as r
-      ))
-      when not l.is_start then jsonb_build_object('step', 'check', 'ittybit_id', l.ittybit_id)
-      else jsonb_build_object(
-        'step', 'start', 'mark', l.id || '.' || l.generation, 'look_since', l.look_since, 'now', clock_timestamp(),
-        'otherwise', case
-          when l.ends is not null then jsonb_build_object('outcome', 'skipped', 'reason', l.ends)
-          when l.waits is not null then jsonb_build_object('outcome', 'retry', 'reason', l.waits)
-        end,
-        'bucket', l.bucket_id, 'name', l.name, 'version', l.version, 'action', l.action, 'searched', l.searched,
+    jsonb_build_object('job', l.id, 'generation', l.generation, 'attempt', l.attempt, 'step', l.step) || case l.step
+      when 'start' then jsonb_build_object(
+        'mark', l.id || '.' || l.generation, 'action', l.action,
+        'bucket', l.bucket_id, 'name', l.name, 'version', l.version,
         'public', coalesce((select b.public from storage.buckets as b where b.id = l.bucket_id), false)
       )
+      when 'search' then jsonb_build_object(
+        'mark', l.id || '.' || l.generation, 'action', l.action,
+        'since', l.in_doubt_since, 'now', clock_timestamp(), 'searched', coalesce(l.searched, '{}')
+      )
+      when 'check' then jsonb_build_object('ittybit_id', l.ittybit_id)
+      when 'delete' then jsonb_build_object('results', (
+        select coalesce(jsonb_agg(r), '[]') from (select d.* from ittybit.results_to_delete(l.id) as d limit 250) as r
+      ))
     end order by l.place
   ), '[]') into claimed from leased as l;
   return claimed;
@@ -351,9 +348,8 @@ declare
   percent constant pg_catalog.float4 := report ->> 'progress';
   in_doubt constant boolean := coalesce((report ->> 'in_doubt')::boolean, false);
   status constant pg_catalog.text := said ->> 'status';
-  -- A start that is kept back has not failed, nor has a search that takes longer or finds nothing.
-  has_not_failed constant boolean
-    := why = any ('{paused,tripped,ceiling,disabled,held,output_busy,searching,not_started}');
+  -- A search that takes longer, or finds nothing, is no failure.
+  is_search constant boolean := coalesce(why in ('searching', 'not_started'), false);
   is_fact constant boolean := started_as is not null and outcome in ('started', 'succeeded', 'failed');
   is_holder boolean; waits boolean; fails boolean;
 begin
@@ -449,7 +445,7 @@ begin
   end if;
 
   waits := outcome in ('retry', 'hold');
-  fails := outcome = 'retry' and has_not_failed is not true;
+  fails := outcome = 'retry' and not is_search;
   if outcome = 'again' then
     mine.state := 'queued';
     mine.generation := mine.generation + (why is null)::integer;
@@ -475,7 +471,7 @@ begin
         )
         -- work() keeps back held starts until the scope's next probe, but not those in doubt: they wait 5 minutes.
         when outcome = 'hold' and in_doubt then interval '5 minutes'
-        when outcome = 'retry' and why in ('output_busy', 'searching') then interval '15 seconds'
+        when outcome = 'retry' and why = 'searching' then interval '15 seconds'
         when waits then interval '0'
       end;
     end if;
@@ -490,6 +486,8 @@ begin
   end if;
   mine.in_doubt_since := case when waits and in_doubt then mine.in_doubt_since end;
   mine.searched := case when waits and in_doubt then coalesce(report -> 'searched', mine.searched) end;
+  -- A start that kills its function reports nothing. The search for it does, but is no proof that a start survives.
+  mine.lost := case when is_search then mine.lost else 0 end;
   mine.failures := case when waits then mine.failures + fails::integer else 0 end;
   mine.failing_since := case
     when outcome = 'retry' and status <> all ('{401,402,403}') then coalesce(mine.failing_since, now())
@@ -498,7 +496,7 @@ begin
   mine.reason := case
     when outcome in ('failed', 'skipped') then why
     when mine.reason like 'also started as %' then mine.reason
-    when waits then coalesce(why, mine.reason)
+    when waits then why
   end;
   mine.error := case when outcome not in ('started', 'succeeded') then coalesce(said, mine.error) end;
   select coalesce(array_agg(a), mine.outputs) into mine.outputs
@@ -507,7 +505,7 @@ begin
   update ittybit.jobs as j
   set
     (state, generation, lost, due_at, claimed_at, undecided, former_name)
-      = (mine.state, mine.generation, 0, mine.due_at, mine.claimed_at, mine.undecided, mine.former_name),
+      = (mine.state, mine.generation, mine.lost, mine.due_at, mine.claimed_at, mine.undecided, mine.former_name),
     (in_doubt_since, ittybit_id, progress, outputs, reason, error)
       = (mine.in_doubt_since, mine.ittybit_id, mine.progress, mine.outputs, mine.reason, mine.error),
     (searched, failures, failing_since, started_at, progressed_at, finished_at) = (

@@ -187,7 +187,8 @@ returns table (
           where g.scope = any (ittybit.scopes(j.rule, j.function)) limit 1
         ),
         ittybit.function_fault(j.function),
-        case when j.undecided then 'the search could not tell whether it had started: it is started once more'
+        case when j.reason = 'output_busy' then 'another job writes the same key, and goes first'
+          when j.undecided then 'the search could not tell whether it had started: it is started once more'
           else 'waiting to be claimed' end
       )
       when j.undecided then 'started once more, because the search could not tell whether it had started'

@@ -75,10 +75,10 @@ class Play:
             if was_fetched:
                 self.write(lease)
             return report(lease, "succeeded" if was_fetched else "failed", ittybit_id=lease["ittybit_id"])
-        if lease["look_since"] and lease["mark"] in self.journal:
-            return report(lease, "started", ittybit_id=f"runs/{lease['mark']}")
-        if lease["look_since"]:
-            return report(lease, **(lease["otherwise"] or {"outcome": "retry", "reason": "not_started"}))
+        if lease["step"] == "search":
+            if lease["mark"] in self.journal:
+                return report(lease, "started", ittybit_id=f"runs/{lease['mark']}")
+            return report(lease, "retry", reason="not_started")
         if not self.finds_objects:
             return report(lease, "skipped", reason="gone")
         return report(lease, "started", ittybit_id=self.begin(lease["mark"]))
@@ -195,7 +195,7 @@ def _killed_by_another_job(play: Play) -> None:
     play.database.delete(KILLER)
     # The killer's start is in doubt: a function looks for it once more, and starts nothing.
     play.wake()
-    play.database.reports(*(report(lease, **lease["otherwise"]) for lease in play.claim()))
+    play.database.reports(*(play.step(lease) for lease in play.claim()))
 
 
 def _wrongly_gone(play: Play) -> None:

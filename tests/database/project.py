@@ -169,6 +169,11 @@ class Project:
         """Return the ledger, or one object's part of it, oldest first."""
         return self.sql("select * from ittybit.jobs where name = coalesce(%s, name) order by created_at, rule", name)
 
+    def names(self, leases: list[Row]) -> list[str]:
+        """Return the objects' names of these leases' jobs, in their order."""
+        name_of = {str(job["id"]): job["name"] for job in self.jobs()}
+        return [name_of[lease["job"]] for lease in leases]
+
     def job(self, name: str | None = None) -> Row:
         """Return the only job."""
         [job] = self.jobs(name)

@@ -107,7 +107,7 @@ def test_a_run_that_fails_because_its_object_was_renamed_starts_once_more(
     assert (job["state"], job["generation"], job["reason"]) == expected
     if reason is None:
         lease = database.next_lease()
-        assert (lease["name"], lease["look_since"], lease["mark"]) == ("c.mp4", None, f"{job['id']}.2")
+        assert (lease["step"], lease["name"], lease["mark"]) == ("start", "c.mp4", f"{job['id']}.2")
         database.report(lease, "started", ittybit_id="runs/2")
         # This run was started under the current name, so its failure is final.
         database.report(database.next_lease(), "failed", ittybit_id="runs/2")

@@ -61,21 +61,34 @@ def overlapping_claims(database: Project, function: str, jobs: int) -> tuple[lis
 
 def test_a_claimed_start_has_everything_that_the_function_needs(lease: Row, database: Project) -> None:
     job = database.job()
-    assert database.value("select %s::timestamptz between now() - interval '5 s' and clock_timestamp()", lease["now"])
-    assert lease | {"now": None} == {
+    assert lease == {
         "job": str(job["id"]),
         "generation": 1,
         "attempt": 1,
         "step": "start",
-        "otherwise": None,
         "mark": f"{job['id']}.1",
-        "look_since": None,
-        "searched": None,
-        "now": None,
         "bucket": "uploads",
         "name": "a.mp4",
         "version": job["version"],
         "public": False,
+        "action": {"automation_id": "auto_1"},
+    }
+
+
+def test_a_claimed_search_has_everything_that_the_function_needs(lease: Row, database: Project) -> None:
+    job = database.job()
+    search = database.next_lease()
+    assert database.value("select %s::timestamptz between now() - interval '5 s' and clock_timestamp()", search["now"])
+    assert datetime.fromisoformat(search["since"]) == job["in_doubt_since"]
+    assert search | {"now": None, "since": None} == {
+        "job": lease["job"],
+        "generation": 1,
+        "attempt": 2,
+        "step": "search",
+        "mark": lease["mark"],
+        "since": None,
+        "searched": {},
+        "now": None,
         "action": {"automation_id": "auto_1"},
     }
 
@@ -205,7 +218,7 @@ def test_claims_take_doubts_then_uploads_then_backfills_and_keep_an_eighth_for_c
         # Each kind is together, except that the checks beyond the eighth come last, if there is room.
         assert Counter(kinds) == expected
         assert list(dict.fromkeys(kinds)) == list(expected)
-    assert [lease.get("name") for lease in database.claim(jobs=5)] == [f"doubt/{n}" for n in range(1, 5)] + [None]
+    assert database.names(database.claim(jobs=5)) == [*(f"doubt/{n}" for n in range(1, 5)), "check/1"]
 
 
 def test_the_lease_doubles_after_each_lost_one_until_a_report(lease: Row, database: Project) -> None:
@@ -223,10 +236,10 @@ def test_the_lease_doubles_after_each_lost_one_until_a_report(lease: Row, databa
 
 
 def test_the_search_for_a_lost_start_goes_back_to_its_first_claim(lease: Row, database: Project) -> None:
-    assert lease["look_since"] is None
+    assert lease["step"] == "start"
     since = database.job()["in_doubt_since"]
     for _ in range(2):
-        assert datetime.fromisoformat(database.next_lease()["look_since"]) == since
+        assert datetime.fromisoformat(database.next_lease()["since"]) == since
 
 
 def test_a_claim_does_not_wait_for_locked_rows(waiting: Project) -> None:
@@ -264,13 +277,16 @@ def test_a_task_waits_until_another_task_with_the_same_output_has_ended(database
     database.rule(task=TASK if overwrites else ONE_OUTPUT)
     database.put("a.mp4")
     [first] = database.claim("push-back")
-    database.put("a.mp4" if overwrites else "b.mp4")
+    name = "a.mp4" if overwrites else "b.mp4"
+    database.put(name)
     second = "select due_at - now() as wait, attempt from ittybit.jobs where id <> %s"
     for _ in range(2):
         assert database.claim("push-back") == []
         [row] = database.sql(second, first["job"])
         assert 14 < row["wait"].total_seconds() <= 15
         assert row["attempt"] == 0
+        [waiting] = database.sql("select because from ittybit.explain('uploads', %s) where attempts = 0", name)
+        assert waiting["because"] == "another job writes the same key, and goes first"
         database.sql("update ittybit.jobs set due_at = now() where id <> %s", first["job"])
         database.report(first, "started", ittybit_id="tasks/1")
     [check] = [one for one in claim_when_due(database) if one["step"] == "check"]

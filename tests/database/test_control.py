@@ -99,7 +99,7 @@ def test_a_finished_job_can_be_retried(database: Project, state: str) -> None:
     )
     assert [again[column] for column in cleared] == [None] * len(cleared)
     [second] = database.claim("push-back")
-    assert (second["attempt"], second["look_since"], second["mark"]) == (2, None, f"{job}.2")
+    assert (second["attempt"], second["step"], second["mark"]) == (2, "start", f"{job}.2")
     assert second["mark"] != lease["mark"]
     # Reports of the former generation no longer count.
     assert database.report(lease, "started", ittybit_id="tasks/1")["refused"] == "of another generation"

@@ -79,7 +79,7 @@ def test_a_restored_dump_does_not_start_the_originals_jobs(original: Project) ->
         branch.sql("select ittybit.retry(id) from ittybit.jobs where reason = 'copied'")
         leases = branch.claim(project=ANOTHER)
         assert sorted(lease["name"] for lease in leases) == sorted(job["name"] for job in branch.jobs())
-        assert {lease["look_since"] for lease in leases} == {None}
+        assert {lease["step"] for lease in leases} == {"start"}
 
     # The original goes on unchanged.
     assert [lease["name"] for lease in original.claim()] == ["queued.mp4"]
@@ -92,8 +92,9 @@ def test_only_the_originals_functions_can_claim_from_a_copy_of_its_files(origina
             copy.claim(project=ANOTHER)
         copy.pass_time(61)
         assert copy.wake() == 1
-        steps = {lease.get("name", "a check"): lease.get("look_since") is not None for lease in copy.claim()}
-    assert steps == {"a check": False, "claimed.mp4": True, "queued.mp4": False}
+        leases = copy.claim()
+        steps = dict(zip(copy.names(leases), (lease["step"] for lease in leases), strict=True))
+    assert steps == {"started.mp4": "check", "claimed.mp4": "search", "queued.mp4": "start"}
 
 
 def test_a_job_that_started_after_the_backup_is_not_started_again(database: Project) -> None:

@@ -35,7 +35,7 @@ class Storage:
     def start(self, *results: str, source: str = SOURCE) -> Row:
         """Start an object's due jobs, write these results, and return the lease of the check."""
         for lease in self.due():
-            if lease["step"] == "start" and lease["name"] == source:
+            if lease["step"] in ("start", "search") and self.database.names([lease]) == [source]:
                 self.database.report(lease, "started", ittybit_id=f"tasks/{lease['mark']}")
         if results:
             self.write(*results)
@@ -521,6 +521,7 @@ EVENTS: dict[str, Callable[[Storage], object]] = {
     ),
     "delete the result": lambda storage: storage.database.delete("a.mp4", bucket="results"),
     "start": lambda storage: _step(storage, "start"),
+    "search": lambda storage: _step(storage, "search"),
     "check": lambda storage: _step(storage, "check"),
     "delete results": lambda storage: _step(storage, "delete"),
     "tidy": lambda storage: storage.database.sql("select ittybit.tidy()"),
@@ -545,11 +546,11 @@ def _step(storage: Storage, *steps: str) -> None:
             storage.database.report(lease, "deleted")
         elif lease["step"] == "check":
             storage.database.report(lease, "succeeded", ittybit_id=lease["ittybit_id"])
-        elif not lease["otherwise"]:
+        elif lease["step"] == "search":
+            storage.database.report(lease, "retry", reason="not_started")
+        else:
             storage.database.report(lease, "started", ittybit_id=f"tasks/{lease['mark']}")
             storage.write(lease["action"]["task"]["destination"].removeprefix("s3://results/"))
-        else:
-            storage.database.report(lease, **lease["otherwise"])
 
 
 @given(events=st.lists(st.sampled_from(sorted(EVENTS)), max_size=14))
@@ -569,7 +570,7 @@ def test_only_results_are_deleted_and_only_when_their_source_was_deleted(databas
             assert before <= after
     for _ in range(12):
         database.pass_time(2 * 3600)
-        _step(storage, "start", "check", "delete")
+        _step(storage, "start", "search", "check", "delete")
     assert {job["due_at"] for job in database.jobs()} <= {None}
     assert database.warnings == []
     # Each result that is left belongs to a source that is there, was moved away, or was overwritten.

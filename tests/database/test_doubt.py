@@ -12,6 +12,8 @@ from tests.database.rows import Row
 from tests.database.without_triggers import triggers_off
 
 BUSY = {"service": "ittybit", "status": 503, "message": "later"}
+# What a function reports when its search found nothing.
+NOT_STARTED: dict[str, Any] = {"outcome": "retry", "reason": "not_started"}
 NAME = "clips/a.mp4"
 OUTPUT = [("results", NAME)]
 # Events that end a start that is not in doubt, and events that make it wait.
@@ -57,8 +59,9 @@ def first(database: Project) -> Row:
 
 
 def look(database: Project) -> Row:
-    """Make the first job due, and claim it."""
-    database.sql("update ittybit.jobs set due_at = now() where id = %s", first(database)["id"])
+    """Make the first job due, and claim it. Its last lease, if it was never reported, ended long ago."""
+    ended = "update ittybit.jobs set due_at = now(), claimed_at = claimed_at - interval '1 hour' where id = %s"
+    database.sql(ended, first(database)["id"])
     [lease] = database.claim("push-back", 1)
     assert lease["job"] == str(first(database)["id"])
     return lease
@@ -78,31 +81,25 @@ def test_a_start_in_doubt_ends_only_after_it_was_looked_for(
     do(doubtful, statement, seen=seen)
     assert first(doubtful)["state"] == "queued"
     lease = look(doubtful)
-    assert (lease["step"], datetime.fromisoformat(lease["look_since"])) == ("start", since)
-    ended = {"moved": "gone"}.get(reason, reason)
-    assert lease["otherwise"] == {"outcome": "skipped", "reason": ended}
+    assert (lease["step"], datetime.fromisoformat(lease["since"])) == ("search", since)
 
-    doubtful.report(lease, **lease["otherwise"])
+    doubtful.report(lease, **NOT_STARTED)
+    doubtful.claim("push-back")
     after = first(doubtful)
+    ended = {"moved": "gone"}.get(reason, reason)
     assert (after["state"], after["reason"], after["due_at"], after["in_doubt_since"]) == ("skipped", ended, None, None)
-    assert (doubtful.counted_starts(), doubtful.outputs()) == (0, [])
+    assert doubtful.counted_starts() == 0
+    assert doubtful.sql("select from ittybit.outputs where job = %s", after["id"]) == []
 
 
-@pytest.mark.parametrize(("reason", "statement"), WAITS.items(), ids=WAITS)
-def test_a_start_in_doubt_is_looked_for_while_starts_are_kept_back(
-    doubtful: Project, reason: str, statement: str
-) -> None:
+@pytest.mark.parametrize("statement", WAITS.values(), ids=WAITS)
+def test_a_start_in_doubt_is_looked_for_while_starts_are_kept_back(doubtful: Project, statement: str) -> None:
     do(doubtful, statement)
     lease = look(doubtful)
-    failures = doubtful.job()["failures"]
-    assert lease["look_since"] is not None
-    assert lease["otherwise"] == {"outcome": "retry", "reason": reason}
-
-    doubtful.report(lease, **lease["otherwise"])
-    job = doubtful.job()
-    assert (job["state"], job["reason"], job["in_doubt_since"], job["failures"]) == ("queued", reason, None, failures)
+    assert lease["step"] == "search"
+    doubtful.report(lease, **NOT_STARTED)
     # From here on it waits like any other job, and does not count as a start.
-    doubtful.make_due()
+    assert doubtful.job()["in_doubt_since"] is None
     assert (doubtful.work("push-back"), doubtful.claim("push-back"), doubtful.counted_starts()) == (0, [], 0)
 
 
@@ -121,12 +118,8 @@ def test_a_start_in_doubt_counts_only_once_towards_the_ceiling(doubtful: Project
     left = "select ittybit.starts_left()"
     for _ in range(3):
         lease = look(doubtful)
-        # It already counts, so the ceiling does not keep it back.
-        assert (doubtful.value(left), lease["otherwise"]) == (1, None)
+        assert doubtful.value(left) == 1
         doubtful.report(lease, "retry", in_doubt=True, error=BUSY)
-        doubtful.settings(starts_per_hour=1)
-        assert look(doubtful)["otherwise"] is None
-        doubtful.settings(starts_per_hour=2)
     doubtful.report(look(doubtful), "started", ittybit_id="tasks/1")
     assert (doubtful.value(left), doubtful.counted_starts()) == (1, 1)
 
@@ -147,22 +140,22 @@ def test_a_start_that_may_still_take_effect_is_looked_for_after_a_minute(
 ) -> None:
     database.report(lease, "retry", in_doubt=in_doubt)
     assert (database.seconds_left() > 59) == in_doubt
-    assert (database.next_lease()["look_since"] is not None) == in_doubt
+    assert database.next_lease()["step"] == ("search" if in_doubt else "start")
 
 
 def test_a_start_that_did_not_happen_is_due_at_once_as_if_nothing_had_been(doubtful: Project) -> None:
     lease = look(doubtful)
     failures = first(doubtful)["failures"]
-    doubtful.report(lease, "retry", reason="not_started")
+    doubtful.report(lease, **NOT_STARTED)
     job = first(doubtful)
     assert (job["state"], job["in_doubt_since"], job["failures"]) == ("queued", None, failures)
     again = doubtful.claim("push-back", 1)
-    assert [(one["mark"], one["look_since"]) for one in again] == [(lease["mark"], None)]
+    assert [(one["step"], one["mark"]) for one in again] == [("start", lease["mark"])]
 
 
 def test_the_next_attempt_gets_how_far_the_search_came(doubtful: Project) -> None:
     far = {"down_to": "task_1", "oldest": "2026-01-01T00:00:00Z"}
-    assert look(doubtful)["searched"] is None
+    assert look(doubtful)["searched"] == {}
     doubtful.report(look(doubtful), "retry", reason="searching", in_doubt=True, searched=far)
     assert look(doubtful)["searched"] == far
     # An attempt that dies, and one that fails before it searches, change nothing.
@@ -172,7 +165,7 @@ def test_the_next_attempt_gets_how_far_the_search_came(doubtful: Project) -> Non
     lease = look(doubtful)
     assert lease["searched"] == far
     assert doubtful.report(lease, "retry", in_doubt=True, searched=5)["refused"]
-    doubtful.report(lease, "retry", reason="not_started")
+    doubtful.report(lease, **NOT_STARTED)
     assert doubtful.job()["searched"] is None
 
 
@@ -194,12 +187,12 @@ def test_a_start_that_stays_in_doubt_is_repeated_only_once(doubtful: Project) ->
     assert "could not tell whether it had started: it is started once more" in because(doubtful)
 
     lease = look(doubtful)
-    assert (lease["step"], lease["look_since"], lease["otherwise"]) == ("start", None, None)
+    assert lease["step"] == "start"
 
     # The restart is in doubt too. It is looked for, and then the job fails.
     doubtful.report(lease, "retry", in_doubt=True)
     lease = look(doubtful)
-    assert lease["look_since"] is not None
+    assert lease["step"] == "search"
     doubtful.report(lease, "undecided")
     assert doubtful.states() == [(NAME, "failed", "undecided")]
     assert (doubtful.job()["due_at"], doubtful.counted_starts()) == (None, 2)
@@ -235,11 +228,11 @@ def test_a_renamed_object_keeps_its_start_in_doubt(doubtful: Project, is_restart
     job = doubtful.job()["id"]
     doubtful.move(NAME, "clips/b.mp4")
     assert [(row["id"], row["name"], row["state"]) for row in doubtful.jobs()] == [(job, "clips/b.mp4", "queued")]
-    lease = look(doubtful)
-    assert (lease["name"], lease["otherwise"], lease["look_since"] is None) == ("clips/b.mp4", None, is_restart)
+    assert look(doubtful)["step"] == ("start" if is_restart else "search")
 
 
 def test_a_renamed_object_is_not_skipped_as_gone(doubtful: Project) -> None:
+    doubtful.report(look(doubtful), **NOT_STARTED)
     lease = look(doubtful)
     doubtful.move(NAME, "clips/b.mp4")
     doubtful.report(lease, "skipped", reason="gone")
@@ -262,8 +255,9 @@ def test_a_late_report_of_a_start_reopens_a_skipped_job_and_reserves_its_output(
     [lease] = database.claim("push-back")
     database.delete(NAME)
     database.make_due()
-    [later] = database.claim("push-back")
-    database.report(later, **later["otherwise"])
+    [search] = database.claim("push-back")
+    database.report(search, **NOT_STARTED)
+    assert database.claim("push-back") == []
     assert (database.job()["state"], database.outputs()) == ("skipped", [])
     assert "refused" not in database.report(lease, "started", ittybit_id="tasks/1")
     assert (database.job()["state"], database.outputs()) == ("started", OUTPUT)
@@ -302,7 +296,7 @@ def test_a_report_of_a_former_generation_does_not_count(doubtful: Project, field
     doubtful.report(old, "failed", ittybit_id="tasks/0")
     assert doubtful.value("select ittybit.retry(%s)", old["job"])
     [new] = doubtful.claim("push-back")
-    assert (new["generation"], new["attempt"], new["look_since"]) == (2, old["attempt"] + 1, None)
+    assert (new["generation"], new["attempt"], new["step"]) == (2, old["attempt"] + 1, "start")
     before = doubtful.job()
     for attempt in (old["attempt"], new["attempt"]):
         answer = doubtful.report(old | {"attempt": attempt}, **fields)

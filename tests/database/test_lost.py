@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.database.project import Project
-from tests.database.rows import Row
 
 OLD = [f"old-{number:02}.mp4" for number in range(20)]
-
-
-def names(leases: list[Row]) -> list[str]:
-    return [lease["name"] for lease in leases]
 
 
 def lost(database: Project, times: int) -> None:
@@ -29,13 +24,13 @@ def lost(database: Project, times: int) -> None:
 @pytest.mark.parametrize(("times", "together"), [(1, 20), (2, 8), (3, 2), (4, 1), (40, 1)])
 def test_often_lost_jobs_are_claimed_fewer_at_a_time(database: Project, times: int, together: int) -> None:
     lost(database, times)
-    assert names(database.claim()) == OLD[:together]
+    assert database.names(database.claim()) == OLD[:together]
 
 
 def test_the_job_that_was_lost_most_often_limits_the_claim(database: Project) -> None:
     lost(database, 2)
     database.sql("update ittybit.jobs set lost = 5 where name = %s", OLD[3])
-    assert names(database.claim()) == OLD[:3]
+    assert database.names(database.claim()) == OLD[:3]
 
 
 def test_while_lost_jobs_are_leased_the_others_are_claimed_together(database: Project) -> None:
@@ -44,16 +39,16 @@ def test_while_lost_jobs_are_leased_the_others_are_claimed_together(database: Pr
 
     apart = database.claim()
     assert database.work() == 2
-    assert names(database.claim()) == ["new.mp4", "newer.mp4"]
+    assert database.names(database.claim()) == ["new.mp4", "newer.mp4"]
     assert database.claim() == []
 
-    reports = [{**lease, "outcome": "started", "ittybit_id": f"runs/{lease['name']}"} for lease in apart]
-    assert names(database.claim("on-upload", 100, *reports)) == OLD[8:16]
+    reports = [{**lease, "outcome": "started", "ittybit_id": f"runs/{lease['mark']}"} for lease in apart]
+    assert database.names(database.claim("on-upload", 100, *reports)) == OLD[8:16]
 
 
 def test_when_lost_jobs_are_lost_again_the_next_ones_are_claimed(database: Project) -> None:
     lost(database, 2)
-    assert names(database.claim()) == OLD[:8]
+    assert database.names(database.claim()) == OLD[:8]
     assert database.claim() == []
     database.sql("update ittybit.jobs set claimed_at = claimed_at - interval '1 minute' where lost > 1")
-    assert names(database.claim()) == OLD[8:16]
+    assert database.names(database.claim()) == OLD[8:16]

@@ -184,13 +184,21 @@ START = {
     "attempt": 1,
     "step": "start",
     "mark": f"{JOB}.1",
-    "look_since": None,
-    "now": "2026-01-01T00:00:00+00:00",
-    "otherwise": None,
     "bucket": "private",
     "name": "a.mp4",
     "public": True,
     "action": {"automation_id": "auto_1"},
+}
+SEARCH = {
+    "job": JOB,
+    "generation": 1,
+    "attempt": 2,
+    "step": "search",
+    "mark": f"{JOB}.1",
+    "action": {"automation_id": "auto_1"},
+    "since": "2026-01-01T00:00:00+00:00",
+    "now": "2026-01-01T00:01:00+00:00",
+    "searched": {},
 }
 MAKE = START | {"action": {"task": {"kind": "video", "options": {}, "destination": "s3://private/processed/a"}}}
 _TASK = nearly({"kind": "video", "destination": "s3://a/b"}, kind=ANY_TEXT, options=JSON, destination=nasty())
@@ -200,10 +208,10 @@ LEASES = st.one_of(
             kind,
             job=st.uuids().map(str),
             attempt=st.integers(),
-            look_since=MOMENTS,
+            since=MOMENTS,
             now=MOMENTS,
+            searched=st.fixed_dictionaries({"down_to": ANY_TEXT, "oldest": MOMENTS}),
             mark=nasty(),
-            otherwise=st.just({"outcome": "retry", "reason": "held"}),
             bucket=nasty(),
             name=nasty(),
             action=st.fixed_dictionaries({"automation_id": nasty()}) | st.fixed_dictionaries({"task": _TASK}),
@@ -211,7 +219,8 @@ LEASES = st.one_of(
         )
         for kind in (
             START,
-            START | {"public": False, "look_since": "2026-01-01T00:00:00+00:00"},
+            START | {"public": False},
+            SEARCH,
             MAKE,
             {"job": JOB, "generation": 1, "attempt": 1, "step": "check", "ittybit_id": "runs/run_1"},
         )

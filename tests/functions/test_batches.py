@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from psycopg.types.json import Jsonb
 
-from shared.ledger import Start
+from shared.ledger import Search, Start
 from tests.functions.calling import Function
 from tests.functions.project import Project
 from tests.functions.test_job_steps import STARTS
@@ -78,11 +78,12 @@ def test_the_shortest_search_of_a_batch_comes_first(
         " where name = 'almost done'"
     )
 
+    names = dict(project.stack.sql("select id, name from ittybit.jobs"))
     begun: list[str] = []
     submit = ThreadPoolExecutor.submit
 
     def note(pool: ThreadPoolExecutor, step: Any, job: Any, *more: Any) -> Any:
-        begun.extend([job.name] if isinstance(job, Start) else [])
+        begun.extend([names[job.job]] if isinstance(job, Start | Search) else [])
         return submit(pool, step, job, *more)
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", note)

@@ -36,7 +36,7 @@ def test_a_start_that_happened_is_adopted_and_one_that_did_not_is_repeated(worke
 def test_a_start_that_happened_is_found_although_its_source_is_gone(worker: Function, in_doubt: Job) -> None:
     happened = bool(in_doubt.starts)
     in_doubt.project.remove("private", in_doubt.name)
-    assert worker.drain() == (STARTED if happened else {"claimed": 1, "skipped": 1})
+    assert worker.drain() == (STARTED if happened else RETRY)
     if happened:
         assert in_doubt.start.idempotency_key == in_doubt.mark
     else:
@@ -48,7 +48,7 @@ def test_while_paused_a_start_in_doubt_is_searched_for_and_not_repeated(worker: 
     in_doubt.project.stack.sql("select ittybit.pause()")
     assert worker.drain() == (STARTED if happened else RETRY)
     if not happened:
-        assert (in_doubt["reason"], in_doubt.starts, in_doubt["in_doubt_since"]) == ("paused", [], None)
+        assert (in_doubt.starts, in_doubt["in_doubt_since"]) == ([], None)
         assert worker.drain() == {"claimed": 0}
 
 
