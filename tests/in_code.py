@@ -69,7 +69,7 @@ def skips() -> tuple[set[str], set[str]]:
     )
     for name, *bodies in re.findall(functions, MIGRATIONS, re.DOTALL):
         source = re.sub(r"--.*|->> '\w+'", "", "".join(bodies))
-        reasons = set(re.findall(r"\breason\s*:?=\s*'(\w+)'", source))
+        reasons = set(re.findall(r"(?<!\.)\breason\s*:?=\s*'(\w+)'", source))
         for arguments in re.findall(r"(?:end_content|:= ittybit\.record_job)\((.*?)\);", source, re.DOTALL):
             reasons |= set(re.findall(r"'(\w+)'", arguments))
         if name.startswith("reason"):
@@ -85,9 +85,11 @@ def failures() -> set[str]:
 
 
 def waits() -> set[str]:
-    """The reasons why a start waits without having failed."""
-    [words] = re.findall(r"has_not_failed constant boolean\s+:= why = any \('\{(.*?)\}'\)", MIGRATIONS)
-    return set(words.split(","))
+    """The reasons why a start waits without having failed: of many jobs, of one, and of one that is searched for."""
+    kept_back = MIGRATIONS.partition("function ittybit.kept_back(")[2].partition("end $$;")[0]
+    put_off = MIGRATIONS.partition("verdict as (")[2].partition("end as waits")[0]
+    [searched] = re.findall(r"is_search constant boolean := .*?\(why in \((.*?)\)", MIGRATIONS)
+    return {*re.findall(r"'(\w+)'", kept_back + searched), *re.findall(r"then '(\w+)'", put_off)} - {"all"}
 
 
 def states() -> set[str]:

@@ -33,6 +33,23 @@ def test_the_job_that_was_lost_most_often_limits_the_claim(database: Project) ->
     assert database.names(database.claim()) == OLD[:3]
 
 
+def test_a_start_that_kills_its_function_is_claimed_apart_although_each_search_for_it_ends(database: Project) -> None:
+    database.rule()
+    database.put("killer.mp4")
+    for times in (1, 2):
+        [start] = database.claim()
+        search = database.next_lease()
+        assert (start["step"], search["step"]) == ("start", "search")
+        database.report(search, "retry", reason="not_started")
+        assert database.job()["lost"] == times
+    database.put("other.mp4")
+    [killer] = database.claim()
+    assert database.names([killer]) == ["killer.mp4"]
+    assert database.names(database.claim()) == ["other.mp4"]
+    database.report(killer, "started", ittybit_id="runs/1")
+    assert database.job("killer.mp4")["lost"] == 0
+
+
 def test_while_lost_jobs_are_leased_the_others_are_claimed_together(database: Project) -> None:
     lost(database, 2)
     database.put("new.mp4", "newer.mp4")
