@@ -78,7 +78,8 @@ def _canned(delay: float, due: int | None) -> Answering:
         jobs = asked.get("jobs", 0)
         if due is not None:
             jobs = 0 if asked["reports"] else min(jobs, due)
-        return _answer(f'{{"jobs": [{", ".join(_JOBS[:jobs])}], "reports": []}}')
+        more = jobs == asked.get("jobs")
+        return _answer(f'{{"jobs": [{", ".join(_JOBS[:jobs])}], "more": {json.dumps(more)}, "reports": []}}')
 
     return answer
 

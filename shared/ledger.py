@@ -126,13 +126,21 @@ class Report(Outcome, Lease):
         return cls(job=lease.job, generation=lease.generation, attempt=lease.attempt, **outcome.model_dump())
 
 
-class _Claimed(BaseModel):
+class Claimed(BaseModel):
+    """What a claim leased.
+
+    Attributes:
+        jobs: what to do with each job.
+        more: whether other jobs may be due now.
+    """
+
     jobs: list[Annotated[Step, Field(discriminator="step")]]
+    more: bool
 
 
 def claim(
     settings: Settings, function: FunctionName, jobs: int, reports: Sequence[Report], deadline: Deadline
-) -> list[Step]:
+) -> Claimed:
     """Apply the reports, then lease up to ``jobs`` due jobs of a function, 1 to 100.
 
     A claim whose answer is lost is not repeated: it may have leased jobs. Their leases end, and they are due again.
@@ -148,7 +156,7 @@ def claim(
     }
     answer = _call(settings, "ittybit_claim", body, deadline, repeatable=False)
     try:
-        return list(_Claimed.model_validate(answer).jobs)
+        return Claimed.model_validate(answer)
     except ValidationError:
         raise Unanswered("ledger", "the claim's answer has another shape: apply the newest migrations") from None
 

@@ -152,16 +152,16 @@ class _Drain:
     def _claim(self) -> bool:
         """Claim a batch and begin its steps. Returns whether more may be due."""
         deleting = Deadline(min(DELETING_SECONDS, self._working.left()))
-        jobs = ledger.claim(self._call.settings, self._function, BATCH, self._unreported, self._working)
+        claimed = ledger.claim(self._call.settings, self._function, BATCH, self._unreported, self._working)
         self._unreported = []
-        self._counts["claimed"] += len(jobs)
-        self._in_flight.update(job.job for job in jobs)
-        private = [(job.bucket, job.name) for job in jobs if isinstance(job, Start) and not job.public]
+        self._counts["claimed"] += len(claimed.jobs)
+        self._in_flight.update(job.job for job in claimed.jobs)
+        private = [(job.bucket, job.name) for job in claimed.jobs if isinstance(job, Start) and not job.public]
         sources = objects.Sources(self._call.settings, private, self._working)
         # The searches of a batch take turns. The shortest comes first: a long one would keep back all others.
-        for job in sorted(jobs, key=lambda job: job.left if isinstance(job, Search) else timedelta(0)):
+        for job in sorted(claimed.jobs, key=lambda job: job.left if isinstance(job, Search) else timedelta(0)):
             self._pool.submit(self._step, job, sources, deleting)
-        return len(jobs) >= BATCH
+        return claimed.more
 
     def _report(self) -> None:
         if self._unreported:

@@ -72,10 +72,11 @@ end;
 -- `project` is the SUPABASE_URL of the calling function. A ledger that was set up for another project refuses the call.
 -- So when a database is copied, the original's functions never claim the copy's jobs, nor the copy's the original's.
 --
--- Returns {"jobs": […], "reports": […]}. A job has "job", "generation", "attempt" and "step". Step "check" has the
--- "ittybit_id". Step "delete" has "results", 250 at most. Step "start" has the object, its action and the "mark" that
--- goes into the source's address. Step "search" has the "mark" of a start that may have happened "since" then: the
--- function searches for it, on from where it was "searched". If there is none, it reports "not_started".
+-- Returns {"jobs": […], "reports": […]}, and "more" when other jobs may be due now. A job has "job", "generation",
+-- "attempt" and "step". Step "check" has the "ittybit_id", and step "delete" up to 250 "results". Step "start" has the
+-- object, its action and the "mark" that goes into the source's address. Step "search" has the "mark" of a start that
+-- may have happened "since" then, and how far it was "searched". If that start did not happen, the function reports
+-- "not_started".
 --
 -- A session keeps its plans, even those that it made for empty tables. With `enable_seqscan` off they use the indexes.
 -- A table without an index then looks so expensive that PostgreSQL would add parallel workers and JIT, so both are off.
@@ -123,7 +124,7 @@ begin
     -- No other job can be claimed now: the next upload wakes the function at once.
     perform ittybit.set_last_woken(ittybit_claim.function, 0);
   end if;
-  return jsonb_build_object('jobs', claimed, 'reports', applied);
+  return jsonb_build_object('jobs', claimed, 'more', cardinality(ids) = jobs, 'reports', applied);
 end $$;
 comment on function public.ittybit_claim is 'Lease due jobs and say what to do with each. For service_role only.';
 

@@ -226,7 +226,7 @@ LEASES = st.one_of(
         )
     ]
 )
-CLAIMS = st.builds(lambda jobs: {"jobs": jobs, "reports": []}, st.lists(LEASES, max_size=3))
+CLAIMS = st.builds(lambda jobs: {"jobs": jobs, "more": False, "reports": []}, st.lists(LEASES, max_size=3))
 
 
 def answers_with(bodies: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Answer]]:

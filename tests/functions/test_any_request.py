@@ -108,7 +108,7 @@ def answering(scripted: Scripted, name: str) -> None:
     """Let both services answer with success."""
     work = Answer({"id": "run_1", "status": "queued", "name": "supabase-scripted"})
     signed = Answer([{"signedURL": "/object/sign/private/a.mp4?token=t"}])
-    claim = Answer({"jobs": [START if name == "on-upload" else MAKE]})
+    claim = Answer({"jobs": [START if name == "on-upload" else MAKE], "more": False})
     scripted.script(
         claim=[claim], storage=[signed], ittybit=[Answer([]), work] if name == "create-connection" else [work]
     )

@@ -106,7 +106,7 @@ def test_nothing_is_deleted_when_the_answer_to_the_claim_comes_late(
     # Somebody may have stored another object under the name since the ledger looked.
     answered = 0.0
 
-    def claim(*arguments: Any) -> list[Any]:
+    def claim(*arguments: Any) -> ledger.Claimed:
         nonlocal answered
         claimed = ledger_claim(*arguments)
         answered = DELETING_SECONDS + 0.1
