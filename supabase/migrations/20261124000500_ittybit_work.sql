@@ -18,7 +18,8 @@ return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 --
 -- The order: starts in doubt, an eighth of the rest for checks, uploads, a backfill's jobs, more checks. Without the
 -- eighth, a flood of uploads would hide the jobs that ended. Starts in doubt and checks cost nothing, so they are never
--- kept back. Jobs lost twice are claimed apart (lease_jobs): while some are claimed, the others wait, up to a minute.
+-- kept back. Jobs lost twice are claimed apart (lease_jobs). While some are claimed, the others wait, for 10 s at the
+-- most: a function reports within 8 s, or never.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -26,7 +27,7 @@ declare
   closed constant pg_catalog.text[] := array(select g.scope from ittybit.kept_back(starts) as g);
   some_are_apart constant boolean := exists (
     select from ittybit.jobs as j
-    where j.function = work.function and j.lost > 1 and j.claimed_at > now() - ittybit.lease(0)
+    where j.function = work.function and j.lost > 1 and j.claimed_at > now() - interval '10 seconds'
   );
   room integer := most; given integer; checks integer := 0; turn record;
 begin
@@ -75,8 +76,7 @@ end;
 -- Returns {"jobs": […], "reports": […]}, and "more" when other jobs may be due now. A job has "job", "generation",
 -- "attempt" and "step". Step "check" has the "ittybit_id", and step "delete" up to 250 "results". Step "start" has the
 -- object, its action and the "mark" that goes into the source's address. Step "search" has the "mark" of a start that
--- may have happened "since" then, and how far it was "searched". If that start did not happen, the function reports
--- "not_started".
+-- may have happened "since" then, and how far it was "searched". If it did not, the function reports "not_started".
 --
 -- A session keeps its plans, even those that it made for empty tables. With `enable_seqscan` off they use the indexes.
 -- A table without an index then looks so expensive that PostgreSQL would add parallel workers and JIT, so both are off.

@@ -67,5 +67,5 @@ def test_when_lost_jobs_are_lost_again_the_next_ones_are_claimed(database: Proje
     lost(database, 2)
     assert database.names(database.claim()) == OLD[:8]
     assert database.claim() == []
-    database.sql("update ittybit.jobs set claimed_at = claimed_at - interval '1 minute' where lost > 1")
+    database.sql("update ittybit.jobs set claimed_at = claimed_at - interval '10 seconds' where lost > 1")
     assert database.names(database.claim()) == OLD[8:16]
