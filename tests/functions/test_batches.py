@@ -63,11 +63,14 @@ def test_one_search_finds_all_starts_in_doubt_of_a_batch(project: Project, push_
     assert [len(project.starts(f"walk/{number}.mp4")) for number in range(5)] == [1] * 5
 
 
-def test_jobs_that_were_lost_twice_do_not_keep_the_others_from_a_drain(project: Project, push_back: Function) -> None:
+def test_slow_jobs_that_were_lost_twice_do_not_keep_the_others_from_a_drain(
+    project: Project, push_back: Function
+) -> None:
     project.stack.sql("insert into ittybit.rules (name, bucket_id, task) values ('all', 'private', %s)", [Jsonb(TASK)])
     for number in range(40):
         project.upload("private", f"{'lost' if number < 20 else 'new'}/{number}.mp4")
     project.stack.sql("update ittybit.jobs set lost = 2 where name like 'lost/%%'")
+    project.stack.ittybit_api.add("POST", "/tasks|/jobs", times=8, hang=1.5)
     push_back.drain()
     left = "select count(*) from ittybit.jobs where state = 'queued' and name like 'new/%%'"
     assert project.stack.sql(left) == [(0,)]
