@@ -26,7 +26,8 @@ from generate_series(1, %s) as n
 _BACKENDS = "select array_agg(pid) from pg_stat_activity where usename = 'authenticator'"
 _BEHIND = """
 select extract(epoch from clock_timestamp() - j.due_at)::float8 from ittybit.jobs as j
-where j.function = 'on-upload' and ittybit.priority(j.state, j.in_doubt_since, j.backfill) = 1 and j.due_at <= now()
+where j.function = 'on-upload' and j.due_at <= now()
+  and ittybit.kind(j.state, j.in_doubt_since, j.backfill, j.lost, j.claimed_at) = 1
 order by j.due_at limit 1
 """
 

@@ -99,11 +99,15 @@ comment on table ittybit.holds is 'What ittybit refuses for now. One job of the 
 insert into ittybit.settings (singleton) values (true) on conflict do nothing;
 insert into ittybit.functions (name) values ('on-upload'), ('push-back') on conflict do nothing;
 
--- The kind of an open job: 0 start in doubt, 1 check or deletion, 2 upload, 3 backfill. Kinds 0 and 1 cost nothing, so
--- they are claimed even while starts are kept back.
-create or replace function ittybit.priority(state text, in_doubt_since timestamptz, backfill boolean)
-returns integer language sql immutable parallel safe
-return case when state <> 'queued' then 1 when in_doubt_since is not null then 0 when backfill then 3 else 2 end;
+-- The kind of an open job: 0 start in doubt, 1 check or deletion, 2 upload, 3 backfill, 4 any other that was lost twice,
+-- counting the last lease if it has no report. Kinds 0 and 1 cost nothing: they are claimed while starts are kept back.
+create or replace function ittybit.kind(
+  state text, in_doubt_since timestamptz, backfill boolean, lost integer, claimed_at timestamptz
+) returns integer language sql immutable parallel safe
+return case
+  when state = 'queued' and in_doubt_since is not null then 0 when lost + (claimed_at is not null)::integer > 1 then 4
+  when state <> 'queued' then 1 when backfill then 3 else 2
+end;
 
 -- Creating an index blocks uploads, so only a missing one is created.
 do $$
@@ -116,8 +120,8 @@ begin
       ('jobs_content',
         'create unique index jobs_content on ittybit.jobs (bucket_id, name, rule, coalesce(version, ''''))'),
       ('jobs_due',
-        'create index jobs_due on ittybit.jobs'
-        ' (function, ittybit.priority(state, in_doubt_since, backfill), due_at) where due_at is not null'),
+        'create index jobs_due on ittybit.jobs (function, ittybit.kind('
+        'state, in_doubt_since, backfill, lost, claimed_at), due_at) where due_at is not null'),
       ('outputs_written', 'create index outputs_written on ittybit.outputs (job) where version is not null'),
       -- A job that succeeds without trouble is in none of these three.
       ('jobs_failed', 'create index jobs_failed on ittybit.jobs (rule) where state = ''failed'''),
@@ -150,7 +154,7 @@ returns integer language plpgsql stable security definer set search_path = '' as
     select least(s.starts_per_hour - c.this_hour, s.starts_per_day - c.today) - (
       select count(*) from ittybit.jobs as j
       where j.function in ('on-upload', 'push-back')
-        and ittybit.priority(j.state, j.in_doubt_since, j.backfill) = 0 and j.due_at is not null
+        and ittybit.kind(j.state, j.in_doubt_since, j.backfill, j.lost, j.claimed_at) = 0 and j.due_at is not null
     )
     from ittybit.settings as s cross join ittybit.recent_starts() as c
   );

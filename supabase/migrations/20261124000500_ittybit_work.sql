@@ -3,11 +3,6 @@
 set search_path = '';
 
 -- What may be claimed -------------------------------------------------------------------------------------------------
--- How often in a row a due job's lease has ended without a report. Includes its last lease, if that has no report.
-create or replace function ittybit.times_lost(lost integer, claimed_at timestamptz)
-returns integer language sql immutable parallel safe
-return lost + (claimed_at is not null)::integer;
-
 -- How long a lease lasts: a minute, doubled for each lease before it that ended without a report, up to an hour.
 create or replace function ittybit.lease(lost integer)
 returns interval language sql immutable parallel safe
@@ -18,39 +13,52 @@ return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 --
 -- The order: starts in doubt, an eighth of the rest for checks, uploads, a backfill's jobs, more checks. Without the
 -- eighth, a flood of uploads would hide the jobs that ended. Starts in doubt and checks cost nothing, so they are never
--- kept back. Jobs lost twice are claimed apart (lease_jobs). While some are claimed, the others wait, for 10 s at the
--- most: a function reports within 8 s, or never.
+-- kept back. Jobs lost twice come before all others, but apart, because one of them may be what kills the function: eight
+-- at a time after two losses, two after three, one after more. Eight first, because an outage may have left hundreds.
+-- While some are claimed, the rest of them wait, for 10 s at the most: a function reports within 8 s, or never.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid language plpgsql stable security definer set search_path = '' as $$
 declare
   starts integer := ittybit.starts_left();
   closed constant pg_catalog.text[] := array(select g.scope from ittybit.kept_back(starts) as g);
-  some_are_apart constant boolean := exists (
-    select from ittybit.jobs as j
-    where j.function = work.function and j.lost > 1 and j.claimed_at > now() - interval '10 seconds'
-  );
   room integer := most; given integer; checks integer := 0; turn record;
 begin
   if closed && array['all', 'function:' || work.function] then starts := 0; end if;
+  if not exists (
+    select from ittybit.jobs as j
+    where j.function = work.function and j.lost > 1 and j.searched is null and j.claimed_at > now() - interval '10 s'
+  ) then
+    return query
+    select o.id from (
+      select d.id, d.lost, row_number() over (order by d.lost, d.due_at) as place from (
+        select j.id, j.due_at, j.lost + (j.claimed_at is not null)::integer as lost from ittybit.jobs as j
+        where j.function = work.function and j.due_at <= now()
+          and ittybit.kind(j.state, j.in_doubt_since, j.backfill, j.lost, j.claimed_at) = 4
+          and (j.state <> 'queued' or (starts > 0 and 'rule:' || j.rule <> all (closed)))
+        order by j.due_at limit least(most, 8, greatest(starts, 1))
+      ) as d
+    ) as o
+    where o.place <= (array[8, 2, 1])[least(o.lost, 4) - 1] order by o.place;
+    if found then return; end if;
+  end if;
   for turn in
-    select t.priority, t.share
-    from (values (1, 0, 1.0), (2, 1, 0.125), (3, 2, 1.0), (4, 3, 1.0), (5, 1, 1.0)) as t (place, priority, share)
+    select t.kind, t.share
+    from (values (1, 0, 1.0), (2, 1, 0.125), (3, 2, 1.0), (4, 3, 1.0), (5, 1, 1.0)) as t (place, kind, share)
     order by t.place
   loop
     return query
     select j.id from ittybit.jobs as j
     -- Not clock_timestamp(): a condition of the index must be stable.
-    where j.function = work.function and ittybit.priority(j.state, j.in_doubt_since, j.backfill) = turn.priority
-      and j.due_at <= now()
-      and (turn.priority < 2 or 'rule:' || j.rule <> all (closed))
-      and not (some_are_apart and ittybit.times_lost(j.lost, j.claimed_at) > 1)
+    where j.function = work.function and j.due_at <= now()
+      and ittybit.kind(j.state, j.in_doubt_since, j.backfill, j.lost, j.claimed_at) = turn.kind
+      and (turn.kind < 2 or 'rule:' || j.rule <> all (closed))
     order by j.due_at
-    offset case turn.priority when 1 then checks else 0 end
-    limit case when turn.priority < 2 then ceil(room * turn.share)::integer else greatest(least(room, starts), 0) end;
+    offset case turn.kind when 1 then checks else 0 end
+    limit case when turn.kind < 2 then ceil(room * turn.share)::integer else greatest(least(room, starts), 0) end;
     get diagnostics given = row_count;
     room := room - given;
-    checks := checks + case turn.priority when 1 then given else 0 end;
-    starts := starts - case when turn.priority > 1 then given else 0 end;
+    checks := checks + case turn.kind when 1 then given else 0 end;
+    starts := starts - case when turn.kind > 1 then given else 0 end;
   end loop;
 end $$;
 
@@ -124,7 +132,10 @@ begin
     -- No other job can be claimed now: the next upload wakes the function at once.
     perform ittybit.set_last_woken(ittybit_claim.function, 0);
   end if;
-  return jsonb_build_object('jobs', claimed, 'more', cardinality(ids) = jobs, 'reports', applied);
+  return jsonb_build_object(
+    'jobs', claimed, 'reports', applied,
+    'more', cardinality(ids) = jobs or exists (select from ittybit.jobs as j where j.id = any (ids) and j.lost > 1)
+  );
 end $$;
 comment on function public.ittybit_claim is 'Lease due jobs and say what to do with each. For service_role only.';
 
@@ -133,32 +144,16 @@ create or replace function ittybit.lease_jobs(ids uuid[])
 returns jsonb language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare claimed pg_catalog.jsonb;
 begin
-  -- A job that was lost twice may be what kills the function. Such jobs are claimed only with one another: eight after
-  -- two losses, two after three, one after more. Eight first, because an outage may have left hundreds of them.
-  with due as (
+  with candidate as materialized (
     select
-      j.id, c.place, l.lost, l.lost > 1 as is_suspect,
-      first_value(l.lost > 1) over (order by c.place) as first_is_suspect,
-      row_number() over its_like as turn, max(l.lost) over its_like as most_lost
-    from unnest(ids) with ordinality as c (id, place)
-    join ittybit.jobs as j on j.id = c.id
-    cross join lateral (select ittybit.times_lost(j.lost, j.claimed_at) as lost) as l
-    window its_like as (partition by l.lost > 1 order by c.place)
-  ),
-  candidate as materialized (
-    select
-      j.id, g.place, g.lost, s.step, case when s.step = 'start' then ittybit.reason_to_end(j) end as ends,
-      ittybit.scopes(j.rule, j.function) as scopes, j.action
-    from due as g
-    join ittybit.jobs as j on j.id = g.id
-    cross join lateral (
-      select case
+      j.id, c.place, j.lost + (j.claimed_at is not null)::integer as lost, j.action,
+      case
         when j.finished_at is not null then 'delete' when j.state = 'started' then 'check'
         when j.in_doubt_since is null then 'start' else 'search'
-      end as step
-    ) as s
-    where g.is_suspect = g.first_is_suspect
-      and g.turn <= (array[100, 100, 8, 2, 1])[least(g.most_lost, 4) + 1]
+      end as step,
+      case when j.state = 'queued' and j.in_doubt_since is null then ittybit.reason_to_end(j) end as ends,
+      ittybit.scopes(j.rule, j.function) as scopes
+    from unnest(ids) with ordinality as c (id, place) join ittybit.jobs as j on j.id = c.id
   ),
   written as materialized (
     select
@@ -230,7 +225,7 @@ begin
   leased as (
     update ittybit.jobs as j
     set
-      attempt = j.attempt + 1, lost = v.lost,
+      attempt = j.attempt + 1, lost = v.lost, searched = case v.step when 'search' then coalesce(j.searched, '{}') end,
       claimed_at = clock_timestamp(), due_at = clock_timestamp() + ittybit.lease(v.lost),
       failing_since = case when j.due_at > now() - interval '1 hour' then j.failing_since end, -- an idle hour ends it
       in_doubt_since = case v.step when 'start' then clock_timestamp() else j.in_doubt_since end,
@@ -248,7 +243,7 @@ begin
       )
       when 'search' then jsonb_build_object(
         'mark', l.id || '.' || l.generation, 'action', l.action,
-        'since', l.in_doubt_since, 'now', clock_timestamp(), 'searched', coalesce(l.searched, '{}')
+        'since', l.in_doubt_since, 'now', clock_timestamp(), 'searched', l.searched
       )
       when 'check' then jsonb_build_object('ittybit_id', l.ittybit_id)
       when 'delete' then jsonb_build_object('results', (

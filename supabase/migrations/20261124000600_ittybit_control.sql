@@ -246,16 +246,16 @@ select line.what, line.value
 from ittybit.settings as s
 cross join lateral (
   select
-    count(*) filter (where j.priority = 2) as queued,
-    count(*) filter (where j.priority = 3) as backfill,
+    count(*) filter (where j.waits and not j.backfill) as queued,
+    count(*) filter (where j.waits and j.backfill) as backfill,
     count(*) filter (where j.state = 'started') as started,
     count(*) filter (where j.finished_at is not null) as deleting,
-    count(*) filter (where j.priority = 0 and j.claimed_at is null) as in_doubt,
+    count(*) filter (where j.state = 'queued' and not j.waits and j.claimed_at is null) as in_doubt,
     count(*) filter (where j.claimed_at is not null and j.due_at > now()) as leased,
     count(*) filter (where j.lost > 1) as lost,
-    min(j.created_at) filter (where j.priority = 2) as oldest
+    min(j.created_at) filter (where j.waits and not j.backfill) as oldest
   from (
-    select k.*, ittybit.priority(k.state, k.in_doubt_since, k.backfill) as priority
+    select k.*, k.state = 'queued' and k.in_doubt_since is null as waits
     from ittybit.jobs as k where k.due_at is not null
   ) as j
 ) as open

@@ -189,8 +189,8 @@ begin
     end if;
     select least(page - count(*), walk.files - walk.recorded) into room
     from ittybit.jobs as j
-    where j.function in ('on-upload', 'push-back') and ittybit.priority(j.state, j.in_doubt_since, j.backfill) = 3
-      and j.due_at is not null and j.rule = walk.rule;
+    where j.function in ('on-upload', 'push-back') and j.due_at is not null
+      and ittybit.kind(j.state, j.in_doubt_since, j.backfill, j.lost, j.claimed_at) = 3 and j.rule = walk.rule;
     continue when room <= 0;
 
     select p.* into page_of from ittybit.next_page(bucket, walk.name, page) as p;

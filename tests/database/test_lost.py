@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.database.project import Project
+from tests.database.project import Project, report
 
 OLD = [f"old-{number:02}.mp4" for number in range(20)]
 
@@ -13,9 +13,8 @@ def lost(database: Project, times: int) -> None:
     """Store objects whose jobs were lost ``times`` times, as by a function that is killed."""
     database.rule()
     database.put(*OLD)
-    assert len(database.claim()) == len(OLD)
     database.sql(
-        "update ittybit.jobs set lost = %s - 1, claimed_at = created_at - interval '1 hour',"
+        "update ittybit.jobs set lost = %s,"
         " due_at = created_at - interval '1 hour' + interval '1 second' * substring(name from '[0-9]+')::integer",
         times,
     )
@@ -27,10 +26,14 @@ def test_often_lost_jobs_are_claimed_fewer_at_a_time(database: Project, times: i
     assert database.names(database.claim()) == OLD[:together]
 
 
-def test_the_job_that_was_lost_most_often_limits_the_claim(database: Project) -> None:
+def test_of_the_lost_jobs_those_that_were_lost_least_often_come_first(database: Project) -> None:
     lost(database, 2)
-    database.sql("update ittybit.jobs set lost = 5 where name = %s", OLD[3])
-    assert database.names(database.claim()) == OLD[:3]
+    database.sql("update ittybit.jobs set lost = 5 where name = %s", OLD[0])
+    database.sql("update ittybit.jobs set lost = 3 where name in (%s, %s, %s)", *OLD[2:5])
+    for expected in ([OLD[1], *OLD[5:8]], OLD[8:12], OLD[12:16], OLD[16:], OLD[2:4], OLD[4:5], OLD[:1]):
+        leases = database.claim()
+        assert database.names(leases) == expected
+        database.reports(*(report(lease, "started", ittybit_id=f"runs/{lease['mark']}") for lease in leases))
 
 
 def test_a_start_that_kills_its_function_is_claimed_apart_although_each_search_for_it_ends(database: Project) -> None:
