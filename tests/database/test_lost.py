@@ -66,6 +66,18 @@ def test_while_lost_jobs_are_leased_the_others_are_claimed_together(database: Pr
     assert database.names(database.claim("on-upload", 100, *reports)) == OLD[8:16]
 
 
+def test_searches_of_lost_jobs_are_claimed_together_with_anything(database: Project) -> None:
+    lost(database, 2)
+    database.sql("update ittybit.jobs set lost = 5, in_doubt_since = created_at where name >= %s", OLD[10])
+    apart = database.claim()
+    searches = database.claim()
+    assert database.names(apart) == OLD[:8]
+    assert (database.names(searches), {lease["step"] for lease in searches}) == (OLD[10:], {"search"})
+    # The leased searches, lost six times now, do not keep lost starts back.
+    database.reports(*(report(lease, "started", ittybit_id=f"runs/{lease['mark']}") for lease in apart))
+    assert database.names(database.claim()) == OLD[8:10]
+
+
 def test_when_lost_jobs_are_lost_again_the_next_ones_are_claimed(database: Project) -> None:
     lost(database, 2)
     assert database.names(database.claim()) == OLD[:8]
