@@ -22,7 +22,7 @@ create table if not exists ittybit.jobs (
   state ittybit.job_state not null default 'queued', backfill boolean not null default false,
   generation integer not null default 1, -- rises with ittybit.retry and a restart under a new name; part of the mark
   attempt integer not null default 0, -- the last claim's number; it never falls, so old claims' reports are recognized
-  lost integer not null default 0, -- how many leases in a row ended without a report; a search's report leaves it
+  lost integer not null default 0, -- how many leases in a row ended without a report; those of searches do not count
   due_at timestamptz, claimed_at timestamptz, -- claimed_at: when the lease began; null when no function holds the job
   in_doubt_since timestamptz, undecided boolean not null default false,
   searched jsonb check (jsonb_typeof(searched) = 'object'), -- how far ittybit's list was searched for that start
@@ -99,7 +99,7 @@ comment on table ittybit.holds is 'What ittybit refuses for now. One job of the 
 insert into ittybit.settings (singleton) values (true) on conflict do nothing;
 insert into ittybit.functions (name) values ('on-upload'), ('push-back') on conflict do nothing;
 
--- The kind of an open job: 0 start in doubt, 1 check or deletion, 2 upload, 3 backfill, 4 any other that was lost twice,
+-- The kind of an open job: 0 start in doubt, 1 check or deletion, 2 upload, 3 backfill, 4 any that was lost twice,
 -- counting the last lease if it has no report. Kinds 0 and 1 cost nothing: they are claimed while starts are kept back.
 create or replace function ittybit.kind(
   state text, in_doubt_since timestamptz, backfill boolean, lost integer, claimed_at timestamptz

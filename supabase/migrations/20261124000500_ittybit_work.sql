@@ -3,7 +3,8 @@
 set search_path = '';
 
 -- What may be claimed -------------------------------------------------------------------------------------------------
--- How long a lease lasts: a minute, doubled for each lease before it that ended without a report, up to an hour.
+-- How long a lease lasts: a minute, doubled for each one before it that ended without a report, up to an hour. Those of
+-- searches do not count, and last a minute: each search reads the same list, and the later it is, the more of it.
 create or replace function ittybit.lease(lost integer)
 returns interval language sql immutable parallel safe
 return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
@@ -13,9 +14,9 @@ return least(interval '1 minute' * 2 ^ least(lost, 6), interval '1 hour');
 --
 -- The order: starts in doubt, an eighth of the rest for checks, uploads, a backfill's jobs, more checks. Without the
 -- eighth, a flood of uploads would hide the jobs that ended. Starts in doubt and checks cost nothing, so they are never
--- kept back. Jobs lost twice come before all others, but apart, because one of them may be what kills the function: eight
--- at a time after two losses, two after three, one after more. Eight first, because an outage may have left hundreds.
--- While some are claimed, the rest of them wait, for 10 s at the most: a function reports within 8 s, or never.
+-- kept back. Jobs lost twice come before all others, but apart, because one of them may be what kills the function:
+-- eight at a time after two losses, two after three, one after more. Eight first, because an outage may have left
+-- hundreds. While some are claimed, the rest wait, for 10 s at the most: a function reports within 8 s, or never.
 create or replace function ittybit.work(function text, most integer)
 returns setof uuid language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -28,8 +29,7 @@ begin
     select from ittybit.jobs as j
     where j.function = work.function and j.lost > 1 and j.searched is null and j.claimed_at > now() - interval '10 s'
   ) then
-    return query
-    select o.id from (
+    return query select o.id from (
       select d.id, d.lost, row_number() over (order by d.lost, d.due_at) as place from (
         select j.id, j.due_at, j.lost + (j.claimed_at is not null)::integer as lost from ittybit.jobs as j
         where j.function = work.function and j.due_at <= now()
@@ -146,7 +146,7 @@ declare claimed pg_catalog.jsonb;
 begin
   with candidate as materialized (
     select
-      j.id, c.place, j.lost + (j.claimed_at is not null)::integer as lost, j.action,
+      j.id, c.place, j.lost + (j.claimed_at is not null and j.searched is null)::integer as lost, j.action,
       case
         when j.finished_at is not null then 'delete' when j.state = 'started' then 'check'
         when j.in_doubt_since is null then 'start' else 'search'
@@ -226,7 +226,8 @@ begin
     update ittybit.jobs as j
     set
       attempt = j.attempt + 1, lost = v.lost, searched = case v.step when 'search' then coalesce(j.searched, '{}') end,
-      claimed_at = clock_timestamp(), due_at = clock_timestamp() + ittybit.lease(v.lost),
+      claimed_at = clock_timestamp(),
+      due_at = clock_timestamp() + ittybit.lease(case v.step when 'search' then 0 else v.lost end),
       failing_since = case when j.due_at > now() - interval '1 hour' then j.failing_since end, -- an idle hour ends it
       in_doubt_since = case v.step when 'start' then clock_timestamp() else j.in_doubt_since end,
       former_name = case when v.step <> 'start' then j.former_name end -- ittybit now gets the present name

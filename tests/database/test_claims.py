@@ -221,18 +221,35 @@ def test_claims_take_doubts_then_uploads_then_backfills_and_keep_an_eighth_for_c
     assert database.names(database.claim(jobs=5)) == [*(f"doubt/{n}" for n in range(1, 5)), "check/1"]
 
 
-def test_the_lease_doubles_after_each_lost_one_until_a_report(lease: Row, database: Project) -> None:
+@pytest.mark.parametrize("step", ["start", "check"])
+def test_the_lease_doubles_after_each_lost_one_until_a_report(lease: Row, database: Project, step: str) -> None:
+    if step == "check":
+        database.report(lease, "started", ittybit_id="runs/1")
+        database.next_lease()
     leases = [database.seconds_left()]
     for _ in range(7):
         database.pass_time(3601)
         [lease] = database.claim()
+        if step == "start":
+            assert (lease["step"], database.seconds_left()) == ("search", pytest.approx(60, abs=2))
+            database.report(lease, "retry", reason="not_started")
+            [lease] = database.claim()
         leases.append(database.seconds_left())
     assert leases == pytest.approx([60, 120, 240, 480, 960, 1920, 3600, 3600], abs=2)
-    assert (database.job()["lost"], database.job()["attempt"], database.job()["state"]) == (7, 8, "queued")
+    assert (lease["step"], database.job()["lost"]) == (step, 7)
     database.report(lease, "retry")
     assert database.job()["lost"] == 0
     database.next_lease()
     assert database.seconds_left() == pytest.approx(60, abs=2)
+
+
+@pytest.mark.usefixtures("lease")
+def test_a_search_that_is_lost_is_repeated_every_minute(database: Project) -> None:
+    for _ in range(4):
+        database.pass_time(61)
+        [search] = database.claim()
+        assert (search["step"], database.seconds_left()) == ("search", pytest.approx(60, abs=2))
+        assert database.job()["lost"] == 1
 
 
 def test_the_search_for_a_lost_start_goes_back_to_its_first_claim(lease: Row, database: Project) -> None:

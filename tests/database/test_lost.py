@@ -73,7 +73,7 @@ def test_searches_of_lost_jobs_are_claimed_together_with_anything(database: Proj
     searches = database.claim()
     assert database.names(apart) == OLD[:8]
     assert (database.names(searches), {lease["step"] for lease in searches}) == (OLD[10:], {"search"})
-    # The leased searches, lost six times now, do not keep lost starts back.
+    # The leased searches do not keep lost starts back.
     database.reports(*(report(lease, "started", ittybit_id=f"runs/{lease['mark']}") for lease in apart))
     assert database.names(database.claim()) == OLD[8:10]
 
