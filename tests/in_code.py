@@ -88,7 +88,7 @@ def waits() -> set[str]:
     """The reasons why a start waits without having failed: of many jobs, of one, and of one that is searched for."""
     kept_back = MIGRATIONS.partition("function ittybit.kept_back(")[2].partition("end $$;")[0]
     put_off = MIGRATIONS.partition("verdict as (")[2].partition("end as waits")[0]
-    [searched] = re.findall(r"is_search constant boolean := .*?\(why in \((.*?)\)", MIGRATIONS)
+    [searched] = re.findall(r"has_not_failed constant boolean := .*?\(why in \((.*?)\)", MIGRATIONS)
     return {*re.findall(r"'(\w+)'", kept_back + searched), *re.findall(r"then '(\w+)'", put_off)} - {"all"}
 
 

@@ -346,7 +346,7 @@ declare
   in_doubt constant boolean := coalesce((report ->> 'in_doubt')::boolean, false);
   status constant pg_catalog.text := said ->> 'status';
   -- A search that takes longer, or finds nothing, is no failure.
-  is_search constant boolean := coalesce(why in ('searching', 'not_started'), false);
+  has_not_failed constant boolean := coalesce(why in ('searching', 'not_started'), false);
   is_fact constant boolean := started_as is not null and outcome in ('started', 'succeeded', 'failed');
   is_holder boolean; waits boolean; fails boolean;
 begin
@@ -442,7 +442,7 @@ begin
   end if;
 
   waits := outcome in ('retry', 'hold');
-  fails := outcome = 'retry' and not is_search;
+  fails := outcome = 'retry' and not has_not_failed;
   if outcome = 'again' then
     mine.state := 'queued';
     mine.generation := mine.generation + (why is null)::integer;
@@ -482,9 +482,9 @@ begin
     mine.due_at := now();
   end if;
   mine.in_doubt_since := case when waits and in_doubt then mine.in_doubt_since end;
-  mine.searched := case when waits and in_doubt then coalesce(report -> 'searched', mine.searched) end;
   -- A start that kills its function reports nothing. The search for it does, but is no proof that a start survives.
-  mine.lost := case when is_search then mine.lost else 0 end;
+  mine.lost := case when waits and mine.searched is not null then mine.lost else 0 end;
+  mine.searched := case when waits and in_doubt then coalesce(report -> 'searched', mine.searched) end;
   mine.failures := case when waits then mine.failures + fails::integer else 0 end;
   mine.failing_since := case
     when outcome = 'retry' and status <> all ('{401,402,403}') then coalesce(mine.failing_since, now())

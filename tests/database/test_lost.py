@@ -36,12 +36,18 @@ def test_of_the_lost_jobs_those_that_were_lost_least_often_come_first(database: 
         database.reports(*(report(lease, "started", ittybit_id=f"runs/{lease['mark']}") for lease in leases))
 
 
-def test_a_start_that_kills_its_function_is_claimed_apart_although_each_search_for_it_ends(database: Project) -> None:
+@pytest.mark.parametrize("failed", [False, True], ids=["at once", "after it failed"])
+def test_a_start_that_kills_its_function_is_claimed_apart_although_each_search_for_it_ends(
+    database: Project, failed: bool
+) -> None:
     database.rule()
     database.put("killer.mp4")
     for times in (1, 2):
         [start] = database.claim()
         search = database.next_lease()
+        if failed:
+            database.report(search, "retry", in_doubt=True, error={"service": "ittybit", "status": 500})
+            search = database.next_lease()
         assert (start["step"], search["step"]) == ("start", "search")
         database.report(search, "retry", reason="not_started")
         assert database.job()["lost"] == times
