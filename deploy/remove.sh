@@ -65,7 +65,7 @@ say_removal_plan() {
   } <<<"$answer"
   say "This will be removed from the database${project:+ of $project}:"
   say '  the triggers ittybit_object_… on storage.objects, the schedule, and the signing secret in Vault'
-  say "  schema ittybit: $rules rules and $jobs jobs"
+  say "  schema ittybit, with its rules ($rules) and jobs ($jobs)"
   if ((queued)); then say "    $queued of them have not started, and will not start"; fi
   if ((started)); then say "    $started are at ittybit, which finishes them; nothing here will record that"; fi
   if [[ -n "$project" && "$project" != "${SUPABASE_URL%/}" ]]; then
