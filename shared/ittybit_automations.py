@@ -61,7 +61,7 @@ class Automations:
         return run.model_copy(update={"outputs": tuple(outputs)})
 
     def find(self, action: Action, mark: str, since: datetime, now: datetime, searched: Searched) -> str | None:
-        """The ``ref`` of the oldest task since then whose source carries the mark, or of its run."""
+        """The ``ref`` of the newest task since then whose source carries the mark, or of its run."""
         task = self._newest_tasks.find(mark, since, now, searched)
         if task is None:
             return None

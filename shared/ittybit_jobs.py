@@ -52,7 +52,7 @@ class Jobs:
         return fields
 
     def find(self, _: Action, mark: str, since: datetime, now: datetime, searched: Searched) -> str | None:
-        """The ``ref`` of the oldest job since then with the mark in its metadata or its source."""
+        """The ``ref`` of the newest job since then with the mark in its metadata or its source."""
         job = self._newest.find(mark, since, now, searched)
         return None if job is None else f"jobs/{job.id}"
 

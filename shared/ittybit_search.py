@@ -27,13 +27,13 @@ class _Page(NamedTuple):
 
     Attributes:
         is_empty: whether it has no items.
-        marked: for each mark, the items that carry it, oldest first.
+        marked: for each mark, the newest item that carries it.
         oldest: when the last of its items was made.
         following: the next page's cursor; None on the last page.
     """
 
     is_empty: bool
-    marked: dict[str, list[Listed]]
+    marked: dict[str, Listed]
     oldest: datetime | None
     following: str | None
 
@@ -53,7 +53,7 @@ class Newest:
         self._error: ServiceError | None = None
 
     def find(self, mark: str, since: datetime, now: datetime, searched: Searched) -> Listed | None:
-        """The oldest work that carries the mark and was made since then; None if there certainly is none.
+        """The newest work that carries the mark and was made since then; None if there certainly is none.
 
         ``Ittybit.find`` describes the rest.
         """
@@ -66,24 +66,22 @@ class Newest:
         raise Undecided("ittybit", "an hour was too short to search all of its list", in_doubt=True)
 
     def _read_back(self, mark: str, since: datetime, now: datetime, searched: Searched) -> Listed | None:
-        """Read on from where the search came to, page by page, until the work is older than ``since``."""
+        """Read on from where the search came to, page by page, until the work is older than ``since``.
+
+        It goes no further than what it finds: whatever fails then, the next attempt reads the same page again.
+        """
         if searched.down_to is not None and not self._has(searched.down_to):
             searched.down_to = searched.oldest = None
-        found: Listed | None = None
         passed: set[str | None] = set()
         while searched.down_to not in passed:
             passed.add(searched.down_to)
-            try:
-                page = self._page(searched.down_to)
-            except Unfinished:
-                if found is None:
-                    raise
-                return found
+            page = self._page(searched.down_to)
             begins = since + self._ahead(now)
-            marked = page.marked.get(mark, ())
-            found = next((one for one in marked if one.created_at is None or one.created_at >= begins), found)
-            if page.following is None or (page.oldest is not None and page.oldest < begins):
+            found = page.marked.get(mark)
+            if found is not None and (found.created_at is None or found.created_at >= begins):
                 return found
+            if page.following is None or (page.oldest is not None and page.oldest < begins):
+                return None
             searched.down_to, searched.oldest = page.following, page.oldest
         raise Unanswered("ittybit", "a list repeats a page")
 
@@ -125,10 +123,7 @@ class Newest:
         met = next((place for place, item in enumerate(items) if item.id != cursor and item.id in self._pages), None)
         if met is not None:
             items, following = items[: met + 1], items[met].id
-        marked: dict[str, list[Listed]] = {}
-        for item in reversed(items):
-            for mark in item.marks:
-                marked.setdefault(mark, []).append(item)
+        marked = {mark: item for item in reversed(items) for mark in item.marks}
         oldest = next((item.created_at for item in reversed(items) if item.created_at), None)
         page = _Page(not items, marked, oldest, following)
         self._pages |= dict.fromkeys([cursor, *(item.id for item in items[:-1])], page)

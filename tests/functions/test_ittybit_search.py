@@ -125,6 +125,26 @@ def test_an_error_leaves_what_was_read_before_it(ittybit: Alone, search: Search,
     assert search.asked == [search.old[6], search.old[4], search.old[2]]
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_error_behind_the_start_does_not_hide_it(ittybit: Alone, search: Search, status: int) -> None:
+    for mark in ("old-9.1", "old-8.1"):
+        search.mark, search.searched = mark, Searched()
+        ittybit.faults.add("GET", PAGES, status=status, headers={"retry-after": "3600"}, at=[2])
+        assert search.attempt()
+        assert search.asked == [None, search.old[10]]
+        ittybit.faults.clear()
+
+
+@pytest.mark.generations("automations")
+def test_the_page_of_a_start_whose_run_is_unknown_is_read_again(scripted: Scripted) -> None:
+    task = {"id": "task_1", "url": "https://project.test/a.mp4?job=a.1"}
+    scripted.script(ittybit=[Answer([task], headers={"has-more": "true"}), Answer([{"id": "task_0"}])])
+    now, searched = datetime.now(UTC), Searched()
+    with pytest.raises(Unanswered, match="no run_id"):
+        client(ORIGIN).find(RUN, "a.1", now, now, searched)
+    assert searched == Searched()
+
+
 def test_a_part_whose_last_item_ittybit_has_lost_is_read_again(search: Search) -> None:
     old = search.old
     search.runs_out_of_time(pages=3)
