@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
@@ -133,6 +134,30 @@ def test_an_error_behind_the_start_does_not_hide_it(ittybit: Alone, search: Sear
         assert search.attempt()
         assert search.asked == [None, search.old[10]]
         ittybit.faults.clear()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whichever_pages_fail_each_start_is_found_and_no_other(ittybit: Alone, search: Search, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    waiting = {mark: Searched() for mark in ("old-0.1", "old-3.1", "old-6.1", "old-9.1", "never.1")}
+    found: dict[str, str | None] = {}
+    while waiting:
+        ittybit.faults.clear()
+        status = chance.choice([400, 429, 503])
+        ittybit.faults.add("GET", PAGES, status=status, headers={"retry-after": "3600"}, at=[chance.randrange(6)])
+        search.start("new.1", minutes=0)
+        one, search.pages = ittybit.client, chance.randint(1, 4)
+        for search.mark, kept in chance.sample(list(waiting.items()), len(waiting)):
+            search.searched = kept.model_copy()
+            try:
+                found[search.mark] = search.attempt(one)
+                del waiting[search.mark]
+            except (Answered, Unfinished):
+                if chance.random() < 0.7:  # else the function is killed, and the ledger keeps what it had
+                    waiting[search.mark] = search.searched
+    assert found.pop("never.1") is None
+    assert len(set(found.values())) == 4
+    assert None not in found.values()
 
 
 @pytest.mark.generations("automations")
