@@ -66,8 +66,8 @@ say_removal_plan() {
   say "This will be removed from the database${project:+ of $project}:"
   say '  the triggers ittybit_object_… on storage.objects, the schedule, and the signing secret in Vault'
   say "  schema ittybit, with its rules ($rules) and jobs ($jobs)"
-  if ((queued)); then say "    not started yet, and will not start: $queued"; fi
-  if ((started)); then say "    at ittybit, which finishes them, but nothing here will record that: $started"; fi
+  if ((queued)); then say "    not started: $queued, which will not start"; fi
+  if ((started)); then say "    started: $started, which ittybit finishes; nothing here will record that"; fi
   if [[ -n "$project" && "$project" != "${SUPABASE_URL%/}" ]]; then
     say "$(env_file) is for ${SUPABASE_URL:-no project}: make sure that DATABASE_URL is the one that you mean."
   fi

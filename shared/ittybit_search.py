@@ -68,7 +68,7 @@ class Newest:
     def _read_back(self, mark: str, since: datetime, now: datetime, searched: Searched) -> Listed | None:
         """Read on from where the search came to, page by page, until the work is older than ``since``.
 
-        It goes no further than what it finds: whatever fails then, the next attempt reads the same page again.
+        A search that finds the start stays at its page. If the report is lost, the next attempt finds it again.
         """
         if searched.down_to is not None and not self._has(searched.down_to):
             searched.down_to = searched.oldest = None

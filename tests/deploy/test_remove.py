@@ -58,7 +58,7 @@ def test_the_database_is_as_it_was_before_the_installation(developer: Developer)
     assert dump(developer) != before[0]
     said = remove(developer)
 
-    assert "  schema ittybit, with its rules (1) and jobs (2)\n    not started yet, and will not start: 1\n" in said
+    assert "  schema ittybit, with its rules (1) and jobs (2)\n    not started: 1, which will not start\n" in said
     assert "Nothing is left in the database." in said
     after = dump(developer), shared(developer)
     assert after[0] == before[0]
