@@ -49,10 +49,17 @@ class Processing:
         self._transfer = Transfer(self._stopped)
         self._threads = ThreadPoolExecutor(workers)
         self._waiting: list[Task] | None = []
-        """Tasks that were submitted before ``start``; None after it."""
+        """Tasks that wait for ``start``; None when none has to."""
+
+    def pause(self) -> None:
+        """Cancel the tasks that wait, and let new ones wait for ``start``; the others go on."""
+        with self._records.lock:
+            waiting, self._waiting = self._waiting or [], []
+            for task in waiting:
+                self._end(task, "cancelled", None)
 
     def start(self) -> None:
-        """Start the work that was submitted so far."""
+        """Start the work that waits."""
         with self._records.lock:
             waiting, self._waiting = self._waiting or [], None
             for task in waiting:

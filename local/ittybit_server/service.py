@@ -98,6 +98,10 @@ class Ittybit:
         """Begin to work on tasks."""
         self._processing.start()
 
+    def pause(self) -> None:
+        """Cancel the tasks that wait for ``start``, and let new ones wait for it."""
+        self._processing.pause()
+
     def stop(self) -> None:
         """Stop running work, cancel its tasks and remove temporary files; return when no thread is left."""
         self._processing.stop()

@@ -109,8 +109,9 @@ class Project:
         return first, second
 
     def wait_for_ittybit(self) -> None:
-        """Wait until ittybit is idle: its own requests to Storage would be counted as those of a function."""
+        """Let ittybit finish what was started. Later, its requests to Storage would be counted as a function's."""
         work = "jobs" if self.speaks_jobs else "tasks"
+        self.stack.ittybit.start()
         unfinished = ["queued", "processing"] + ["waiting", "validating", "finishing"] * (not self.speaks_jobs)
         until(lambda: not any(self.ittybit("GET", f"{work}?status={one}&limit=1") for one in unfinished), seconds=30)
 
@@ -187,6 +188,7 @@ class Job:
         return entry
 
     def ended_at_ittybit(self) -> None:
-        """Wait until its run or task has ended at ittybit."""
+        """Let ittybit finish its run or task."""
+        self.project.stack.ittybit.start()
         path = self["ittybit_id"]
         until(lambda: self.project.ittybit("GET", path)["status"] in ("succeeded", "failed", "cancelled"))

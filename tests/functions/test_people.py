@@ -8,7 +8,6 @@ import pytest
 from local.ittybit_server import Entry
 from tests.functions.calling import Function, outcome
 from tests.functions.project import Project
-from tests.waiting import until
 
 pytestmark = pytest.mark.generations("automations", "jobs")
 
@@ -87,13 +86,9 @@ def test_one_encode_and_its_upload_are_a_run_or_a_job(project: Project, push_bac
     assert body == body_of_a_start(project, entry, "run")
     assert (entry.connection_id, entry.destination) == (project.connection, f"s3://private/processed/{name}")
     assert entry.metadata == {"bucket": "private", "name": name, "job": entry.idempotency_key}
-    until(
-        lambda: (
-            project.http.get(
-                f"{project.stack.supabase_url}/storage/v1/object/private/processed/{name}", headers=project.key
-            ).is_success
-        )
-    )
+    project.wait_for_ittybit()
+    result = f"{project.stack.supabase_url}/storage/v1/object/private/processed/{name}"
+    assert project.http.get(result, headers=project.key).is_success
 
 
 def test_a_run_writes_several_results_and_a_job_cannot(project: Project, push_back: Function) -> None:

@@ -124,6 +124,17 @@ def test_without_encoding_the_output_is_the_source(copying: Stack, media: Path, 
         assert copying.output(task, tmp_path).read_bytes() == (media / "clip.mp4").read_bytes()
 
 
+def test_a_pause_lasts_until_the_next_start_and_another_pause_cancels_what_waits(copying: Stack) -> None:
+    task = {"url": copying.file("clip.mp4"), "kind": "video"}
+    copying.ittybit.pause()
+    before = copying.post("/tasks", task)
+    copying.ittybit.pause()
+    after = copying.post("/tasks", task)
+    copying.ittybit.start()
+    assert copying.ended(f"/tasks/{after['id']}")["status"] == "succeeded"
+    assert copying.get(f"/tasks/{before['id']}")["status"] == "cancelled"
+
+
 def test_children_work_on_their_parents_output(stack: Stack) -> None:
     workflow = [
         {"kind": "ingest", "options": {"url": stack.file("clip.mp4")}, "next": [{"kind": "image"}]},
