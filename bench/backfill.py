@@ -16,6 +16,11 @@ from bench.table import Row
 ROWS = (18,)
 _PLAN = "select * from ittybit.backfill('rule-0')"
 _COUNT = "select count(*) from storage.objects where bucket_id = 'media'"
+# What no plan can do without: it reads each object's row and matches it with the rule.
+_MATCHED = """
+select count(*) from storage.objects as o, ittybit.rules as r
+where r.name = 'rule-0' and o.bucket_id = r.bucket_id and ittybit.fits(r, o.name, o.metadata)
+"""
 
 
 def measure(small: bool) -> list[Row]:
@@ -27,7 +32,8 @@ def measure(small: bool) -> list[Row]:
         target.admin.execute("vacuum (analyze) storage.objects")
         target.rules((BUCKET, "clips/**", "video/*"))
         target.admin.execute("update ittybit.rules set active_since = now()")
-        times = in_turns({"plan": _timed(target, _PLAN, objects), "count": _timed(target, _COUNT, objects)}, rounds)
+        statements: dict[str, LiteralString] = {"plan": _PLAN, "count": _COUNT, "matched": _MATCHED}
+        times = in_turns({case: _timed(target, text, objects) for case, text in statements.items()}, rounds)
         memory = {"plan": _peak(target, _PLAN), "count": _peak(target, _COUNT)}
     time_ratio, memory_ratio = ratio(times["plan"], times["count"]), memory["plan"] / memory["count"]
     return [
@@ -37,9 +43,11 @@ def measure(small: bool) -> list[Row]:
             statistics.median(times["plan"]) * 1000,
             statistics.median(times["count"]) * 1000,
             max(time_ratio, memory_ratio),
-            "<= 3",
+            None,
             stand_in=False,
+            bound=ratio(times["matched"], times["count"]),
             more={
+                "every object's row read and matched with the rule (ms)": statistics.median(times["matched"]) * 1000,
                 "peak memory of the database process that plans (MB)": memory["plan"] / 1e6,
                 "peak memory of the one that counts (MB)": memory["count"] / 1e6,
                 "objects planned in a second": objects / statistics.median(times["plan"]),

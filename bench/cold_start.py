@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench.function_process import ON_UPLOAD, ONE_LINE, Function, Serving, deployed, environment
+from bench.function_process import LEAST, ON_UPLOAD, ONE_LINE, Function, Serving, deployed, environment
 from bench.load import MESSAGE, signed
 from bench.side_by_side import LOADING, in_turns, pinned, ratio
 from bench.table import Row
@@ -26,17 +26,13 @@ def measure(small: bool) -> list[Row]:
             "one line": _start(programs, ONE_LINE, settings, lambda: JSON, 200),
             "first job": _start(programs, ON_UPLOAD, settings, signed, 200),
             "first refusal": _start(programs, ON_UPLOAD, settings, lambda: JSON, 401),
+            "least job": _start(programs, LEAST, settings, signed, 200),
+            "least refusal": _start(programs, LEAST, settings, lambda: JSON, 401),
         }
         times = in_turns(cases, 1 if small else 25)
     return [
-        _row(
-            14,
-            "from process start to the answer to the first wake-up, one job done (ms)",
-            times,
-            "first job",
-            "<= 1.4",
-        ),
-        _row(15, "from process start to on-upload's first refusal (ms)", times, "first refusal", "<= 1.2"),
+        _row(14, "from process start to the answer to the first wake-up, one job done (ms)", times, "job"),
+        _row(15, "from process start to on-upload's first refusal (ms)", times, "refusal"),
     ]
 
 
@@ -60,14 +56,15 @@ def _start(
     return run
 
 
-def _row(number: int, name: str, times: Mapping[str, list[float]], ours: str, goal: str) -> Row:
-    mine, one_line = times[ours], times["one line"]
+def _row(number: int, name: str, times: Mapping[str, list[float]], call: str) -> Row:
+    mine, one_line = times[f"first {call}"], times["one line"]
     return Row(
         number,
         name,
         statistics.median(mine) * 1000,
         statistics.median(one_line) * 1000,
         ratio(mine, one_line),
-        goal,
+        None,
         stand_in=number == 14,  # the first job calls stand-ins
+        bound=ratio(times[f"least {call}"], one_line),
     )

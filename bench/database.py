@@ -79,24 +79,12 @@ end
 $$;
 create or replace trigger guide after insert on storage.objects for each row execute function public.guide();
 """
-# The minimal trigger that forgets no upload and shows no key: one row, and a call signed with a secret from Vault.
-_LEAST = """
-create table public.least (
-  id uuid primary key default gen_random_uuid(),
-  bucket_id text not null,
-  name text not null,
-  version text,
-  due_at timestamptz default now()
-);
-create index on public.least (due_at) where due_at is not null;
-create or replace function public.least() returns trigger language plpgsql security definer set search_path = '' as $$
+# A call with `body`, signed with a secret from Vault.
+_CALL = """
 declare
   secret text;
-  body text;
   stamp text := floor(extract(epoch from now()))::text;
 begin
-  insert into public.least (bucket_id, name, version) values (new.bucket_id, new.name, new.version)
-  returning jsonb_build_object('job', id)::text into body;
   select s.decrypted_secret into secret
   from vault.decrypted_secrets as s
   where s.name = 'ittybit_functions_secret';
@@ -110,17 +98,40 @@ begin
       'v1,' || encode(extensions.hmac(stamp || '.' || body, secret, 'sha256'), 'base64')
     )
   );
+end;
+"""
+# The minimal trigger that forgets no upload and shows no key: one row, and a signed call.
+_LEAST = f"""
+create table public.least (
+  id uuid primary key default gen_random_uuid(),
+  bucket_id text not null,
+  name text not null,
+  version text,
+  due_at timestamptz default now()
+);
+create index on public.least (due_at) where due_at is not null;
+create or replace function public.least() returns trigger language plpgsql security definer set search_path = '' as $$
+declare
+  body text;
+begin
+  insert into public.least (bucket_id, name, version) values (new.bucket_id, new.name, new.version)
+  returning jsonb_build_object('job', id)::text into body;
+{_CALL}
   return new;
 end
 $$;
 create or replace trigger least after insert on storage.objects for each row execute function public.least();
-"""
-# The minimum of any trigger with rules and our ledger: an exception handler, the query for rules, and the row.
-_BOUND = """
-create or replace function public.bound() returns trigger language plpgsql security definer set search_path = ''
+"""  # noqa: S608 - constants of this file
+
+
+def _bound(name: str, call: str) -> str:
+    """The minimum of any trigger with rules and our ledger: an exception handler, the query for rules, and the row."""
+    return f"""
+create or replace function public.{name}() returns trigger language plpgsql security definer set search_path = ''
 set lock_timeout = '200ms' as $$
 declare
   rule record;
+  body constant text := '{{"type": "jobs.due"}}';
 begin
   for rule in
     select r.name, r.function, r.automation_id from ittybit.rules as r
@@ -130,6 +141,7 @@ begin
       rule.name, new.bucket_id, new.name, new.version, jsonb_build_object('automation_id', rule.automation_id),
       rule.function, clock_timestamp()
     ) on conflict do nothing;
+{call}
   end loop;
   return null;
 exception when others then
@@ -137,16 +149,19 @@ exception when others then
   return null;
 end
 $$;
-create or replace trigger bound after insert on storage.objects for each row execute function public.bound();
-"""
+create or replace trigger {name} after insert on storage.objects for each row execute function public.{name}();
+"""  # noqa: S608 - constants of this file
+
+
 # A job for each object, as after its upload.
 _QUEUED = """
 insert into ittybit.jobs (rule, bucket_id, name, version, etag, size, action, function, due_at)
 select 'rule-0', o.bucket_id, o.name, o.version, md5(o.name), 300000, '{"automation_id": "auto_1"}', 'on-upload', now()
 from storage.objects as o
 """
-OURS, GUIDE, LEAST, BOUND = "ittybit_object_stored", "guide", "least", "bound"
-TRIGGERS = (OURS, GUIDE, LEAST, BOUND)
+OURS, GUIDE, LEAST = "ittybit_object_stored", "guide", "least"
+BOUND, CALLING_BOUND = "bound", "calling_bound"
+TRIGGERS = (OURS, GUIDE, LEAST, BOUND, CALLING_BOUND)
 
 _AS_STORAGE = """
 select
@@ -268,8 +283,8 @@ def database(*, durable: bool = False, cheap_net: bool = False, **settings: str)
                 admin.execute(_CHEAP_NET)
             # Created as users would create them: for a superuser's functions, no permission is checked.
             admin.execute("set role postgres")
-            for trigger in (_GUIDE, _LEAST, _BOUND):
-                admin.execute(trigger)
+            for trigger in (_GUIDE, _LEAST, _bound(BOUND, ""), _bound(CALLING_BOUND, _CALL)):
+                admin.execute(trigger.encode())
             admin.execute("reset role")
             admin.execute("insert into storage.buckets (id, name, public) values (%s, %s, true)", [BUCKET, BUCKET])
             admin.execute("select vault.create_secret(%s, 'ittybit_functions_secret')", ["whsec_" + "A" * 44])

@@ -25,7 +25,9 @@ class Row:
         name: what was measured, with the unit of ``ours`` and ``baseline``.
         baseline: what a user would have without us; None where the goal is a bare number.
         ratio: ours to baseline, the median of the rounds; ours alone where there is no baseline.
-        goal: the limit for ``ratio``, such as ``<= 1.5``.
+        goal: the limit for ``ratio``, such as ``<= 1.5``. None if there is a bound.
+        bound: the ratio of the least that keeps the same promises, measured in the same run. It replaces a goal that it
+            shows to be out of reach.
         holds: whether the goal's other conditions are met.
         stand_in: whether a stand-in took part.
         more: further figures of the same run, for the document.
@@ -36,14 +38,17 @@ class Row:
     ours: float
     baseline: float | None
     ratio: float
-    goal: str
+    goal: str | None
     stand_in: bool
+    bound: float | None = None
     holds: bool = True
     more: dict[str, float] = field(default_factory=dict)
 
     @property
-    def met(self) -> bool:
-        """Whether the goal is met."""
+    def met(self) -> bool | None:
+        """Whether the goal is met; None if there is none."""
+        if self.goal is None:
+            return None
         sign, limit = self.goal.split()
         within = self.ratio <= float(limit) if sign == "<=" else self.ratio >= float(limit)
         return within and self.holds
@@ -65,8 +70,13 @@ def markdown(rows: Iterable[Row], former: str = "") -> str:
 
 def _lines(row: Row) -> list[str]:
     """A row's line of the table, and a line for each further figure."""
-    met, stand_in = "yes" if row.met else "**no**", "yes" if row.stand_in else ""
-    goal = row.goal.replace("<=", "≤").replace(">=", "≥")
+    if row.goal is None:
+        goal = f"bound {_short(row.bound)}"
+        met = f"{_short(row.ratio / row.bound)} times the bound" if row.bound else ""
+    else:
+        goal = row.goal.replace("<=", "≤").replace(">=", "≥")
+        met = "yes" if row.met else "**no**"
+    stand_in = "yes" if row.stand_in else ""
     figures = f"{_short(row.ours)} | {_short(row.baseline)} | {_short(row.ratio)}"
     more = [f"- {row.row}: {name}: {_short(value)}" for name, value in row.more.items()]
     return [f"| {row.row} | {row.name} | {figures} | {goal} | {met} | {stand_in} |", *more]

@@ -13,6 +13,8 @@ import pytest
 
 from bench import table, trigger_cost
 from bench.__main__ import PROGRAMS, main
+from bench.database import BOUND, CALLING_BOUND, GUIDE, LEAST, OURS, database
+from bench.uploads import MATCHING
 
 # The slow ones. `make bench` runs all.
 VARIATIONS = {"backfill", "burst", "cold_start", "end_to_end", "hanging", "slow", "waiting", "warm"}
@@ -28,10 +30,12 @@ def test_a_program_measures_its_rows(name: str, tmp_path: Path) -> None:
 
     assert sorted(row.row for row in rows) == sorted(program.ROWS)
     assert all(row.holds for row in rows)
+    assert all((row.goal is None) is (row.bound is not None) for row in rows)
     table.write_json(rows, tmp_path / "bench.json")
     for row in json.loads((tmp_path / "bench.json").read_text()):
         assert set(row) >= {"row", "name", "ours", "baseline", "ratio", "goal", "met", "stand_in"}
         assert math.isfinite(row["ratio"])
+        assert math.isfinite(row["bound"] or 0)
 
 
 def test_each_row_belongs_to_one_program() -> None:
@@ -55,8 +59,34 @@ def test_trigger_cost_measures_every_case(capsys: pytest.CaptureFixture[str]) ->
     assert "A bulk delete of 2 with the ledger locked" in printed
 
 
+def test_each_trigger_that_is_compared_does_its_work() -> None:
+    # How many rows it writes into the minimal trigger's table, how many jobs, and how many calls.
+    work: dict[str | None, tuple[int, int, int]] = {None: (0, 0, 0), GUIDE: (0, 0, 1), LEAST: (1, 0, 1)}
+    work |= {BOUND: (0, 1, 0), CALLING_BOUND: (0, 1, 1), OURS: (0, 1, 1)}
+    with database(cheap_net=True) as target:
+        target.rules(MATCHING)
+        for trigger, expected in work.items():
+            target.use(trigger)
+            target.empty()
+            target.admin.execute("select ittybit.set_last_woken('on-upload', 0)")
+            target.put("clips/2026/1.mp4")
+            written = (
+                target.one("select count(*) from public.least"),
+                target.one("select count(*) from ittybit.jobs"),
+                target.one("select count(*) from net.http_request_queue"),
+            )
+            assert written == expected, trigger
+
+
 ROW = table.Row(7, "start (ms)", 300.0, 200.0, 1.5, "<= 1.4", stand_in=False, more={"of it imports (ms)": 1234.5})
 KEPT = table.Row(2, "kept", 1.0, None, 1.0, "<= 5", stand_in=True)
+
+
+def test_a_bound_replaces_the_goal() -> None:
+    row = replace(ROW, goal=None, bound=1.2)
+
+    assert row.met is None
+    assert "| 7 | start (ms) | 300 | 200 | 1.5 | bound 1.2 | 1.25 times the bound |  |\n" in table.markdown([row])
 
 
 @pytest.mark.parametrize(
