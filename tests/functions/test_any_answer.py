@@ -158,7 +158,7 @@ def on_upload_scripted(project: Project) -> Function:
 def test_every_answer_of_ittybit_about_a_job_is_recorded_in_the_ledger(
     project: Project, on_upload_scripted: Function, scripted: Scripted, step: str, work: dict[str, Any], status: int
 ) -> None:
-    project.stack.sql("truncate ittybit.jobs, ittybit.holds")
+    project.stack.sql("truncate ittybit.jobs, ittybit.holds, ittybit.starts")  # no ceiling is reached
     [(one,)] = project.stack.sql(
         "insert into ittybit.jobs (rule, bucket_id, name, version, action, function, due_at)"
         " select r.name, o.bucket_id, o.name, o.version, jsonb_build_object('automation_id', r.automation_id),"

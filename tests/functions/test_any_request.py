@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import example, given, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
+from schemathesis.errors import InvalidSchema
 from schemathesis.specs.openapi.checks import negative_data_rejection
 from werkzeug.test import TestResponse
 
@@ -174,6 +175,16 @@ DOCUMENTED = st.one_of([one.as_strategy() for one in OPERATIONS])
 UNDOCUMENTED = st.one_of([one.as_strategy(schemathesis.GenerationMode.NEGATIVE) for one in OPERATIONS])
 
 
+@st.composite
+def undocumented(draw: st.DrawFn) -> schemathesis.Case[Any]:
+    """A request that breaks the document."""
+    try:
+        return draw(UNDOCUMENTED)
+    except InvalidSchema:
+        # schemathesis cannot make some that break a recursive type (schemathesis/schemathesis#4440).
+        reject()
+
+
 def sent(case: schemathesis.Case[Any], function: Function) -> Any:
     """Send a case of schemathesis with the token, and return the function's answer."""
     transported = case.as_transport_kwargs(base_url="http://localhost")
@@ -196,7 +207,7 @@ def test_a_documented_request_is_understood(scripted: Scripted, case: schemathes
 
 
 @settings(max_examples=25)
-@given(case=UNDOCUMENTED)
+@given(case=undocumented())
 def test_an_undocumented_request_is_refused(scripted: Scripted, case: schemathesis.Case[Any]) -> None:
     name = case.path.strip("/")
     answering(scripted, name)
