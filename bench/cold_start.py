@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench.function_process import LEAST, ON_UPLOAD, ONE_LINE, Function, Serving, deployed, environment
+from bench.function_process import BOUND, ON_UPLOAD, ONE_LINE, Function, Serving, deployed, environment
 from bench.load import MESSAGE, signed
 from bench.side_by_side import LOADING, in_turns, pinned, ratio
 from bench.table import Row
@@ -26,8 +26,8 @@ def measure(small: bool) -> list[Row]:
             "one line": _start(programs, ONE_LINE, settings, lambda: JSON, 200),
             "first job": _start(programs, ON_UPLOAD, settings, signed, 200),
             "first refusal": _start(programs, ON_UPLOAD, settings, lambda: JSON, 401),
-            "least job": _start(programs, LEAST, settings, signed, 200),
-            "least refusal": _start(programs, LEAST, settings, lambda: JSON, 401),
+            "bound job": _start(programs, BOUND, settings, signed, 200),
+            "bound refusal": _start(programs, BOUND, settings, lambda: JSON, 401),
         }
         times = in_turns(cases, 1 if small else 25)
     return [
@@ -66,5 +66,5 @@ def _row(number: int, name: str, times: Mapping[str, list[float]], call: str) ->
         ratio(mine, one_line),
         None,
         stand_in=number == 14,  # the first job calls stand-ins
-        bound=ratio(times[f"least {call}"], one_line),
+        bound=ratio(times[f"bound {call}"], one_line),
     )

@@ -80,7 +80,7 @@ $$;
 create or replace trigger guide after insert on storage.objects for each row execute function public.guide();
 """
 # A call with `body`, signed with a secret from Vault.
-_CALL = """
+_SIGNED_CALL = """
 declare
   secret text;
   stamp text := floor(extract(epoch from now()))::text;
@@ -116,7 +116,7 @@ declare
 begin
   insert into public.least (bucket_id, name, version) values (new.bucket_id, new.name, new.version)
   returning jsonb_build_object('job', id)::text into body;
-{_CALL}
+{_SIGNED_CALL}
   return new;
 end
 $$;
@@ -283,7 +283,7 @@ def database(*, durable: bool = False, cheap_net: bool = False, **settings: str)
                 admin.execute(_CHEAP_NET)
             # Created as users would create them: for a superuser's functions, no permission is checked.
             admin.execute("set role postgres")
-            for trigger in (_GUIDE, _LEAST, _bound(BOUND, ""), _bound(CALLING_BOUND, _CALL)):
+            for trigger in (_GUIDE, _LEAST, _bound(BOUND, ""), _bound(CALLING_BOUND, _SIGNED_CALL)):
                 admin.execute(trigger.encode())
             admin.execute("reset role")
             admin.execute("insert into storage.buckets (id, name, public) values (%s, %s, true)", [BUCKET, BUCKET])

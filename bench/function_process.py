@@ -43,13 +43,13 @@ class Function:
 ON_UPLOAD = Function("on-upload", ROOT / "build" / "on-upload" / "main.py", "on_upload")
 ONE_LINE = Function("one line", Path(__file__).parent / "baseline" / "one_line.py", "one_line")
 THREE_CALLS = Function("three calls", Path(__file__).parent / "baseline" / "three_calls.py", "on_call")
-LEAST = Function("least", Path(__file__).parent / "baseline" / "least.py", "on_signed_call")
+BOUND = Function("bound", Path(__file__).parent / "baseline" / "bound.py", "on_signed_call")
 
 
 def deployed(*, small: bool) -> Path:
     """Stage and byte-compile everything; return the folder with the programs that serve it."""
     stage()
-    for function in (ON_UPLOAD, ONE_LINE, THREE_CALLS, LEAST):
+    for function in (ON_UPLOAD, ONE_LINE, THREE_CALLS, BOUND):
         compileall.compile_dir(function.source.parent, quiet=1)
     if small:
         return Path(sys.executable).parent

@@ -70,12 +70,10 @@ def markdown(rows: Iterable[Row], former: str = "") -> str:
 
 def _lines(row: Row) -> list[str]:
     """A row's line of the table, and a line for each further figure."""
-    if row.goal is None:
-        goal = f"bound {_short(row.bound)}"
-        met = f"{_short(row.ratio / row.bound)} times the bound" if row.bound else ""
+    if row.bound is not None:
+        goal, met = f"bound {_short(row.bound)}", f"{_short(row.ratio / row.bound)} times the bound"
     else:
-        goal = row.goal.replace("<=", "≤").replace(">=", "≥")
-        met = "yes" if row.met else "**no**"
+        goal, met = (row.goal or "").replace("<=", "≤").replace(">=", "≥"), "yes" if row.met else "**no**"
     stand_in = "yes" if row.stand_in else ""
     figures = f"{_short(row.ours)} | {_short(row.baseline)} | {_short(row.ratio)}"
     more = [f"- {row.row}: {name}: {_short(value)}" for name, value in row.more.items()]

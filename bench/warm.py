@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench.function_process import LEAST, ON_UPLOAD, ONE_LINE, THREE_CALLS, Serving, deployed, environment
+from bench.function_process import BOUND, ON_UPLOAD, ONE_LINE, THREE_CALLS, Serving, deployed, environment
 from bench.load import MESSAGE, Answers, load, signed
 from bench.side_by_side import LOADING, in_turns, pinned, ratio
 from bench.table import Row
@@ -70,9 +70,9 @@ def _refusals_and_memory(programs: Path, settings: Mapping[str, str], length: fl
     with (
         Serving(programs, ON_UPLOAD, settings, threads=THREADS) as ours,
         Serving(programs, ONE_LINE, settings, threads=THREADS) as one_line,
-        Serving(programs, LEAST, settings, threads=THREADS) as least,
+        Serving(programs, BOUND, settings, threads=THREADS) as bound,
     ):
-        for served in (ours, one_line, least):
+        for served in (ours, one_line, bound):
             served.first_answer(MESSAGE, JSON)
 
         def calls(served: Serving, status: int) -> Callable[[], float]:
@@ -80,11 +80,11 @@ def _refusals_and_memory(programs: Path, settings: Mapping[str, str], length: fl
                 load(served.port, MESSAGE, JSON, status=status, connections=THREADS, seconds=length).per_second
             )
 
-        cases = {"ours": calls(ours, 401), "one line": calls(one_line, 200), "least": calls(least, 401)}
+        cases = {"ours": calls(ours, 401), "one line": calls(one_line, 200), "bound": calls(bound, 401)}
         times = in_turns(cases, rounds)
         _jobs(ours, DRAINS, length)
-        _jobs(least, THREADS, length)
-        memory = {"ours": ours.memory(), "one line": one_line.memory(), "least": least.memory()}
+        _jobs(bound, THREADS, length)
+        memory = {"ours": ours.memory(), "one line": one_line.memory(), "bound": bound.memory()}
     refusals = Row(
         16,
         "unsigned calls refused a second, one core, compared with a one-line function's answers",
@@ -93,7 +93,7 @@ def _refusals_and_memory(programs: Path, settings: Mapping[str, str], length: fl
         ratio(times["ours"], times["one line"]),
         ">= 0.9",
         stand_in=False,
-        more={"ratio of the least that a function of this project needs": ratio(times["least"], times["one line"])},
+        more={"ratio of the least that a function of this project needs": ratio(times["bound"], times["one line"])},
     )
     return [
         refusals,
@@ -105,6 +105,6 @@ def _refusals_and_memory(programs: Path, settings: Mapping[str, str], length: fl
             memory["ours"] / memory["one line"],
             "<= 1.5",
             stand_in=True,
-            more={"ratio of the least that a function of this project needs": memory["least"] / memory["one line"]},
+            more={"ratio of the least that a function of this project needs": memory["bound"] / memory["one line"]},
         ),
     ]
